@@ -1,0 +1,363 @@
+"""The recipe: everything that decides a result, as one frozen value.
+
+A recipe is changed in one language only, dotted keys (`loss.args.gamma=3`): on the command line,
+by a search and in tables. `override` is the one door for all of them.
+"""
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any
+
+from fundusray.errors import InputError
+from fundusray.registry import unknown_name
+
+
+def require(condition: bool, setting: str, need: str, given: Any) -> None:
+    """Raises InputError naming the setting, what it needs and what was given."""
+    if not condition:
+        raise InputError(f"{setting}: {need}, got {given!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Which photographs, prepared how, split how."""
+
+    source: str = "synthetic"
+    """A registered source: synthetic, eyepacs, folder."""
+    root: str = ""
+    """Folder or URI of the photographs; empty for synthetic."""
+    num_images: int = 400
+    """How many photographs the synthetic source draws; other sources ignore it."""
+    size: int = 256
+    """Side of a prepared image, pixels."""
+    preprocess: str = "graham"
+    """A registered preprocessing: graham, resize."""
+    split: str = "patient"
+    """patient: no patient on two sides; image: as in the papers, eyes of a patient may straddle."""
+    fractions: tuple[float, ...] = (0.7, 0.1, 0.2)
+    """Shares of train, val, test; a test share of 0 reports on val, and says so."""
+    augment: str = "wu"
+    """A registered augmentation of the train split: wu, none."""
+    max_bad: float = 0.01
+    """Share of unusable rows and images above which the job stops."""
+    pipeline: str = "dali"
+    """dali, or plain (torch and numpy, the slow reference)."""
+
+    def __post_init__(self) -> None:
+        require(self.size >= 16, "data.size", "needs at least 16 pixels", self.size)
+        require(self.num_images >= 20, "data.num_images", "needs at least 20", self.num_images)
+        require(self.split in ("patient", "image"), "data.split", "patient or image", self.split)
+        good = len(self.fractions) == 3 and min(self.fractions) >= 0 and self.fractions[0] > 0
+        good = good and abs(sum(self.fractions) - 1) < 1e-6 and self.fractions[1] > 0
+        need = "three shares (train, val, test) that sum to 1, train and val above 0"
+        require(good, "data.fractions", need, self.fractions)
+        require(0 <= self.max_bad <= 1, "data.max_bad", "a share in [0, 1]", self.max_bad)
+        require(self.pipeline in ("dali", "plain"), "data.pipeline", "dali or plain", self.pipeline)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Which network, started from where."""
+
+    name: str = "efficientnet_b0"
+    """A registered network."""
+    weights: str = ""
+    """Empty: random start; imagenet: fetched; otherwise a .safetensors or .pth file."""
+    dropout: float = 0.0
+    """Share of features dropped before the last layer."""
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    """Per-channel mean taken off inside the model; pixels are in [0, 1]."""
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    """Per-channel divisor inside the model."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.dropout < 1, "model.dropout", "a share in [0, 1)", self.dropout)
+        good = len(self.mean) == 3 and len(self.std) == 3 and min(self.std) > 0
+        require(good, "model.mean/std", "three numbers each, std above 0", (self.mean, self.std))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """What is minimised."""
+
+    name: str = "cross_entropy"
+    """A registered loss."""
+    args: dict[str, Any] = field(default_factory=dict)
+    """Its keywords, e.g. {"gamma": 2.0}."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """Which rows an epoch shows, in which order."""
+
+    name: str = "natural"
+    """natural, oversample, quotas."""
+    quotas: tuple[float, ...] = ()
+    """Share of each class in a global batch, for quotas; empty: equal shares."""
+
+    def __post_init__(self) -> None:
+        good = not self.quotas or (abs(sum(self.quotas) - 1) < 1e-6 and min(self.quotas) >= 0)
+        require(good, "sampling.quotas", "shares that sum to 1, one per class", self.quotas)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """How the network learns."""
+
+    epochs: int = 20
+    batch: int = 48
+    """Global batch size; workers divide it."""
+    lr: float = 1e-4
+    """Peak learning rate."""
+    optimizer: str = "adamw"
+    """adam, adamw, sgd."""
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    """Of sgd."""
+    schedule: str = "cosine"
+    """cosine, onecycle, step, constant; per step."""
+    warmup: float = 0.0
+    """Share of all steps over which a cosine or constant rate rises from 0."""
+    step_epochs: int = 7
+    """Of schedule=step: the rate is multiplied by step_factor every so many epochs."""
+    step_factor: float = 0.1
+    drop_last: bool = False
+    """Leave out an epoch's incomplete last batch instead of padding it with rows that do not count."""
+    precision: str = "auto"
+    """fp32, bf16 or auto (a short probe picks the faster, and records it)."""
+    layout: str = "auto"
+    """contiguous, channels_last or auto."""
+    select: str = "kappa"
+    """The validation metric by which the best epoch is chosen."""
+    checkpoint_seconds: float = 60.0
+    """Seconds between checkpoints within an epoch; every epoch ends with one."""
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, "train.epochs", "at least 1", self.epochs)
+        require(self.batch >= 2, "train.batch", "at least 2", self.batch)
+        require(self.lr > 0, "train.lr", "above 0", self.lr)
+        require(0 <= self.warmup < 1, "train.warmup", "a share in [0, 1)", self.warmup)
+        for key, choices in {
+            "optimizer": ("adam", "adamw", "sgd"),
+            "schedule": ("cosine", "onecycle", "step", "constant"),
+            "precision": ("auto", "fp32", "bf16"),
+            "layout": ("auto", "contiguous", "channels_last"),
+            "select": ("kappa", "accuracy", "balanced_accuracy", "auc_referable"),
+        }.items():
+            given = getattr(self, key)
+            if given not in choices:
+                raise unknown_name(f"train.{key}", given, choices)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """How much of the cluster one training uses."""
+
+    workers: int = 1
+    cpus: int = 0
+    """CPUs per worker; 0: what the cluster has over the workers, at most 8."""
+    gpus: float = -1.0
+    """GPUs per worker; -1: 1 where the cluster has any, else 0."""
+    max_failures: int = 3
+    """Times a dead worker is replaced before the run gives up."""
+
+    def __post_init__(self) -> None:
+        require(self.workers >= 1, "cluster.workers", "at least 1", self.workers)
+        require(self.cpus >= 0, "cluster.cpus", "0 (automatic) or more", self.cpus)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tune:
+    """How large a search is."""
+
+    trials: int = 10
+    concurrent: int = 0
+    """Trials at a time; 0: as many as the cluster's resources carry."""
+    grace: int = 3
+    """Epochs every proposed trial gets before it can be stopped early."""
+
+    def __post_init__(self) -> None:
+        require(self.trials >= 1, "tune.trials", "at least 1", self.trials)
+        require(self.concurrent >= 0, "tune.concurrent", "0 (automatic) or more", self.concurrent)
+        require(self.grace >= 1, "tune.grace", "at least 1 epoch", self.grace)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Where results go."""
+
+    storage: str = ""
+    """Folder or URI; empty: ./runs, or ~/fundusray-runs in a submitted job."""
+    name: str = ""
+    """Empty: the recipe's name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One run, whole."""
+
+    name: str = "custom"
+    data: Data = field(default_factory=Data)
+    model: Model = field(default_factory=Model)
+    loss: Loss = field(default_factory=Loss)
+    sampling: Sampling = field(default_factory=Sampling)
+    train: Train = field(default_factory=Train)
+    cluster: Cluster = field(default_factory=Cluster)
+    tune: Tune = field(default_factory=Tune)
+    run: Run = field(default_factory=Run)
+    seed: int = 0
+    published: dict[str, Any] = field(default_factory=dict)
+    """The paper's figures for this row, shown beside measured ones."""
+
+
+def override(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
+    """The recipe with dotted keys changed; strings are converted by the field's type.
+
+    Another `loss.name` empties `loss.args` first, so that a focal gamma never reaches another loss.
+
+    Raises:
+        InputError: an unknown key (the nearest is named) or a value of the wrong type.
+    """
+    new_loss = changes.get("loss.name")
+    if new_loss is not None and new_loss != recipe.loss.name:
+        recipe = dataclasses.replace(recipe, loss=Loss(name=str(new_loss)))
+    # All keys of a section change together, so that settings which constrain each other
+    # (three fractions, say) are checked only once they are all there.
+    tree: dict[str, Any] = {}
+    for key, value in changes.items():
+        node = tree
+        *parents, leaf = key.split(".")
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise unknown_name("setting", key, settings(recipe))
+        node[leaf] = value
+    return _replace(recipe, tree, "", recipe)
+
+
+def _replace(node: Any, tree: dict[str, Any], prefix: str, recipe: Recipe) -> Any:
+    hints = typing.get_type_hints(type(node))
+    new: dict[str, Any] = {}
+    for key, value in tree.items():
+        dotted = prefix + key
+        if key not in hints or dotted == "published":
+            raise unknown_name("setting", dotted, settings(recipe))
+        current = getattr(node, key)
+        if dataclasses.is_dataclass(current):
+            if not isinstance(value, dict):
+                raise unknown_name("setting", dotted, settings(recipe))
+            new[key] = _replace(current, value, dotted + ".", recipe)
+        elif isinstance(current, dict):
+            if not isinstance(value, dict):
+                raise InputError(f"{dotted}: give {dotted}.<name>=<value>, got {value!r}")
+            new[key] = current | {name: _loose(v) for name, v in value.items()}
+        elif isinstance(value, dict):
+            raise unknown_name("setting", f"{dotted}.{next(iter(value))}", settings(recipe))
+        else:
+            new[key] = _convert(value, hints[key], dotted)
+    return dataclasses.replace(node, **new)
+
+
+def _loose(value: Any) -> Any:
+    """A keyword of a loss: a bool, a number, a tuple of numbers, or else the text itself."""
+    if not isinstance(value, str):
+        return tuple(value) if isinstance(value, list) else value
+    if value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    try:
+        if "," in value:
+            return tuple(float(part) for part in value.strip("()[] ").split(",") if part.strip())
+        return float(value)
+    except ValueError:
+        return value
+
+
+def _convert(value: Any, hint: Any, setting: str) -> Any:
+    """`value` as the field's type.
+
+    Raises:
+        InputError: it cannot be.
+    """
+    try:
+        if hint is bool:
+            if isinstance(value, bool):
+                return value
+            return {"true": True, "false": False}[str(value).lower()]
+        if hint is int:
+            number = float(value)
+            if isinstance(value, bool) or number != int(number):
+                raise ValueError
+            return int(number)
+        if hint is float and not isinstance(value, bool):
+            number = float(value)
+            if number != number or number in (float("inf"), float("-inf")):
+                raise ValueError
+            return number
+        if hint is str:
+            return str(value)
+        if isinstance(hint, types.GenericAlias) and typing.get_origin(hint) is tuple:
+            parts = value.strip("()[] ").split(",") if isinstance(value, str) else value
+            return tuple(float(part) for part in parts if str(part).strip())
+    except (ValueError, KeyError, TypeError, OverflowError):
+        pass
+    kind = getattr(hint, "__name__", str(hint)) if hint is not bool else "true or false"
+    raise InputError(f"{setting}: needs {kind}, got {value!r}")
+
+
+def settings(recipe: Recipe) -> list[str]:
+    """Every dotted key of a recipe."""
+
+    def walk(node: Any, prefix: str) -> list[str]:
+        keys: list[str] = []
+        for entry in dataclasses.fields(node):
+            value = getattr(node, entry.name)
+            if dataclasses.is_dataclass(value):
+                keys += walk(value, f"{prefix}{entry.name}.")
+            elif prefix + entry.name not in ("published", "loss.args"):
+                keys.append(prefix + entry.name)
+        return keys
+
+    return [*walk(recipe, ""), "loss.args.<name>"]
+
+
+def to_json(recipe: Recipe) -> str:
+    """The recipe as JSON with sorted keys; `from_json` gives back an equal recipe."""
+    return json.dumps(dataclasses.asdict(recipe), sort_keys=True, indent=1)
+
+
+def from_json(text: str) -> Recipe:
+    """The recipe a JSON text holds.
+
+    Raises:
+        InputError: not JSON, too large, an unknown or doubled key, or a wrong value.
+    """
+    if len(text) > 1_000_000:
+        raise InputError(f"a recipe is at most 1,000,000 characters, got {len(text):,}")
+    try:
+        tree = json.loads(text, object_pairs_hook=_unique)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"recipe is not JSON: {error}") from error
+    if not isinstance(tree, dict):
+        raise InputError(f"a recipe is a JSON object, got {type(tree).__name__}")
+    published = tree.pop("published", {})
+    return dataclasses.replace(_replace(Recipe(), tree, "", Recipe()), published=published)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise InputError(f"recipe names {key!r} twice")
+    return dict(pairs)
+
+
+def decisive(recipe: Recipe) -> dict[str, Any]:
+    """What decides a result, as plain values: where it runs and how it is called are left out."""
+    tree = json.loads(to_json(recipe))
+    for section in ("run", "cluster", "tune", "published", "name"):
+        tree.pop(section)
+    tree["train"].pop("checkpoint_seconds")
+    return tree

@@ -1,0 +1,235 @@
+"""Files on a local disk or an object store: written whole or not at all, hashed, listed.
+
+A location is an absolute local path or a URI that pyarrow knows (`s3://`, `gs://`, `file://`).
+A local write goes to a temporary name, is synced and renamed; an object store's put is already
+atomic. Nothing else in the package opens a file of a run, so this holds everywhere.
+"""
+
+import csv
+import errno
+import hashlib
+import io
+import json
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from fundusray.errors import DiskError, InputError
+
+TEMPORARY = ".tmp-"
+
+
+def is_uri(location: str) -> bool:
+    """Whether the location names a remote store rather than a local path."""
+    return "://" in location
+
+
+def absolute(location: str, base: str | None = None) -> str:
+    """The location as an absolute path (against `base` or the working directory) or URI."""
+    if is_uri(location):
+        return location.rstrip("/")
+    return os.path.abspath(os.path.join(base or os.getcwd(), os.path.expanduser(location)))
+
+
+def join(location: str, *parts: str) -> str:
+    """The location of something inside a folder."""
+    return "/".join([location.rstrip("/"), *parts])
+
+
+def _filesystem(location: str) -> tuple[pafs.FileSystem, str]:
+    if not is_uri(location):
+        return pafs.LocalFileSystem(), location
+    try:
+        return pafs.FileSystem.from_uri(location)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"cannot use {location}: {error}; give a local path or s3://, gs://") from error
+
+
+def exists(location: str) -> bool:
+    """Whether a file or folder is there."""
+    filesystem, path = _filesystem(location)
+    return filesystem.get_file_info(path).type != pafs.FileType.NotFound
+
+
+def is_dir(location: str) -> bool:
+    """Whether a folder is there."""
+    filesystem, path = _filesystem(location)
+    return filesystem.get_file_info(path).type == pafs.FileType.Directory
+
+
+def size(location: str) -> int:
+    """Bytes in a file.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    filesystem, path = _filesystem(location)
+    info = filesystem.get_file_info(path)
+    if info.type != pafs.FileType.File:
+        raise FileNotFoundError(location)
+    return info.size
+
+
+def list_dir(location: str) -> list[tuple[str, bool, int]]:
+    """(name, is a folder, bytes) of everything in a folder, sorted; temporaries are left out."""
+    filesystem, path = _filesystem(location)
+    found = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+    rows = [(f.base_name, f.type == pafs.FileType.Directory, f.size or 0) for f in found]
+    return sorted(row for row in rows if not row[0].startswith(TEMPORARY))
+
+
+def read_bytes(location: str) -> bytes:
+    """A whole file.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    filesystem, path = _filesystem(location)
+    with filesystem.open_input_stream(path) as stream:
+        return stream.read()
+
+
+def write_bytes(location: str, content: bytes) -> None:
+    """Writes a whole file or nothing.
+
+    Raises:
+        DiskError: the disk is full; what was there before is untouched.
+    """
+    filesystem, path = _filesystem(location)
+    if not isinstance(filesystem, pafs.LocalFileSystem):
+        with filesystem.open_output_stream(path) as stream:
+            stream.write(content)
+        return
+    target = Path(path)
+    temporary = target.with_name(f"{TEMPORARY}{secrets.token_hex(6)}-{target.name}")
+    try:
+        make_dir(str(target.parent))
+        with open(temporary, "xb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, target)
+        _sync_dir(target.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _disk_error(error, path, len(content)) from error
+
+
+def _sync_dir(folder: Path) -> None:
+    """Makes a rename outlive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _disk_error(error: OSError, path: str, needed: int) -> Exception:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return error
+    parent = next(p for p in Path(path).parents if p.exists())
+    free = shutil.disk_usage(parent).free
+    return DiskError(f"{path}: needs {needed:,} bytes, {free:,} free; free some space and run again")
+
+
+def make_dir(location: str) -> None:
+    """Makes a folder and its parents; a folder that is there is fine."""
+    filesystem, path = _filesystem(location)
+    if isinstance(filesystem, pafs.LocalFileSystem):
+        os.makedirs(path, mode=0o750, exist_ok=True)
+    else:
+        filesystem.create_dir(path, recursive=True)
+
+
+def remove(location: str) -> None:
+    """Removes a file or a whole folder; one that is not there is fine."""
+    filesystem, path = _filesystem(location)
+    kind = filesystem.get_file_info(path).type
+    if kind == pafs.FileType.Directory:
+        filesystem.delete_dir(path)
+    elif kind == pafs.FileType.File:
+        filesystem.delete_file(path)
+
+
+def sweep(location: str) -> None:
+    """Removes what interrupted writes left in a local folder."""
+    if not is_uri(location) and os.path.isdir(location):
+        for entry in os.scandir(location):
+            if entry.name.startswith(TEMPORARY):
+                shutil.rmtree(entry.path) if entry.is_dir() else os.unlink(entry.path)
+
+
+def read_json(location: str) -> Any:
+    """The value a JSON file holds."""
+    return json.loads(read_bytes(location))
+
+
+def write_json(location: str, value: Any) -> None:
+    """Writes a value as indented JSON; NaN is refused, since JSON has none."""
+    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    write_bytes(location, text.encode())
+
+
+def read_table(location: str) -> pa.Table:
+    """A Parquet file's table."""
+    return pq.read_table(pa.BufferReader(read_bytes(location)))
+
+
+def write_table(location: str, table: pa.Table) -> None:
+    """Writes a table as Parquet."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    write_bytes(location, sink.getvalue())
+
+
+def write_csv(location: str, rows: list[dict[str, Any]]) -> None:
+    """Writes rows of equal keys as CSV; text that a spreadsheet would run gets a quote before it."""
+    sink = io.StringIO()
+    writer = csv.DictWriter(sink, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([{key: _inert(value) for key, value in row.items()} for row in rows])
+    write_bytes(location, sink.getvalue().encode())
+
+
+def _inert(value: Any) -> Any:
+    dangerous = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
+    return "'" + value if dangerous else value
+
+
+def sha256(content: bytes | memoryview) -> str:
+    """The hex digest of some bytes."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def sha256_file(location: str) -> str:
+    """The hex digest of a file, read in pieces."""
+    filesystem, path = _filesystem(location)
+    digest = hashlib.sha256()
+    with filesystem.open_input_stream(path) as stream:
+        while piece := stream.read(1 << 22):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def hash_json(value: Any, length: int = 12) -> str:
+    """A short digest of a JSON value that does not depend on the order of keys."""
+    return sha256(json.dumps(value, sort_keys=True).encode())[:length]
+
+
+def local_copy(location: str, cache: str) -> str:
+    """A local path with the folder's files: itself, or a copy of a remote folder in `cache`."""
+    if not is_uri(location):
+        return location
+    target = os.path.join(cache, sha256(location.encode())[:16])
+    for name, folder, num_bytes in list_dir(location):
+        copy = os.path.join(target, name)
+        if folder or (os.path.exists(copy) and os.path.getsize(copy) == num_bytes):
+            continue
+        write_bytes(copy, read_bytes(join(location, name)))
+    return target
