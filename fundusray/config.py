@@ -99,6 +99,8 @@ class Sampling:
     """Share of each class in a global batch, for quotas; empty: equal shares."""
 
     def __post_init__(self) -> None:
+        if self.name not in ("natural", "oversample", "quotas"):
+            raise unknown_name("sampling", self.name, ("natural", "oversample", "quotas"))
         good = not self.quotas or (abs(sum(self.quotas) - 1) < 1e-6 and min(self.quotas) >= 0)
         require(good, "sampling.quotas", "shares that sum to 1, one per class", self.quotas)
 

@@ -1,0 +1,28 @@
+# Each target does all its set-up on a machine that has only python3 (3.11 or later) and make.
+PYTHON ?= python3
+PY := .venv/bin/python
+
+.PHONY: demo test bench lock clean
+
+demo: .venv/installed  ## draws photographs, searches six ways to balance them, writes a report
+	$(PY) jobs/tune_balancing.py demo
+
+test: .venv/installed  ## formatting, lint and tests
+	.venv/bin/ruff format --check . && .venv/bin/ruff check . && $(PY) -m pytest
+
+bench: .venv/installed  ## every hot path against its best peer; prints the ratios
+	$(PY) benchmarks/prepare.py && $(PY) benchmarks/input_pipeline.py && $(PY) benchmarks/ray_overhead.py
+
+lock:  ## pins every dependency with its hash
+	$(PYTHON) -m venv .venv/uv && .venv/uv/bin/pip install --quiet uv
+	.venv/uv/bin/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
+
+.venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"needs Python 3.11 or later, {sys.executable} is {v[0]}.{v[1]}; give make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+clean:  ## removes the environment; runs/ stays
+	rm -rf .venv

@@ -1,0 +1,98 @@
+"""Predictions of a bundle over a prepared set, spread over the cluster."""
+
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+
+from fundusray import files
+from fundusray.cluster.start import resources
+from fundusray.cluster.worker import predictions_of, reported_split, split_rows
+from fundusray.config import Recipe
+from fundusray.data.sampling import plan_eval
+from fundusray.data.shards import open_set
+from fundusray.errors import InputError
+from fundusray.metrics import summary
+from fundusray.models.bundle import load_bundle
+from fundusray.pipeline import make_loader
+from fundusray.progress import Progress
+from fundusray.training.loop import predict, to_device
+
+BATCH = 32
+CHUNK = 512
+"""Rows one task predicts; the cost of loading the bundle is spread over them."""
+
+
+def predict_rows(
+    bundle: str, prepared: str, rows: np.ndarray, threads: int, gpu: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """(rows [N], logits [N, K]) of one chunk, in this process; fp32, whatever trained the bundle."""
+    torch.set_num_threads(threads)
+    opened = load_bundle(bundle)
+    device = torch.device("cuda" if gpu else "cpu")
+    model = opened.model.to(device, memory_format=torch.channels_last)
+    plan = plan_eval(rows, min(BATCH, max(len(rows), 1)))
+    loader = make_loader(
+        open_set(prepared),
+        batch=plan.rows.shape[1],
+        augment="none",
+        engine=opened.recipe.data.pipeline,
+        device="gpu" if gpu else "cpu",
+        threads=threads,
+    )
+    batches = to_device(loader.epoch(plan, seed=0, epoch=0), device, contiguous=False)
+    return predict(model, batches, torch.autocast(device.type, enabled=False))
+
+
+def evaluate(bundle: str, recipe: Recipe, prepared: str, folder: str) -> dict[str, Any]:
+    """Predicts and writes `predictions.parquet` into `folder`; the figures.
+
+    On the photographs the bundle was trained with, only the rows it reports on; on any others, all
+    rows, since none was trained on. Predictions that are there already are not made again.
+
+    Raises:
+        InputError: the set has other classes than the bundle.
+    """
+    location = files.join(folder, "predictions.parquet")
+    opened, data = load_bundle(bundle), open_set(prepared)
+    if tuple(opened.classes) != tuple(data.classes):
+        raise InputError(
+            f"{bundle} knows the classes {list(opened.classes)}, the data have {list(data.classes)}"
+        )
+    same = opened.info["manifest"] == data.info["manifest"]
+    sides = split_rows(data, recipe)
+    split = reported_split(sides) if same else "all"
+    rows = sides[split] if same else np.arange(len(data.table))
+    if not files.exists(location):
+        found, logits = _spread(bundle, prepared, rows)
+        files.write_table(location, predictions_of(data, found, logits))
+    metrics = summary(files.read_table(location), seed=recipe.seed)
+    return {
+        "status": "finished",
+        "folder": folder,
+        "bundle": bundle,
+        "predictions": location,
+        "reported_split": split,
+        "optimistic": split == "val",
+        "metrics": metrics,
+    }
+
+
+def _spread(bundle: str, prepared: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    total = resources()
+    gpu = total.get("GPU", 0) > 0
+    chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+    threads = max(1, min(8, int(total["CPU"] // len(chunks))))
+    task = ray.remote(num_cpus=threads, num_gpus=1 if gpu else 0, max_retries=3)(predict_rows)
+    pending = {task.remote(bundle, prepared, chunk, threads, gpu): len(chunk) for chunk in chunks}
+    bar, done, parts = Progress("predicting", len(rows)), 0, []
+    while pending:
+        ready, _ = ray.wait(list(pending), num_returns=1)
+        done += pending.pop(ready[0])
+        parts.append(ray.get(ready[0]))
+        bar.update(done)
+    bar.close()
+    found = np.concatenate([part[0] for part in parts])
+    order = np.argsort(found, kind="stable")
+    return found[order], np.concatenate([part[1] for part in parts])[order]

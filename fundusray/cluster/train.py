@@ -1,0 +1,231 @@
+"""Trains one recipe on the cluster: prepared set in, bundle and predictions out."""
+
+import secrets
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray.train
+from ray.train.torch import TorchConfig, TorchTrainer
+
+import fundusray
+from fundusray import config, files
+from fundusray.cluster.start import resources
+from fundusray.cluster.worker import Job, reported_split, split_rows, work
+from fundusray.config import Recipe
+from fundusray.data import SOURCES
+from fundusray.data.preprocess import PREPROCESS
+from fundusray.data.sampling import plan_epoch, share
+from fundusray.data.shards import PreparedSet, open_set
+from fundusray.errors import FundusError, InputError
+from fundusray.lock import locked
+from fundusray.losses import check_args, effective_weights, weight_ratio
+from fundusray.metrics import summary
+from fundusray.models import check as check_model
+from fundusray.pipeline.draws import AUGMENTATIONS
+
+MOST_CPUS = 8
+"""More threads than this no longer help one worker's steps."""
+
+
+class RunFailedError(FundusError):
+    """Training ended without a result."""
+
+
+def check(recipe: Recipe) -> None:
+    """Refuses what cannot run before anything is read or written.
+
+    Raises:
+        InputError: an unknown name, a bad keyword, a missing weights file.
+    """
+    SOURCES.find(recipe.data.source)
+    PREPROCESS.find(recipe.data.preprocess)
+    AUGMENTATIONS.find(recipe.data.augment)
+    check_args(recipe.loss.name, recipe.loss.args)
+    check_model(recipe.model)
+    workers, batch = recipe.cluster.workers, recipe.train.batch
+    if batch % workers:
+        near = max(batch // workers, 1) * workers
+        raise InputError(
+            f"train.batch={batch} cannot be shared by cluster.workers={workers}; try {near}"
+        )
+
+
+def run_key(recipe: Recipe, prepared: PreparedSet) -> str:
+    """The hash of everything that decides a run's result."""
+    return files.hash_json([config.decisive(recipe), prepared.info["manifest"]], 16)
+
+
+def run_folder(recipe: Recipe, prepared: PreparedSet, storage: str) -> str:
+    """Where a run lives: its name tells what, its hash exactly what."""
+    name = (recipe.run.name or recipe.name).replace("/", "-")
+    return files.join(storage, f"{name}-{run_key(recipe, prepared)[:8]}")
+
+
+def worker_cpus(recipe: Recipe) -> int:
+    """CPUs of one worker: as asked, or what the cluster has over the workers."""
+    total = int(resources()["CPU"])
+    return recipe.cluster.cpus or max(1, min(MOST_CPUS, total // recipe.cluster.workers))
+
+
+def worker_gpus(recipe: Recipe) -> float:
+    """GPUs of one worker: as asked, or one where the cluster has any."""
+    asked = recipe.cluster.gpus
+    return asked if asked >= 0 else float(resources().get("GPU", 0) > 0)
+
+
+def train(
+    recipe: Recipe, prepared_folder: str, storage: str, callbacks: tuple[Any, ...] = ()
+) -> dict[str, Any]:
+    """Runs one recipe to its end, or goes on where it stands; the run's `result.json`.
+
+    A finished run is not run again. Rows, augmentation and dropout do not depend on how often
+    workers died; see `cluster/worker.py`.
+
+    Raises:
+        InputError: the recipe does not fit the data.
+        LockedError: another process trains in the same folder.
+        RunFailedError: workers died more often than cluster.max_failures allows.
+    """
+    check(recipe)
+    prepared = open_set(prepared_folder)
+    folder = run_folder(recipe, prepared, storage)
+    done = files.join(folder, "result.json")
+    if files.exists(done):
+        return files.read_json(done)
+    sides = split_rows(prepared, recipe)
+    check_split(recipe, prepared, sides)
+    with locked(folder):
+        files.sweep(folder)
+        files.write_bytes(files.join(folder, "recipe.json"), config.to_json(recipe).encode())
+        write_split(folder, prepared, sides)
+        _run_workers(recipe, prepared_folder, folder, run_key(recipe, prepared), storage, callbacks)
+        result = _result(recipe, prepared, folder, sides)
+        files.write_json(done, result)
+    return result
+
+
+def check_split(recipe: Recipe, prepared: PreparedSet, sides: dict[str, np.ndarray]) -> None:
+    """Refuses a split that cannot train or be judged, and sampling that does not fit it."""
+    targets = prepared.targets()
+    for name in ("train", "val", reported_split(sides)):
+        if not len(sides[name]):
+            raise InputError(
+                f"the {name} split is empty: {len(targets)} images in shares "
+                f"{recipe.data.fractions}; give more images or other data.fractions"
+            )
+    rows = sides["train"]
+    if len(np.unique(targets[rows])) < 2:
+        raise InputError("the train split holds one class only; training needs at least two")
+    plan = plan_epoch(
+        recipe.sampling,
+        rows,
+        targets[rows],
+        num_classes=len(prepared.classes),
+        batch=recipe.train.batch,
+        seed=recipe.seed,
+        epoch=0,
+        drop_last=recipe.train.drop_last,
+    )
+    share(plan, 0, recipe.cluster.workers)
+
+
+def write_split(folder: str, prepared: PreparedSet, sides: dict[str, np.ndarray]) -> None:
+    """Writes the manifest with its split column into the run's folder."""
+    column = np.empty(len(prepared.table), dtype=object)
+    for name, rows in sides.items():
+        column[rows] = name
+    table = prepared.table
+    if "split" in table.column_names:
+        table = table.drop_columns("split")
+    table = table.append_column("split", pa.array(column.tolist(), pa.string()))
+    files.write_table(files.join(folder, "manifest.parquet"), table)
+
+
+def _run_workers(
+    recipe: Recipe,
+    prepared: str,
+    folder: str,
+    key: str,
+    storage: str,
+    callbacks: tuple[Any, ...],
+) -> None:
+    cpus, gpus = worker_cpus(recipe), worker_gpus(recipe)
+    attempt = secrets.token_hex(8)
+    job = Job(
+        recipe=config.to_json(recipe),
+        prepared=prepared,
+        folder=folder,
+        key=key,
+        storage=storage,
+        threads=cpus,
+        attempt=attempt,
+    )
+    # A little less than whole CPUs, so that the drivers of trials fit beside the workers.
+    per_worker: dict[str, float] = {"CPU": cpus - 0.05}
+    if gpus:
+        per_worker["GPU"] = gpus
+    trainer = TorchTrainer(
+        work,
+        train_loop_config=vars(job),
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=recipe.cluster.workers, use_gpu=gpus > 0, resources_per_worker=per_worker
+        ),
+        run_config=ray.train.RunConfig(
+            # A name of its own for every attempt: Ray would otherwise continue from its own
+            # snapshot, which is not written atomically. Our checkpoints decide where a run stands.
+            name=attempt,
+            storage_path=files.join(folder, "ray"),
+            failure_config=ray.train.FailureConfig(
+                max_failures=recipe.cluster.max_failures, controller_failure_limit=3
+            ),
+            callbacks=list(callbacks),
+        ),
+    )
+    failure = files.join(folder, "failure.json")
+    try:
+        trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        _raise_noted(failure, attempt)
+        raise RunFailedError(
+            f"training in {folder} failed {recipe.cluster.max_failures + 1} times: {error}. "
+            "Give the same command again to go on from the last checkpoint."
+        ) from error
+    finally:
+        files.remove(files.join(folder, "ray"))
+    _raise_noted(failure, attempt)
+
+
+def _raise_noted(failure: str, attempt: str) -> None:
+    """Raises what a worker noted as past curing, with its own exit code."""
+    if not files.exists(failure) or files.read_json(failure)["attempt"] != attempt:
+        return
+    note = files.read_json(failure)
+    error = RunFailedError(note["reason"])
+    error.exit_code = note["code"]
+    raise error
+
+
+def _result(
+    recipe: Recipe, prepared: PreparedSet, folder: str, sides: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    outcome = files.read_json(files.join(folder, "outcome.json"))
+    predictions = files.join(folder, "predictions.parquet")
+    reported = reported_split(sides)
+    weights = effective_weights(recipe.loss.name, recipe.loss.args, outcome["counts"])
+    return {
+        "status": "finished",
+        "folder": folder,
+        "bundle": files.join(folder, "bundle"),
+        "predictions": predictions,
+        "reported_split": reported,
+        "optimistic": reported == "val",
+        "best": outcome["best"],
+        "history": outcome["history"],
+        "seconds": outcome["seconds"],
+        "mode": outcome["mode"],
+        "weight_ratio": weight_ratio(weights),
+        "metrics": summary(files.read_table(predictions), seed=recipe.seed),
+        "version": fundusray.__version__,
+    }

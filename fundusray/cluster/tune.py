@@ -1,0 +1,244 @@
+"""Searches a space of recipes with Ray Tune and Optuna; every trial is an override and a training.
+
+Two things remember what is done: Tune's own record of the search, from which the same command
+continues after a kill, and each trial's run folder, so that a finished trial is never trained again
+even where Tune's record had not caught up.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import optuna
+from ray import tune
+from ray.tune.integration.ray_train import TuneReportCallback
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from fundusray import config, files
+from fundusray.cluster.start import resources
+from fundusray.cluster.train import check, run_folder, train, worker_gpus
+from fundusray.config import Recipe, override
+from fundusray.data.shards import open_set
+from fundusray.errors import FundusError
+
+Space = Callable[[Any], dict[str, Any] | None]
+DRIVER_CPU = 0.01
+"""A trial's driver only waits for its workers; Tune refuses 0."""
+
+
+def search_folder(recipe: Recipe, prepared: str, points: list[dict[str, Any]], storage: str) -> str:
+    """Where a search lives: the same command finds it again."""
+    size = [recipe.tune.trials, recipe.tune.grace]
+    key = [config.decisive(recipe), open_set(prepared).info["manifest"], points, size]
+    name = (recipe.run.name or recipe.name).replace("/", "-")
+    return files.join(storage, f"{name}-search-{files.hash_json(key, 8)}")
+
+
+def trial_resources(recipe: Recipe) -> tuple[Recipe, int]:
+    """(the recipe with CPUs per worker settled, trials at a time) that the cluster carries.
+
+    Without an order, one worker gets the fewest CPUs that still keep the whole cluster busy.
+    """
+    cpus, workers = int(resources()["CPU"]), recipe.cluster.workers
+    per_trial = workers * (recipe.cluster.cpus or 1)
+    carried = max(1, cpus // per_trial)
+    gpus = worker_gpus(recipe) * workers
+    if gpus:
+        carried = max(1, min(carried, int(resources()["GPU"] / gpus)))
+    at_once = min(recipe.tune.concurrent or carried, recipe.tune.trials, carried)
+    each = recipe.cluster.cpus or max(1, min(8, cpus // (at_once * workers)))
+    return replace(recipe, cluster=replace(recipe.cluster, cpus=each)), at_once
+
+
+class Halving(ASHAScheduler):
+    """ASHA that lets the named points run to the end, since a table wants whole rows.
+
+    Only what the search itself proposes can be stopped early.
+    """
+
+    def __init__(self, points: list[dict[str, Any]], **settings: Any) -> None:
+        super().__init__(**settings)
+        self.points = points
+
+    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        decision = super().on_trial_result(controller, trial, result)
+        named = any(point.items() <= trial.config.items() for point in self.points)
+        last = result[self._time_attr] >= self._max_t
+        return self.CONTINUE if named and not last else decision
+
+
+class Teller(tune.Callback):
+    """Prints one line for every epoch of every trial."""
+
+    def __init__(self, method: Callable[[dict[str, Any]], str], metric: str, total: int) -> None:
+        self.method, self.metric, self.total, self.done = method, metric, total, set()
+
+    def _name(self, trial: Any) -> str:
+        return f"trial {trial.trial_id.split('_')[-1]} {self.method(trial.config)}"
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict, **info: Any
+    ) -> None:
+        value, loss = result[self.metric], result["train_loss"]
+        print(
+            f"{self._name(trial)}: epoch {result['epoch']}, {self.metric} {value:.3f}, "
+            f"loss {loss:.3f}, {result['images_per_second']:.0f} images/s",
+            flush=True,
+        )
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.done.add(trial.trial_id)
+        print(f"{self._name(trial)}: ended ({len(self.done)}/{self.total})", flush=True)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.done.add(trial.trial_id)
+        print(f"{self._name(trial)}: FAILED ({len(self.done)}/{self.total})", flush=True)
+
+
+def search(
+    recipe: Recipe,
+    prepared: str,
+    storage: str,
+    *,
+    space: Space,
+    points: list[dict[str, Any]],
+    method: Callable[[dict[str, Any]], str],
+) -> dict[str, Any]:
+    """Runs or continues a search.
+
+    `points` are tried first, whole; Optuna proposes the rest from `space`.
+
+    Returns:
+        {"folder", "trials": [{"proposed", "folder", "error"}], "study": {...}}, trials in the
+        order they were proposed.
+
+    Raises:
+        FundusError: every trial failed.
+    """
+    points = points[: recipe.tune.trials]
+    for point in points:
+        check(override(recipe, point))
+    folder = search_folder(recipe, prepared, points, storage)
+    base, at_once = trial_resources(recipe)
+    metric = f"val_{recipe.train.select}"
+    print(f"search {folder}: {recipe.tune.trials} trials, {at_once} at a time", flush=True)
+    tuner = _tuner(base, prepared, storage, folder, space, points, method, metric, at_once)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        grid = tuner.fit()
+    opened = open_set(prepared)
+    trials = []
+    for outcome in grid:
+        proposed = dict(outcome.config)
+        trials.append(
+            {
+                "proposed": proposed,
+                "folder": run_folder(override(base, proposed), opened, storage),
+                "error": str(outcome.error).strip().splitlines()[-1] if outcome.error else "",
+                "value": outcome.metrics.get(metric) if outcome.metrics else None,
+            }
+        )
+    if all(trial["error"] for trial in trials):
+        raise FundusError(f"all {len(trials)} trials failed; the first: {trials[0]['error']}")
+    return {"folder": folder, "trials": trials, "study": _study(trials, space, method)}
+
+
+def _tuner(
+    base: Recipe,
+    prepared: str,
+    storage: str,
+    folder: str,
+    space: Space,
+    points: list[dict[str, Any]],
+    method: Callable[[dict[str, Any]], str],
+    metric: str,
+    at_once: int,
+) -> tune.Tuner:
+    text = config.to_json(base)
+
+    def trial(proposed: dict[str, Any]) -> None:
+        tuned = override(config.from_json(text), proposed)
+        known = files.join(run_folder(tuned, open_set(prepared), storage), "result.json")
+        if files.exists(known):
+            for row in files.read_json(known)["history"]:
+                tune.report(row)
+            return
+        train(tuned, prepared, storage, (TuneReportCallback(),))
+
+    trainable = tune.with_resources(trial, {"CPU": DRIVER_CPU})
+    record = files.join(folder, "tune")
+    if tune.Tuner.can_restore(record):
+        print("going on with the search; finished trials are kept", flush=True)
+        return tune.Tuner.restore(
+            record, trainable, resume_unfinished=True, restart_errored=True
+        )
+    searcher = OptunaSearch(
+        space,
+        metric=metric,
+        mode="max",
+        sampler=optuna.samplers.TPESampler(seed=base.seed, multivariate=False),
+        points_to_evaluate=points,
+    )
+    scheduler = Halving(
+        points,
+        time_attr="epoch",
+        metric=metric,
+        mode="max",
+        max_t=base.train.epochs,
+        grace_period=min(base.tune.grace, base.train.epochs),
+        reduction_factor=3,
+    )
+    return tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=scheduler,
+            num_samples=base.tune.trials,
+            max_concurrent_trials=at_once,
+            trial_name_creator=lambda trial: f"{_slug(method(trial.config))}-{trial.trial_id}",
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=folder,
+            verbose=0,
+            callbacks=[Teller(method, metric, base.tune.trials)],
+        ),
+    )
+
+
+def _slug(text: str) -> str:
+    return "".join(c if c.isalnum() or c in ".=" else "-" for c in text).strip("-")
+
+
+def _study(
+    trials: list[dict[str, Any]], space: Space, method: Callable[[dict[str, Any]], str]
+) -> dict[str, Any]:
+    """The search's history and which settings mattered (fANOVA), as plain values."""
+    study = optuna.create_study(direction="maximize")
+    history = []
+    for number, trial in enumerate(trials):
+        name, value = method(trial["proposed"]), trial["value"]
+        state = "failed" if trial["error"] else "complete"
+        history.append({"number": number, "value": value, "state": state, "method": name})
+        if trial["error"] or value is None:
+            continue
+        # Asked and told again, so that the study knows each setting's range.
+        study.enqueue_trial(trial["proposed"])
+        asked = study.ask()
+        space(asked)
+        study.tell(asked, value)
+    told: dict[str, Any] = {"history": history, "importance": {}}
+    values = {trial.value for trial in study.trials}
+    if len(study.trials) < 4 or len(values) < 2:
+        told["importance_note"] = "too few trials to tell which settings mattered"
+        return told
+    try:
+        found = optuna.importance.get_param_importances(study)
+    except (RuntimeError, ValueError) as error:
+        told["importance_note"] = f"not computed: {error}"
+        return told
+    told["importance"] = {key: float(share) for key, share in found.items()}
+    return told

@@ -1,0 +1,166 @@
+"""From a command line to a recipe, and from a result or an error to a last line and an exit code.
+
+Every job speaks the same language: `python jobs/<job>.py [name] key=value ...`, with the switches
+`show=true` (print the recipe and stop) and `smoke=true` (shrink it to seconds on drawn images).
+"""
+
+import errno
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fundusray import config, files
+from fundusray.config import Recipe, override
+from fundusray.errors import DiskError, FundusError, InputError
+
+LOCAL_STORAGE = "runs"
+JOB_STORAGE = "~/fundusray-runs"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command line asks for."""
+
+    words: list[str]
+    """What is not key=value, in order."""
+    changes: dict[str, str]
+    show: bool
+    smoke: bool
+
+
+def parse(arguments: list[str]) -> Asked:
+    """Reads a command line.
+
+    Raises:
+        InputError: a key given twice, a switch that is neither true nor false, a dashed option.
+    """
+    words: list[str] = []
+    changes: dict[str, str] = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals:
+            if key.startswith("-"):
+                raise InputError(f"{key}: settings are given as key=value, e.g. train.epochs=5")
+            words.append(key)
+        elif key in changes:
+            raise InputError(f"{key} is given twice: {changes[key]!r} and {value!r}")
+        else:
+            changes[key] = value
+    switches = {}
+    for name in ("show", "smoke"):
+        given = changes.pop(name, "false").lower()
+        if given not in ("true", "false"):
+            raise InputError(f"{name}: true or false, got {given!r}")
+        switches[name] = given == "true"
+    return Asked(words, changes, **switches)
+
+
+def settle(recipe: Recipe, submitted: bool) -> Recipe:
+    """The recipe with its places absolute.
+
+    A submitted job runs in an unpacked copy of the working directory, where a relative path names
+    nothing of the caller's, so it is refused there.
+
+    Raises:
+        InputError: a relative place in a submitted job, or data.root missing or not there.
+    """
+    root, storage = recipe.data.root, recipe.run.storage
+    for key, place in (("data.root", root), ("run.storage", storage)):
+        relative = place and not files.is_uri(place) and not os.path.isabs(os.path.expanduser(place))
+        if submitted and relative:
+            raise InputError(
+                f"{key}={place}: a submitted job runs in a copy of your folder on the cluster, "
+                "where a relative path points nowhere; give an absolute path or a URI that every "
+                "node can read"
+            )
+    if recipe.data.source == "synthetic":
+        if root:
+            raise InputError(
+                f"data.root={root}: source synthetic draws its own photographs; for your own give "
+                "data.source=eyepacs or data.source=folder"
+            )
+    elif not root:
+        raise InputError(
+            f"data.source={recipe.data.source} needs data.root=<folder or URI of the photographs>; "
+            "without any data use data.source=synthetic"
+        )
+    else:
+        root = files.absolute(root)
+        if not files.is_dir(root):
+            raise InputError(f"data.root={root}: there is no such folder")
+    default = JOB_STORAGE if submitted else LOCAL_STORAGE
+    storage = files.absolute(storage or default)
+    if recipe.model.weights and recipe.model.weights != "imagenet":
+        weights = files.absolute(recipe.model.weights)
+        recipe = replace(recipe, model=replace(recipe.model, weights=weights))
+    return replace(
+        recipe,
+        data=replace(recipe.data, root=root),
+        run=replace(recipe.run, storage=storage),
+    )
+
+
+def usage(text: str) -> str:
+    """A job's help: its docstring and every setting with its default."""
+    lines = [text.strip(), "", "settings (key=value; lists with commas) and their defaults:"]
+    recipe = Recipe()
+    for key in config.settings(recipe):
+        node: Any = recipe
+        if "<" not in key:
+            for part in key.split("."):
+                node = getattr(node, part)
+        lines.append(f"  {key}" if "<" in key else f"  {key}={_plain(node)}")
+    return "\n".join([*lines, "  show=true   print the recipe and stop", "  smoke=true  shrink it"])
+
+
+def _plain(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def main(text: str, act: Callable[[Asked], dict[str, Any]], arguments: list[str]) -> int:
+    """Runs a job; the exit code. The last line printed is `RESULT {json}`.
+
+    Codes: 0 done, 1 a failed run or a fault of ours, 2 wrong input, 3 no usable checkpoint,
+    4 disk full, 5 too many bad images, 6 folder in use, 130 Ctrl-C, 143 terminated.
+    """
+    if {"-h", "--help"} & set(arguments):
+        print(usage(text))
+        return 0
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        result = act(parse(arguments))
+    except KeyboardInterrupt:
+        result = _stopped(130, "interrupted; the same command goes on where it stands")
+    except SystemExit as stop:
+        result = _stopped(stop.code or 0, "terminated; the same command goes on where it stands")
+    except FundusError as error:
+        result = _failed(error.exit_code, str(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            traceback.print_exc()
+        result = _failed(DiskError.exit_code if error.errno == errno.ENOSPC else 1, str(error))
+    except Exception as error:
+        # A fault of ours: the trace is for whoever mends it, the line for whoever reads the log.
+        traceback.print_exc()
+        result = _failed(1, f"{type(error).__name__}: {error}")
+    print("RESULT " + json.dumps(result, sort_keys=True), flush=True)
+    return result.get("code", 0)
+
+
+def _terminate(number: int, frame: Any) -> None:
+    raise SystemExit(128 + number)
+
+
+def _failed(code: int, reason: str) -> dict[str, Any]:
+    print(f"error: {reason}", file=sys.stderr, flush=True)
+    return {"status": "failed", "code": code, "reason": reason}
+
+
+def _stopped(code: int, reason: str) -> dict[str, Any]:
+    print(reason, file=sys.stderr, flush=True)
+    return {"status": "stopped", "code": code, "reason": reason}

@@ -1,0 +1,133 @@
+"""Train, val and test: stratified, by patient or by image, the same for any order of rows.
+
+Which side a patient falls on depends on the seed and the patients in the table alone. Within one
+grade, patients are ordered by a keyed hash; counts come from the largest remainder, and what
+rounding owes one stratum is carried to the next, so that shares hold for the whole table.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fundusray.errors import InputError
+
+SPLITS = ("train", "val", "test")
+
+
+class _Units(NamedTuple):
+    """What is assigned as a whole: patients, or single images."""
+
+    of_row: np.ndarray
+    """Unit of each row, int64 [N]."""
+    grade: np.ndarray
+    """Worst grade of each unit, [U]."""
+    size: np.ndarray
+    """Rows of each unit, [U]."""
+    order: np.ndarray
+    """Units by their keyed hash, [U]."""
+
+
+def assign(table: pa.Table, how: str, fractions: Sequence[float], seed: int) -> np.ndarray:
+    """ "train", "val" or "test" for each row, [N].
+
+    Args:
+        table: with image_id, patient_id and grade.
+        how: "patient": all images of a patient fall on one side, stratified by the patient's
+            worst grade. "image": stratified by grade; a patient's two eyes may straddle.
+        fractions: shares of train, val and test that sum to 1.
+        seed: another seed gives another split.
+
+    Raises:
+        InputError: an unknown `how`, or a share above 0 that would get no rows.
+    """
+    if how not in ("patient", "image"):
+        raise InputError(f"data.split: patient or image, got {how!r}")
+    units = _units(table, "patient_id" if how == "patient" else "image_id", seed)
+    shares = np.asarray(fractions, np.float64)
+    sides = np.full(len(units.grade), -1)
+    owed = np.zeros(len(SPLITS))
+    # Rare grades first: what they owe is then evened out within the frequent ones.
+    grades, times = np.unique(units.grade, return_counts=True)
+    for grade in grades[np.argsort(times, kind="stable")]:
+        members = units.order[units.grade[units.order] == grade]
+        owed = _assign_grade(members, units.size, shares, owed, sides)
+    _fill_train(table["grade"].to_numpy(), units, sides)
+    _check_filled(sides, shares, how)
+    return np.array(SPLITS)[sides[units.of_row]]
+
+
+def _units(table: pa.Table, column: str, seed: int) -> _Units:
+    encoded = pc.dictionary_encode(table[column].combine_chunks())
+    of_row = encoded.indices.to_numpy().astype(np.int64)
+    names = encoded.dictionary.to_pylist()
+    grade = np.full(len(names), -1)
+    np.maximum.at(grade, of_row, table["grade"].to_numpy())
+    salt = str(seed).encode()
+    digests = [hashlib.blake2b(n.encode(), digest_size=8, key=salt).digest() for n in names]
+    keys = np.frombuffer(b"".join(digests), "<u8")
+    size = np.bincount(of_row, minlength=len(names))
+    return _Units(of_row, grade, size, np.argsort(keys, kind="stable"))
+
+
+def _assign_grade(
+    members: np.ndarray, sizes: np.ndarray, shares: np.ndarray, owed: np.ndarray, sides: np.ndarray
+) -> np.ndarray:
+    """Fills `sides` for the units of one grade; returns the rows still owed to each side [3]."""
+    # Large patients first: the small ones then even out what those leave.
+    for size in np.unique(sizes[members])[::-1]:
+        group = members[sizes[members] == size]
+        want = shares * len(group) + owed / size
+        counts = largest_remainder(want, len(group), shares > 0)
+        sides[group] = np.repeat(np.arange(len(SPLITS)), counts)
+        owed = (want - counts) * size
+    wanting = np.flatnonzero(shares > 0)
+    for side in sorted(wanting, key=lambda s: (s != 0, -shares[s])):
+        held = np.bincount(sides[members], minlength=len(SPLITS))
+        giver = held.argmax()
+        # Train must hold the grade; the others are only given what is not the giver's last.
+        if held[side] == 0 and (held[giver] >= 2 or side == 0):
+            moved = members[sides[members] == giver][-1]
+            sides[moved] = side
+            owed[giver] += sizes[moved]
+            owed[side] -= sizes[moved]
+    return owed
+
+
+def largest_remainder(want: np.ndarray, total: int, allowed: np.ndarray) -> np.ndarray:
+    """Whole numbers >= 0 that sum to `total` and are nearest to `want`, 0 where not allowed.
+
+    Hamilton's method; on a tie the first gets the seat.
+    """
+    counts = np.floor(np.maximum(want, 0) + 1e-9).astype(np.int64) * allowed
+    while counts.sum() < total:
+        counts[np.where(allowed, want - counts, -np.inf).argmax()] += 1
+    while counts.sum() > total:
+        counts[np.where(counts > 0, want - counts, np.inf).argmin()] -= 1
+    return counts
+
+
+def _fill_train(grades: np.ndarray, units: _Units, sides: np.ndarray) -> None:
+    """Moves one unit to train for each grade that only the other sides hold.
+
+    It happens where a grade occurs only as the better eye of patients.
+    """
+    for grade in np.unique(grades):
+        holders = np.unique(units.of_row[grades == grade])
+        if not (sides[holders] == 0).any():
+            rank = np.empty(len(units.order), np.int64)
+            rank[units.order] = np.arange(len(units.order))
+            sides[holders[rank[holders].argmin()]] = 0
+
+
+def _check_filled(sides: np.ndarray, shares: np.ndarray, how: str) -> None:
+    held = np.bincount(sides, minlength=len(SPLITS))
+    for name, share, units in zip(SPLITS, shares, held, strict=True):
+        if share > 0 and units == 0:
+            raise InputError(
+                f"data.fractions: a share of {share:g} of {len(sides)} {how}s leaves {name} "
+                f"empty; give more {how}s or a larger share"
+            )

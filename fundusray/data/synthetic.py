@@ -1,0 +1,154 @@
+"""Drawn photographs of the retina: the same bytes from the same seed, with known lesions.
+
+They stand in for a data set where there is none: two-eyed patients, five imbalanced grades whose
+lesions a network can learn, cameras that differ between patients.
+"""
+
+import io
+import math
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from fundusray import files
+from fundusray.config import Data
+from fundusray.data.anatomy import Canvas, draw_eye, draw_vessels, grow_vessels
+from fundusray.data.found import GRADES, SOURCES, Found
+from fundusray.data.images import encode_jpeg
+from fundusray.data.lesions import LESIONS, draw_lesions
+from fundusray.data.painting import draw_camera, draw_field, expose, paint
+from fundusray.errors import InputError
+
+SIDE = 512
+"""Side of the photographs the source draws, pixels."""
+
+SHARES = (0.5, 0.13, 0.19, 0.1, 0.08)
+"""Of the grades: imbalanced as in EyePACS, but a demo of 400 holds enough of each to learn from."""
+
+
+class Drawn(NamedTuple):
+    """One photograph and what is on it."""
+
+    image: np.ndarray
+    """uint8 [S, S, 3]."""
+    masks: dict[str, np.ndarray]
+    """Kind of lesion -> bool [S, S]; every kind, empty where the grade does not show it."""
+    eye: str
+    """left or right."""
+    patient: str
+
+
+def _generator(seed: int, patient: int, stream: int) -> np.random.Generator:
+    """Streams 0 and 1: left and right anatomy; 2: camera; 3 and 4: left and right lesions; 5:
+    grades. Nothing depends on the order in which photographs are drawn."""
+    return np.random.default_rng([seed % 2**32, patient, stream])
+
+
+def draw(seed: int, index: int, grade: int, side: int = SIDE) -> Drawn:
+    """The photograph at a position: eyes 2p and 2p+1 are patient p's left and right one.
+
+    The anatomy does not depend on the grade, except that veins are beaded from grade 3 on. Masks
+    are exact: a lesion's pixels are those it covers by half or more.
+    """
+    patient, is_right = divmod(index, 2)
+    camera = draw_camera(_generator(seed, patient, 2))
+    rng = _generator(seed, patient, is_right)
+    radius = camera.radius * side
+    eye = draw_eye(rng)
+    vessels = Canvas(side, radius)
+    draw_vessels(vessels, grow_vessels(rng, eye), beaded=grade >= 3)
+    lesions = draw_lesions(
+        _generator(seed, patient, 3 + is_right), eye, grade, side, radius, camera.lowest
+    )
+    retina = paint(rng, eye, camera, side, vessels.coverage(), lesions)
+    if not is_right:
+        retina = retina[:, :, ::-1]
+        lesions = {kind: layer[:, ::-1] for kind, layer in lesions.items()}
+    field = draw_field(camera, side)
+    image = expose(rng, camera, retina, field)
+    seen = field > 0.5
+    nothing = np.zeros((side, side), bool)
+    masks = {k: (lesions[k] >= 0.5) & seen if k in lesions else nothing for k in LESIONS}
+    return Drawn(image, masks, ("left", "right")[is_right], f"{seed}-{patient + 1}")
+
+
+def draw_grades(seed: int, patient: int) -> tuple[int, int]:
+    """Grades of a patient's left and right eye: equal in three of four patients, else neighbours.
+
+    Multiples of the golden ratio fill [0, 1) evenly, so the shares hold for few patients too.
+    """
+    rng = _generator(seed, patient, 5)
+    shift = _generator(seed, 0, 6).random()
+    even = (shift + patient * (math.sqrt(5) - 1) / 2) % 1
+    grade = int(np.searchsorted(np.cumsum(SHARES)[:-1], even, side="right"))
+    other = grade
+    if rng.random() < 0.25:
+        other = min(4, max(0, grade + int(rng.choice([-1, 1]))))
+    return (grade, other) if rng.random() < 0.5 else (other, grade)
+
+
+@SOURCES.register("synthetic")
+def synthetic(data: Data, root: str, seed: int) -> Found:
+    """`data.num_images` drawn photographs, both eyes of half as many patients.
+
+    They are drawn into `root` in the EyePACS layout (train/<patient>_<eye>.jpeg,
+    trainLabels.csv), with their lesions in masks/<image>.png: bit i of a pixel is kind i of
+    LESIONS. A patient's name holds the seed, so sets of several seeds may share a folder. A
+    photograph that is there is not drawn again, so an interrupted run goes on where it stood.
+
+    Raises:
+        InputError: `root` holds photographs that were not drawn.
+        DiskError: the disk is full.
+    """
+    labels = files.join(root, "trainLabels.csv")
+    if files.exists(labels) and not _is_ours(files.read_bytes(labels)):
+        raise InputError(
+            f"{labels} is not of drawn photographs; source synthetic would write over it: give an "
+            "empty folder, or data.source=eyepacs to use what is there"
+        )
+    rows = []
+    for patient in range(data.num_images // 2):
+        for is_right, grade in enumerate(draw_grades(seed, patient)):
+            rows.append((f"{seed}-{patient + 1}", ("left", "right")[is_right], grade))
+    names = [f"{patient}_{eye}" for patient, eye, _ in rows]
+    there = {name for name, _, _ in files.list_dir(files.join(root, "train"))}
+    missing = [i for i, name in enumerate(names) if f"{name}.jpeg" not in there]
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        list(pool.map(lambda i: _write(root, seed, i, names[i], rows[i][2]), missing))
+    text = "".join(f"{name},{row[2]}\n" for name, row in zip(names, rows, strict=True))
+    files.write_bytes(labels, f"image,level\n{text}".encode())
+    sizes = {name: size for name, _, size in files.list_dir(files.join(root, "train"))}
+    columns = {
+        "image_id": names,
+        "path": [f"train/{name}.jpeg" for name in names],
+        "patient_id": [patient for patient, _, _ in rows],
+        "eye": [eye for _, eye, _ in rows],
+        "grade": [grade for _, _, grade in rows],
+        "mask_path": [f"masks/{name}.png" for name in names],
+        "num_bytes": [sizes[f"{name}.jpeg"] for name in names],
+    }
+    return Found(columns, [], GRADES)
+
+
+def _is_ours(labels: bytes) -> bool:
+    """Whether every row of a label table names a drawn photograph, `<seed>-<number>_<eye>`."""
+    drawn = rb"image,level\n(-?\d+-\d+_(left|right),[0-4]\n)*"
+    return re.fullmatch(drawn, labels) is not None
+
+
+def _write(root: str, seed: int, index: int, name: str, grade: int) -> None:
+    """Draws one photograph and writes its mask, then itself: with it, all is there."""
+    drawn = draw(seed, index, grade)
+    bits = np.zeros(drawn.image.shape[:2], np.uint8)
+    for bit, kind in enumerate(LESIONS):
+        bits |= drawn.masks[kind].astype(np.uint8) << bit
+    sink = io.BytesIO()
+    Image.fromarray(bits).save(sink, "PNG", compress_level=3)
+    files.write_bytes(files.join(root, "masks", f"{name}.png"), sink.getvalue())
+    quality = draw_camera(_generator(seed, index // 2, 2)).quality
+    content = encode_jpeg(drawn.image, quality)
+    files.write_bytes(files.join(root, "train", f"{name}.jpeg"), content)

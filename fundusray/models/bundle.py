@@ -1,0 +1,164 @@
+"""A trained network as one folder: weights, recipe, classes and a card, each byte verified.
+
+model.safetensors  the weights, normalisation included; no pickle is ever read
+recipe.json        how it was made
+card.md            what it is and what it is not for
+MANIFEST.json      sha256 of each file, classes, info, versions
+"""
+
+import dataclasses
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor, nn
+
+import fundusray
+from fundusray import config, files
+from fundusray.errors import InputError
+from fundusray.models.classifiers import build_model
+from fundusray.models.weights import BUNDLE_WEIGHTS
+from fundusray.verified import DamagedError, read_verified, write_verified
+
+__all__ = [
+    "Bundle",
+    "DamagedError",
+    "load_bundle",
+    "read_verified",
+    "save_bundle",
+    "versions",
+    "write_verified",
+]
+
+LIMITS = """\
+- For research on retinal fundus photographs. Not a medical device: no diagnosis may rest on it.
+- Measured on the data source above only. Another camera, population or grading protocol changes
+  every figure; measure again there before use.
+- Expects one photograph of a fundus, prepared as the recipe says. It answers for any other image
+  just as confidently.
+- Rare grades rest on few images: read their intervals, not their values.
+"""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded network, in evaluation mode on the CPU, and what it came with."""
+
+    model: nn.Module
+    recipe: config.Recipe
+    classes: tuple[str, ...]
+    info: dict[str, Any]
+
+
+def versions() -> dict[str, str]:
+    """What computed a result."""
+    packages = {name: version(name) for name in ("torch", "timm", "torchvision")}
+    return {"fundusray": fundusray.__version__, "python": platform.python_version()} | packages
+
+
+def save_bundle(
+    folder: str,
+    state: dict[str, Tensor],
+    recipe: config.Recipe,
+    classes: Sequence[str],
+    info: dict[str, Any],
+) -> None:
+    """Writes a bundle whole; `state` is a built model's `state_dict()`, `info` JSON without NaN.
+
+    In the card, a dict in `info` with "accuracy" is shown as a table of metrics under its key,
+    "counts" as images per class, plain values as a list. The same arguments give the same bytes.
+    """
+    # Each tensor on its own in plain order: channels_last strides and shared memory are
+    # properties of a run, not of the weights.
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    content = {
+        BUNDLE_WEIGHTS: safetensors.torch.save(tensors),
+        "recipe.json": config.to_json(recipe).encode(),
+        "card.md": card(recipe, classes, info).encode(),
+    }
+    about = {"classes": list(classes), "info": info, "versions": versions()}
+    write_verified(folder, content, about)
+
+
+def load_bundle(folder: str) -> Bundle:
+    """The bundle in a folder or under a URI, verified, its weights loaded strictly.
+
+    Raises:
+        InputError: there is no such folder, or it is no bundle of this version's networks.
+        DamagedError: a file is missing or not what was written.
+    """
+    folder = files.absolute(folder)
+    if not files.exists(folder):
+        raise InputError(f"no bundle at {folder}; give the folder that holds {BUNDLE_WEIGHTS}")
+    content, about = read_verified(folder)
+    if BUNDLE_WEIGHTS not in content or "classes" not in about:
+        raise InputError(f"{folder} is intact but no bundle: it has no {BUNDLE_WEIGHTS} or classes")
+    recipe = config.from_json(content["recipe.json"].decode())
+    # The weights come from the bundle, not from where the training once started.
+    start = dataclasses.replace(recipe.model, weights="")
+    model = build_model(start, len(about["classes"]), seed=0)
+    try:
+        model.load_state_dict(safetensors.torch.load(content[BUNDLE_WEIGHTS]), strict=True)
+    except RuntimeError as error:
+        raise InputError(
+            f"{folder}: its weights do not fit {recipe.model.name} as {versions()} builds it; it "
+            f"was written by {about['versions']}: {error}"
+        ) from error
+    return Bundle(model.eval(), recipe, tuple(about["classes"]), about["info"])
+
+
+def card(recipe: config.Recipe, classes: Sequence[str], info: dict[str, Any]) -> str:
+    """The model card, Markdown."""
+    data, model = recipe.data, recipe.model
+    lines = [
+        f"# {_cell(recipe.name)}",
+        "",
+        f"- Network: {model.name}, started from {_cell(model.weights) or 'random weights'}",
+        f"- Data: {data.source}, {data.preprocess} at {data.size} px, split by {data.split}",
+        f"- Loss: {recipe.loss.name} {recipe.loss.args or ''}".rstrip(),
+        f"- Sampling: {recipe.sampling.name}; {recipe.train.epochs} epochs, seed {recipe.seed}",
+        f"- Classes: {', '.join(_cell(name) for name in classes)}",
+        f"- Versions: {', '.join(f'{name} {number}' for name, number in versions().items())}",
+    ]
+    for key, value in info.items():
+        if key == "counts":
+            lines.append(f"- Training images per class: {_counts(value, classes)}")
+        elif not isinstance(value, (dict, list)):
+            lines.append(f"- {_cell(key)}: {_cell(value)}")
+    for key, value in info.items():
+        if isinstance(value, dict) and "accuracy" in value:
+            lines += _table(key, value)
+    return "\n".join([*lines, "", "## Intended use and limits", "", LIMITS])
+
+
+def _table(split: str, summary: dict[str, Any]) -> list[str]:
+    rows = [
+        "",
+        f"## Measured on {_cell(split)}",
+        "",
+        f"{summary.get('n', '?')} images of {summary.get('num_patients', '?')} patients; intervals "
+        "are 95 %, by patient.",
+        "",
+        "| metric | value | low | high |",
+        "|---|---|---|---|",
+    ]
+    names = [name for name in summary if f"{name}_low" in summary or name == "majority_accuracy"]
+    for name in names or [key for key, value in summary.items() if isinstance(value, float)]:
+        numbers = [summary.get(name), summary.get(f"{name}_low"), summary.get(f"{name}_high")]
+        cells = ["-" if number is None else f"{number:.4f}" for number in numbers]
+        rows.append(f"| {_cell(name)} | {' | '.join(cells)} |")
+    return rows
+
+
+def _counts(counts: Any, classes: Sequence[str]) -> str:
+    pairs = counts.items() if isinstance(counts, dict) else zip(classes, counts, strict=True)
+    return ", ".join(f"{_cell(name)} {count}" for name, count in pairs)
+
+
+def _cell(text: Any) -> str:
+    """Text that cannot break out of its line or be read as markup."""
+    inert = "".join(char if char.isprintable() else " " for char in str(text))
+    return inert.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")

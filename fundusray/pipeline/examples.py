@@ -1,0 +1,48 @@
+"""A few photographs as taken, as prepared and as augmented, for people to look at."""
+
+import numpy as np
+from PIL import Image
+
+from fundusray import files
+from fundusray.data.images import decode
+from fundusray.data.sampling import plan_eval
+from fundusray.data.shards import PreparedSet
+from fundusray.pipeline import make_loader
+
+SIDE = 160
+
+
+def example_images(
+    prepared: PreparedSet, root: str, augment: str, engine: str, seed: int, num: int = 5
+) -> list[tuple[str, list[np.ndarray]]]:
+    """[(image id and class, [original, prepared, three augmentations])], uint8 HWC of one side.
+
+    One photograph of each class, from the first that has one; originals keep their proportions.
+    """
+    targets = prepared.targets()
+    firsts = [int(np.flatnonzero(targets == k)[0]) for k in np.unique(targets)][:num]
+    rows = np.array(firsts, dtype=np.int64)
+    plan = plan_eval(rows, len(rows))
+    columns = []
+    for kind, epochs in (("none", [0]), (augment, [0, 1, 2])):
+        loader = make_loader(prepared, batch=len(rows), augment=kind, engine=engine)
+        for epoch in epochs:
+            (batch,) = list(loader.epoch(plan, seed=seed, epoch=epoch))
+            pixels = (batch.image * 255).round().byte().permute(0, 2, 3, 1).numpy()
+            columns.append([_fit(image) for image in pixels])
+    table, sheet = prepared.table, []
+    for index, row in enumerate(rows):
+        path = table["path"][int(row)].as_py()
+        original = decode(files.read_bytes(files.join(root, path)), min_side=SIDE).pixels
+        label = f"{prepared.image_ids()[row]}, {prepared.classes[targets[row]]}"
+        sheet.append((label, [_fit(original), *[column[index] for column in columns]]))
+    return sheet
+
+
+def _fit(pixels: np.ndarray) -> np.ndarray:
+    """The image within a black square of SIDE."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    square = Image.new("RGB", (SIDE, SIDE))
+    square.paste(image, ((SIDE - image.width) // 2, (SIDE - image.height) // 2))
+    return np.asarray(square)

@@ -1,0 +1,275 @@
+"""One page that holds everything: no script, no link out, images inside, every value escaped."""
+
+import base64
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from fundusray.reports import figures, sentences
+from fundusray.reports.text import (
+    count,
+    duration,
+    estimate,
+    interval,
+    known,
+    number,
+    printable,
+    signed,
+)
+from fundusray.reports.trials import About, Measured, baseline_first, baseline_of
+
+SKIPPED = ("image_id", "where", "reason")
+SKIPPED_SHOWN = 100
+SYMBOLS = {"better": "▲", "worse": "▼", "undecided": "◇"}
+COLUMNS = ("accuracy", "balanced_accuracy", "kappa", "auc_referable")
+
+
+def page(measured: list[Measured], study: dict[str, Any], about: About, examples: bytes) -> str:
+    """The report as HTML, for one trial or many; what `about` and `study` lack is left out."""
+    num_classes = next((len(m.confusion) for m in measured if m.confusion is not None), 0)
+    classes = sentences.class_names(about, num_classes)
+    values = {
+        "title": about.get("title") or "Training report",
+        "command": about.get("command", ""),
+        "headline": sentences.headline(measured, about),
+        "tiles": _tiles(measured),
+        "rows": [_row(m, baseline_of(measured)) for m in measured],
+        "classes": classes,
+        "caption": _caption(measured, about),
+        "recalls": [_recalls(m, num_classes) for m in baseline_first(measured)],
+        "notes": sentences.notes(measured, about),
+        "definitions": sentences.definitions(measured, about),
+        "figures": _figures(measured, study, classes),
+        "importance_note": study.get("importance_note", ""),
+        "examples": _image(examples) if examples else "",
+        "data": _data(about),
+        "facts": _facts(about),
+        "single": len(measured) == 1,
+    }
+    template = resources.files("fundusray.reports").joinpath("page.html").read_text("utf-8")
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.from_string(template).render(values)
+
+
+def _finalize(value: Any) -> Any:
+    """What is printed for a value: control characters become visible, markup of ours stays."""
+    return value if isinstance(value, Markup) else printable(str(value))
+
+
+def _image(content: bytes) -> Markup:
+    # Base64 has no character that HTML reads as its own.
+    kind = "jpeg" if content.startswith(b"\xff\xd8") else "png"
+    return Markup(f"data:image/{kind};base64,{base64.b64encode(content).decode()}")
+
+
+def _caption(measured: list[Measured], about: About) -> str:
+    """What the leaderboard is measured on, in one line."""
+    parts = [f"{sentences.size(measured)}, {sentences.rows_named(measured)} rows"]
+    parts += [sentences.split_said(about)]
+    majority = {m.summary["majority_accuracy"] for m in measured if m.summary}
+    if len(majority) == 1:
+        parts.append(f"majority baseline accuracy {number(majority.pop())}")
+    return "; ".join(part for part in parts if part) + "."
+
+
+def _tiles(measured: list[Measured]) -> list[tuple[str, str, str]]:
+    """(label, figure, what is under it) of the boxes on top."""
+    best = next((m for m in measured if known(m.kappa)), None)
+    if best is None:
+        return []
+    s = best.summary
+    label = "Kappa, best trial" if len(measured) > 1 else "Kappa"
+    tiles = [
+        (label, number(s["kappa"], 2), interval(s["kappa_low"], s["kappa_high"], 2)),
+        (
+            "Accuracy",
+            number(s["accuracy"], 2),
+            f"majority baseline {number(s['majority_accuracy'], 2)}",
+        ),
+        (
+            "Balanced accuracy",
+            number(s["balanced_accuracy"], 2),
+            interval(s["balanced_accuracy_low"], s["balanced_accuracy_high"], 2),
+        ),
+    ]
+    if kappa := best.versus.get("kappa"):
+        said = f"{interval(kappa['low'], kappa['high'], 2)} {kappa['verdict']}"
+        tiles.append(("Kappa, difference to baseline", signed(kappa["difference"], 2), said))
+    tiles.append(("Measured on", count(s["n"], "eye"), count(s["num_patients"], "patient")))
+    return tiles
+
+
+def _row(measured: Measured, base: Measured | None) -> dict[str, Any]:
+    """One line of the leaderboard, as text."""
+    trial, summary, published = measured.trial, measured.summary, measured.trial.published
+    cells = []
+    for name in COLUMNS:
+        paper = published.get(name)
+        bounds = interval(summary.get(f"{name}_low"), summary.get(f"{name}_high"))
+        cells.append((number(summary.get(name)), bounds, number(paper) if known(paper) else ""))
+    kappa = measured.versus.get("kappa", {})
+    return {
+        "trial": trial,
+        "measured": bool(summary),
+        "is_baseline": measured is base,
+        "settings": _settings(measured),
+        "cells": cells,
+        "time": duration(trial.seconds),
+        "paper_time": duration(published["time"]) if published.get("time") else "",
+        "difference": signed(kappa["difference"]) if kappa else "",
+        "difference_interval": interval(kappa["low"], kappa["high"]) if kappa else "",
+        "verdict": kappa.get("verdict", ""),
+        "symbol": SYMBOLS.get(kappa.get("verdict", ""), ""),
+        "mark": "†" if trial.optimistic and summary else "",
+    }
+
+
+def _settings(measured: Measured) -> str:
+    trial = measured.trial
+    parts = [trial.loss, f"{trial.sampler} sampling", f"batch {trial.batch}"]
+    if known(trial.weight_ratio) and trial.weight_ratio != 1:
+        parts.append(f"class weights 1 to {number(trial.weight_ratio, 2)}")
+    ran = f"{trial.epochs_run} of {count(trial.epochs_asked, 'epoch')}"
+    parts.append(ran + (f", best {trial.best_epoch}" if measured.summary else ""))
+    return " · ".join(parts)
+
+
+def _recalls(measured: Measured, num_classes: int) -> tuple[str, list[tuple[str, str]]]:
+    summary = measured.summary
+    names = [f"recall_{k}" for k in range(num_classes)]
+    return measured.trial.method, [
+        (number(summary.get(n), 2), interval(summary.get(f"{n}_low"), summary.get(f"{n}_high"), 2))
+        for n in names
+    ]
+
+
+def _figures(
+    measured: list[Measured], study: dict[str, Any], classes: list[str]
+) -> dict[str, list[tuple[Markup, str]]]:
+    """Section -> [(data URI, text for those who do not see it)]."""
+    drawn = {
+        "forest": _forest(measured),
+        "confusion": [_confusion(m, classes) for m in baseline_first(measured)],
+        "curves": _curves(measured),
+        "search": _search(study),
+    }
+    return {name: [(_image(png), alt) for png, alt in parts] for name, parts in drawn.items()}
+
+
+def _forest(measured: list[Measured]) -> list[tuple[bytes, str]]:
+    shown = [m for m in measured if known(m.kappa)]
+    if len(shown) < 2:
+        return []
+    base = baseline_of(measured)
+    lines = [
+        figures.Estimate(
+            name=m.trial.method,
+            kappa=m.kappa,
+            low=m.summary["kappa_low"],
+            high=m.summary["kappa_high"],
+            difference=m.versus.get("kappa", {}),
+            paper=m.trial.published.get("kappa"),
+            baseline=m is base,
+        )
+        for m in shown
+    ]
+    said = "; ".join(f"{m.trial.method} {estimate(m.summary, 'kappa', 2)}" for m in shown)
+    return [(figures.forest(lines), f"Kappa and 95 % interval of each trial: {said}.")]
+
+
+def _confusion(measured: Measured, classes: list[str]) -> tuple[bytes, str]:
+    matrix = measured.confusion
+    totals = np.maximum(matrix.sum(axis=1), 1)
+    recalls = zip(classes, np.diag(matrix) / totals, strict=True)
+    said = ", ".join(f"{name} {share:.0%}" for name, share in recalls)
+    alt = f"Confusion matrix of {measured.trial.method}, share of each class found: {said}."
+    return figures.confusion(matrix, classes, measured.trial.method), alt
+
+
+def _curves(measured: list[Measured]) -> list[tuple[bytes, str]]:
+    """One panel pair per trial, all on one range of the metric where they chose by the same."""
+    shown = [m for m in [*baseline_first(measured), *measured] if m.trial.history]
+    shown = list({id(m): m for m in shown}.values())
+    drawn = []
+    for m in shown:
+        trial = m.trial
+        metric = trial.selected_by.removeprefix("val_")
+        same = [o.trial for o in shown if o.trial.selected_by == trial.selected_by]
+        values = [row.get(f"val_{metric}") for o in same for row in o.history]
+        values = [value for value in values if known(value)]
+        room = 0.06 * (max(values) - min(values)) + 0.01 if values else 0.0
+        span = (min(values) - room, max(values) + room) if values else None
+        others = [o.history for o in same if o is not trial]
+        png = figures.curves(trial.history, metric, trial.best_epoch, trial.method, span, others)
+        alt = (
+            f"Training loss and validation {metric.replace('_', ' ')} of {trial.method} over "
+            f"{count(len(trial.history), 'epoch')}; best epoch {trial.best_epoch}."
+        )
+        drawn.append((png, alt))
+    return drawn
+
+
+def _search(study: dict[str, Any]) -> list[tuple[bytes, str]]:
+    drawn = []
+    history, shares = study.get("history") or [], study.get("importance") or {}
+    if history:
+        values = [row["value"] for row in history if known(row.get("value"))]
+        best = number(max(values, default=None))
+        alt = f"Value of {count(len(history), 'trial')} of the search in order; best {best}."
+        drawn.append((figures.search_history(history), alt))
+    if shares:
+        said = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+        drawn.append((figures.importances(shares), f"Importance of each setting: {said}."))
+    return drawn
+
+
+def _data(about: About) -> dict[str, Any]:
+    """The data section: split rows, what was kept, the first of what was set aside."""
+    splits = []
+    for name, split in about.get("splits", {}).items():
+        total = max(sum(split.get("counts") or [0]), 1)
+        counts = [(f"{c:,}", f"{c / total:.1%}") for c in split.get("counts") or []]
+        sizes = [f"{split[k]:,}" if k in split else "–" for k in ("n", "patients")]
+        splits.append((name, sizes, counts))
+    prepared = about.get("prepared", {})
+    skipped = list(prepared.get("skipped") or [])
+    shown = skipped[:SKIPPED_SHOWN]
+    return {
+        "splits": splits,
+        "classes": [str(c) for c in about.get("classes") or []],
+        "kept": count(prepared["kept"], "photograph") if "kept" in prepared else "",
+        "repaired": prepared.get("repaired"),
+        "skipped": [[str(row.get(key, "")) for key in SKIPPED] for row in shown],
+        "num_skipped": len(skipped),
+    }
+
+
+def _facts(about: About) -> list[tuple[str, str]]:
+    """(label, value) of how the result was made, for who wants to make it again."""
+    labels = {
+        "recipe": "Recipe",
+        "source": "Data source",
+        "preprocess": "Preprocessing",
+        "model": "Model",
+        "mode": "Mode",
+        "seed": "Seed",
+        "resources": "Resources",
+        "versions": "Versions",
+    }
+    facts = []
+    for key, label in labels.items():
+        value = about.get(key)
+        if isinstance(value, dict):
+            value = ", ".join(f"{name} {item}" for name, item in value.items())
+        if value not in (None, ""):
+            facts.append((label, str(value)))
+    return facts

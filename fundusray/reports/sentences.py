@@ -1,0 +1,280 @@
+"""What the figures say, in plain words: the summary on top and the notes below a table."""
+
+from collections import Counter
+
+from fundusray.reports.text import (
+    count,
+    duration,
+    estimate,
+    interval,
+    known,
+    listed,
+    number,
+    printable,
+    signed,
+)
+from fundusray.reports.trials import About, Measured, baseline_of
+
+UNWEIGHTED = ("cross_entropy", "focal")
+SAME_RATIO = 1.05
+FEW = 5
+RESAMPLES = 1000
+
+
+def rows_named(measured: list[Measured]) -> str:
+    """Which rows the figures are measured on: "test", or "validation" where a trial says so."""
+    return "validation" if any(m.trial.optimistic for m in measured) else "test"
+
+
+def size(measured: list[Measured]) -> str:
+    """`587 eyes of 352 patients`, or that nothing was measured."""
+    sizes = {(m.summary["n"], m.summary["num_patients"]) for m in measured if m.summary}
+    if not sizes:
+        return "no eyes measured"
+    parts = [f"{count(n, 'eye')} of {count(p, 'patient')}" for n, p in sorted(sizes)]
+    return " or ".join(parts) + (" (depending on the trial)" if len(parts) > 1 else "")
+
+
+def split_said(about: About) -> str:
+    """How rows came to their split, and what that means; empty where it is not known."""
+    how = about.get("split")
+    if how == "patient":
+        return "split by patient: no patient is on two sides"
+    if how == "image":
+        return (
+            "split by image: the two eyes of a patient may be on two sides, "
+            "which flatters every figure"
+        )
+    return printable(how) if how else ""
+
+
+def headline(measured: list[Measured], about: About) -> list[str]:
+    """The page in a few sentences: best, majority, difference to the baseline, what is decided."""
+    ranked = [m for m in measured if known(m.kappa)]
+    if not ranked and any(m.summary for m in measured):
+        return [f"Kappa is undefined on {size(measured)}: too few eyes, or one grade only."]
+    if not ranked:
+        return ["No trial has a measured kappa; the reasons stand in the table below."]
+    best, base = ranked[0], baseline_of(measured)
+    name = printable(best.trial.method)
+    opening = f"Best: {name}" if len(measured) > 1 else name
+    kappa = estimate(best.summary, "kappa", 2)
+    caution = " (the rows the epoch was chosen on: optimistic)" if best.trial.optimistic else ""
+    lines = [f"{opening}: kappa {kappa} on {size([best])}{caution}.", _majority(best, about)]
+    if base is not None and len(ranked) > 1:
+        lines += [_difference(best, base), _decided(measured, base)]
+    return [line for line in lines if line]
+
+
+def _majority(best: Measured, about: About) -> str:
+    majority, low = best.summary["majority_accuracy"], best.summary["accuracy_low"]
+    accuracy = best.summary["accuracy"]
+    if not known(majority) or not known(accuracy):
+        return ""
+    if known(low) and low > majority:
+        word = "above"
+    else:
+        word = "not clearly above" if accuracy >= majority else "below"
+    always = f"majority baseline accuracy {number(majority, 2)}"
+    classes = about.get("classes")
+    if classes and best.confusion is not None and len(classes) == len(best.confusion):
+        most = int(best.confusion.sum(axis=1).argmax())
+        always += f" (every eye called “{printable(str(classes[most]))}”)"
+    return f"Accuracy {estimate(best.summary, 'accuracy', 2)}, {word} the {always}."
+
+
+def _difference(best: Measured, base: Measured) -> str:
+    name = printable(base.trial.method)
+    if best is base:
+        return f"No trial has a higher kappa than the baseline, {name}."
+    kappa = best.versus.get("kappa")
+    if not kappa:
+        return f"Not compared with {name}: they were measured on different eyes."
+    said = f"{signed(kappa['difference'], 2)} {interval(kappa['low'], kappa['high'], 2)}".strip()
+    return f"Difference in kappa to {name}: {said}, {kappa['verdict']}."
+
+
+def _decided(measured: list[Measured], base: Measured) -> str:
+    others = [m for m in measured if m.versus and m is not base]
+    parts = []
+    for verdict in ("better", "worse"):
+        names = [
+            printable(m.trial.method) for m in others if m.versus["kappa"]["verdict"] == verdict
+        ]
+        if names:
+            parts.append(f"{verdict} than {printable(base.trial.method)}: {listed(names)}")
+    decided = sum(m.versus["kappa"]["verdict"] != "undecided" for m in others)
+    if not others:
+        return ""
+    if not decided:
+        return f"None of {count(len(others), 'comparison')} in kappa is decided on this many eyes."
+    parts.append(f"undecided: {len(others) - decided} of {len(others)}")
+    text = "; ".join(parts)
+    return f"In kappa, {text}."
+
+
+def notes(measured: list[Measured], about: About) -> list[str]:
+    """What a reader must know to read the table rightly; each note one or two sentences."""
+    found = [
+        _optimistic(measured),
+        _ranked(measured),
+        _unbalanced(measured),
+        *_stopped(measured),
+        *_failed(measured),
+        _few_images(measured, about),
+        _no_baseline(measured),
+        _different_rows(measured),
+        _split(about),
+    ]
+    return [note for note in found if note] + [printable(n) for n in about.get("notes", [])]
+
+
+def _methods(measured: list[Measured]) -> str:
+    return listed([printable(m.trial.method) for m in measured])
+
+
+def _optimistic(measured: list[Measured]) -> str:
+    marked = [m for m in measured if m.trial.optimistic and m.summary]
+    if not marked:
+        return ""
+    every = len(measured) > 1 and len(marked) == len([m for m in measured if m.summary])
+    whom = "all trials" if every else _methods(marked)
+    return (
+        f"† {whom}: measured on the very validation rows by which the best epoch was chosen, so "
+        "the figures are optimistic; set data.fractions with a test share for an unbiased one."
+    )
+
+
+def _ranked(measured: list[Measured]) -> str:
+    ranked = [m for m in measured if m.summary]
+    if len(ranked) < 2:
+        return ""
+    return (
+        f"The order of {len(ranked)} trials is measured on the same rows it is shown for: the "
+        "first place is partly luck. Intervals are not corrected for the number of comparisons."
+    )
+
+
+def _unbalanced(measured: list[Measured]) -> str:
+    same = [
+        m
+        for m in measured
+        if m.trial.loss not in UNWEIGHTED
+        and known(m.trial.weight_ratio)
+        and m.trial.weight_ratio < SAME_RATIO
+    ]
+    if not same:
+        return ""
+    widest = max(m.trial.weight_ratio for m in same)
+    return (
+        f"{_methods(same)}: the largest class weight is at most {number(widest)} times the "
+        "smallest, so on these class counts this loss is the same as cross entropy; "
+        "a difference to it has another cause (batch, seed, chance)."
+    )
+
+
+def _stopped(measured: list[Measured]) -> list[str]:
+    return [
+        f"{printable(m.trial.method)}: stopped after {m.trial.epochs_run} of "
+        f"{count(m.trial.epochs_asked, 'epoch')}{_because(m)}; compare it as a shorter training."
+        for m in measured
+        if m.trial.status == "stopped early"
+    ]
+
+
+def _failed(measured: list[Measured]) -> list[str]:
+    return [
+        f"{printable(m.trial.method)}: failed after {duration(m.trial.seconds)}{_because(m)}."
+        for m in measured
+        if m.trial.status == "failed"
+    ]
+
+
+def _because(measured: Measured) -> str:
+    return f" ({printable(measured.trial.reason)})" if measured.trial.reason else ""
+
+
+def _few_images(measured: list[Measured], about: About) -> str:
+    matrix = next((m.confusion for m in measured if m.confusion is not None), None)
+    if matrix is None:
+        return ""
+    totals = matrix.sum(axis=1).tolist()
+    names = class_names(about, len(totals))
+    few = [f"{printable(n)} ({t})" for n, t in zip(names, totals, strict=True) if t < FEW]
+    if not few:
+        return ""
+    return (
+        f"Fewer than {FEW} eyes of {listed(few)} are measured: balanced accuracy and the recall "
+        "of that class rest on almost nothing."
+    )
+
+
+def class_names(about: About, num_classes: int) -> list[str]:
+    """The names of the classes; their numbers where names are missing or do not fit."""
+    names = [str(name) for name in about.get("classes") or ()]
+    return names if len(names) == num_classes else [f"class {k}" for k in range(num_classes)]
+
+
+def _no_baseline(measured: list[Measured]) -> str:
+    if len(measured) < 2 or baseline_of(measured) is not None:
+        return ""
+    return "No baseline was measured, so no difference is given."
+
+
+def _different_rows(measured: list[Measured]) -> str:
+    base = baseline_of(measured)
+    odd = [m for m in measured if base and m is not base and m.summary and not m.versus]
+    if not odd:
+        return ""
+    return f"{_methods(odd)}: measured on other eyes than the baseline, so not compared with it."
+
+
+def _split(about: About) -> str:
+    return f"Rows are {split_said(about)}." if about.get("split") == "image" else ""
+
+
+DEFINITIONS = [
+    (
+        "Interval",
+        "95 % percentile bootstrap over {resamples} resamples of patients, each with all eyes, "
+        "because two eyes of one patient are not independent.",
+    ),
+    (
+        "Difference and verdict",
+        "Trial minus baseline on the same resampled patients. “better” or “worse” where the whole "
+        "interval is on one side of 0, otherwise “undecided”: not shown to be equal, just not "
+        "told apart by this many eyes.",
+    ),
+    (
+        "Kappa",
+        "Quadratically weighted Cohen’s kappa: agreement with the reference grade, a miss by two "
+        "grades counting four times a miss by one. 1 is perfect; 0 is chance, and what one answer "
+        "for every eye gets.",
+    ),
+    ("Balanced accuracy", "The mean of the recalls of the classes that occur."),
+    ("Recall", "The share of a class’s eyes that are called that class."),
+    (
+        "AUC, referable",
+        "Area under the ROC curve for grade 2 or worse (of two classes: the second) against the "
+        "rest, by the summed probabilities.",
+    ),
+    ("Majority baseline", "The accuracy of calling every eye the most frequent grade."),
+    ("Best epoch", "The epoch with the best {selected} on the validation rows."),
+    ("Rows", "Measured on the {rows} rows{split}."),
+    ("Time", "Wall clock of the training, on this hardware; a paper’s is on its own."),
+    ("Paper", "What the publication reports on its own split; not measured here."),
+]
+
+
+def definitions(measured: list[Measured], about: About) -> list[tuple[str, str]]:
+    """(term, meaning) of everything the page measures."""
+    selected = Counter(m.trial.selected_by for m in measured).most_common(1)
+    resamples = next((m.summary["resamples"] for m in measured if m.summary), RESAMPLES)
+    how = split_said(about)
+    facts = {
+        "resamples": f"{resamples:,}",
+        "selected": selected[0][0].removeprefix("val_") if selected else "metric",
+        "rows": rows_named(measured),
+        "split": f", {how}" if how else "",
+    }
+    return [(term, meaning.format(**facts)) for term, meaning in DEFINITIONS]

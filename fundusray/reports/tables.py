@@ -1,0 +1,220 @@
+"""Leaderboards and single results: as rows, as files, as a page."""
+
+import math
+from typing import Any
+
+import pyarrow as pa
+
+from fundusray import files
+from fundusray.errors import InputError
+from fundusray.metrics import METRICS
+from fundusray.reports import html, sentences
+from fundusray.reports.text import (
+    duration,
+    estimate,
+    interval,
+    known,
+    markdown,
+    number,
+    printable,
+    signed,
+)
+from fundusray.reports.trials import About, Measured, Trial, baseline_of, measure
+
+__all__ = ["COLUMNS", "About", "Trial", "leaderboard", "write_run", "write_search"]
+
+COLUMNS = (
+    "method",
+    "loss",
+    "sampler",
+    "n",
+    *(f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")),
+    "majority_accuracy",
+    "seconds",
+    "bundle",
+    "predictions",
+)
+"""The first columns of every leaderboard, in this order; more may follow."""
+COMPARED = ("kappa", "balanced_accuracy")
+TEXTS = {"method", "loss", "sampler", "bundle", "predictions", "status", "reason", "paper_time"}
+INTEGERS = {"n", "num_patients", "batch", "epochs", "best_epoch"}
+
+
+def leaderboard(trials: list[Trial], seed: int = 0) -> list[dict[str, Any]]:
+    """One row per trial, best kappa first, failed last; None where there is no figure.
+
+    Raises:
+        FileNotFoundError: a trial names predictions that are not there.
+    """
+    return _rows(measure(trials, seed))
+
+
+def _rows(measured: list[Measured]) -> list[dict[str, Any]]:
+    base = baseline_of(measured)
+    return [_row(m, m is base) for m in measured]
+
+
+def _row(measured: Measured, is_baseline: bool) -> dict[str, Any]:
+    trial, published = measured.trial, measured.trial.published
+    row: dict[str, Any] = dict.fromkeys(COLUMNS)
+    row |= {key: value for key, value in measured.summary.items() if key in COLUMNS}
+    for key in ("method", "loss", "sampler", "bundle", "predictions"):
+        row[key] = printable(getattr(trial, key))
+    row |= {"seconds": _finite(trial.seconds), "batch": trial.batch, "status": trial.status}
+    row |= {"epochs": trial.epochs_run, "best_epoch": trial.best_epoch}
+    row["weight_ratio"] = _finite(trial.weight_ratio)
+    for metric in COMPARED:
+        found = measured.versus.get(metric, {})
+        row[f"{metric}_vs_baseline"] = found.get("difference")
+        row[f"{metric}_vs_baseline_low"] = found.get("low")
+        row[f"{metric}_vs_baseline_high"] = found.get("high")
+        row[f"{metric}_verdict"] = "baseline" if is_baseline else found.get("verdict")
+    for metric in ("accuracy", "balanced_accuracy", "kappa"):
+        row[f"paper_{metric}"] = _finite(published.get(metric))
+    row["paper_time"] = duration(published["time"]) if published.get("time") else None
+    row["num_patients"] = measured.summary.get("num_patients")
+    return row | {"optimistic": trial.optimistic, "reason": printable(trial.reason)}
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if known(value) else None
+
+
+def _table(rows: list[dict[str, Any]]) -> pa.Table:
+    """The rows with a type per column that does not depend on which cells are empty."""
+
+    def kind(name: str) -> pa.DataType:
+        if name in TEXTS or name.endswith("_verdict"):
+            return pa.string()
+        if name == "optimistic":
+            return pa.bool_()
+        return pa.int64() if name in INTEGERS else pa.float64()
+
+    return pa.Table.from_pylist(rows, schema=pa.schema([(n, kind(n)) for n in rows[0]]))
+
+
+def markdown_table(measured: list[Measured], about: About) -> str:
+    """The leaderboard in the shape of Wu's Table 5, with intervals, verdicts and notes."""
+    title = markdown(str(about.get("title") or "Leaderboard"))
+    majority = sorted({m.summary["majority_accuracy"] for m in measured if m.summary})
+    said = [f"{sentences.size(measured)}, {sentences.rows_named(measured)} rows"]
+    said += [f"majority baseline accuracy {number(m)}" for m in majority]
+    said += [markdown(sentences.split_said(about))]
+    heads = ["method", "batch", "accuracy", "balanced accuracy", "kappa", "time"]
+    heads += ["difference in kappa to the baseline", "paper: accuracy, balanced, kappa, time"]
+    lines = [f"# {title}", "", "; ".join(part for part in said if part) + ".", ""]
+    lines += [_line(heads), _line(["---"] + ["---:"] * 5 + ["---"] * 2)]
+    base = baseline_of(measured)
+    lines += [_line(_cells(m, m is base)) for m in measured]
+    notes = [f"- {_note(note)}" for note in sentences.notes(measured, about)]
+    return "\n".join([*lines, "", *notes]).rstrip() + "\n"
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _note(note: str) -> str:
+    return markdown(note)
+
+
+def _cells(measured: Measured, is_baseline: bool) -> list[str]:
+    trial, summary = measured.trial, measured.summary
+    name = markdown(trial.method) + (" †" if trial.optimistic and summary else "")
+    figures = [
+        estimate(summary, m) if summary else "" for m in ("accuracy", "balanced_accuracy", "kappa")
+    ]
+    kappa = measured.versus.get("kappa")
+    if is_baseline:
+        difference = "baseline"
+    elif kappa:
+        said = f"{signed(kappa['difference'])} {interval(kappa['low'], kappa['high'])}".strip()
+        difference = f"{said}, {kappa['verdict']}"
+    else:
+        difference = trial.status if not summary else ""
+    return [name, str(trial.batch), *figures, duration(trial.seconds), difference, _paper(trial)]
+
+
+def _paper(trial: Trial) -> str:
+    published = trial.published
+    parts = [number(published.get(m)) for m in ("accuracy", "balanced_accuracy", "kappa")]
+    if published.get("time"):
+        parts.append(markdown(duration(published["time"])))
+    return "paper: " + ", ".join(parts) if published else ""
+
+
+def write_search(
+    folder: str,
+    trials: list[Trial],
+    study: dict[str, Any],
+    about: About,
+    examples: str | None = None,
+) -> dict[str, str]:
+    """Writes leaderboard.parquet, .csv, .md and report.html; returns where two of them are.
+
+    Args:
+        folder: a local folder or URI.
+        trials: every trial of the search, failed ones too.
+        study: `history`, rows of number, value, state, method; `importance`, dotted setting ->
+            share, or empty with an `importance_note` that says why.
+        about: what the page says around the figures.
+        examples: the location of a sheet of photographs, PNG or JPEG.
+
+    Returns:
+        {"report": location of report.html, "leaderboard": location of leaderboard.csv}.
+
+    Raises:
+        InputError: there is no trial.
+        FileNotFoundError: a trial names predictions, or `examples` a sheet, that is not there.
+    """
+    if not trials:
+        raise InputError("a report needs at least one trial, got none; run the search first")
+    measured = measure(trials)
+    rows = _rows(measured)
+    files.write_table(files.join(folder, "leaderboard.parquet"), _table(rows))
+    table = files.join(folder, "leaderboard.csv")
+    files.write_csv(table, rows)
+    text = markdown_table(measured, about)
+    files.write_bytes(files.join(folder, "leaderboard.md"), text.encode())
+    return {"report": _write_page(folder, measured, study, about, examples), "leaderboard": table}
+
+
+def write_run(
+    folder: str, trial: Trial, about: About, examples: str | None = None
+) -> dict[str, str]:
+    """Writes report.html and metrics.json of one training; returns where they are.
+
+    Raises:
+        FileNotFoundError: the trial names predictions, or `examples` a sheet, that is not there.
+    """
+    measured = measure([trial])
+    location = files.join(folder, "metrics.json")
+    files.write_json(location, _result(measured[0]))
+    return {"report": _write_page(folder, measured, {}, about, examples), "metrics": location}
+
+
+def _result(measured: Measured) -> dict[str, Any]:
+    """What metrics.json holds: how the training went, every figure, the confusion matrix."""
+    trial = measured.trial
+    kept = ("method", "loss", "sampler", "batch", "status", "reason", "epochs_run", "epochs_asked")
+    kept += ("best_epoch", "selected_by", "optimistic", "seconds", "weight_ratio", "overrides")
+    kept += ("published", "bundle", "predictions")
+    facts = {key: getattr(trial, key) for key in kept}
+    facts = {
+        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in facts.items()
+    }
+    matrix = measured.confusion
+    return facts | measured.summary | {"confusion": None if matrix is None else matrix.tolist()}
+
+
+def _write_page(
+    folder: str,
+    measured: list[Measured],
+    study: dict[str, Any],
+    about: About,
+    examples: str | None,
+) -> str:
+    sheet = files.read_bytes(examples) if examples else b""
+    location = files.join(folder, "report.html")
+    files.write_bytes(location, html.page(measured, study, about, sheet).encode())
+    return location

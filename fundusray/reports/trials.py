@@ -1,0 +1,137 @@
+"""One training as the report sees it, and what is measured from its predictions."""
+
+from dataclasses import dataclass, field
+from typing import Any, TypedDict
+
+import numpy as np
+import pyarrow as pa
+
+from fundusray import files, metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One training: its settings, how it went, where its results are."""
+
+    method: str
+    """What a reader calls it, e.g. "focal, gamma 2"."""
+    loss: str
+    sampler: str
+    batch: int
+    """Global batch size."""
+    epochs_run: int
+    epochs_asked: int
+    best_epoch: int
+    selected_by: str
+    """The validation metric by which the best epoch was chosen."""
+    optimistic: bool
+    """The figures are measured on the very rows by which the epoch was chosen."""
+    seconds: float
+    weight_ratio: float
+    """Largest over smallest class weight in effect."""
+    overrides: dict[str, Any] = field(default_factory=dict)
+    published: dict[str, Any] = field(default_factory=dict)
+    """The paper's accuracy, balanced_accuracy, kappa, time; may be empty."""
+    bundle: str = ""
+    predictions: str = ""
+    """Location of predictions.parquet; empty where there is none."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """One row per epoch: epoch, train_loss, val_<metric>, ..."""
+    baseline: bool = False
+    status: str = "finished"
+    """finished, stopped early, failed."""
+    reason: str = ""
+    """Why it stopped or failed."""
+
+
+class About(TypedDict, total=False):
+    """What the page says around the figures; whatever is left out is not shown."""
+
+    title: str
+    command: str
+    recipe: str
+    source: str
+    splits: dict[str, dict[str, Any]]
+    """Split name -> n, patients, counts (photographs per class)."""
+    split: str
+    """patient or image."""
+    classes: list[str]
+    preprocess: str
+    model: str
+    mode: str | dict[str, Any]
+    """Precision, layout."""
+    seed: int
+    prepared: dict[str, Any]
+    """kept, repaired, skipped: rows of image_id, where, reason."""
+    resources: str | dict[str, Any]
+    versions: str | dict[str, Any]
+    notes: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A trial with what its predictions say; `summary` is empty where there are none."""
+
+    trial: Trial
+    summary: dict[str, Any] = field(default_factory=dict)
+    """metrics.summary of its predictions."""
+    versus: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """metrics.paired against the baseline; empty for the baseline and where rows differ."""
+    confusion: np.ndarray | None = None
+    """[K, K] counts: true class, predicted class."""
+
+    @property
+    def kappa(self) -> float | None:
+        return self.summary.get("kappa")
+
+
+def measure(trials: list[Trial], seed: int = 0) -> list[Measured]:
+    """Every trial measured, best kappa first, those without a figure after, failed ones last.
+
+    Raises:
+        FileNotFoundError: a trial names predictions that are not there.
+    """
+    baseline = next((t for t in trials if t.baseline and _has_predictions(t)), None)
+    base = files.read_table(baseline.predictions) if baseline else None
+    measured = [_measure(t, None if t is baseline else base, seed) for t in trials]
+    return sorted(measured, key=_place)
+
+
+def _measure(trial: Trial, base: pa.Table | None, seed: int) -> Measured:
+    if not _has_predictions(trial):
+        return Measured(trial=trial)
+    table = files.read_table(trial.predictions)
+    comparable = base is not None and _rows(table) == _rows(base)
+    return Measured(
+        trial=trial,
+        summary=metrics.summary(table, seed=seed),
+        versus=metrics.paired(table, base, seed=seed) if comparable else {},
+        confusion=metrics.confusion(table),
+    )
+
+
+def _has_predictions(trial: Trial) -> bool:
+    return trial.status != "failed" and bool(trial.predictions)
+
+
+def _rows(table: pa.Table) -> tuple[list[str], list[tuple]]:
+    """Photographs, patients and grades: what two tables must share to be compared in pairs."""
+    columns = [table[name].to_pylist() for name in ("image_id", "patient_id", "target")]
+    return table.column_names, sorted(zip(*columns, strict=True))
+
+
+def _place(measured: Measured) -> tuple[bool, bool, float]:
+    kappa = measured.kappa
+    return measured.trial.status == "failed", kappa is None, -(kappa or 0.0)
+
+
+def baseline_of(measured: list[Measured]) -> Measured | None:
+    """The trial the others were compared with, or None."""
+    return next((m for m in measured if m.trial.baseline and m.summary), None)
+
+
+def baseline_first(measured: list[Measured]) -> list[Measured]:
+    """Those with figures, the baseline before the others, as the paper's Figure 2 shows them."""
+    base = baseline_of(measured)
+    rest = [m for m in measured if m.summary and m is not base]
+    return [base, *rest] if base else rest

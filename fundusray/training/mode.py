@@ -1,0 +1,134 @@
+"""Numeric precision and memory layout: which of four ways a step runs fastest here, measured.
+
+On one machine bfloat16 doubles the speed of a resnet and slows an efficientnet down; another
+behaves the other way. Four ways times four steps tell.
+"""
+
+import copy
+import statistics
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fundusray.config import Train
+
+PRECISIONS = ("fp32", "bf16")
+LAYOUTS = ("contiguous", "channels_last")
+STEPS = 3
+MARGIN = 0.95
+"""bf16 has to take less than this share of fp32's time: within the noise, fp32 it is."""
+HOPELESS = 3.0
+"""A way this many times slower than the best is not timed further."""
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How a step is computed."""
+
+    precision: str
+    """fp32, or bf16 (autocast; weights and their gradients stay fp32)."""
+    layout: str
+    """contiguous or channels_last."""
+
+    def __str__(self) -> str:
+        return f"{self.precision} {self.layout}"
+
+
+def choices(train: Train) -> list[Mode]:
+    """The ways a recipe leaves open, fp32 first."""
+    precisions = PRECISIONS if train.precision == "auto" else (train.precision,)
+    layouts = LAYOUTS if train.layout == "auto" else (train.layout,)
+    return [Mode(precision, layout) for precision in precisions for layout in layouts]
+
+
+def probe(
+    model: nn.Module,
+    shape: tuple[int, int, int, int],
+    device: torch.device | str,
+    train: Train,
+    steps: int = STEPS,
+) -> tuple[Mode, dict[str, float]]:
+    """(the fastest way, seconds per forward and backward by `str(Mode)`).
+
+    Times a copy on random images [B, 3, S, S], so weights, batch statistics and the global random
+    state stay as they are. Where the recipe pins both precision and layout nothing is timed. The
+    optimiser's step is the same in every way and is left out.
+    """
+    device = torch.device(device)
+    ways = choices(train)
+    if len(ways) == 1:
+        return ways[0], {}
+    seconds: dict[Mode, float] = {}
+    used = [device.index or 0] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=used):
+        for way in ways:
+            limit = HOPELESS * min(seconds.values(), default=float("inf"))
+            seconds[way] = _time(model, shape, device, way, steps, limit)
+    return fastest(seconds), {str(way): taken for way, taken in seconds.items()}
+
+
+def fastest(seconds: dict[Mode, float]) -> Mode:
+    """The quickest way; bf16 only where it clearly beats the quickest fp32."""
+    quickest = min(seconds, key=seconds.__getitem__)
+    exact = [way for way in seconds if way.precision == "fp32"]
+    if not exact:
+        return quickest
+    best = min(exact, key=seconds.__getitem__)
+    return quickest if seconds[quickest] < MARGIN * seconds[best] else best
+
+
+def _time(
+    model: nn.Module,
+    shape: tuple[int, int, int, int],
+    device: torch.device,
+    way: Mode,
+    steps: int,
+    limit: float,
+) -> float:
+    """Median seconds of a forward and backward pass, after one that does not count."""
+    trial = copy.deepcopy(model).to(device).train()
+    prepare(trial, way)
+    generator = torch.Generator(device).manual_seed(0)
+    image = torch.rand(shape, generator=generator, device=device)
+    image = image.contiguous(memory_format=memory_format(way))
+    taken: list[float] = []
+    for _ in range(1 + steps):
+        start = _now(device)
+        trial.zero_grad(set_to_none=True)
+        with autocast(way, device):
+            output = trial(image)
+        _sum_of_squares(output).backward()
+        taken.append(_now(device) - start)
+        if len(taken) > 1 and taken[-1] > limit:
+            break
+    return statistics.median(taken[1:])
+
+
+def _sum_of_squares(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """A number that every parameter, those of an auxiliary head too, has a gradient of."""
+    parts = output if isinstance(output, tuple) else (output,)
+    return sum((part.float().square().sum() for part in parts), torch.zeros(()).to(parts[0].device))
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def memory_format(way: Mode) -> torch.memory_format:
+    """The layout as torch calls it."""
+    return torch.channels_last if way.layout == "channels_last" else torch.contiguous_format
+
+
+def prepare(model: nn.Module, way: Mode) -> nn.Module:
+    """The model with its weights in the layout, changed in place."""
+    return model.to(memory_format=memory_format(way))
+
+
+def autocast(way: Mode, device: torch.device | str) -> torch.autocast:
+    """The context for forward passes; may be entered again and again."""
+    kind = torch.device(device).type
+    return torch.autocast(kind, dtype=torch.bfloat16, enabled=way.precision == "bf16")

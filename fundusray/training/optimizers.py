@@ -1,0 +1,111 @@
+"""The optimiser of a recipe, its learning rate at any step, and its state without pickle."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from fundusray.config import Train
+
+ONECYCLE_RISE = 0.3
+"""Share of all steps over which the one-cycle rate rises."""
+ONECYCLE_START, ONECYCLE_END = 25.0, 1e4
+"""The one-cycle rate starts at lr / 25 and ends at lr / 25 / 10^4."""
+
+
+def build_optimizer(model: nn.Module, train: Train) -> Optimizer:
+    """The recipe's optimiser over the parameters that learn, its rate still at the peak.
+
+    adamw and sgd leave parameters of one dimension (biases, norms) without weight decay: pulling
+    a norm's scale to 0 regularises nothing. adam decays all of them through the gradient, as the
+    papers that use it do.
+    """
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if train.optimizer == "adam":
+        return torch.optim.Adam(learned, lr=train.lr, weight_decay=train.weight_decay)
+    groups = [
+        {"params": [p for p in learned if p.ndim > 1], "weight_decay": train.weight_decay},
+        {"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if train.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=train.lr)
+    return torch.optim.SGD(groups, lr=train.lr, momentum=train.momentum)
+
+
+def rate(step: int, total_steps: int, steps_per_epoch: int, train: Train) -> float:
+    """The learning rate of step 0 <= step < total_steps: a function of nothing else.
+
+    cosine: lr/2 (1 + cos(pi t)), t the share done after the warm-up (Loshchilov and Hutter 2017);
+    onecycle: cosine up to lr over 30 % of the steps, cosine down to lr / 250,000 at the last
+    (Smith and Topin 2018; torch's OneCycleLR; momentum stays); step: lr step_factor^k after k
+    times step_epochs epochs; constant. The warm-up of cosine and constant is linear and reaches
+    lr at its end.
+    """
+    assert 0 <= step < total_steps, f"step {step} of {total_steps}"
+    if train.schedule == "onecycle":
+        return _onecycle(step, total_steps, train.lr)
+    if train.schedule == "step":
+        return train.lr * train.step_factor ** (step // steps_per_epoch // train.step_epochs)
+    warmup = round(train.warmup * total_steps)
+    if step < warmup:
+        # Not from 0 itself: a first step at rate 0 would be a step wasted.
+        return train.lr * (step + 1) / (warmup + 1)
+    if train.schedule == "constant":
+        return train.lr
+    return _between(train.lr, 0.0, (step - warmup) / (total_steps - warmup))
+
+
+def _onecycle(step: int, total_steps: int, peak: float) -> float:
+    start = peak / ONECYCLE_START
+    top, last = ONECYCLE_RISE * total_steps - 1, total_steps - 1
+    if step <= top:
+        return _between(start, peak, step / top)
+    return _between(peak, start / ONECYCLE_END, (step - top) / (last - top))
+
+
+def _between(start: float, end: float, share: float) -> float:
+    """Half a cosine from start to end."""
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
+
+
+def state_to_tensors(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The optimiser's state as named tensors and a JSON value, for `tensors_to_state`."""
+    state = optimizer.state_dict()
+    tensors: dict[str, Tensor] = {}
+    values: dict[str, dict[str, Any]] = {}
+    for index, entries in state["state"].items():
+        for name, value in entries.items():
+            if isinstance(value, Tensor):
+                tensors[f"{index}.{name}"] = value
+            else:
+                values.setdefault(str(index), {})[name] = value
+    return tensors, {"groups": state["param_groups"], "values": values}
+
+
+def tensors_to_state(
+    optimizer: Optimizer, tensors: dict[str, Tensor], meta: dict[str, Any]
+) -> None:
+    """Puts a state back, bit for bit, into an optimiser built from the same recipe.
+
+    Raises:
+        ValueError: another number of parameters or groups.
+    """
+    state: dict[int, dict[str, Any]] = {}
+    for name, value in tensors.items():
+        index, entry = name.split(".", 1)
+        state.setdefault(int(index), {})[entry] = value
+    for index, values in meta["values"].items():
+        state.setdefault(int(index), {}).update(values)
+    # JSON has no tuples; betas are one.
+    groups = [
+        {key: tuple(v) if key == "betas" else v for key, v in group.items()}
+        for group in meta["groups"]
+    ]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    for parameter, entries in optimizer.state.items():
+        for name, value in entries.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                # In the parameter's strides, or every later step takes a slow path.
+                entries[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

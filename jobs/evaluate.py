@@ -1,0 +1,13 @@
+"""Predict with a bundle and measure, on its own test rows or on other photographs.
+
+python jobs/evaluate.py runs/demo-1a2b3c4d/bundle
+python jobs/evaluate.py runs/demo-1a2b3c4d/bundle data.source=eyepacs data.root=/data/other
+"""
+
+import sys
+
+from fundusray.command import main
+from fundusray.jobs import evaluate
+
+if __name__ == "__main__":
+    sys.exit(main(__doc__, evaluate, sys.argv[1:]))

@@ -1,0 +1,138 @@
+"""Training on Ray: a result to read, the same whatever happens to its workers."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from fundusray import config, files
+from fundusray.cluster.train import RunFailedError, check_split, train
+from fundusray.cluster.worker import split_rows
+from fundusray.config import Recipe, override
+from fundusray.data.shards import open_set
+from fundusray.errors import InputError, LockedError
+from fundusray.lock import locked
+from fundusray.verified import read_verified
+
+pytestmark = pytest.mark.ray
+
+
+def weights(folder: str) -> dict[str, str]:
+    """Hashes of the last checkpoint's and the bundle's weights, and of the optimiser's state."""
+    last = sorted(Path(folder, "checkpoints").iterdir())[-1]
+    read_verified(str(last))
+    names = [last / "model.safetensors", last / "optimizer.safetensors"]
+    names.append(Path(folder, "bundle", "model.safetensors"))
+    return {str(n.relative_to(folder)): files.sha256(n.read_bytes()) for n in names}
+
+
+@pytest.fixture(scope="module")
+def unbroken(small: Recipe, prepared: str, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    return train(small, prepared, str(tmp_path_factory.mktemp("unbroken")))
+
+
+def test_a_run_leaves_everything_a_reader_needs(
+    unbroken: dict, small: Recipe, prepared: str
+) -> None:
+    folder = Path(unbroken["folder"])
+    sides = split_rows(open_set(prepared), small)
+    table = pq.read_table(folder / "predictions.parquet")
+    assert table.column_names[:3] == ["image_id", "patient_id", "target"]
+    assert table.column_names[3:] == [f"logit_{k}" for k in range(5)]
+    assert len(table) == len(sides["test"]) == unbroken["metrics"]["n"]
+    assert [row["epoch"] for row in unbroken["history"]] == [1, 2, 3]
+    assert 1 <= unbroken["best"]["epoch"] <= 3 and unbroken["best"]["metric"] == "val_kappa"
+    assert config.from_json((folder / "recipe.json").read_text()) == small
+    split = pq.read_table(folder / "manifest.parquet")["split"].to_pylist()
+    assert split.count("train") == len(sides["train"])
+    assert len(list((folder / "checkpoints").iterdir())) == 2
+    assert not (folder / "lock").exists() and not (folder / "ray").exists()
+
+
+def test_a_finished_run_is_not_run_again(unbroken: dict, small: Recipe, prepared: str) -> None:
+    began = time.monotonic()
+    assert train(small, prepared, str(Path(unbroken["folder"]).parent)) == unbroken
+    assert time.monotonic() - began < 3
+
+
+def training_processes() -> list[int]:
+    found = subprocess.run(["pgrep", "-f", "ray::RayTrainWorker"], capture_output=True, text=True)
+    return [int(pid) for pid in found.stdout.split()]
+
+
+def kill_when(condition: Path, killed: list[int]) -> None:
+    """SIGKILLs a training worker once a checkpoint is there, in the middle of the work after it."""
+    while not condition.exists() or not any(condition.iterdir()):
+        time.sleep(0.02)
+    for pid in training_processes()[:1]:
+        os.kill(pid, signal.SIGKILL)
+        killed.append(pid)
+
+
+def test_a_killed_worker_changes_no_bit(
+    unbroken: dict, small: Recipe, prepared: str, tmp_path: Path
+) -> None:
+    often = override(small, {"train.checkpoint_seconds": 0.0})
+    folder = tmp_path / Path(unbroken["folder"]).name
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_when, args=(folder / "checkpoints", killed), daemon=True)
+    killer.start()
+    result = train(often, prepared, str(tmp_path))
+    killer.join(1)
+    assert len(killed) == 1
+    assert result["folder"] == str(folder)
+    assert weights(result["folder"]) == weights(unbroken["folder"])
+    assert result["metrics"] == unbroken["metrics"]
+    kept = [{k: v for k, v in row.items() if k.startswith(("val", "train"))} for row in
+            result["history"]]  # fmt: skip
+    for row, other in zip(kept, unbroken["history"], strict=True):
+        assert row == {key: other[key] for key in row}
+
+
+def test_two_workers_learn_from_the_same_batches(
+    small: Recipe, prepared: str, tmp_path: Path
+) -> None:
+    # Oversampling exercises repeats; batch statistics are per worker, so weights may differ.
+    two = override(small, {"cluster.workers": 2, "train.epochs": 1, "sampling.name": "oversample"})
+    result = train(override(two, {"loss.name": "focal"}), prepared, str(tmp_path))
+    predictions = pq.read_table(result["predictions"])
+    sides = split_rows(open_set(prepared), two)
+    ids = open_set(prepared).image_ids()
+    assert predictions["image_id"].to_pylist() == [ids[row] for row in sides["test"]]
+    assert np.isfinite(result["history"][0]["train_loss"])
+
+
+def test_divergence_is_named_and_not_retried(small: Recipe, prepared: str, tmp_path: Path) -> None:
+    hot = override(small, {"train.lr": 1e30, "train.optimizer": "sgd", "train.schedule": "constant"})
+    with pytest.raises(RunFailedError, match=r"loss is (nan|inf).*at step \d+.*images"):
+        train(hot, prepared, str(tmp_path))
+
+
+def test_a_folder_in_use_is_refused(small: Recipe, prepared: str, tmp_path: Path) -> None:
+    other = override(small, {"seed": 7})
+    from fundusray.cluster.train import run_folder
+
+    with (
+        locked(run_folder(other, open_set(prepared), str(tmp_path))),
+        pytest.raises(LockedError, match=f"process {os.getpid()}"),
+    ):
+        train(other, prepared, str(tmp_path))
+
+
+def test_what_does_not_fit_the_data_is_refused(small: Recipe, prepared: str) -> None:
+    opened = open_set(prepared)
+    for given, told in (
+        ({"train.batch": 512}, "512"),
+        ({"sampling.name": "quotas", "sampling.quotas": (0.5, 0.5)}, "quotas"),
+    ):
+        wrong = override(small, given)
+        with pytest.raises(InputError, match=told):
+            check_split(wrong, opened, split_rows(opened, wrong))
+    with pytest.raises(InputError, match=r"cluster\.workers=3"):
+        train(override(small, {"cluster.workers": 3}), prepared, "unused")

@@ -1,0 +1,98 @@
+"""The search: named points run whole, others may stop, a killed search goes on."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from fundusray.cluster.tune import Halving, trial_resources
+from fundusray.config import Recipe, override
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def offer(scheduler: Halving, name: str, config: dict, value: float, epoch: int) -> str:
+    trial = SimpleNamespace(trial_id=name, config=config)
+    if epoch == 1:
+        scheduler.on_trial_add(None, trial)
+    return scheduler.on_trial_result(None, trial, {"epoch": epoch, "val_kappa": value})
+
+
+def test_named_points_run_whole_and_weak_proposals_stop() -> None:
+    point = {"loss.name": "focal", "loss.args.gamma": 2.0}
+    settings = {"time_attr": "epoch", "metric": "val_kappa", "mode": "max"}
+    scheduler = Halving([point], max_t=9, grace_period=1, reduction_factor=3, **settings)
+    for number, value in enumerate((0.9, 0.8, 0.7)):
+        offer(scheduler, f"good{number}", {"loss.name": "cross_entropy"}, value, 1)
+    weak = offer(scheduler, "weak", {"loss.name": "inverse_frequency"}, 0.0, 1)
+    named = offer(scheduler, "named", point | {"model.dropout": 0.0}, 0.0, 1)
+    assert (weak, named) == (Halving.STOP, Halving.CONTINUE)
+    assert offer(scheduler, "named", point, 0.0, 9) == Halving.STOP
+
+
+@pytest.mark.ray
+def test_trials_at_a_time_follow_the_cluster(cluster: None) -> None:
+    base = override(Recipe(), {"tune.trials": 5})
+    settled, at_once = trial_resources(base)
+    assert (settled.cluster.cpus, at_once) == (1, 2)
+    settled, at_once = trial_resources(override(base, {"tune.concurrent": 1}))
+    assert (settled.cluster.cpus, at_once) == (2, 1)
+    settled, at_once = trial_resources(override(base, {"cluster.workers": 2}))
+    assert (settled.cluster.cpus, at_once) == (1, 1)
+
+
+def command(storage: Path) -> list[str]:
+    return [
+        sys.executable,
+        str(ROOT / "jobs" / "tune_balancing.py"),
+        "demo",
+        f"run.storage={storage}",
+        "data.num_images=60",
+        "data.size=32",
+        "train.epochs=1",
+        "tune.trials=4",
+        "train.precision=fp32",
+        "train.layout=contiguous",
+    ]
+
+
+@pytest.mark.ray
+def test_a_killed_search_goes_on_and_runs_no_finished_trial_again(tmp_path: Path) -> None:
+    log = (tmp_path / "log").open("w")
+    driver = subprocess.Popen(
+        command(tmp_path), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+    )
+
+    def finished() -> dict[str, float]:
+        return {str(p): p.stat().st_mtime for p in tmp_path.glob("demo-*/result.json")}
+
+    deadline = time.monotonic() + 180
+    while len(finished()) < 2 and time.monotonic() < deadline and driver.poll() is None:
+        time.sleep(0.1)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    before = finished()
+    assert 2 <= len(before) < 4, (tmp_path / "log").read_text()[-3000:]
+
+    done = subprocess.run(command(tmp_path), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = finished()
+    assert {path: after[path] for path in before} == before
+    assert len(after) == 4
+
+    result = json.loads(done.stdout.strip().splitlines()[-1].removeprefix("RESULT "))
+    assert result["status"] == "finished"
+    with open(result["leaderboard"], newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert len(rows) == 4 and all(row["kappa"] for row in rows)
+    assert {row["sampler"] for row in rows} >= {"natural", "oversample"}
+    assert Path(result["report"]).read_text().startswith("<!doctype html>")
+    for key in ("bundle", "predictions", "prepared"):
+        assert Path(result[key]).exists()

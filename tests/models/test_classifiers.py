@@ -1,0 +1,167 @@
+"""Every network of the registry: size, normalisation inside, seeds, dropout, small images."""
+
+import time
+
+import pytest
+import torch
+
+from fundusray import config
+from fundusray.errors import InputError
+from fundusray.models import MODELS, build_model, check, parameter_count
+
+COUNTS = {
+    "resnet18": 11_179_077,
+    "resnet50": 23_518_277,
+    "efficientnet_b0": 4_013_953,
+    "efficientnet_b1": 6_519_589,
+    "efficientnet_b2": 7_708_039,
+    "efficientnet_b3": 10_703_917,
+    "inception_v3": 24_357_354,
+}
+"""Wu, table 2, with five classes."""
+
+
+def build(name="resnet18", classes=5, seed=0, **settings):
+    return build_model(config.Model(name=name, **settings), classes, seed)
+
+
+def test_counts_cover_the_registry():
+    assert set(COUNTS) == set(MODELS)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_network(name):
+    """Parameters as in the paper; logits of the classes asked for; the smallest image works."""
+    model = build(name)
+    assert parameter_count(model) == COUNTS[name]
+    side = max(MODELS[name].min_side, 32)
+    image = torch.rand(2, 3, side, side)
+    with torch.no_grad():
+        assert model.eval()(image).shape == (2, 5)
+    out = model.train()(image)
+    parts = out if isinstance(out, tuple) else (out,)
+    assert len(parts) == len(MODELS[name].heads)
+    assert all(part.shape == (2, 5) and torch.isfinite(part).all() for part in parts)
+    sum(part.square().sum() for part in parts).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "inception_v3"])
+class TestSeed:
+    def test_decides_the_start(self, name):
+        first, again, other = build(name), build(name), build(name, seed=1)
+        states = [model.state_dict() for model in (first, again, other)]
+        assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+        assert any(not torch.equal(states[0][key], states[2][key]) for key in states[0])
+
+    def test_leaves_the_global_state_alone(self, name):
+        torch.manual_seed(5)
+        expected = torch.rand(3)
+        torch.manual_seed(5)
+        build(name)
+        assert torch.equal(torch.rand(3), expected)
+
+
+class TestNormalisation:
+    def test_is_inside_and_not_learned(self):
+        plain = build(mean=(0.0, 0, 0), std=(1.0, 1, 1)).eval()
+        model = build(mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 2.0)).eval()
+        image = torch.rand(2, 3, 32, 32)
+        by_hand = (image - torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)) / torch.tensor(
+            [0.5, 0.25, 2.0]
+        ).view(3, 1, 1)
+        with torch.no_grad():
+            torch.testing.assert_close(model(image), plain(by_hand))
+        assert {name for name, _ in model.named_buffers(recurse=False)} == {"mean", "std"}
+        assert parameter_count(model) == parameter_count(model.net)
+
+    def test_keeps_the_memory_layout(self):
+        model = build()
+        seen = []
+        model.net.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+        image = torch.rand(2, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+        model(image)
+        assert seen[0].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "inception_v3"])
+@pytest.mark.parametrize("share", [0.0, 0.75])
+def test_dropout_is_the_recipes(name, share):
+    """Training-mode outputs differ between two draws exactly where dropout is on."""
+    model = build(name, dropout=share).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    image = torch.rand(2, 3, 80, 80)
+    with torch.no_grad():
+        outs = [model(image) for _ in range(2)]
+    outs = [out[0] if isinstance(out, tuple) else out for out in outs]
+    assert torch.equal(*outs) == (share == 0)
+
+
+class TestInception:
+    @pytest.mark.parametrize("side", [75, 128, 256])
+    def test_trains_below_the_papers_size(self, side):
+        logits, auxiliary = build("inception_v3").train()(torch.rand(2, 3, side, side))
+        assert logits.shape == auxiliary.shape == (2, 5)
+
+    def test_auxiliary_head_at_299_is_torchvisions(self):
+        head = build("inception_v3").net.AuxLogits.eval()
+        original = type(head).__mro__[1]
+        features = torch.rand(1, 768, 17, 17)
+        with torch.no_grad():
+            assert torch.equal(head(features), original.forward(head, features))
+
+    def test_evaluation_gives_logits_only(self):
+        with torch.no_grad():
+            out = build("inception_v3").eval()(torch.rand(1, 3, 96, 96))
+        assert isinstance(out, torch.Tensor) and out.shape == (1, 5)
+
+
+class TestCheck:
+    @pytest.mark.parametrize("name", MODELS)
+    def test_every_network_passes(self, name):
+        check(config.Model(name=name))
+        check(config.Model(name=name, weights="imagenet"), size=299)
+
+    def test_unknown_name_offers_the_nearest(self):
+        with pytest.raises(InputError, match="efficientnet_b0"):
+            check(config.Model(name="efficientnetb0"))
+        with pytest.raises(InputError, match="resnet18"):
+            build("resnet_18")
+
+    def test_missing_file_is_named_with_the_ways_out(self, tmp_path):
+        with pytest.raises(InputError, match=r"nothing\.pth.*imagenet.*random start"):
+            check(config.Model(weights=str(tmp_path / "nothing.pth")))
+
+    def test_too_small_an_image_is_told(self):
+        with pytest.raises(InputError, match="inception_v3 needs at least 75"):
+            check(config.Model(name="inception_v3"), size=64)
+
+
+def test_imagenet_weights_that_cannot_be_fetched_say_what_to_do(tmp_path):
+    """In a process of its own that can reach nobody: a dead proxy, an empty cache."""
+    import os
+    import subprocess
+    import sys
+
+    code = """
+from fundusray import config
+from fundusray.errors import InputError
+from fundusray.models import build_model
+for name in ("resnet18", "inception_v3"):
+    try:
+        build_model(config.Model(name=name, weights="imagenet"), 5, 0)
+    except InputError as error:
+        print(error)
+"""
+    nowhere = {"https_proxy": "http://127.0.0.1:9", "TORCH_HOME": str(tmp_path), "no_proxy": ""}
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | nowhere, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for line in done.stdout.splitlines():
+        assert "model.weights=<.safetensors or .pth>" in line and "model.weights=" in line
+    assert done.stdout.count("cannot fetch") == 2
+    assert time.monotonic() - start < 20 + 10  # ten seconds for two imports of torch and timm

@@ -1,0 +1,104 @@
+"""The reference pipeline against closed forms."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fundusray.data.images import BadImage
+from fundusray.pipeline.draws import AUGMENTATIONS, matrices
+from fundusray.pipeline.plain import augment, decode, fill_level, warp
+
+SIZE = 32
+IMAGE = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+
+
+def encoded(pixels: np.ndarray, kind: str = "JPEG") -> np.ndarray:
+    sink = io.BytesIO()
+    Image.fromarray(pixels).save(sink, kind, quality=95)
+    return np.frombuffer(sink.getvalue(), np.uint8)
+
+
+def matrix_of(**parameters) -> torch.Tensor:
+    neutral = {"scale": 1.0, "across": 0.0, "down": 0.0, "angle": 0.0, "shear": 0.0}
+    each = {key: np.array([value]) for key, value in (neutral | parameters).items()}
+    return torch.from_numpy(matrices(SIZE, np.array([False]), **each).astype(np.float32))
+
+
+def nothing_drawn(num: int = 1):
+    return AUGMENTATIONS["none"](0, 0, np.arange(num), np.zeros(num, np.int32), SIZE)
+
+
+def test_decode_gives_rgb_pixels():
+    pixels = np.full((SIZE, SIZE, 3), (200, 90, 40), np.uint8)
+    found = decode(encoded(pixels), SIZE)
+    assert found.shape == (SIZE, SIZE, 3) and found.dtype == np.uint8
+    assert np.abs(found.astype(int) - pixels).max() <= 2
+    grey = decode(encoded(np.full((SIZE, SIZE), 77, np.uint8)), SIZE)
+    assert (grey == 77).all() and grey.shape == (SIZE, SIZE, 3)
+
+
+def test_decode_gives_the_reason_for_a_bad_image():
+    good = encoded(np.zeros((SIZE, SIZE, 3), np.uint8))
+    for bad in (good[:-40], good[:10], good[:0], encoded(np.zeros((SIZE, SIZE, 3), "u1"), "PNG")):
+        with pytest.raises(BadImage, match=r"\w+"):
+            decode(bad, SIZE)
+    with pytest.raises(BadImage, match="32 x 32 pixels, not 64 x 64"):
+        decode(good, 64)
+
+
+def test_no_warp_changes_nothing():
+    assert torch.allclose(warp(IMAGE, matrix_of(), 0.5), IMAGE, atol=1e-5)
+
+
+def test_a_move_by_whole_pixels_shifts_and_fills():
+    moved = warp(IMAGE, matrix_of(across=4 / SIZE, down=2 / SIZE), 0.5)
+    assert torch.allclose(moved[..., 2:, 4:], IMAGE[..., :-2, :-4], atol=1e-5)
+    outside = torch.ones(SIZE, SIZE, dtype=torch.bool)
+    outside[2:, 4:] = False
+    assert torch.allclose(moved[..., outside], torch.tensor(128 / 255))
+
+
+def test_a_move_by_half_a_pixel_averages_neighbours():
+    moved = warp(IMAGE, matrix_of(across=0.5 / SIZE), 0.5)
+    assert torch.allclose(moved[..., 1:], (IMAGE[..., 1:] + IMAGE[..., :-1]) / 2, atol=1e-5)
+    assert torch.allclose(moved[..., 0], (IMAGE[..., 0] + 128 / 255) / 2, atol=1e-5)
+
+
+def test_a_quarter_turn_is_counter_clockwise_as_seen():
+    turned = warp(IMAGE, matrix_of(angle=90.0), 0.0)
+    assert torch.allclose(turned, torch.rot90(IMAGE, 1, (2, 3)), atol=1e-4)
+
+
+def test_flip_alone_is_exact():
+    draws = nothing_drawn()._replace(flip=np.array([True]))
+    assert torch.equal(augment(IMAGE, draws, 0.5), IMAGE.flip(-1))
+
+
+def test_brightness_and_contrast_follow_the_formula_and_are_clipped():
+    one = np.ones(1, np.float32)
+    for brightness, contrast in ((0.85, 1.0), (1.0, 1.15), (1.15, 0.85), (1.15, 1.15)):
+        draws = nothing_drawn()._replace(brightness=one * brightness, contrast=one * contrast)
+        wanted = (brightness * (0.5 + contrast * (IMAGE - 0.5))).clamp(0, 1)
+        assert torch.allclose(augment(IMAGE, draws, 0.5), wanted, atol=1e-6)
+
+
+def test_each_image_gets_its_own_draws():
+    images = IMAGE.repeat(4, 1, 1, 1)
+    turned = matrix_of(angle=90.0).repeat(4, 1, 1).numpy()
+    draws = nothing_drawn(4)._replace(
+        flip=np.array([False, True, False, False]),
+        geometric=np.array([False, False, True, False]),
+        matrix=turned,
+        brightness=np.array([1, 1, 1, 0.85], np.float32),
+    )
+    found = augment(images, draws, 0.5)
+    wanted = [IMAGE[0], IMAGE[0].flip(-1), torch.rot90(IMAGE[0], 1, (1, 2)), IMAGE[0] * 0.85]
+    assert torch.allclose(found, torch.stack(wanted), atol=1e-4)
+    assert torch.equal(found[0], IMAGE[0])
+
+
+def test_one_half_is_level_128():
+    assert [fill_level(fill) for fill in (0.0, 0.5, 1.0)] == [0, 128, 255]

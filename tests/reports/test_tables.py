@@ -1,0 +1,164 @@
+"""Leaderboards: columns, order, verdicts, notes, and the files they become."""
+
+import csv
+import io
+
+import pytest
+
+from fundusray import files, metrics
+from fundusray.errors import InputError
+from fundusray.reports import tables
+
+FIRST = (
+    "method,loss,sampler,n,accuracy,accuracy_low,accuracy_high,balanced_accuracy,"
+    "balanced_accuracy_low,balanced_accuracy_high,kappa,kappa_low,kappa_high,auc_referable,"
+    "auc_referable_low,auc_referable_high,majority_accuracy,seconds,bundle,predictions"
+)
+
+
+def _broken(make_trial):
+    reason = "loss is not finite at step 812"
+    return make_trial("broken", None, status="failed", reason=reason, bundle="")
+
+
+def test_the_csv_begins_with_the_promised_columns_and_a_failed_trial_has_empty_cells(
+    tmp_path, make_trial, about
+):
+    trials = [_broken(make_trial), make_trial("plain", baseline=True), make_trial("good", 0.95)]
+    out = tables.write_search(str(tmp_path / "out"), trials, {}, about, None)
+    text = files.read_bytes(out["leaderboard"]).decode()
+    assert text.startswith(FIRST + ",")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [row["method"] for row in rows] == ["good", "plain", "broken"]
+    numbers = FIRST.split(",")[3:17]
+    assert {rows[2][name] for name in numbers} == {""}
+    assert all(rows[0][name] for name in numbers)
+    assert rows[2]["reason"] == "loss is not finite at step 812"
+    assert out["report"].endswith("report.html")
+
+
+def test_figures_in_the_leaderboard_are_those_of_metrics(make_trial):
+    trial = make_trial("plain")
+    row = tables.leaderboard([trial], seed=5)[0]
+    expected = metrics.summary(files.read_table(trial.predictions), seed=5)
+    assert {m: row[m] for m in metrics.METRICS} == {m: expected[m] for m in metrics.METRICS}
+    assert (row["n"], row["kappa_low"]) == (120, expected["kappa_low"])
+
+
+def test_verdicts_name_the_baseline_what_is_better_worse_and_undecided(make_trial):
+    trials = [
+        make_trial("good", 1.0),
+        make_trial("plain", 0.6, baseline=True),
+        make_trial("same", 0.6),
+        make_trial("bad", 0.05),
+    ]
+    rows = {row["method"]: row for row in tables.leaderboard(trials)}
+    verdicts = {name: row["kappa_verdict"] for name, row in rows.items()}
+    assert verdicts == {
+        "good": "better",
+        "plain": "baseline",
+        "same": "undecided",
+        "bad": "worse",
+    }
+    assert rows["same"]["kappa_vs_baseline"] == 0
+    assert rows["plain"]["kappa_vs_baseline"] is None
+    gap = rows["good"]["kappa"] - rows["plain"]["kappa"]
+    assert rows["good"]["kappa_vs_baseline"] == pytest.approx(gap)
+
+
+def test_trials_on_other_eyes_are_shown_but_not_compared(tmp_path, make_trial, about):
+    trials = [make_trial("plain", baseline=True), make_trial("elsewhere", 0.9, prefix="other")]
+    row = tables.leaderboard(trials)[0]
+    assert (row["method"], row["kappa_verdict"]) == ("elsewhere", None)
+    tables.write_search(str(tmp_path), trials, {}, about, None)
+    note = "elsewhere: measured on other eyes than the baseline, so not compared with it."
+    assert note in files.read_bytes(str(tmp_path / "leaderboard.md")).decode()
+
+
+def test_parquet_has_the_same_rows_and_types_that_do_not_depend_on_empty_cells(
+    tmp_path, make_trial
+):
+    trials = [_broken(make_trial)]
+    tables.write_search(str(tmp_path), trials, {}, {}, None)
+    table = files.read_table(str(tmp_path / "leaderboard.parquet"))
+    assert table.to_pylist() == tables.leaderboard(trials)
+    assert "null" not in {str(field.type) for field in table.schema}
+
+
+def test_markdown_has_the_shape_of_the_papers_table(tmp_path, make_trial, about):
+    published = {"accuracy": 0.852, "balanced_accuracy": 0.586, "kappa": 0.805, "time": "14h59"}
+    trials = [
+        make_trial("plain | <b>", 0.6, baseline=True, published=published, batch=16),
+        make_trial("good", 1.0),
+        _broken(make_trial),
+    ]
+    tables.write_search(str(tmp_path), trials, {}, about, None)
+    lines = files.read_bytes(str(tmp_path / "leaderboard.md")).decode().splitlines()
+    assert lines[0] == "# Losses against imbalance"
+    assert lines[2].startswith("120 eyes of 60 patients, test rows; majority baseline accuracy 0.")
+    assert lines[2].endswith("split by patient: no patient is on two sides.")
+    table = [line for line in lines if line.startswith("|")]
+    assert table[0].startswith("| method | batch | accuracy | balanced accuracy | kappa | time |")
+    assert len(table) == 5
+    assert {line.replace("\\|", "").count("|") for line in table} == {9}
+    assert table[2].startswith("| good | 48 | 1.000 [1.000, 1.000] |")
+    assert table[2].rstrip("| ").endswith(", better")
+    assert table[3].startswith("| plain \\| &lt;b&gt; | 16 | 0.")
+    assert table[3].endswith("| 13 min | baseline | paper: 0.852, 0.586, 0.805, 14h59 |")
+    assert table[4] == "| broken | 48 |  |  |  | 13 min | failed |  |"
+
+
+def test_notes_say_what_a_reader_must_know(tmp_path, make_trial, about):
+    trials = [
+        make_trial("plain", baseline=True, optimistic=True),
+        make_trial("beta 0.9", loss="class_balanced", weight_ratio=1.008),
+        make_trial("beta 0.9999", loss="class_balanced", weight_ratio=17.9),
+        make_trial("slow", 0.4, status="stopped early", epochs_run=1, reason="others did better"),
+    ]
+    about |= {"split": "image", "notes": ["Drawn photographs."]}
+    tables.write_search(str(tmp_path), trials, {}, about, None)
+    text = files.read_bytes(str(tmp_path / "leaderboard.md")).decode()
+    assert "- † plain: measured on the very validation rows" in text
+    assert "| plain † |" in text
+    assert "- beta 0.9: the largest class weight is at most 1.008 times" in text
+    assert "is the same as cross entropy" in text
+    assert "beta 0.9999:" not in text
+    assert "slow: stopped after 1 of 3 epochs (others did better)" in text
+    assert "the two eyes of a patient may be on two sides" in text
+    assert text.endswith("- Drawn photographs.\n")
+
+
+def test_classes_with_fewer_than_five_eyes_are_named(tmp_path, make_trial, about):
+    trial = make_trial("plain")
+    table = files.read_table(trial.predictions)
+    severe = [i for i, grade in enumerate(table["target"].to_pylist()) if grade == 3][4:]
+    kept = [i for i in range(table.num_rows) if i not in severe]
+    files.write_table(trial.predictions, table.take(kept))
+    tables.write_search(str(tmp_path), [trial], {}, about, None)
+    text = files.read_bytes(str(tmp_path / "leaderboard.md")).decode()
+    assert "Fewer than 5 eyes of Severe (4) are measured" in text
+
+
+def test_no_trial_is_an_error_that_says_what_to_do():
+    with pytest.raises(InputError, match="at least one trial"):
+        tables.write_search("nowhere", [], {}, {}, None)
+
+
+def test_one_training_becomes_a_page_and_its_figures(tmp_path, make_trial, about):
+    trial = make_trial("plain", weight_ratio=float("inf"), overrides={"train.epochs": 3})
+    out = tables.write_run(str(tmp_path / "run"), trial, about, None)
+    result = files.read_json(out["metrics"])
+    assert sum(map(sum, result["confusion"])) == result["n"] == 120
+    assert result["weight_ratio"] is None
+    assert result["overrides"] == {"train.epochs": 3}
+    assert result["kappa_low"] < result["kappa"] < result["kappa_high"]
+    assert b"Leaderboard" not in files.read_bytes(out["report"])
+
+
+def test_the_same_trials_give_the_same_bytes(tmp_path, make_trial, about):
+    trials = [make_trial("plain", baseline=True), make_trial("good", 0.9)]
+    study = {"history": [{"number": 0, "value": 0.5, "state": "COMPLETE", "method": "plain"}]}
+    for name in ("a", "b"):
+        tables.write_search(str(tmp_path / name), trials, study, about, None)
+    for name in ("report.html", "leaderboard.csv", "leaderboard.md", "leaderboard.parquet"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()

@@ -1,0 +1,65 @@
+"""Names made harmless and numbers made readable."""
+
+import pytest
+
+from fundusray.reports import text
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("plain é 眼", "plain é 眼"),
+        ("\x1b[31m", "\\x1b[31m"),
+        ("a\nb\r\t", "a\\x0ab\\x0d\\x09"),
+        ("gpj\u202e.exe", "gpj\\u202e.exe"),
+        ("\udc80", "\\udc80"),
+    ],
+)
+def test_what_could_move_a_cursor_or_turn_text_is_shown_as_an_escape(given, shown):
+    assert text.printable(given) == shown
+
+
+def test_markdown_from_outside_is_text():
+    assert text.markdown("[a](x) | `b` <i>&") == "\\[a\\](x) \\| \\`b\\` &lt;i&gt;&amp;"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.1234, "0.123"), (-0.5, "−0.500"), (-0.0001, "0.000"), (None, "–"), (float("nan"), "–")],
+)
+def test_numbers(value, shown):
+    assert text.number(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.02, "+0.020"), (-0.02, "−0.020"), (0, "+0.000"), (None, "–")]
+)
+def test_differences_carry_their_sign(value, shown):
+    assert text.signed(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (1.24, "1.2 s"),
+        (59.6, "60 s"),
+        (754, "13 min"),
+        (21720, "6 h 02 min"),
+        ("14h59", "14h59"),
+        (None, "–"),
+    ],
+)
+def test_durations(seconds, shown):
+    assert text.duration(seconds) == shown
+
+
+def test_names_with_commas_are_told_apart_by_quotes():
+    assert text.listed(["a", "b", "c"]) == "a, b and c"
+    assert text.listed(["focal, gamma 1", "b"]) == "“focal, gamma 1” and “b”"
+    assert text.listed(["focal, gamma 1"]) == "focal, gamma 1"
+
+
+def test_an_estimate_without_interval_is_its_value_alone():
+    assert text.estimate({"kappa": 0.5, "kappa_low": None, "kappa_high": None}, "kappa") == "0.500"
+    row = {"kappa": 0.5, "kappa_low": -0.1, "kappa_high": 0.9}
+    assert text.estimate(row, "kappa", 2) == "0.50 [−0.10, 0.90]"

@@ -1,0 +1,87 @@
+"""The command line: what it understands, what it refuses, how it ends."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fundusray.command import main, parse, settle, usage
+from fundusray.config import Recipe, override
+from fundusray.errors import BadInputsError, InputError, LockedError
+
+
+def test_parse_words_changes_and_switches() -> None:
+    asked = parse(["wu.table5.baseline", "train.epochs=5", "show=true", "data.root=/a=b"])
+    assert asked.words == ["wu.table5.baseline"]
+    assert asked.changes == {"train.epochs": "5", "data.root": "/a=b"}
+    assert asked.show and not asked.smoke
+
+
+@pytest.mark.parametrize("bad", [["--epochs"], ["a=1", "a=2"], ["show=perhaps"]])
+def test_parse_refuses(bad: list[str]) -> None:
+    with pytest.raises(InputError):
+        parse(bad)
+
+
+def test_settle_makes_places_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    given = {"data.source": "eyepacs", "data.root": "photos", "run.storage": "out"}
+    recipe = settle(override(Recipe(), given), submitted=False)
+    assert recipe.data.root == str(tmp_path / "photos")
+    assert recipe.run.storage == str(tmp_path / "out")
+
+
+def test_settle_refuses_relative_places_in_a_submitted_job(tmp_path: Path) -> None:
+    for key in ("data.root", "run.storage"):
+        given = {"data.source": "eyepacs", "data.root": str(tmp_path), key: "relative"}
+        with pytest.raises(InputError, match=f"{key}=relative.*absolute path or a URI"):
+            settle(override(Recipe(), given), submitted=True)
+
+
+def test_settle_wants_a_root_that_is_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"needs data\.root"):
+        settle(override(Recipe(), {"data.source": "eyepacs"}), submitted=False)
+    gone = str(tmp_path / "gone")
+    with pytest.raises(InputError, match="no such folder"):
+        settle(override(Recipe(), {"data.source": "folder", "data.root": gone}), submitted=False)
+    with pytest.raises(InputError, match="draws its own"):
+        settle(override(Recipe(), {"data.root": gone}), submitted=False)
+
+
+def last(capsys: pytest.CaptureFixture[str]) -> dict:
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith("RESULT ")
+    return json.loads(line.removeprefix("RESULT "))
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InputError("a"), 2),
+        (BadInputsError("b"), 5),
+        (LockedError("c"), 6),
+        (KeyboardInterrupt(), 130),
+        (SystemExit(143), 143),
+        (OSError(28, "No space left on device"), 4),
+        (ZeroDivisionError("ours"), 1),
+    ],
+)
+def test_errors_become_exit_codes(
+    error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def act(asked: object) -> dict:
+        raise error
+
+    assert main("A job.", act, []) == code
+    assert last(capsys)["code"] == code
+
+
+def test_a_good_end(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("A job.", lambda asked: {"status": "finished"}, []) == 0
+    assert last(capsys) == {"status": "finished"}
+
+
+def test_usage_lists_every_setting() -> None:
+    text = usage("A job.")
+    assert "train.epochs=20" in text and "loss.args.<name>" in text and "smoke=true" in text

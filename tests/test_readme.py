@@ -1,0 +1,53 @@
+"""The README's words are the commands' words."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from fundusray import recipes
+from fundusray.command import parse
+from fundusray.config import override
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def commands() -> list[str]:
+    """Every line of the README's shell blocks, continued lines joined."""
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.S)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def job_lines() -> list[str]:
+    return [line for line in commands() if "jobs/" in line]
+
+
+@pytest.mark.parametrize("line", job_lines())
+def test_job_commands_are_understood(line: str) -> None:
+    words = shlex.split(line.split("#")[0])
+    start = next(i for i, word in enumerate(words) if word.startswith("jobs/"))
+    assert (ROOT / words[start]).is_file()
+    asked = parse(words[start + 1 :])
+    if words[start] != "jobs/evaluate.py":
+        name = asked.words[0] if asked.words else "balancing"
+        override(recipes.find(name), asked.changes)
+
+
+def test_the_file_table_is_true() -> None:
+    named = re.findall(r"^\| `([^`]+)` \|", README, re.M)
+    assert len(named) > 10
+    for name in named:
+        assert (ROOT / name).exists(), name
+
+
+def test_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert set(re.findall(r"make ([a-z]+)", README)) <= targets
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target

@@ -1,0 +1,79 @@
+"""Checkpoints: what is saved comes back to the bit, and damage is never used."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from fundusray.config import Train
+from fundusray.errors import NoCheckpointError
+from fundusray.training import checkpoints
+from fundusray.training.checkpoints import Position
+from fundusray.training.optimizers import build_optimizer
+
+
+def trained(steps: int, optimizer: str = "adamw") -> tuple[nn.Module, torch.optim.Optimizer]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 2))
+    model = model.to(memory_format=torch.channels_last)
+    found = build_optimizer(model, Train(optimizer=optimizer, lr=1e-2))
+    for step in range(steps):
+        go(model, found, step)
+    return model, found
+
+
+def go(model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+    torch.manual_seed(step)
+    optimizer.zero_grad()
+    model(torch.randn(4, 3, 8, 8)).square().mean().backward()
+    optimizer.step()
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_stopped_and_continued_equals_never_stopped(tmp_path: Path, optimizer: str) -> None:
+    model, found = trained(3, optimizer)
+    position = Position(step=3, loss_sum=1.5, seen=7, history=[{"epoch": 1}], best={"epoch": 1})
+    place = checkpoints.save(str(tmp_path), model, found, position, "key")
+    again, other = trained(0, optimizer)
+    assert checkpoints.load(place, again, other) == position
+    for step in range(3, 6):
+        go(model, found, step)
+        go(again, other, step)
+    for left, right in zip(model.state_dict().values(), again.state_dict().values(), strict=True):
+        assert torch.equal(left, right)
+
+
+def test_only_the_newest_stay(tmp_path: Path) -> None:
+    model, found = trained(1)
+    for step in range(1, 6):
+        checkpoints.save(str(tmp_path), model, found, Position(step=step), "key")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000004", "step-00000005"]
+    assert checkpoints.newest(str(tmp_path), "key") == ("step-00000005", [])
+
+
+def test_a_damaged_one_is_named_and_the_one_before_is_used(tmp_path: Path) -> None:
+    model, found = trained(1)
+    for step in (1, 2):
+        checkpoints.save(str(tmp_path), model, found, Position(step=step), "key")
+    victim = tmp_path / "step-00000002" / "model.safetensors"
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 1
+    victim.write_bytes(content)
+    name, problems = checkpoints.newest(str(tmp_path), "key")
+    assert name == "step-00000001"
+    assert len(problems) == 1 and "model.safetensors" in problems[0]
+
+
+def test_none_usable_is_an_error_not_a_fresh_start(tmp_path: Path) -> None:
+    model, found = trained(1)
+    checkpoints.save(str(tmp_path), model, found, Position(step=1), "key")
+    with pytest.raises(NoCheckpointError, match="another run"):
+        checkpoints.newest(str(tmp_path), "other")
+    (tmp_path / "step-00000001" / "state.json").unlink()
+    with pytest.raises(NoCheckpointError, match=r"state\.json"):
+        checkpoints.newest(str(tmp_path), "key")
+
+
+def test_an_empty_folder_starts_from_nothing(tmp_path: Path) -> None:
+    assert checkpoints.newest(str(tmp_path / "none"), "key") == ("", [])

@@ -1,0 +1,78 @@
+"""The step: padding weighs nothing, splitting a batch changes nothing, seeds are functions."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import nn
+
+from fundusray.config import Loss
+from fundusray.pipeline import Batch
+from fundusray.training.loop import AUXILIARY_WEIGHT, Objective, predict, step_seed, train_step
+
+
+def batch_of(num: int, valid: list[bool] | None = None) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(num, 3, 8, 8, generator=generator)
+    target = torch.arange(num) % 3
+    keep = torch.tensor(valid if valid is not None else [True] * num)
+    return Batch(image, target, torch.arange(num), keep)
+
+
+def linear() -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+
+
+OBJECTIVE = Objective(Loss(), torch.tensor([4.0, 3.0, 3.0]))
+
+
+def updated(batches: list[Batch], scale: float) -> torch.Tensor:
+    """Weights after one step of gradients averaged over the batches, as workers average them."""
+    model, gradients = linear(), []
+    for batch in batches:
+        model.zero_grad()
+        still = torch.optim.SGD(model.parameters(), lr=0.0)
+        train_step(model, still, batch, OBJECTIVE, nullcontext(), scale)
+        gradients.append(model[1].weight.grad.clone())
+    return torch.stack(gradients).mean(0)
+
+
+def test_padding_weighs_nothing() -> None:
+    padded = batch_of(6, [True] * 4 + [False] * 2)
+    short = Batch(*(part[:4] for part in padded))
+    torch.testing.assert_close(updated([padded], 1 / 4), updated([short], 1 / 4))
+
+
+def test_two_workers_equal_one() -> None:
+    whole = batch_of(6, [True] * 5 + [False])
+    halves = [Batch(*(part[:3] for part in whole)), Batch(*(part[3:] for part in whole))]
+    torch.testing.assert_close(updated([whole], 1 / 5), updated(halves, 2 / 5))
+
+
+def test_the_sum_of_losses_comes_back() -> None:
+    model, batch = linear(), batch_of(4)
+    expected = nn.functional.cross_entropy(model(batch.image), batch.target, reduction="sum")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    total = train_step(model, optimizer, batch, OBJECTIVE, nullcontext(), 0.25)
+    assert total.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_the_auxiliary_head_weighs_four_tenths() -> None:
+    logits, target = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+    alone = OBJECTIVE.per_sample(logits, target)
+    both = OBJECTIVE.per_sample((logits, logits), target)
+    torch.testing.assert_close(both, (1 + AUXILIARY_WEIGHT) * alone)
+
+
+def test_seeds_differ_by_step_and_rank_and_repeat() -> None:
+    seeds = {step_seed(s, t, r) for s in range(3) for t in range(50) for r in range(4)}
+    assert len(seeds) == 3 * 50 * 4
+    assert step_seed(1, 2, 3) == step_seed(1, 2, 3)
+
+
+def test_predict_leaves_padding_out() -> None:
+    batch = batch_of(5, [True, True, False, True, False])
+    rows, logits = predict(linear(), [batch], nullcontext())
+    assert rows.tolist() == [0, 1, 3]
+    assert logits.shape == (3, 3)
