@@ -202,7 +202,7 @@ def _trial(
         seconds=result.get("seconds", 0.0),
         weight_ratio=weight_ratio(weights),
         overrides=proposed or {},
-        published=_published(recipe, method),
+        published=recipe.published or recipes.published(recipe),
         bundle=result.get("bundle", ""),
         predictions=result.get("predictions", ""),
         history=result.get("history", []),
@@ -212,11 +212,6 @@ def _trial(
         status=result["status"],
         reason=result.get("reason", ""),
     )
-
-
-def _published(recipe: Recipe, method: str) -> dict[str, Any]:
-    """The paper's figures for the same method: the recipe's own, or the row of Wu's Table 5."""
-    return recipe.published or recipes.published(recipe)
 
 
 def _about(recipe: Recipe, opened: PreparedSet, title: str, mode: str) -> dict[str, Any]:

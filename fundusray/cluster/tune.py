@@ -55,18 +55,19 @@ def trial_resources(recipe: Recipe) -> tuple[Recipe, int]:
 class Halving(ASHAScheduler):
     """ASHA that lets the named points run to the end, since a table wants whole rows.
 
-    Only what the search itself proposes can be stopped early.
+    Only what the search itself proposes can be stopped early, and nothing is stopped after its
+    last epoch: it then still has to predict the rows it reports on.
     """
 
-    def __init__(self, points: list[dict[str, Any]], **settings: Any) -> None:
-        super().__init__(**settings)
-        self.points = points
+    def __init__(self, points: list[dict[str, Any]], epochs: int, **settings: Any) -> None:
+        super().__init__(max_t=epochs + 1, **settings)
+        self.points, self.epochs = points, epochs
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
         decision = super().on_trial_result(controller, trial, result)
         named = any(point.items() <= trial.config.items() for point in self.points)
-        last = result[self._time_attr] >= self._max_t
-        return self.CONTINUE if named and not last else decision
+        done = result[self._time_attr] >= self.epochs
+        return self.CONTINUE if named or done else decision
 
 
 class Teller(tune.Callback):
@@ -183,10 +184,10 @@ def _tuner(
     )
     scheduler = Halving(
         points,
+        base.train.epochs,
         time_attr="epoch",
         metric=metric,
         mode="max",
-        max_t=base.train.epochs,
         grace_period=min(base.tune.grace, base.train.epochs),
         reduction_factor=3,
     )

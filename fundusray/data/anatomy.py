@@ -78,7 +78,7 @@ def draw_eye(rng: np.random.Generator) -> Eye:
     little below it."""
     disc = np.array([rng.uniform(0.5, 0.66), rng.uniform(-0.1, 0.04)])
     radius = rng.uniform(0.13, 0.16)
-    fovea = disc + [-rng.uniform(0.6, 0.68), rng.uniform(0.03, 0.1)]
+    fovea = disc + np.array([-rng.uniform(0.6, 0.68), rng.uniform(0.03, 0.1)])
     return Eye(disc, radius, rng.uniform(0.3, 0.6), fovea)
 
 

@@ -160,7 +160,8 @@ def _preretinal(
 ) -> None:
     """Blood that settled before the retina: level above, round below, like a boat."""
     for _ in range(number):
-        centre = eye.fovea + [rng.uniform(-0.35, 0.15), rng.choice([-1, 1]) * rng.uniform(0.2, 0.4)]
+        down = rng.choice([-1, 1]) * rng.uniform(0.2, 0.4)
+        centre = eye.fovea + np.array([rng.uniform(-0.35, 0.15), down])
         half = np.array([rng.uniform(0.18, 0.3), rng.uniform(0.13, 0.24)])
         box = canvas.place(np.stack([centre - half, centre + half]))
         canvas.pen.chord(box, rng.uniform(-8, 8), 180 + rng.uniform(-8, 8), 255)

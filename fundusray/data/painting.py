@@ -112,9 +112,9 @@ def paint(
         layer[:] = colour * (1 + _TEXTURE[channel] * shade)
         layer += disc * (0.3 * colour + pale * (0.76, 0.58, 0.29)[channel] - layer)
         layer += cup * (pale * (1.12, 0.98, 0.66)[channel] - layer)
-        for kind, (paint, opacity) in _PAINTS.items():
+        for kind, (tone, opacity) in _PAINTS.items():
             if kind in lesions:
-                layer += opacity * lesions[kind] * (paint[channel] - layer)
+                layer += opacity * lesions[kind] * (tone[channel] - layer)
         layer *= 1 - _BLOOD[channel] * blood
     return colours
 

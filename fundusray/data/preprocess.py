@@ -74,7 +74,7 @@ def find_fundus(image: np.ndarray) -> Fundus:
         raise BadImage(f"no fundus: the lit area, {seen}, is no disc")
     y = sum(rows) / 2 if tall > 0.98 * diameter else _widest(across)
     x = sum(columns) / 2 if wide > 0.98 * diameter else _widest(down)
-    x, y, radius = _fit(_edge(lit), np.array([x, y, diameter / 2]))
+    x, y, radius = _fit(_edge(lit), np.array([x, y, diameter / 2])).tolist()
     scales = width / reduced[0], height / reduced[1]
     return Fundus(x * scales[0], y * scales[1], radius * sum(scales) / 2)
 

@@ -68,9 +68,7 @@ class Loader:
         self._turn += 1
         return self._batches(plan, seed, epoch, start, self._turn)
 
-    def _batches(
-        self, plan: Plan, seed: int, epoch: int, start: int, turn: int
-    ) -> Iterator[Batch]:
+    def _batches(self, plan: Plan, seed: int, epoch: int, start: int, turn: int) -> Iterator[Batch]:
         images: Iterator[Tensor] | None = None
         for step in range(start, len(plan.rows)):
             if turn != self._turn:

@@ -55,7 +55,7 @@ class Dali:
             yield image
 
     def _rewind(self) -> None:
-        """Leaves the pipeline as new: batches that were made ahead and not asked for are dropped."""
+        """Makes the pipeline as new: batches made ahead and not asked for are dropped."""
         if self._pipe is None:
             graph = _train if self._augmented else _eval
             decoder = "mixed" if self._gpu else "cpu"
@@ -97,6 +97,11 @@ class Dali:
         return inputs
 
 
+_DTYPES = [
+    types.UINT8, types.BOOL, types.BOOL, types.FLOAT, types.BOOL, types.FLOAT, types.FLOAT,
+]  # fmt: skip
+
+
 @pipeline_def
 def _eval(source: Callable[[], Inputs], decoder: str, level: int) -> DataNode:
     """Decoded, float HWC in [0, 1]."""
@@ -112,8 +117,7 @@ def _train(source: Callable[[], Inputs], decoder: str, level: int) -> DataNode:
     encoded, geometric, mirrored, matrix, adjusted, brightness, contrast = fn.external_source(
         source,
         num_outputs=7,
-        dtype=[types.UINT8, types.BOOL, types.BOOL, types.FLOAT]
-        + [types.BOOL, types.FLOAT, types.FLOAT],
+        dtype=_DTYPES,
         ndim=[1, 0, 0, 2, 0, 0, 0],
         no_copy=True,
     )

@@ -20,7 +20,9 @@ class Draws(NamedTuple):
     clipped to [0, 1]."""
 
     flip: np.ndarray  # bool [B] mirrored left to right
-    geometric: np.ndarray  # bool [B] warped by `matrix`; where False the matrix holds the flip alone
+    geometric: (
+        np.ndarray
+    )  # bool [B] warped by `matrix`; where False the matrix holds the flip alone
     matrix: np.ndarray  # float32 [B, 2, 3] output pixel centre -> input, the flip included
     brightness: np.ndarray  # float32 [B]; 1 where not drawn
     contrast: np.ndarray  # float32 [B]; 1 where not drawn

@@ -21,6 +21,10 @@ MARGIN = 0.95
 """bf16 has to take less than this share of fp32's time: within the noise, fp32 it is."""
 HOPELESS = 3.0
 """A way this many times slower than the best is not timed further."""
+CPU_IMAGES = 4
+"""Images in a timed batch on a CPU, whose time grows evenly with them: a probe takes seconds."""
+ENOUGH_SECONDS = 3.0
+"""After this long a way has one timed step at least, and no more are made."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +56,21 @@ def probe(
 ) -> tuple[Mode, dict[str, float]]:
     """(the fastest way, seconds per forward and backward by `str(Mode)`).
 
-    Times a copy on random images [B, 3, S, S], so weights, batch statistics and the global random
-    state stay as they are. Where the recipe pins both precision and layout nothing is timed. The
-    optimiser's step is the same in every way and is left out.
+    On a CPU the seconds are those of CPU_IMAGES images, if the batch has more. Times a copy on
+    random images [B, 3, S, S], so weights, batch statistics and the global random state stay as
+    they are. Where the recipe pins both precision and layout nothing is timed. The optimiser's
+    step is the same in every way and is left out.
     """
     device = torch.device(device)
+    if device.type == "cpu":
+        shape = (min(shape[0], CPU_IMAGES), *shape[1:])
     ways = choices(train)
     if len(ways) == 1:
         return ways[0], {}
     seconds: dict[Mode, float] = {}
-    used = [device.index or 0] if device.type == "cuda" else []
+    used: list[int] = []
+    if device.type == "cuda":
+        used = [torch.cuda.current_device() if device.index is None else device.index]
     with torch.random.fork_rng(devices=used):
         for way in ways:
             limit = HOPELESS * min(seconds.values(), default=float("inf"))
@@ -101,7 +110,7 @@ def _time(
             output = trial(image)
         _sum_of_squares(output).backward()
         taken.append(_now(device) - start)
-        if len(taken) > 1 and taken[-1] > limit:
+        if len(taken) > 1 and (taken[-1] > limit or sum(taken) > ENOUGH_SECONDS):
             break
     return statistics.median(taken[1:])
 

@@ -59,7 +59,7 @@ def levels_apart(draws: Draws, photos=PHOTOGRAPHS, fill=0.5, device="cpu") -> tu
     assert ours.shape == reference.shape == (len(photos), 3, SIZE, SIZE)
     assert ours.dtype == torch.float32
     assert ours.is_contiguous(memory_format=torch.channels_last)
-    assert 0 <= ours.min() and ours.max() <= 1
+    assert ours.min() >= 0 and ours.max() <= 1
     apart = (ours.cpu() - reference).abs() * 255
     return apart.mean().item(), apart.max().item()
 
@@ -119,7 +119,10 @@ def test_what_was_not_drawn_is_not_touched():
         brightness=np.where(untouched, np.float32(1), draws.brightness),
         contrast=np.where(untouched, np.float32(1), draws.contrast),
     )
-    (ours,), (decoded,) = made_by_dali([(PHOTOGRAPHS, draws)]), made_by_dali([(PHOTOGRAPHS, draw())])
+    (ours,), (decoded,) = (
+        made_by_dali([(PHOTOGRAPHS, draws)]),
+        made_by_dali([(PHOTOGRAPHS, draw())]),
+    )
     assert torch.equal(ours[untouched], decoded[untouched])
     assert not torch.equal(ours, decoded)
 

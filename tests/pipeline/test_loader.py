@@ -1,4 +1,4 @@
-"""Loaders of either engine: what a batch holds, and that nothing but the rows decides its pixels."""
+"""Loaders of either engine: what a batch holds, and that only the rows decide its pixels."""
 
 import os
 import subprocess
@@ -46,7 +46,7 @@ def test_a_batch_holds_what_the_plan_says(prepared, engine):
     for step, batch in enumerate(batches):
         assert batch.image.shape == (BATCH, 3, 64, 64) and batch.image.dtype == torch.float32
         assert batch.image.is_contiguous(memory_format=torch.channels_last)
-        assert 0 <= batch.image.min() and batch.image.max() <= 1
+        assert batch.image.min() >= 0 and batch.image.max() <= 1
         assert batch.row.tolist() == plan.rows[step].tolist() and batch.row.dtype == torch.int64
         assert batch.valid.tolist() == plan.valid[step].tolist() and batch.valid.dtype == torch.bool
         wanted = prepared.targets()[plan.rows[step]]
@@ -187,9 +187,9 @@ def test_memory_does_not_grow_with_epochs(prepared, engine):
 def test_wrong_settings_are_refused(prepared):
     with pytest.raises(InputError, match=r"data\.pipeline.*did you mean 'plain'"):
         make_loader(prepared, batch=4, augment="wu", engine="plane")
-    with pytest.raises(InputError, match="augmentation.*none, wu"):
+    with pytest.raises(InputError, match=r"augmentation.*none, wu"):
         make_loader(prepared, batch=4, augment="")
-    with pytest.raises(InputError, match="device.*'cuda'"):
+    with pytest.raises(InputError, match=r"device.*'cuda'"):
         make_loader(prepared, batch=4, augment="wu", device="cuda")
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="torch sees none"):

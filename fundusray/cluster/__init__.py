@@ -1,0 +1,1 @@
+"""Everything that runs on Ray: preparing, training, searching and evaluating, on any cluster."""

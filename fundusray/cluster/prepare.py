@@ -1,0 +1,150 @@
+"""Prepares a set on the cluster: the photographs in chunks, one task each, none of them twice."""
+
+import time
+from contextlib import ExitStack
+from typing import Any
+
+import pyarrow as pa
+import ray
+import torch
+from ray.exceptions import RayError, RayTaskError
+
+from fundusray import files
+from fundusray.cluster.start import resources
+from fundusray.config import Data, Recipe
+from fundusray.data import manifest as manifests
+from fundusray.data.manifest import Manifest
+from fundusray.data.shards import finish, is_complete, set_folder, write_shard
+from fundusray.errors import FundusError, LockedError
+from fundusray.lock import locked
+from fundusray.progress import Progress
+
+MOST = 128
+"""Photographs of one task; in a large set."""
+LEAST = 8
+PARTS = 64
+"""Tasks a small set is cut into at most, so that every CPU has some. The cut must not depend on the
+cluster, or another one could not go on with the units that are there."""
+RETRIES = 3
+WAIT = 2.0
+"""Seconds between looks at a folder that another process works in."""
+
+
+def data_root(recipe: Recipe, storage: str) -> str:
+    """Where a recipe's photographs are: given, or drawn into the storage."""
+    if recipe.data.source != "synthetic":
+        return recipe.data.root
+    return files.join(storage, "synthetic", f"{recipe.data.num_images}-{recipe.seed}")
+
+
+def prepare(recipe: Recipe, storage: str) -> str:
+    """The folder of the recipe's prepared set, which is made unless it is there.
+
+    A second call, also after a kill, goes on with the units that are missing. Two processes that
+    want the same set do not disturb each other: the later one waits.
+
+    Raises:
+        InputError: the source's tables are wrong.
+        BadInputsError: too many photographs are unusable.
+        DiskError: the disk is full.
+    """
+    data = recipe.data
+    root = data_root(recipe, storage)
+    manifest = manifests.build(data, root, recipe.seed)
+    folder = set_folder(storage, data, manifest)
+    with ExitStack() as stack:
+        if not _our_turn(folder, stack):
+            _say(folder, "there already")
+            return folder
+        files.sweep(folder)
+        began = time.monotonic()
+        units = _make_units(folder, manifest, data, root)
+        finish(folder, data, manifest, units)
+        _say(folder, f"{time.monotonic() - began:.1f} s")
+    return folder
+
+
+def _our_turn(folder: str, stack: ExitStack) -> bool:
+    """True with the folder locked for us; False once the set is complete, by whomever."""
+    told = False
+    while not is_complete(folder):
+        try:
+            stack.enter_context(locked(folder))
+        except LockedError as error:
+            if not told:
+                print(f"waiting: {error} (or delete {folder}/lock if that process is gone)")
+            told = True
+            time.sleep(WAIT)
+        else:
+            return not is_complete(folder)
+    return False
+
+
+def cut(manifest: Manifest) -> list[pa.Table]:
+    """The manifest's rows in chunks of one task each."""
+    rows = manifest.table.num_rows
+    length = min(MOST, max(LEAST, -(-rows // PARTS)))
+    return [manifest.table.slice(start, length) for start in range(0, rows, length)]
+
+
+@ray.remote(num_cpus=1, max_retries=RETRIES)
+def _unit(folder: str, index: int, chunk: pa.Table, data: Data, root: str) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    return write_shard(folder, index, chunk, data, root)
+
+
+def _make_units(folder: str, manifest: Manifest, data: Data, root: str) -> list[dict[str, Any]]:
+    """What became of every chunk; as many tasks wait as run, so that memory is bounded."""
+    chunks = cut(manifest)
+    most = 2 * max(1, int(resources()["CPU"]))
+    progress = Progress("preparing", manifest.table.num_rows)
+    units: dict[int, dict[str, Any]] = {}
+    running: dict[ray.ObjectRef, int] = {}
+    waiting = list(range(len(chunks)))[::-1]
+    while waiting or running:
+        while waiting and len(running) < most:
+            index = waiting.pop()
+            # A slice travels with its whole table unless it is copied.
+            chunk = chunks[index].take(list(range(chunks[index].num_rows)))
+            running[_unit.remote(folder, index, chunk, data, root)] = index
+        (ready,), _ = ray.wait(list(running), num_returns=1)
+        index = running.pop(ready)
+        units[index] = _result(ready, chunks[index])
+        skipped = sum(len(unit["skipped"]) for unit in units.values())
+        done = sum(unit["chunk_rows"] for unit in units.values())
+        progress.update(done, f"{skipped} skipped" if skipped else "")
+    progress.close()
+    return [units[index] for index in range(len(chunks))]
+
+
+def _result(ready: ray.ObjectRef, chunk: pa.Table) -> dict[str, Any]:
+    """A task's result.
+
+    Raises:
+        FundusError: our own, as the task raised it; or that workers keep dying of this chunk.
+    """
+    try:
+        return ray.get(ready)
+    except RayTaskError as error:
+        if isinstance(error.cause, FundusError):
+            raise error.cause from None
+        raise
+    except RayError as error:
+        first, last = chunk["path"][0].as_py(), chunk["path"][-1].as_py()
+        raise FundusError(
+            f"a worker died {RETRIES + 1} times while preparing {first} to {last} "
+            f"({type(error).__name__}); look for an odd file among them, or for too little memory, "
+            "and run again: what is done stays"
+        ) from error
+
+
+def _say(folder: str, note: str) -> None:
+    """One line on what the set holds."""
+    kept = files.read_table(files.join(folder, "manifest.parquet"))
+    skipped = files.read_table(files.join(folder, "skipped.parquet"))
+    repaired = sum(kept["repaired"].to_pylist())
+    print(
+        f"prepared set: {kept.num_rows:,} images kept ({repaired:,} of them repaired), "
+        f"{skipped.num_rows:,} skipped; {note}; {folder}",
+        flush=True,
+    )

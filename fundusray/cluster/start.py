@@ -1,0 +1,62 @@
+"""Starts Ray, or joins the cluster this process was sent to."""
+
+import logging
+import os
+import stat
+
+import ray
+
+DEFAULTS = {
+    # Ray Train takes up a report, and notices a dead worker, once per this interval; its own 2 s
+    # would lose that much more work.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # Ray Train would print every line of a worker twice.
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    # Shows runs by name on the dashboard.
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
+    # A clinic's cluster reports to nobody.
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""What Ray's job supervisor sets for the driver of a submitted job, and only for it."""
+TOKEN = "~/.ray/auth_token"
+
+
+def in_submitted_job() -> bool:
+    """Whether `ray job submit` started this process, in its copy of the working directory."""
+    return JOB_VARIABLE in os.environ
+
+
+def start(cpus: int | None = None) -> None:
+    """Connects this process to Ray; once connected it does nothing.
+
+    RAY_ADDRESS (which a submitted job always has) names the cluster to join. Without it a cluster
+    of this machine alone is started, which ends with the process.
+
+    Args:
+        cpus: of a cluster started here; all of the machine's unless given.
+    """
+    if ray.is_initialized():
+        return
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    if os.environ.get("RAY_ADDRESS") or in_submitted_job():
+        ray.init(address="auto", logging_level=logging.WARNING)
+        return
+    # Without its dashboard, Ray lets a stopped trial keep its resources for ever.
+    ray.init(address="local", num_cpus=cpus, include_dashboard=True, logging_level=logging.WARNING)
+    _close_token()
+
+
+def _close_token() -> None:
+    """Takes the reading of Ray's token from other users; a local start writes it for all to read,
+    and whoever holds it can run code as this user."""
+    path = os.path.expanduser(TOKEN)
+    if os.path.exists(path) and stat.S_IMODE(os.stat(path).st_mode) & 0o077:
+        os.chmod(path, 0o600)
+
+
+def resources() -> dict[str, float]:
+    """What the whole cluster has: {"CPU": ..., "GPU": ...}."""
+    total = ray.cluster_resources()
+    return {kind: float(total.get(kind, 0.0)) for kind in ("CPU", "GPU")}

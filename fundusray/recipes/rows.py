@@ -1,0 +1,36 @@
+"""How a recipe is entered under its name, with the figures its paper gives for it."""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+
+from fundusray.config import Recipe
+from fundusray.registry import Registry
+
+RECIPES: Registry[Callable[[], Recipe]] = Registry("recipe")
+"""Full name, e.g. `wu.table5.focal_gamma2`, -> a function that makes the recipe."""
+
+
+def recipe(name: str, **published: float | str) -> Callable:
+    """A decorator that enters a function under `name`.
+
+    The recipe it returns then bears that name and the paper's figures, and its docstring ends with
+    the command and what to expect.
+    """
+
+    def enter(function: Callable[[], Recipe]) -> Callable[[], Recipe]:
+        @functools.wraps(function)
+        def named() -> Recipe:
+            return dataclasses.replace(function(), name=name, published=dict(published))
+
+        own = function().data.source == "synthetic"
+        command = f"python jobs/train.py {name}{'' if own else ' data.root=<folder of EyePACS>'}"
+        lines = [inspect.cleandoc(function.__doc__ or ""), "", command]
+        if published:
+            figures = ", ".join(f"{key.replace('_', ' ')} {v}" for key, v in published.items())
+            lines.append(f"Expect (paper): {figures}.")
+        named.__doc__ = "\n".join(lines)
+        return RECIPES.register(name)(named)
+
+    return enter

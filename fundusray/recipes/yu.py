@@ -1,0 +1,74 @@
+"""The five runs of Yu, Lab 4: Diabetic retinopathy detection (ResNet-18 and -50 on EyePACS).
+
+As in the paper: EyePACS split 80/20 by image, no third set, ImageNet mean and standard deviation,
+SGD at 1e-3 with momentum 0.9 and weight decay 5e-4 throughout, incomplete batches left out, the
+best test accuracy kept. Not as in the paper: its pretrained runs train the head alone for 5 epochs
+before 20 of everything, here all 25 train everything; and its crops (256, then a random 224) and
+rotations by 20 degrees give way to images of 224 pixels and this package's augmentation.
+"""
+
+from fundusray.config import Data, Model, Recipe, Train, override
+from fundusray.recipes.rows import recipe
+
+
+def _trained(network: str, weights: str, batch: int) -> Recipe:
+    """A network from the given weights, plain cross entropy."""
+    return Recipe(
+        data=Data(
+            source="eyepacs",
+            size=224,
+            preprocess="resize",
+            split="image",
+            fractions=(0.8, 0.2, 0.0),
+            augment="wu",
+        ),
+        model=Model(
+            name=network,
+            weights=weights,
+            mean=(0.485, 0.456, 0.406),
+            std=(0.229, 0.224, 0.225),
+        ),
+        train=Train(
+            epochs=25,
+            batch=batch,
+            lr=1e-3,
+            optimizer="sgd",
+            momentum=0.9,
+            weight_decay=5e-4,
+            schedule="constant",
+            drop_last=True,
+            select="accuracy",
+        ),
+    )
+
+
+@recipe("yu.resnet18_pretrained", accuracy=0.80669)
+def resnet18_pretrained() -> Recipe:
+    """ResNet-18 from ImageNet weights, without the paper's head-only phase and crops."""
+    return _trained("resnet18", "imagenet", batch=64)
+
+
+@recipe("yu.resnet18_scratch")
+def resnet18_scratch() -> Recipe:
+    """ResNet-18 from a random start, without the paper's crops; it gives a curve, no figure."""
+    return _trained("resnet18", "", batch=64)
+
+
+@recipe("yu.resnet50_pretrained", accuracy=0.828612)
+def resnet50_pretrained() -> Recipe:
+    """ResNet-50 from ImageNet weights, without the paper's head-only phase and crops."""
+    return _trained("resnet50", "imagenet", batch=16)
+
+
+@recipe("yu.resnet50_scratch")
+def resnet50_scratch() -> Recipe:
+    """ResNet-50 from a random start, without the paper's crops; it gives a curve, no figure."""
+    return _trained("resnet50", "", batch=16)
+
+
+@recipe("yu.resnet50_pretrained_class_weights", accuracy=0.756868)
+def resnet50_pretrained_class_weights() -> Recipe:
+    """ResNet-50 as above with the paper's weights: images of grade 0 (20,655) over the grade's."""
+    weights = (1.0, 10.5652173913043, 4.9061757719714, 29.5916905444126, 35.5507745266781)
+    changes = {"loss.name": "class_weights", "loss.args.weights": weights}
+    return override(_trained("resnet50", "imagenet", batch=16), changes)

@@ -1,0 +1,143 @@
+"""Preparing on the cluster: end to end, reuse, going on after a kill."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from fundusray import files
+from fundusray.cluster import prepare as preparing
+from fundusray.cluster import start
+from fundusray.cluster.prepare import data_root, prepare
+from fundusray.config import Recipe, override
+from fundusray.data.manifest import Manifest
+from fundusray.data.shards import open_set
+from fundusray.errors import BadInputsError, InputError
+from fundusray.lock import locked
+
+
+@pytest.fixture
+def recipe(eyepacs_tree: Callable[..., Path]) -> Recipe:
+    """Twenty photographs, one of them cut off and one garbage."""
+    root = eyepacs_tree(num_patients=10)
+    cut, garbage = root / "train" / "2_left.jpeg", root / "train" / "5_right.jpeg"
+    cut.write_bytes(cut.read_bytes()[:-400])
+    garbage.write_bytes(b"no picture" * 100)
+    changes = {"data.source": "eyepacs", "data.root": str(root), "data.size": 32}
+    return override(Recipe(), changes | {"data.max_bad": 0.1})
+
+
+def times(folder: str) -> dict[str, int]:
+    return {p.name: p.stat().st_mtime_ns for p in Path(folder).iterdir()}
+
+
+@pytest.mark.ray
+def test_from_photographs_to_a_set(
+    cluster: None, recipe: Recipe, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    folder = prepare(recipe, str(tmp_path))
+    opened = open_set(folder)
+    assert len(opened) == 19 and opened.info["num_skipped"] == 1
+    assert len(opened.info["shards"]) == 3
+    said = capfd.readouterr()
+    assert "19 images kept (1 of them repaired), 1 skipped" in said.out and folder in said.out
+    assert "preparing: 20/20" in said.err and "1 skipped" in said.err
+    assert not [name for name in times(folder) if name.startswith(files.TEMPORARY)]
+    assert "lock" not in times(folder)
+
+
+@pytest.mark.ray
+def test_a_second_call_makes_nothing(
+    cluster: None, recipe: Recipe, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    folder = prepare(recipe, str(tmp_path))
+    before = times(folder)
+    capfd.readouterr()
+    assert prepare(recipe, str(tmp_path)) == folder
+    assert times(folder) == before
+    assert "there already" in capfd.readouterr().out
+
+
+@pytest.mark.ray
+def test_after_a_kill_only_what_is_missing_is_made(
+    cluster: None, recipe: Recipe, tmp_path: Path
+) -> None:
+    folder = prepare(recipe, str(tmp_path))
+    content = {p.name: p.read_bytes() for p in Path(folder).iterdir()}
+    before = times(folder)
+    os.unlink(f"{folder}/set.json")
+    os.unlink(f"{folder}/unit-00001.json")
+    Path(folder, f"{files.TEMPORARY}abc-unit-00001.arrow").write_bytes(b"half")
+    assert prepare(recipe, str(tmp_path)) == folder
+    assert {p.name: p.read_bytes() for p in Path(folder).iterdir()} == content
+    changed = {name for name, when in times(folder).items() if when != before[name]}
+    tables = {"manifest.parquet", "skipped.parquet", "set.json"}
+    assert changed == {"unit-00001.json", "unit-00001.arrow"} | tables
+
+
+@pytest.mark.ray
+def test_too_many_bad_photographs_are_told_as_such(
+    cluster: None, recipe: Recipe, tmp_path: Path
+) -> None:
+    strict = override(recipe, {"data.max_bad": 0.01})
+    with pytest.raises(BadInputsError, match=r"(?s)1 of 20.*5_right\.jpeg: not a JPEG"):
+        prepare(strict, str(tmp_path))
+    assert len(open_set(prepare(recipe, str(tmp_path)))) == 19
+
+
+@pytest.mark.ray
+def test_a_worker_s_own_error_arrives_as_it_was(
+    cluster: None, recipe: Recipe, tmp_path: Path
+) -> None:
+    wrong = override(recipe, {"data.preprocess": "grahm"})
+    with pytest.raises(InputError, match="did you mean 'graham'"):
+        prepare(wrong, str(tmp_path))
+    reference = preparing._unit.remote(str(tmp_path), 0, pa.table({}), wrong.data, "")
+    with pytest.raises(KeyError, match="image_id"):
+        preparing._result(reference, pa.table({"path": ["a"]}))
+
+
+@pytest.mark.ray
+def test_the_later_of_two_waits_for_the_first(
+    cluster: None, recipe: Recipe, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    folder = prepare(recipe, str(tmp_path))
+    os.unlink(f"{folder}/set.json")
+    with locked(folder):
+        later = threading.Thread(target=prepare, args=(recipe, str(tmp_path)))
+        later.start()
+        time.sleep(1.0)
+        assert not Path(folder, "set.json").exists()
+    later.join(30)
+    assert len(open_set(folder)) == 19
+    assert "waiting:" in capfd.readouterr().out
+
+
+def test_the_cut_covers_every_row_once() -> None:
+    for rows in (1, 8, 9, 100, 4096, 20_000):
+        table = pa.table({"row": list(range(rows))})
+        chunks = preparing.cut(Manifest(table, table, (), "", ""))
+        assert pa.concat_tables(chunks).equals(table)
+        lengths = {chunk.num_rows for chunk in chunks[:-1]}
+        assert len(lengths) <= 1 and all(8 <= length <= 128 for length in lengths)
+        assert len(chunks) == -(-rows // max(lengths, default=rows))
+
+
+def test_where_the_photographs_are(recipe: Recipe) -> None:
+    assert data_root(recipe, "/store") == recipe.data.root
+    drawn = override(Recipe(seed=7), {"data.num_images": 60})
+    assert data_root(drawn, "/store") == "/store/synthetic/60-7"
+
+
+@pytest.mark.ray
+def test_starting_twice_is_starting_once(cluster: None) -> None:
+    before = start.resources()
+    start.start(cpus=1)
+    assert start.resources() == before == {"CPU": 2.0, "GPU": 0.0}
+    assert not start.in_submitted_job()
+    token = Path(start.TOKEN).expanduser()
+    assert not token.exists() or not token.stat().st_mode & 0o077

@@ -1,0 +1,123 @@
+"""Every recipe by name."""
+
+import dataclasses
+
+import pytest
+
+from fundusray import recipes
+from fundusray.config import from_json, override, to_json
+from fundusray.errors import InputError
+
+
+def test_every_row_of_the_tables_is_there():
+    names = recipes.names()
+    assert sum(name.startswith("wu.table4.") for name in names) == 13
+    assert sum(name.startswith("wu.table5.") for name in names) == 13
+    assert sum(name.startswith("yu.") for name in names) == 5
+    assert {"demo", "balancing"} <= set(names)
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_recipe(name):
+    recipe = recipes.find(name)
+    assert recipe.name == name
+    assert recipe == recipes.find(name)
+    assert from_json(to_json(recipe)) == recipe
+    assert set(recipe.published) <= {"accuracy", "balanced_accuracy", "kappa", "time"}
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_docstring_gives_the_command_and_the_figures(name):
+    text = recipes.RECIPES[name].__doc__
+    assert text.split("\n")[0].strip()
+    assert f"python jobs/train.py {name}" in text
+    for figure in recipes.find(name).published.values():
+        assert str(figure) in text
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_recipe_is_a_function_of_its_module(name):
+    paper, _, row = name.partition(".")
+    module = getattr(recipes, paper) if row else recipes.demo
+    function = getattr(module, (row or name).replace(".", "_"))
+    assert function() == recipes.find(name)
+
+
+def test_an_unknown_name_offers_the_nearest():
+    with pytest.raises(InputError, match=r"did you mean 'wu\.table5\.focal_gamma2'"):
+        recipes.find("wu.table5.focal_gama2")
+
+
+def test_published_figures():
+    focal = recipes.find("wu.table5.focal_gamma2")
+    assert focal.published == {
+        "accuracy": 0.848,
+        "balanced_accuracy": 0.629,
+        "kappa": 0.814,
+        "time": "6h08",
+    }
+    # The accuracies of Yu are whole images out of 7,025.
+    for name, right in [
+        ("yu.resnet18_pretrained", 5667),
+        ("yu.resnet50_pretrained", 5821),
+        ("yu.resnet50_pretrained_class_weights", 5317),
+    ]:
+        assert round(recipes.find(name).published["accuracy"] * 7025, 2) == right
+    assert recipes.find("yu.resnet50_scratch").published == {}
+
+
+def test_rows_of_table_5_differ_from_the_baseline_in_what_they_name():
+    baseline = recipes.find("wu.table5.baseline")
+    for name, changes in {
+        "focal_gamma3": {"loss.name": "focal", "loss.args.gamma": 3.0, "train.batch": 48},
+        "class_balanced_beta0_99": {
+            "loss.name": "class_balanced",
+            "loss.args.beta": 0.99,
+            "train.batch": 48,
+        },
+        "inverse_frequency": {"loss.name": "inverse_frequency"},
+        "oversample_dropout0_9": {
+            "sampling.name": "oversample",
+            "model.dropout": 0.9,
+            "train.batch": 48,
+        },
+        "oversample_restart": {
+            "sampling.name": "oversample",
+            "train.epochs": 5,
+            "train.batch": 48,
+        },
+    }.items():
+        row = recipes.find(f"wu.table5.{name}")
+        expected = override(baseline, changes)
+        assert dataclasses.replace(row, name="", published={}) == dataclasses.replace(
+            expected, name="", published={}
+        )
+
+
+def test_the_weights_of_yu_are_counts_over_counts():
+    weights = recipes.find("yu.resnet50_pretrained_class_weights").loss.args["weights"]
+    counts = [20655 / weight for weight in weights]
+    assert [round(count) for count in counts] == [20655, 1955, 4210, 698, 581]
+
+
+def test_changing_a_published_table_leaves_the_next_recipe_alone():
+    recipes.find("wu.table5.baseline").published["kappa"] = 1.0
+    assert recipes.find("wu.table5.baseline").published["kappa"] == 0.805
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_smoke_shrinks_without_changing_the_method(name):
+    recipe = recipes.find(name)
+    small = recipes.smoke(recipe)
+    assert (small.data.source, small.data.num_images, small.train.epochs) == ("synthetic", 40, 1)
+    assert small.data.size == (96 if recipe.model.name == "inception_v3" else 64)
+    assert small.model.weights == "" and small.tune.trials == 2
+    assert (small.loss, small.sampling) == (recipe.loss, recipe.sampling)
+    assert small.model.dropout == recipe.model.dropout and small.name == name
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 5, 16])
+def test_smoke_keeps_a_batch_that_workers_can_share(workers):
+    recipe = override(recipes.find("demo"), {"cluster.workers": workers})
+    batch = recipes.smoke(recipe).train.batch
+    assert batch % workers == 0 and 8 <= batch < 8 + workers

@@ -1,0 +1,78 @@
+"""The search space of balancing, over Optuna's own trials."""
+
+import optuna
+import pytest
+
+from fundusray.config import Recipe, override
+from tune_spaces.balancing import BETAS, POINTS, method, space
+
+ARGS = {"focal": "gamma", "class_balanced": "beta", "class_weights": "power"}
+
+
+@pytest.fixture(scope="module")
+def drawn() -> list[dict]:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    trials = [study.ask() for _ in range(200)]
+    for trial in trials:
+        space(trial)
+    return [trial.params for trial in trials]
+
+
+def test_every_sample_applies(drawn):
+    for params in drawn:
+        recipe = override(Recipe(), params)
+        assert recipe.loss.name == params["loss.name"]
+        assert recipe.sampling.name == params["sampling.name"]
+        assert recipe.model.dropout == params["model.dropout"]
+
+
+def test_a_keyword_comes_with_its_loss_only(drawn):
+    assert {params["loss.name"] for params in drawn} >= set(ARGS)
+    for params in drawn:
+        given = [key for key in params if key.startswith("loss.args.")]
+        wanted = ARGS.get(params["loss.name"])
+        assert given == ([f"loss.args.{wanted}"] if wanted else [])
+
+
+def test_ranges(drawn):
+    gammas = [p["loss.args.gamma"] for p in drawn if "loss.args.gamma" in p]
+    powers = [p["loss.args.power"] for p in drawn if "loss.args.power" in p]
+    assert min(gammas) >= 0.5 and max(gammas) <= 5 and max(gammas) - min(gammas) > 2
+    assert min(powers) >= 0.25 and max(powers) <= 1
+    assert {p["loss.args.beta"] for p in drawn if "loss.args.beta" in p} == set(BETAS)
+
+
+def test_points_come_back_unchanged():
+    study = optuna.create_study()
+    for point in POINTS:
+        study.enqueue_trial(point)
+    for point in POINTS:
+        trial = study.ask()
+        space(trial)
+        assert trial.params == point
+
+
+def test_points_are_one_of_each_family():
+    assert len({tuple(sorted(point.items())) for point in POINTS}) == len(POINTS)
+    assert override(Recipe(), POINTS[0]) == Recipe()
+    assert {p["loss.name"] for p in POINTS} == {*ARGS, "cross_entropy", "inverse_frequency"}
+    assert {p["sampling.name"] for p in POINTS} == {"natural", "oversample", "quotas"}
+
+
+def test_method_names_rows():
+    assert [method(point) for point in POINTS] == [
+        "cross entropy (baseline)",
+        "class weights n^-0.5",
+        "oversampling + dropout=0.75",
+        "class balanced loss β=0.9999",
+        "focal loss γ=2",
+        "class quotas",
+        "inverse frequency loss",
+        "class balanced loss β=0.99",
+    ]
+    assert method({}) == "cross entropy (baseline)"
+    assert method({"model.dropout": 0.5}) == "cross entropy + dropout=0.5"
+    mixed = {"loss.name": "focal", "loss.args.gamma": 1.23456, "sampling.name": "oversample"}
+    assert method(mixed) == "focal loss γ=1.23 + oversampling"
+    assert method({"loss.name": "class_balanced", "loss.args.beta": 0.99999}).endswith("β=0.99999")
