@@ -247,8 +247,10 @@ def race_step(prepared: PreparedSet) -> float:
         optimizer.step()
         optimizer.zero_grad()
 
-    probe = {bf16: [seconds(lambda bf16=bf16: step(bf16)) for _ in range(2)] for bf16 in (0, 1)}
-    bf16 = bool(min(probe, key=lambda key: min(probe[key])))
+    probe = {
+        bf16: [seconds(lambda bf16=bf16: step(bf16)) for _ in range(2)] for bf16 in (False, True)
+    }
+    bf16 = min(probe, key=lambda key: min(probe[key]))
     rates = [
         (
             BATCH / seconds(lambda: step(bf16)),

@@ -63,7 +63,9 @@ def with_ray(config: dict[str, Any]) -> None:
         loop,
         train_loop_config=config,
         torch_config=TorchConfig(backend="gloo"),
-        scaling_config=ray.train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": THREADS}),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=1, resources_per_worker={"CPU": THREADS}
+        ),
         run_config=ray.train.RunConfig(storage_path=config["storage"]),
     ).fit()
 

@@ -1,4 +1,4 @@
-"""Two ways of doing the same work, timed in turn in one process; only their ratio is worth keeping."""
+"""Two ways of doing the same work, timed in turn in one process; only their ratio counts."""
 
 import statistics
 import time
@@ -24,7 +24,7 @@ def compare(
     """How many times faster `ours` is than `peer`: the median over rounds of the paired ratio.
 
     The rounds alternate (peer, ours, peer, ours, ...) after one unmeasured call of each, so that a
-    machine that slows down slows both. `items` is how many units one call handles: for the printing.
+    machine that slows down slows both. `items` is how many units one call handles, for printing.
     """
     peer()
     ours()

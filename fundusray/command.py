@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fundusray import config, files
-from fundusray.config import Recipe, override
+from fundusray.config import Recipe
 from fundusray.errors import DiskError, FundusError, InputError
 
 LOCAL_STORAGE = "runs"
@@ -71,7 +71,9 @@ def settle(recipe: Recipe, submitted: bool) -> Recipe:
     """
     root, storage = recipe.data.root, recipe.run.storage
     for key, place in (("data.root", root), ("run.storage", storage)):
-        relative = place and not files.is_uri(place) and not os.path.isabs(os.path.expanduser(place))
+        relative = (
+            place and not files.is_uri(place) and not os.path.isabs(os.path.expanduser(place))
+        )
         if submitted and relative:
             raise InputError(
                 f"{key}={place}: a submitted job runs in a copy of your folder on the cluster, "

@@ -6,6 +6,7 @@ by a search and in tables. `override` is the one door for all of them.
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -75,7 +76,8 @@ class Model:
 
     def __post_init__(self) -> None:
         require(0 <= self.dropout < 1, "model.dropout", "a share in [0, 1)", self.dropout)
-        good = len(self.mean) == 3 and len(self.std) == 3 and min(self.std) > 0
+        good = len(self.mean) == 3 and len(self.std) == 3
+        good = good and all(map(math.isfinite, (*self.mean, *self.std))) and min(self.std) > 0
         require(good, "model.mean/std", "three numbers each, std above 0", (self.mean, self.std))
 
 
@@ -127,7 +129,7 @@ class Train:
     """Of schedule=step: the rate is multiplied by step_factor every so many epochs."""
     step_factor: float = 0.1
     drop_last: bool = False
-    """Leave out an epoch's incomplete last batch instead of padding it with rows that do not count."""
+    """Leave out an epoch's incomplete last batch; else rows that do not count fill it up."""
     precision: str = "auto"
     """fp32, bf16 or auto (a short probe picks the faster, and records it)."""
     layout: str = "auto"
@@ -142,6 +144,11 @@ class Train:
         require(self.batch >= 2, "train.batch", "at least 2", self.batch)
         require(self.lr > 0, "train.lr", "above 0", self.lr)
         require(0 <= self.warmup < 1, "train.warmup", "a share in [0, 1)", self.warmup)
+        require(self.weight_decay >= 0, "train.weight_decay", "0 or more", self.weight_decay)
+        require(0 <= self.momentum < 1, "train.momentum", "a share in [0, 1)", self.momentum)
+        require(self.step_epochs >= 1, "train.step_epochs", "at least 1", self.step_epochs)
+        seconds = self.checkpoint_seconds
+        require(seconds >= 0, "train.checkpoint_seconds", "0 (each step) or more", seconds)
         for key, choices in {
             "optimizer": ("adam", "adamw", "sgd"),
             "schedule": ("cosine", "onecycle", "step", "constant"),
@@ -169,6 +176,9 @@ class Cluster:
     def __post_init__(self) -> None:
         require(self.workers >= 1, "cluster.workers", "at least 1", self.workers)
         require(self.cpus >= 0, "cluster.cpus", "0 (automatic) or more", self.cpus)
+        good = self.gpus == -1 or self.gpus >= 0
+        require(good, "cluster.gpus", "-1 (automatic), 0 or more", self.gpus)
+        require(self.max_failures >= 0, "cluster.max_failures", "0 or more", self.max_failures)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,17 +299,19 @@ def _convert(value: Any, hint: Any, setting: str) -> Any:
                 return value
             return {"true": True, "false": False}[str(value).lower()]
         if hint is int:
-            number = float(value)
-            if isinstance(value, bool) or number != int(number):
+            if isinstance(value, bool):
+                raise ValueError
+            number = int(value) if isinstance(value, int) or str(value).isdigit() else float(value)
+            if number != int(number):
                 raise ValueError
             return int(number)
         if hint is float and not isinstance(value, bool):
             number = float(value)
-            if number != number or number in (float("inf"), float("-inf")):
+            if not math.isfinite(number):
                 raise ValueError
             return number
-        if hint is str:
-            return str(value)
+        if hint is str and isinstance(value, str):
+            return value
         if isinstance(hint, types.GenericAlias) and typing.get_origin(hint) is tuple:
             parts = value.strip("()[] ").split(",") if isinstance(value, str) else value
             return tuple(float(part) for part in parts if str(part).strip())
@@ -340,20 +352,24 @@ def from_json(text: str) -> Recipe:
         raise InputError(f"a recipe is at most 1,000,000 characters, got {len(text):,}")
     try:
         tree = json.loads(text, object_pairs_hook=_unique)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise InputError(f"recipe is not JSON: {error}") from error
     if not isinstance(tree, dict):
         raise InputError(f"a recipe is a JSON object, got {type(tree).__name__}")
     published = tree.pop("published", {})
+    require(isinstance(published, dict), "published", "figures by name", published)
     return dataclasses.replace(_replace(Recipe(), tree, "", Recipe()), published=published)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    for key in keys:
-        if keys.count(key) > 1:
+    tree: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in tree:
             raise InputError(f"recipe names {key!r} twice")
-    return dict(pairs)
+        tree[key] = value
+    return tree
 
 
 def decisive(recipe: Recipe) -> dict[str, Any]:

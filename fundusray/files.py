@@ -48,7 +48,9 @@ def _filesystem(location: str) -> tuple[pafs.FileSystem, str]:
     try:
         return pafs.FileSystem.from_uri(location)
     except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"cannot use {location}: {error}; give a local path or s3://, gs://") from error
+        raise InputError(
+            f"cannot use {location}: {error}; give a local path or s3://, gs://"
+        ) from error
 
 
 def exists(location: str) -> bool:
@@ -110,7 +112,8 @@ def write_bytes(location: str, content: bytes) -> None:
     temporary = target.with_name(f"{TEMPORARY}{secrets.token_hex(6)}-{target.name}")
     try:
         make_dir(str(target.parent))
-        with open(temporary, "xb") as stream:
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o640)
+        with os.fdopen(handle, "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
@@ -135,7 +138,9 @@ def _disk_error(error: OSError, path: str, needed: int) -> Exception:
         return error
     parent = next(p for p in Path(path).parents if p.exists())
     free = shutil.disk_usage(parent).free
-    return DiskError(f"{path}: needs {needed:,} bytes, {free:,} free; free some space and run again")
+    return DiskError(
+        f"{path}: needs {needed:,} bytes, {free:,} free; free some space and run again"
+    )
 
 
 def make_dir(location: str) -> None:
@@ -189,9 +194,10 @@ def write_table(location: str, table: pa.Table) -> None:
 
 
 def write_csv(location: str, rows: list[dict[str, Any]]) -> None:
-    """Writes rows of equal keys as CSV; text that a spreadsheet would run gets a quote before it."""
+    """Writes rows of equal keys as CSV; text that a spreadsheet would run gets a quote first."""
     sink = io.StringIO()
-    writer = csv.DictWriter(sink, list(rows[0]), lineterminator="\n")
+    # Ends of line as RFC 4180 has them; a carriage return in a cell is then quoted.
+    writer = csv.DictWriter(sink, list(rows[0]), lineterminator="\r\n")
     writer.writeheader()
     writer.writerows([{key: _inert(value) for key, value in row.items()} for row in rows])
     write_bytes(location, sink.getvalue().encode())
@@ -223,7 +229,10 @@ def hash_json(value: Any, length: int = 12) -> str:
 
 
 def local_copy(location: str, cache: str) -> str:
-    """A local path with the folder's files: itself, or a copy of a remote folder in `cache`."""
+    """A local path with the folder's files: itself, or a copy of a remote folder in `cache`.
+
+    Files that are there with the same size are not fetched again; the caller checks their hashes.
+    """
     if not is_uri(location):
         return location
     target = os.path.join(cache, sha256(location.encode())[:16])

@@ -1,4 +1,4 @@
-"""What each job does: read the command, run it on the cluster, write the report, say where it is."""
+"""What each job does: read the command, run it on the cluster, write the report, say where."""
 
 import platform
 import sys
@@ -96,7 +96,9 @@ def _told(
     examples = _examples(recipe, opened, folder)
     paths = tables.write_run(folder, trial, about, examples)
     metrics = result["metrics"]
-    print(f"{metrics['n']} images of {metrics['num_patients']} patients ({result['reported_split']})")
+    print(
+        f"{metrics['n']} images of {metrics['num_patients']} patients ({result['reported_split']})"
+    )
     for name in ("accuracy", "balanced_accuracy", "kappa", "auc_referable"):
         print(f"  {name:18} {_interval(metrics, name)}")
     print(f"  always the majority class: accuracy {metrics['majority_accuracy']:.3f}")
@@ -170,9 +172,7 @@ def _searched(
 def _early(recipe: Recipe, folder: str, prepared: str) -> dict[str, Any]:
     bundle = files.join(folder, "bundle")
     result = cluster_evaluate.evaluate(bundle, recipe, prepared, folder)
-    name, _ = checkpoints.newest(
-        files.join(folder, "checkpoints"), load_bundle(bundle).info["key"]
-    )
+    name, _ = checkpoints.newest(files.join(folder, "checkpoints"), load_bundle(bundle).info["key"])
     state = files.read_json(files.join(folder, "checkpoints", name, "state.json"))
     kept = {key: state[key] for key in ("history", "best", "seconds")}
     return result | kept | {"status": "stopped early", "reason": "others did better by then"}
@@ -262,5 +262,3 @@ def _examples(recipe: Recipe, opened: PreparedSet, folder: str) -> str:
     location = files.join(folder, "examples.png")
     files.write_bytes(location, figures.examples_sheet(sheet))
     return location
-
-

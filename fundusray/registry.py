@@ -28,7 +28,7 @@ class Registry(dict[str, T]):
         """A decorator that enters a function under `name`; a second one of a name is a bug."""
 
         def enter(function: T) -> T:
-            assert name not in self, f"two {self.kind}s named {name!r}"
+            assert name not in self, f"{self.kind}: {name!r} is entered twice"
             self[name] = function
             return function
 

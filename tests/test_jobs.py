@@ -1,7 +1,7 @@
 """Every job: short, helpful, and clear about wrong input."""
 
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -11,14 +11,23 @@ ROOT = Path(__file__).parent.parent
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
 
 
-def run(*arguments: str, cwd: Path = ROOT) -> tuple[int, dict, str]:
-    """(exit code, the RESULT line, all output) of a job started as a user would."""
-    job, *rest = arguments
-    command = [sys.executable, str(ROOT / "jobs" / job), *rest]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
-    last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
-    result = json.loads(last.removeprefix("RESULT ")) if last.startswith("RESULT ") else {}
-    return done.returncode, result, done.stdout + done.stderr
+Ended = tuple[int, dict, str]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Runs a job's file as `python jobs/<job>` would: (exit code, its RESULT, all output)."""
+
+    def go(job: str, *arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", [f"jobs/{job}", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / "jobs" / job), run_name="__main__")
+        told = capsys.readouterr()
+        last = (told.out.strip().splitlines() or [""])[-1]
+        result = json.loads(last.removeprefix("RESULT ")) if last.startswith("RESULT ") else {}
+        return int(ended.value.code or 0), result, told.out + told.err
+
+    return go
 
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda path: path.name)
@@ -27,13 +36,13 @@ def test_jobs_are_short(job: Path) -> None:
 
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda path: path.name)
-def test_jobs_help(job: Path) -> None:
+def test_jobs_help(job: Path, run) -> None:
     code, _, text = run(job.name, "--help")
     assert code == 0
     assert "train.epochs=" in text and "python jobs/" in text
 
 
-def test_show_prints_the_resolved_recipe() -> None:
+def test_show_prints_the_resolved_recipe(run) -> None:
     code, result, text = run(
         "train.py", "wu.table5.focal_gamma2", "show=true", f"data.root={ROOT}", "train.epochs=5"
     )
@@ -59,9 +68,10 @@ def test_show_prints_the_resolved_recipe() -> None:
     ],
 )
 def test_wrong_input_is_told_before_anything_is_written(
-    arguments: tuple[str, ...], told: str, tmp_path: Path
+    arguments: tuple[str, ...], told: str, tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code, result, text = run(*arguments, cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    code, result, text = run(*arguments)
     assert code == result["code"] == 2, text
     assert told in text
     assert "Traceback" not in text

@@ -100,7 +100,13 @@ def test_spaces_import_nothing_of_ours() -> None:
 
 
 def test_nothing_unsafe_is_called() -> None:
-    unsafe = ("weights_only=" + "False", "pickle.load", "yaml.load(", " ev" + "al(", "shell=" + "True")
+    unsafe = (
+        "weights_only=" + "False",
+        "pickle.load",
+        "yaml.load(",
+        " ev" + "al(",
+        "shell=" + "True",
+    )
     for path in [*modules(), *(ROOT / "jobs").glob("*.py")]:
         text = path.read_text()
         assert not [word for word in unsafe if word in text], path

@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 LOCK = (Path(__file__).parent.parent / "requirements.lock").read_text()
-PINS = re.findall(r"^([a-z0-9][a-z0-9._-]*)==([^\s;\\]+)[^\n]*\\\n((?:    --hash=[^\n]+\n?)+)", LOCK, re.M)
+PINS = re.findall(
+    r"^([a-z0-9][a-z0-9._-]*)==([^\s;\\]+)[^\n]*\\\n((?:    --hash=[^\n]+\n?)+)", LOCK, re.M
+)
 
 
 def version(name: str) -> tuple[int, ...]:

@@ -27,7 +27,7 @@ CHUNK = 512
 def predict_rows(
     bundle: str, prepared: str, rows: np.ndarray, threads: int, gpu: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(rows [N], logits [N, K]) of one chunk, in this process; fp32, whatever trained the bundle."""
+    """(rows [N], logits [N, K]) of one chunk, in this process; fp32, however it was trained."""
     torch.set_num_threads(threads)
     opened = load_bundle(bundle)
     device = torch.device("cuda" if gpu else "cpu")

@@ -42,7 +42,7 @@ def check(recipe: Recipe) -> None:
     PREPROCESS.find(recipe.data.preprocess)
     AUGMENTATIONS.find(recipe.data.augment)
     check_args(recipe.loss.name, recipe.loss.args)
-    check_model(recipe.model)
+    check_model(recipe.model, recipe.data.size)
     workers, batch = recipe.cluster.workers, recipe.train.batch
     if batch % workers:
         near = max(batch // workers, 1) * workers

@@ -172,9 +172,7 @@ def _tuner(
     record = files.join(folder, "tune")
     if tune.Tuner.can_restore(record):
         print("going on with the search; finished trials are kept", flush=True)
-        return tune.Tuner.restore(
-            record, trainable, resume_unfinished=True, restart_errored=True
-        )
+        return tune.Tuner.restore(record, trainable, resume_unfinished=True, restart_errored=True)
     searcher = OptunaSearch(
         space,
         metric=metric,

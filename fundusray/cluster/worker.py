@@ -103,6 +103,8 @@ class Training:
             self.recipe.loss, torch.tensor(self.counts, dtype=torch.float32, device=self.device)
         )
         self.model = build_model(self.recipe.model, self.num_classes, self.recipe.seed)
+        for note in self.model.notes:
+            self._say(note)
         self.model.to(self.device)
         self.mode, self.mode_note = self._choose_mode()
         mode.prepare(self.model, self.mode)

@@ -4,17 +4,24 @@ DALI only carries out what draws.py has drawn. It takes works from a Python sour
 what is asked for, so that it decodes while the model computes.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+
+# DALI keeps and reuses only blocks of host memory above this size, 32 MB if nothing is said. A
+# batch at 256 pixels is smaller: fresh pages for each would cost a third of the decoding again.
+# It is read when DALI first takes memory.
+os.environ.setdefault("DALI_MALLOC_POOL_THRESHOLD", "1M")
+
 from nvidia.dali import Pipeline, fn, pipeline_def, types
 from nvidia.dali.data_node import DataNode
 from torch import Tensor
 
 from fundusray.pipeline.draws import Draws
-from fundusray.pipeline.plain import fill_level
+from fundusray.pipeline.plain import LEVEL, fill_level
 
 DEPTH = 2  # batches that DALI makes ahead
 
@@ -108,7 +115,7 @@ def _eval(source: Callable[[], Inputs], decoder: str, level: int) -> DataNode:
     (encoded,) = fn.external_source(
         source, num_outputs=1, dtype=[types.UINT8], ndim=[1], no_copy=True
     )
-    return fn.decoders.image(encoded, device=decoder) / 255.0
+    return fn.decoders.image(encoded, device=decoder) * LEVEL
 
 
 @pipeline_def(enable_conditionals=True)
@@ -130,4 +137,4 @@ def _train(source: Callable[[], Inputs], decoder: str, level: int) -> DataNode:
         image = fn.brightness_contrast(
             image, brightness=brightness, contrast=contrast, contrast_center=127.5
         )
-    return image / 255.0
+    return image * LEVEL

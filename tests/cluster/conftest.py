@@ -45,5 +45,3 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def prepared(cluster: None, small: Recipe, storage: str) -> str:
     return prepare.prepare(small, storage)
-
-

@@ -44,6 +44,8 @@ def test_other_photographs_are_judged_whole(
 def test_rows_do_not_depend_on_their_company(trained: dict, prepared: str) -> None:
     rows = np.arange(12)
     whole = predict_rows(trained["bundle"], prepared, rows, 1, False)
-    halves = [predict_rows(trained["bundle"], prepared, part, 1, False) for part in (rows[:5], rows[5:])]
+    halves = [
+        predict_rows(trained["bundle"], prepared, part, 1, False) for part in (rows[:5], rows[5:])
+    ]
     assert whole[0].tolist() == rows.tolist()
     np.testing.assert_allclose(np.concatenate([h[1] for h in halves]), whole[1], atol=1e-4)

@@ -109,7 +109,9 @@ def test_two_workers_learn_from_the_same_batches(
 
 
 def test_divergence_is_named_and_not_retried(small: Recipe, prepared: str, tmp_path: Path) -> None:
-    hot = override(small, {"train.lr": 1e30, "train.optimizer": "sgd", "train.schedule": "constant"})
+    hot = override(
+        small, {"train.lr": 1e30, "train.optimizer": "sgd", "train.schedule": "constant"}
+    )
     with pytest.raises(RunFailedError, match=r"loss is (nan|inf).*at step \d+.*images"):
         train(hot, prepared, str(tmp_path))
 
