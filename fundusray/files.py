@@ -42,6 +42,11 @@ def join(location: str, *parts: str) -> str:
     return "/".join([location.rstrip("/"), *parts])
 
 
+def base_name(location: str) -> str:
+    """The last part of a location."""
+    return location.rstrip("/").rsplit("/", 1)[-1]
+
+
 def _filesystem(location: str) -> tuple[pafs.FileSystem, str]:
     if not is_uri(location):
         return pafs.LocalFileSystem(), location

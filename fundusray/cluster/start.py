@@ -14,8 +14,14 @@ DEFAULTS = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     # Shows runs by name on the dashboard.
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
+    # Tune's table of trials is left to our own lines.
+    "RAY_AIR_NEW_OUTPUT": "0",
     # A clinic's cluster reports to nobody.
     "RAY_USAGE_STATS_ENABLED": "0",
+}
+LOCAL = {
+    # One machine has nobody who could take it away; the watcher would only be an actor more a run.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
 JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """What Ray's job supervisor sets for the driver of a submitted job, and only for it."""
@@ -38,10 +44,15 @@ def start(cpus: int | None = None) -> None:
     """
     if ray.is_initialized():
         return
-    for name, value in DEFAULTS.items():
+    joined = bool(os.environ.get("RAY_ADDRESS")) or in_submitted_job()
+    settings = DEFAULTS if joined else DEFAULTS | LOCAL
+    for name, value in settings.items():
         os.environ.setdefault(name, value)
-    if os.environ.get("RAY_ADDRESS") or in_submitted_job():
-        ray.init(address="auto", logging_level=logging.WARNING)
+    if joined:
+        # The nodes were started by somebody else: the job's own processes are told.
+        told = {name: os.environ[name] for name in settings}
+        environment = {"env_vars": told}
+        ray.init(address="auto", logging_level=logging.WARNING, runtime_env=environment)
         return
     # Without its dashboard, Ray lets a stopped trial keep its resources for ever.
     ray.init(address="local", num_cpus=cpus, include_dashboard=True, logging_level=logging.WARNING)

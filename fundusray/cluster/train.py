@@ -175,7 +175,7 @@ def _run_workers(
         run_config=ray.train.RunConfig(
             # A name of its own for every attempt: Ray would otherwise continue from its own
             # snapshot, which is not written atomically. Our checkpoints decide where a run stands.
-            name=f"{folder.rstrip('/').rsplit('/', 1)[-1]}-{attempt[:4]}",
+            name=f"{files.base_name(folder)}-{attempt[:4]}",
             storage_path=files.join(folder, "ray"),
             failure_config=ray.train.FailureConfig(
                 max_failures=recipe.cluster.max_failures, controller_failure_limit=3

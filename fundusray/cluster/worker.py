@@ -188,7 +188,8 @@ class Training:
         """Trains from where the run stands to its end, then predicts the rows it reports on."""
         epochs = self.recipe.train.epochs
         steps = len(self._plan(0).rows)
-        self._say(f"training on {len(self.sides['train'])} images, {self.mode_note}")
+        name, images = files.base_name(self.job.folder), len(self.sides["train"])
+        self._say(f"{name}: training on {images} images, {self.mode_note}")
         for epoch in range(len(self.position.history), epochs):
             row = self._epoch(epoch, steps)
             self._keep_best(row)
@@ -201,7 +202,8 @@ class Training:
     def _epoch(self, epoch: int, steps: int) -> dict[str, Any]:
         start = self.position.step - epoch * steps
         began, waited, trained = time.monotonic(), 0.0, 0
-        bar = Progress(f"epoch {epoch + 1}/{self.recipe.train.epochs}", steps)
+        name = files.base_name(self.job.folder)
+        bar = Progress(f"{name} epoch {epoch + 1}/{self.recipe.train.epochs}", steps)
         plan = self._plan(epoch)
         mine = share(plan, self.rank, self.world)
         batches = to_device(
