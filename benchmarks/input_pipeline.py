@@ -53,7 +53,8 @@ class Peer(Dataset):
     """Images as anyone would load them: a file, Pillow, torchvision."""
 
     def __init__(self, paths: list[str], plan: Plan, work: Callable) -> None:
-        self.paths, self.rows, self.work = paths, plan.rows.ravel(), work
+        self.paths, self.plan, self.work = paths, plan, work
+        self.rows = plan.rows.ravel()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -117,14 +118,16 @@ class Race:
         self.name, self.data, self.loader, self.plan = name, data, loader, plan
         # Its processes live on from round to round. Both sides begin an epoch with empty queues
         # and end with empty queues, so that no image is made outside of the clock.
-        self.peer = DataLoader(data, BATCH, num_workers=WORKERS, persistent_workers=True)
+        batch = data.plan.rows.shape[1]
+        self.peer = DataLoader(data, batch, num_workers=WORKERS, persistent_workers=True)
 
     def ours(self) -> Iterator[Batch]:
         return self.loader.epoch(self.plan, seed=0, epoch=0)
 
     def check(self, mean: float, most: float) -> bool:
         """Whether the first batches are equal within so many levels of 255."""
-        apart = (next(iter(self.peer)) - next(self.ours()).image).abs() * 255
+        peer = next(iter(self.peer))
+        apart = (peer - next(self.ours()).image[: len(peer)]).abs() * 255
         fine = bool(apart.mean() <= mean and apart.max() <= most)
         print(
             f"check {self.name}: {apart.mean():.3f} (<= {mean}) levels apart in the mean, "
@@ -192,9 +195,9 @@ def draw_raw(root: Path) -> list[str]:
     return paths
 
 
-def plan_of(num: int, steps: int) -> Plan:
+def plan_of(num: int, steps: int, batch: int = BATCH) -> Plan:
     """Rows 0..num-1 again and again."""
-    place = np.arange(steps * BATCH).reshape(steps, BATCH)
+    place = np.arange(steps * batch).reshape(steps, batch)
     return Plan(place % num, (place // num).astype(np.int32), np.ones(place.shape, bool))
 
 
@@ -216,8 +219,8 @@ def race_raw(folder: Path) -> tuple[bool, float]:
     root = str(folder / "raw")
     data = Data(source="eyepacs", root=root, size=256, preprocess="resize_only")
     loader = loader_of(prepare(str(folder), data), "none")
-    # Ours shows the images 16 times over, so that both sides take long enough to be timed.
-    few, many = plan_of(NUM_RAW, 2), plan_of(NUM_RAW, 32)
+    # Ours shows them many times over, so that both sides take long enough to be timed.
+    few, many = plan_of(NUM_RAW, WORKERS, 16), plan_of(NUM_RAW, 24)
     race = Race("prepared_256_vs_raw", Peer(paths, few, shrink), loader, many)
     # Preparing wrote a JPEG of quality 95, and this is what that costs.
     return race.check(1.5, 40), race.run()
@@ -238,7 +241,7 @@ def race_step(prepared: PreparedSet) -> float:
     model = build_model(Model(name="resnet18"), 5, 0).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(model.parameters())
     loader, plan = loader_of(prepared, "wu"), plan_of(NUM, 10)
-    batch = next(loader.epoch(plan, seed=0, epoch=0))
+    batch = next(loader.epoch(plan_of(NUM, 1, 16), seed=0, epoch=0))
 
     def step(bf16: bool) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -253,7 +256,7 @@ def race_step(prepared: PreparedSet) -> float:
     bf16 = min(probe, key=lambda key: min(probe[key]))
     rates = [
         (
-            BATCH / seconds(lambda: step(bf16)),
+            len(batch.image) / seconds(lambda: step(bf16)),
             plan.rows.size / seconds(lambda: drain(loader.epoch(plan, seed=0, epoch=0))),
         )
         for _ in range(ROUNDS)

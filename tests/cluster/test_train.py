@@ -1,8 +1,8 @@
 """Training on Ray: a result to read, the same whatever happens to its workers."""
 
+import contextlib
 import os
 import signal
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -62,8 +62,21 @@ def test_a_finished_run_is_not_run_again(unbroken: dict, small: Recipe, prepared
 
 
 def training_processes() -> list[int]:
-    found = subprocess.run(["pgrep", "-f", "ray::RayTrainWorker"], capture_output=True, text=True)
-    return [int(pid) for pid in found.stdout.split()]
+    """The training workers of the Ray that this process started, of no other."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rsplit(")", 1)[1].split()[1])
+
+    def ours(pid: int) -> bool:
+        return pid == os.getpid() or (pid in parents and ours(parents[pid]))
+
+    names = {pid: Path(f"/proc/{pid}/cmdline") for pid in parents if ours(pid)}
+    return [
+        pid
+        for pid, name in names.items()
+        if name.exists() and name.read_bytes().startswith(b"ray::RayTrainWorker")
+    ]
 
 
 def kill_when(condition: Path, killed: list[int]) -> None:
