@@ -6,6 +6,8 @@ import stat
 
 import ray
 
+from fundusray.errors import InputError
+
 DEFAULTS = {
     # Ray Train takes up a report, and notices a dead worker, once per this interval; its own 2 s
     # would lose that much more work.
@@ -41,6 +43,9 @@ def start(cpus: int | None = None) -> None:
 
     Args:
         cpus: of a cluster started here; all of the machine's unless given.
+
+    Raises:
+        InputError: the cluster of RAY_ADDRESS cannot be joined.
     """
     if ray.is_initialized():
         return
@@ -57,6 +62,18 @@ def start(cpus: int | None = None) -> None:
     # Without its dashboard, Ray lets a stopped trial keep its resources for ever.
     ray.init(address="local", num_cpus=cpus, include_dashboard=True, logging_level=logging.WARNING)
     _close_token()
+
+
+def _join() -> None:
+    try:
+        ray.init(address="auto", logging_level=logging.WARNING)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        given = os.environ.get("RAY_ADDRESS", "")
+        raise InputError(
+            f"RAY_ADDRESS={given}: cannot join this cluster ({error}); a program joins at "
+            "<host>:6379, only `ray job submit` uses http://<host>:8265; where the cluster asks "
+            "for a token, set RAY_AUTH_MODE=token; unset RAY_ADDRESS to use this machine alone"
+        ) from error
 
 
 def _close_token() -> None:

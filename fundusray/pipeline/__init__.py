@@ -12,11 +12,8 @@ from fundusray.data.sampling import Plan
 from fundusray.data.shards import PreparedSet
 from fundusray.errors import InputError
 from fundusray.pipeline import plain
-from fundusray.pipeline.draws import AUGMENTATIONS, Augmentation, Draws
+from fundusray.pipeline.draws import AUGMENTATIONS, Augmentation, Work
 from fundusray.registry import unknown_name
-
-Work = tuple[list[np.ndarray], Draws]
-"""One batch to make: encoded images, each uint8 [bytes], and what is done to them."""
 
 
 class Batch(NamedTuple):

@@ -20,12 +20,11 @@ from nvidia.dali import Pipeline, fn, pipeline_def, types
 from nvidia.dali.data_node import DataNode
 from torch import Tensor
 
-from fundusray.pipeline.draws import Draws
+from fundusray.pipeline.draws import Work
 from fundusray.pipeline.plain import LEVEL, fill_level
 
 DEPTH = 2  # batches that DALI makes ahead
 
-Work = tuple[list[np.ndarray], Draws]
 Inputs = tuple[list[np.ndarray] | np.ndarray, ...]
 
 

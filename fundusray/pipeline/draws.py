@@ -28,6 +28,9 @@ class Draws(NamedTuple):
     contrast: np.ndarray  # float32 [B]; 1 where not drawn
 
 
+Work = tuple[list[np.ndarray], Draws]
+"""One batch to make: B encoded images, each uint8 [bytes], and what is done to them."""
+
 Augmentation = Callable[[int, int, np.ndarray, np.ndarray, int], Draws]
 """(seed, epoch, rows [B], repeat [B], side in pixels) -> Draws."""
 

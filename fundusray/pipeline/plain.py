@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from fundusray.data.images import BadImage
-from fundusray.pipeline.draws import Draws
+from fundusray.pipeline.draws import Draws, Work
 
 LEVEL = np.float32(1 / 255)  # DALI multiplies by it faster than it divides
 
@@ -24,7 +24,7 @@ class Plain:
         self._size, self._fill = size, fill
         self._device = "cuda" if device == "gpu" else "cpu"
 
-    def images(self, works: Iterator[tuple[list[np.ndarray], Draws]]) -> Iterator[Tensor]:
+    def images(self, works: Iterator[Work]) -> Iterator[Tensor]:
         """A float32 tensor [B, 3, S, S], channels last, for each work.
 
         Raises:
