@@ -2,6 +2,8 @@
 
 import logging
 import os
+import re
+import socket
 import stat
 
 import ray
@@ -14,6 +16,8 @@ DEFAULTS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     # Ray Train would print every line of a worker twice.
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    # Nor are its own remarks on every report wanted among ours.
+    "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
     # Shows runs by name on the dashboard.
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
     # Tune's table of trials is left to our own lines.
@@ -28,6 +32,8 @@ LOCAL = {
 JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """What Ray's job supervisor sets for the driver of a submitted job, and only for it."""
 TOKEN = "~/.ray/auth_token"
+CONNECT = 10.0
+"""Seconds in which a cluster must answer."""
 
 
 def in_submitted_job() -> bool:
@@ -54,21 +60,24 @@ def start(cpus: int | None = None) -> None:
     for name, value in settings.items():
         os.environ.setdefault(name, value)
     if joined:
-        # The nodes were started by somebody else: the job's own processes are told.
-        told = {name: os.environ[name] for name in settings}
-        environment = {"env_vars": told}
-        ray.init(address="auto", logging_level=logging.WARNING, runtime_env=environment)
+        _join({name: os.environ[name] for name in settings})
         return
     # Without its dashboard, Ray lets a stopped trial keep its resources for ever.
     ray.init(address="local", num_cpus=cpus, include_dashboard=True, logging_level=logging.WARNING)
     _close_token()
 
 
-def _join() -> None:
+def _join(told: dict[str, str]) -> None:
+    """Joins the cluster of RAY_ADDRESS; its nodes were started by somebody else, so the job's own
+    processes are told the settings."""
+    given = os.environ.get("RAY_ADDRESS", "auto")
     try:
-        ray.init(address="auto", logging_level=logging.WARNING)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        given = os.environ.get("RAY_ADDRESS", "")
+        # Ray itself goes on trying a wrong address for minutes.
+        if address := re.fullmatch(r"\[?([^/]+?)\]?:(\d+)", given):
+            socket.create_connection((address[1], int(address[2])), CONNECT).close()
+        environment = {"env_vars": told}
+        ray.init(address="auto", logging_level=logging.WARNING, runtime_env=environment)
+    except (OSError, ValueError, RuntimeError) as error:
         raise InputError(
             f"RAY_ADDRESS={given}: cannot join this cluster ({error}); a program joins at "
             "<host>:6379, only `ray job submit` uses http://<host>:8265; where the cluster asks "

@@ -118,6 +118,7 @@ def search(
     Raises:
         FundusError: every trial failed.
     """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     points = points[: recipe.tune.trials]
     for point in points:
         check(override(recipe, point))
@@ -126,7 +127,6 @@ def search(
     metric = f"val_{recipe.train.select}"
     print(f"search {folder}: {recipe.tune.trials} trials, {at_once} at a time", flush=True)
     tuner = _tuner(base, prepared, storage, folder, space, points, method, metric, at_once)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         grid = tuner.fit()

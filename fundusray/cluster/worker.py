@@ -127,7 +127,10 @@ class Training:
             note = files.join(self.job.storage, "modes", files.hash_json(asked) + ".json")
             if not files.exists(note):
                 chosen, timings = mode.probe(self.model, shape, self.device, wanted)
-                files.write_json(note, {"mode": asdict(chosen), "seconds": timings, "for": asked})
+                # Trials side by side probe side by side; the first result is everyone's.
+                if not files.exists(note):
+                    told = {"mode": asdict(chosen), "seconds": timings, "for": asked}
+                    files.write_json(note, told)
             result = [files.read_json(note)]
         dist.broadcast_object_list(result)
         told = result[0]

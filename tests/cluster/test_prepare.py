@@ -1,6 +1,8 @@
 """Preparing on the cluster: end to end, reuse, going on after a kill."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -141,3 +143,13 @@ def test_starting_twice_is_starting_once(cluster: None) -> None:
     assert not start.in_submitted_job()
     token = Path(start.TOKEN).expanduser()
     assert not token.exists() or not token.stat().st_mode & 0o077
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "127.0.0.1:1"])
+def test_a_cluster_that_cannot_be_joined_is_named(address: str) -> None:
+    program = "from fundusray.cluster import start; start.start()"
+    environment = os.environ | {"RAY_ADDRESS": address}
+    command = [sys.executable, "-c", program]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert told.returncode != 0
+    assert f"InputError: RAY_ADDRESS={address}: cannot join" in told.stderr
