@@ -284,8 +284,8 @@ def main() -> int:
         sets = {size: prepare(name, Data(size=size, **drawn)) for size in (256, 512)}
         paths = {size: as_files(sets[size], folder / f"{size}") for size in sets}
         results = {
-            "prepared_256": (race_prepared(sets[256], paths[256], 24), 3.5),
-            "prepared_512": (race_prepared(sets[512], paths[512], 8), 4.0),
+            "prepared_256": (race_prepared(sets[256], paths[256], 40), 3.5),
+            "prepared_512": (race_prepared(sets[512], paths[512], 16), 4.0),
             "prepared_256_vs_raw": (race_raw(folder), 73.0),
             "augmented_256_vs_torchvision": (race_augmented(sets[256], paths[256]), 0.0),
             "loader_vs_step": ((True, race_step(sets[256])), 5.0),

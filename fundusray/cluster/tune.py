@@ -18,7 +18,8 @@ from ray.tune.search.optuna import OptunaSearch
 
 from fundusray import config, files
 from fundusray.cluster.start import resources
-from fundusray.cluster.train import check, run_folder, train, worker_gpus
+from fundusray.cluster.train import check, check_split, run_folder, train, worker_gpus
+from fundusray.cluster.worker import split_rows
 from fundusray.config import Recipe, override
 from fundusray.data.shards import open_set
 from fundusray.errors import FundusError
@@ -116,12 +117,16 @@ def search(
         order they were proposed.
 
     Raises:
+        InputError: a point does not fit the data; nothing was run.
         FundusError: every trial failed.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     points = points[: recipe.tune.trials]
+    opened = open_set(prepared)
     for point in points:
-        check(override(recipe, point))
+        tried = override(recipe, point)
+        check(tried)
+        check_split(tried, opened, split_rows(opened, tried))
     folder = search_folder(recipe, prepared, points, storage)
     base, at_once = trial_resources(recipe)
     metric = f"val_{recipe.train.select}"
@@ -130,7 +135,6 @@ def search(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         grid = tuner.fit()
-    opened = open_set(prepared)
     trials = []
     for outcome in grid:
         proposed = dict(outcome.config)

@@ -1,0 +1,93 @@
+"""The jobs run, end to end, on drawn photographs: the last line says where everything is."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from fundusray import config
+from fundusray.verified import read_verified
+
+pytestmark = pytest.mark.ray
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def run(
+    cluster: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    """Runs a job in the Ray of this process: (exit code, RESULT, output)."""
+    monkeypatch.chdir(tmp_path)
+
+    def go(job: str, *arguments: str) -> tuple[int, dict, str]:
+        monkeypatch.setattr(sys, "argv", [f"jobs/{job}", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / "jobs" / job), run_name="__main__")
+        told = capsys.readouterr()
+        result = json.loads(told.out.strip().splitlines()[-1].removeprefix("RESULT "))
+        return int(ended.value.code or 0), result, told.out + told.err
+
+    return go
+
+
+def test_train_smoke_then_evaluate(run, tmp_path: Path) -> None:
+    named = "wu.table5.class_balanced_beta0_999"
+    code, trained, text = run("train.py", named, "smoke=true")
+    assert code == 0, text
+    assert trained["folder"].startswith(str(tmp_path / "runs"))
+    recipe = config.from_json((Path(trained["folder"]) / "recipe.json").read_text())
+    assert (recipe.name, recipe.loss.name, recipe.loss.args["beta"]) == (
+        named,
+        "class_balanced",
+        0.999,
+    )
+    page = Path(trained["report"]).read_text()
+    # Two shares only, as the paper splits: the figures are of the rows that chose the epoch.
+    assert "optimistic" in page and "<script" not in page
+    read_verified(trained["bundle"])
+
+    code, judged, text = run("evaluate.py", trained["bundle"])
+    assert code == 0, text
+    ours, theirs = pq.read_table(judged["predictions"]), pq.read_table(trained["predictions"])
+    assert ours["image_id"] == theirs["image_id"]
+    metrics = json.loads(Path(judged["metrics"]).read_text())
+    assert metrics["n"] == len(ours) and 0 <= metrics["majority_accuracy"] <= 1
+
+
+def test_prepare_says_where(run) -> None:
+    code, result, _ = run("prepare.py", "demo", "data.num_images=24", "data.size=32")
+    assert code == 0
+    assert (Path(result["prepared"]) / "set.json").exists()
+
+
+def test_wrong_tables_end_with_two_and_write_nothing(run, eyepacs_tree, tmp_path: Path) -> None:
+    root = Path(eyepacs_tree())
+    labels = root / "trainLabels.csv"
+    good = labels.read_text()
+    rows = good.splitlines()
+    out = tmp_path / "out"
+    source = ("data.source=eyepacs", f"data.root={root}", f"run.storage={out}", "data.size=32")
+    source += ("data.fractions=0.5,0.25,0.25",)
+    for bad, told in (
+        (good + "99_left,7\n", "expected 0, 1, 2, 3 or 4"),
+        (good + rows[1] + "\n", "trainLabels.csv:"),
+        (good + "../../etc/passwd,1\n", "passwd"),
+        (good + "99_left,1\n", "99_left"),
+        (rows[0] + "\n", "trainLabels.csv"),
+    ):
+        labels.write_text(bad)
+        code, result, text = run("tune_balancing.py", *source)
+        assert (code, result["code"]) == (2, 2), text
+        assert told in text and "Traceback" not in text
+        assert not out.exists()
+    labels.write_text("\ufeff" + good.replace("\n", "\r\n"))
+    code, result, text = run("tune_balancing.py", *source, "train.batch=4096")
+    assert code == 2 and "train.batch=4096" in text
+    code, result, text = run("prepare.py", *source)
+    assert code == 0, text
