@@ -3,7 +3,6 @@
 import platform
 import sys
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,8 @@ from fundusray.cluster import prepare as cluster_prepare
 from fundusray.cluster import start as cluster_start
 from fundusray.cluster import train as cluster_train
 from fundusray.cluster import tune as cluster_tune
-from fundusray.cluster.worker import reported_split, split_rows
+from fundusray.cluster.rows import reported_split, split_rows
+from fundusray.cluster.study import Space
 from fundusray.command import Asked, settle
 from fundusray.config import Recipe, override
 from fundusray.data.shards import PreparedSet, open_set
@@ -41,15 +41,19 @@ def _shown(recipe: Recipe) -> dict[str, Any]:
     return {"status": "shown", "recipe": recipe.name}
 
 
+def _prepared(recipe: Recipe) -> str:
+    """Checks the recipe, joins or starts the cluster; the folder of the prepared set."""
+    cluster_train.check(recipe)
+    cluster_start.start()
+    return cluster_prepare.prepare(recipe, recipe.run.storage)
+
+
 def prepare(asked: Asked) -> dict[str, Any]:
     """Prepares a set; its folder."""
     recipe = _recipe(asked, "balancing")
     if asked.show:
         return _shown(recipe)
-    cluster_train.check(recipe)
-    cluster_start.start()
-    folder = cluster_prepare.prepare(recipe, recipe.run.storage)
-    print(f"prepared set: {folder}")
+    folder = _prepared(recipe)
     return {"status": "finished", "folder": folder, "prepared": folder}
 
 
@@ -58,9 +62,7 @@ def train(asked: Asked) -> dict[str, Any]:
     recipe = _recipe(asked, "balancing")
     if asked.show:
         return _shown(recipe)
-    cluster_train.check(recipe)
-    cluster_start.start()
-    prepared = cluster_prepare.prepare(recipe, recipe.run.storage)
+    prepared = _prepared(recipe)
     result = cluster_train.train(recipe, prepared, recipe.run.storage)
     return _told(recipe, prepared, result, result["folder"], result["mode"])
 
@@ -77,9 +79,7 @@ def evaluate(asked: Asked) -> dict[str, Any]:
     recipe = settle(recipe, cluster_start.in_submitted_job())
     if asked.show:
         return _shown(recipe)
-    cluster_train.check(recipe)
-    cluster_start.start()
-    prepared = cluster_prepare.prepare(recipe, recipe.run.storage)
+    prepared = _prepared(recipe)
     key = files.hash_json([bundle, open_set(prepared).info["manifest"]], 8)
     folder = files.join(recipe.run.storage, f"{recipe.name}-evaluation-{key}")
     result = cluster_evaluate.evaluate(bundle, recipe, prepared, folder)
@@ -115,23 +115,13 @@ def _interval(metrics: dict[str, Any], name: str) -> str:
     return f"{metrics[name]:.3f}{around}"
 
 
-def tune(asked: Asked, space: ModuleType) -> dict[str, Any]:
-    """Searches a space (a module with `space`, `POINTS`, `method`) and writes the leaderboard."""
+def tune(asked: Asked, space: Space) -> dict[str, Any]:
+    """Searches a space and writes the leaderboard."""
     recipe = _recipe(asked, "balancing")
     if asked.show:
         return _shown(recipe)
-    cluster_train.check(recipe)
-    cluster_start.start()
-    storage = recipe.run.storage
-    prepared = cluster_prepare.prepare(recipe, storage)
-    found = cluster_tune.search(
-        recipe,
-        prepared,
-        storage,
-        space=space.space,
-        points=space.POINTS,
-        method=space.method,
-    )
+    prepared, storage = _prepared(recipe), recipe.run.storage
+    found = cluster_tune.search(recipe, prepared, storage, space)
     opened = open_set(prepared)
     trials = [_searched(recipe, entry, prepared, opened, space.method) for entry in found["trials"]]
     folder = found["folder"]

@@ -7,8 +7,9 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "fundusray"
 
 LAYERS = {
-    "errors": 0, "registry": 0, "files": 0, "config": 0, "progress": 0, "verified": 0, "lock": 0,
-    "data": 1, "losses": 1, "metrics": 1, "bootstrap": 1, "models": 1, "recipes": 1,
+    "errors": 0, "registry": 0, "files": 0, "config": 0, "settings": 0, "progress": 0,
+    "verified": 0, "lock": 0,
+    "data": 1, "losses": 1, "metrics": 1, "models": 1, "recipes": 1,
     "pipeline": 2,
     "training": 3,
     "cluster": 4,
@@ -16,7 +17,7 @@ LAYERS = {
     "command": 6, "jobs": 6,
 }  # fmt: skip
 
-ALLOWED_SIBLINGS = {("metrics", "bootstrap"), ("command", "jobs"), ("jobs", "command")}
+ALLOWED_SIBLINGS = {("command", "jobs"), ("jobs", "command")}
 
 DOORS = {
     "nvidia": ["pipeline/dali.py"],

@@ -7,8 +7,8 @@ import ray
 import torch
 
 from fundusray import files
+from fundusray.cluster.rows import predictions_of, reported_split, split_rows
 from fundusray.cluster.start import resources
-from fundusray.cluster.worker import predictions_of, reported_split, split_rows
 from fundusray.config import Recipe
 from fundusray.data.sampling import plan_eval
 from fundusray.data.shards import open_set

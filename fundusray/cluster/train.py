@@ -10,8 +10,9 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 import fundusray
 from fundusray import config, files
+from fundusray.cluster.rows import reported_split, split_rows
 from fundusray.cluster.start import resources
-from fundusray.cluster.worker import Job, reported_split, split_rows, work
+from fundusray.cluster.worker import Job, work
 from fundusray.config import Recipe
 from fundusray.data import SOURCES
 from fundusray.data.preprocess import PREPROCESS

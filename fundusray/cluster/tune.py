@@ -7,7 +7,7 @@ even where Tune's record had not caught up.
 
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
@@ -17,14 +17,14 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from fundusray import config, files
+from fundusray.cluster.rows import split_rows
 from fundusray.cluster.start import resources
+from fundusray.cluster.study import Space, study_of
 from fundusray.cluster.train import check, check_split, run_folder, train, worker_gpus
-from fundusray.cluster.worker import split_rows
 from fundusray.config import Recipe, override
 from fundusray.data.shards import open_set
 from fundusray.errors import FundusError
 
-Space = Callable[[Any], dict[str, Any] | None]
 DRIVER_CPU = 0.01
 """A trial's driver only waits for its workers; Tune refuses 0."""
 
@@ -99,29 +99,39 @@ class Teller(tune.Callback):
         print(f"{self._name(trial)}: FAILED ({len(self.done)}/{self.total})", flush=True)
 
 
-def search(
-    recipe: Recipe,
-    prepared: str,
-    storage: str,
-    *,
-    space: Space,
-    points: list[dict[str, Any]],
-    method: Callable[[dict[str, Any]], str],
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Search:
+    """One search, settled: everything its parts need."""
+
+    base: Recipe
+    """What trials vary; CPUs per worker are settled."""
+    prepared: str
+    storage: str
+    folder: str
+    space: Space
+    points: list[dict[str, Any]]
+    at_once: int
+
+    @property
+    def metric(self) -> str:
+        return f"val_{self.base.train.select}"
+
+
+def search(recipe: Recipe, prepared: str, storage: str, space: Space) -> dict[str, Any]:
     """Runs or continues a search.
 
-    `points` are tried first, whole; Optuna proposes the rest from `space`.
+    The space's POINTS are tried first, whole; Optuna proposes the rest.
 
     Returns:
-        {"folder", "trials": [{"proposed", "folder", "error"}], "study": {...}}, trials in the
-        order they were proposed.
+        {"folder", "trials": [{"proposed", "folder", "error", "value"}], "study": {...}}, trials in
+        the order they were proposed.
 
     Raises:
         InputError: a point does not fit the data; nothing was run.
         FundusError: every trial failed.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    points = points[: recipe.tune.trials]
+    points = space.POINTS[: recipe.tune.trials]
     opened = open_set(prepared)
     for point in points:
         tried = override(recipe, point)
@@ -129,12 +139,11 @@ def search(
         check_split(tried, opened, split_rows(opened, tried))
     folder = search_folder(recipe, prepared, points, storage)
     base, at_once = trial_resources(recipe)
-    metric = f"val_{recipe.train.select}"
     print(f"search {folder}: {recipe.tune.trials} trials, {at_once} at a time", flush=True)
-    tuner = _tuner(base, prepared, storage, folder, space, points, method, metric, at_once)
+    settled = Search(base, prepared, storage, folder, space, points, at_once)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        grid = tuner.fit()
+        grid = _tuner(settled).fit()
     trials = []
     for outcome in grid:
         proposed = dict(outcome.config)
@@ -143,26 +152,60 @@ def search(
                 "proposed": proposed,
                 "folder": run_folder(override(base, proposed), opened, storage),
                 "error": str(outcome.error).strip().splitlines()[-1] if outcome.error else "",
-                "value": outcome.metrics.get(metric) if outcome.metrics else None,
+                "value": outcome.metrics.get(settled.metric) if outcome.metrics else None,
             }
         )
     if all(trial["error"] for trial in trials):
         raise FundusError(f"all {len(trials)} trials failed; the first: {trials[0]['error']}")
-    return {"folder": folder, "trials": trials, "study": _study(trials, space, method)}
+    return {"folder": folder, "trials": trials, "study": study_of(trials, space)}
 
 
-def _tuner(
-    base: Recipe,
-    prepared: str,
-    storage: str,
-    folder: str,
-    space: Space,
-    points: list[dict[str, Any]],
-    method: Callable[[dict[str, Any]], str],
-    metric: str,
-    at_once: int,
-) -> tune.Tuner:
-    text = config.to_json(base)
+def _tuner(search: Search) -> tune.Tuner:
+    """Tune's side of the search: where an earlier call left it, or new."""
+    trainable = tune.with_resources(_trainable(search), {"CPU": DRIVER_CPU})
+    record = files.join(search.folder, "tune")
+    if tune.Tuner.can_restore(record):
+        print("going on with the search; finished trials are kept", flush=True)
+        return tune.Tuner.restore(record, trainable, resume_unfinished=True, restart_errored=True)
+    base, method = search.base, search.space.method
+    goal = {"metric": search.metric, "mode": "max"}
+    searcher = OptunaSearch(
+        search.space.space,
+        sampler=optuna.samplers.TPESampler(seed=base.seed),
+        points_to_evaluate=search.points,
+        **goal,
+    )
+    grace = min(base.tune.grace, base.train.epochs)
+    scheduler = Halving(
+        search.points,
+        base.train.epochs,
+        time_attr="epoch",
+        grace_period=grace,
+        reduction_factor=3,
+        **goal,
+    )
+    return tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=scheduler,
+            num_samples=base.tune.trials,
+            max_concurrent_trials=search.at_once,
+            trial_name_creator=lambda trial: f"{_slug(method(trial.config))}-{trial.trial_id}",
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=search.folder,
+            verbose=0,
+            callbacks=[Teller(method, search.metric, base.tune.trials)],
+        ),
+    )
+
+
+def _trainable(search: Search) -> Callable[[dict[str, Any]], None]:
+    """The driver of one trial: plain values in its closure, so that it travels."""
+    text, prepared, storage = config.to_json(search.base), search.prepared, search.storage
 
     def trial(proposed: dict[str, Any]) -> None:
         tuned = override(config.from_json(text), proposed)
@@ -173,76 +216,8 @@ def _tuner(
             return
         train(tuned, prepared, storage, (TuneReportCallback(),))
 
-    trainable = tune.with_resources(trial, {"CPU": DRIVER_CPU})
-    record = files.join(folder, "tune")
-    if tune.Tuner.can_restore(record):
-        print("going on with the search; finished trials are kept", flush=True)
-        return tune.Tuner.restore(record, trainable, resume_unfinished=True, restart_errored=True)
-    searcher = OptunaSearch(
-        space,
-        metric=metric,
-        mode="max",
-        sampler=optuna.samplers.TPESampler(seed=base.seed, multivariate=False),
-        points_to_evaluate=points,
-    )
-    scheduler = Halving(
-        points,
-        base.train.epochs,
-        time_attr="epoch",
-        metric=metric,
-        mode="max",
-        grace_period=min(base.tune.grace, base.train.epochs),
-        reduction_factor=3,
-    )
-    return tune.Tuner(
-        trainable,
-        tune_config=tune.TuneConfig(
-            search_alg=searcher,
-            scheduler=scheduler,
-            num_samples=base.tune.trials,
-            max_concurrent_trials=at_once,
-            trial_name_creator=lambda trial: f"{_slug(method(trial.config))}-{trial.trial_id}",
-            trial_dirname_creator=lambda trial: trial.trial_id,
-        ),
-        run_config=tune.RunConfig(
-            name="tune",
-            storage_path=folder,
-            verbose=0,
-            callbacks=[Teller(method, metric, base.tune.trials)],
-        ),
-    )
+    return trial
 
 
 def _slug(text: str) -> str:
     return "".join(c if c.isalnum() or c in ".=" else "-" for c in text).strip("-")
-
-
-def _study(
-    trials: list[dict[str, Any]], space: Space, method: Callable[[dict[str, Any]], str]
-) -> dict[str, Any]:
-    """The search's history and which settings mattered (fANOVA), as plain values."""
-    study = optuna.create_study(direction="maximize")
-    history = []
-    for number, trial in enumerate(trials):
-        name, value = method(trial["proposed"]), trial["value"]
-        state = "failed" if trial["error"] else "complete"
-        history.append({"number": number, "value": value, "state": state, "method": name})
-        if trial["error"] or value is None:
-            continue
-        # Asked and told again, so that the study knows each setting's range.
-        study.enqueue_trial(trial["proposed"])
-        asked = study.ask()
-        space(asked)
-        study.tell(asked, value)
-    told: dict[str, Any] = {"history": history, "importance": {}}
-    values = {trial.value for trial in study.trials}
-    if len(study.trials) < 4 or len(values) < 2:
-        told["importance_note"] = "too few trials to tell which settings mattered"
-        return told
-    try:
-        found = optuna.importance.get_param_importances(study)
-    except (RuntimeError, ValueError) as error:
-        told["importance_note"] = f"not computed: {error}"
-        return told
-    told["importance"] = {key: float(share) for key, share in found.items()}
-    return told

@@ -7,7 +7,6 @@ therefore ends with the same bits as one that never was.
 
 import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Iterator
@@ -22,12 +21,13 @@ import torch.distributed as dist
 from torch import nn
 
 from fundusray import files
+from fundusray.cluster.modes import described, known_mode
+from fundusray.cluster.rows import predictions_of, reported_split, split_rows
 from fundusray.config import Recipe, from_json
-from fundusray.data import splits
 from fundusray.data.sampling import Plan, plan_epoch, plan_eval, share
-from fundusray.data.shards import PreparedSet, open_set
+from fundusray.data.shards import open_set
 from fundusray.errors import FundusError
-from fundusray.metrics import METRICS, point, predictions_table
+from fundusray.metrics import METRICS, point
 from fundusray.models import build_model
 from fundusray.models.bundle import load_bundle, save_bundle
 from fundusray.pipeline import Loader, make_loader
@@ -116,27 +116,14 @@ class Training:
         self.checkpointed = time.monotonic()
 
     def _choose_mode(self) -> tuple[mode.Mode, str]:
-        """Precision and layout: as pinned, as probed before on such a machine, or probed now."""
-        wanted, result = self.recipe.train, [None]
+        """Precision and layout, equal on every rank, and words for them."""
+        told: list[Any] = [None]
         if self.rank == 0:
             batch = max(self.recipe.train.batch // self.world, 2)
             shape = (batch, 3, self.recipe.data.size, self.recipe.data.size)
-            kind = torch.cuda.get_device_name() if self.device.type == "cuda" else _cpu_name()
-            asked = [self.recipe.model.name, shape, wanted.precision, wanted.layout]
-            asked += [kind, self.job.threads, torch.__version__]
-            note = files.join(self.job.storage, "modes", files.hash_json(asked) + ".json")
-            if not files.exists(note):
-                chosen, timings = mode.probe(self.model, shape, self.device, wanted)
-                # Trials side by side probe side by side; the first result is everyone's.
-                if not files.exists(note):
-                    told = {"mode": asdict(chosen), "seconds": timings, "for": asked}
-                    files.write_json(note, told)
-            result = [files.read_json(note)]
-        dist.broadcast_object_list(result)
-        told = result[0]
-        seconds = ", ".join(f"{k} {v:.3f} s" for k, v in sorted(told["seconds"].items()))
-        text = f"{told['mode']['precision']} {told['mode']['layout']}"
-        return mode.Mode(**told["mode"]), f"{text} (step: {seconds})" if seconds else text
+            told = [known_mode(self.model, shape, self.device, self.recipe, self.job.storage)]
+        dist.broadcast_object_list(told)
+        return mode.Mode(**told[0]["mode"]), described(told[0])
 
     def _resume(self) -> Position:
         folder = files.join(self.job.folder, "checkpoints")
@@ -335,29 +322,6 @@ class Training:
             files.write_json(files.join(self.job.folder, "outcome.json"), outcome)
 
 
-def split_rows(prepared: PreparedSet, recipe: Recipe) -> dict[str, np.ndarray]:
-    """The rows of each side of the split: train, val, test."""
-    data = recipe.data
-    sides = splits.assign(prepared.table, data.split, data.fractions, recipe.seed)
-    return {name: np.flatnonzero(sides == name) for name in ("train", "val", "test")}
-
-
-def reported_split(sides: dict[str, np.ndarray]) -> str:
-    """The side whose figures are reported: test, or val where the recipe has no test rows."""
-    return "test" if len(sides["test"]) else "val"
-
-
-def predictions_of(prepared: PreparedSet, rows: np.ndarray, logits: np.ndarray) -> Any:
-    """The predictions table of some rows of a prepared set."""
-    ids, patients = prepared.image_ids(), prepared.patients()
-    return predictions_table(
-        [ids[row] for row in rows],
-        [patients[row] for row in rows],
-        prepared.targets()[rows],
-        logits,
-    )
-
-
 def _timed(batches: Iterator[Any]) -> Iterator[tuple[Any, float]]:
     """Each batch with the seconds it was waited for."""
     while True:
@@ -370,10 +334,3 @@ def _timed(batches: Iterator[Any]) -> Iterator[tuple[Any, float]]:
 
 def _numbers(row: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(row))
-
-
-def _cpu_name() -> str:
-    info = "/proc/cpuinfo"
-    lines = files.read_bytes(info).decode().splitlines() if os.path.exists(info) else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

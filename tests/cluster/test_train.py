@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fundusray import config, files
+from fundusray.cluster.rows import split_rows
 from fundusray.cluster.train import RunFailedError, check_split, train
-from fundusray.cluster.worker import split_rows
 from fundusray.config import Recipe, override
 from fundusray.data.shards import open_set
 from fundusray.errors import InputError, LockedError

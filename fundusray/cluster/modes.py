@@ -1,0 +1,56 @@
+"""The choice of precision and layout, remembered in the storage.
+
+Two ways of computing a step differ in the last bits, so a run that goes on, and every trial of a
+search, must compute as the first one did.
+"""
+
+import os
+import platform
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import nn
+
+from fundusray import files
+from fundusray.config import Recipe
+from fundusray.training import mode
+
+
+def known_mode(
+    model: nn.Module,
+    shape: tuple[int, int, int, int],
+    device: torch.device,
+    recipe: Recipe,
+    storage: str,
+) -> dict[str, Any]:
+    """What was chosen on such a machine for such a step before, or by a probe now.
+
+    {"mode": {precision, layout}, "seconds": {mode: seconds of a step}, "for": what was asked}
+    """
+    wanted = recipe.train
+    kind = torch.cuda.get_device_name() if device.type == "cuda" else _cpu_name()
+    asked = [recipe.model.name, shape, wanted.precision, wanted.layout, kind]
+    asked += [torch.get_num_threads(), torch.__version__]
+    note = files.join(storage, "modes", files.hash_json(asked) + ".json")
+    if not files.exists(note):
+        chosen, timings = mode.probe(model, shape, device, wanted)
+        # Trials side by side probe side by side; the first result is everyone's.
+        if not files.exists(note):
+            told = {"mode": asdict(chosen), "seconds": timings, "for": asked}
+            files.write_json(note, told)
+    return files.read_json(note)
+
+
+def described(told: dict[str, Any]) -> str:
+    """A mode in words, with what was measured."""
+    seconds = ", ".join(f"{k} {v:.3f} s" for k, v in sorted(told["seconds"].items()))
+    text = f"{told['mode']['precision']} {told['mode']['layout']}"
+    return f"{text} (step: {seconds})" if seconds else text
+
+
+def _cpu_name() -> str:
+    info = "/proc/cpuinfo"
+    lines = files.read_bytes(info).decode().splitlines() if os.path.exists(info) else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -1,0 +1,32 @@
+"""Rows of a prepared set: which side of the split they are on, and what was predicted for them."""
+
+import numpy as np
+import pyarrow as pa
+
+from fundusray.config import Recipe
+from fundusray.data import splits
+from fundusray.data.shards import PreparedSet
+from fundusray.metrics import predictions_table
+
+
+def split_rows(prepared: PreparedSet, recipe: Recipe) -> dict[str, np.ndarray]:
+    """The rows of each side of the split: train, val, test."""
+    data = recipe.data
+    sides = splits.assign(prepared.table, data.split, data.fractions, recipe.seed)
+    return {name: np.flatnonzero(sides == name) for name in ("train", "val", "test")}
+
+
+def reported_split(sides: dict[str, np.ndarray]) -> str:
+    """The side whose figures are reported: test, or val where the recipe has no test rows."""
+    return "test" if len(sides["test"]) else "val"
+
+
+def predictions_of(prepared: PreparedSet, rows: np.ndarray, logits: np.ndarray) -> pa.Table:
+    """The predictions table of some rows of a prepared set."""
+    ids, patients = prepared.image_ids(), prepared.patients()
+    return predictions_table(
+        [ids[row] for row in rows],
+        [patients[row] for row in rows],
+        prepared.targets()[rows],
+        logits,
+    )
