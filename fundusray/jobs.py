@@ -33,7 +33,9 @@ def _recipe(asked: Asked, default: str) -> Recipe:
     recipe = recipes.find(asked.words[0] if asked.words else default)
     if asked.smoke:
         recipe = recipes.smoke(recipe)
-    return settle(override(recipe, asked.changes), cluster_start.in_submitted_job())
+    recipe = override(recipe, asked.changes)
+    # What would run can be seen before there are any data.
+    return recipe if asked.show else settle(recipe, cluster_start.in_submitted_job())
 
 
 def _shown(recipe: Recipe) -> dict[str, Any]:

@@ -43,9 +43,7 @@ def test_jobs_help(job: Path, run) -> None:
 
 
 def test_show_prints_the_resolved_recipe(run) -> None:
-    code, result, text = run(
-        "train.py", "wu.table5.focal_gamma2", "show=true", f"data.root={ROOT}", "train.epochs=5"
-    )
+    code, result, text = run("train.py", "wu.table5.focal_gamma2", "show=true", "train.epochs=5")
     assert (code, result["status"]) == (0, "shown")
     shown = json.loads(text[text.index("{") : text.rindex("RESULT")])
     assert shown["loss"] == {"name": "focal", "args": {"gamma": 2.0}}
