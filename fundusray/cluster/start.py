@@ -22,6 +22,8 @@ DEFAULTS = {
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
     # Tune's table of trials is left to our own lines.
     "RAY_AIR_NEW_OUTPUT": "0",
+    # Ctrl-C ends a search; Tune would go on to a table of half-trained trials.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # A clinic's cluster reports to nobody.
     "RAY_USAGE_STATS_ENABLED": "0",
 }

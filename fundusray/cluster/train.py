@@ -197,6 +197,7 @@ def _run_workers(
     finally:
         files.remove(files.join(folder, "ray"))
     _raise_noted(failure, attempt)
+    files.remove(failure)
 
 
 def _raise_noted(failure: str, attempt: str) -> None:

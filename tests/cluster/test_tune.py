@@ -73,7 +73,7 @@ def test_a_killed_search_goes_on_and_runs_no_finished_trial_again(tmp_path: Path
     def finished() -> dict[str, float]:
         return {str(p): p.stat().st_mtime for p in tmp_path.glob("demo-*/result.json")}
 
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 400
     while len(finished()) < 2 and time.monotonic() < deadline and driver.poll() is None:
         time.sleep(0.1)
     os.kill(driver.pid, signal.SIGKILL)
