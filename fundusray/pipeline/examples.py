@@ -34,7 +34,8 @@ def example_images(
     for index, row in enumerate(rows):
         path = table["path"][int(row)].as_py()
         original = decode(files.read_bytes(files.join(root, path)), min_side=SIDE).pixels
-        label = f"{prepared.image_ids()[row]}, {prepared.classes[targets[row]]}"
+        name, grade = prepared.image_ids()[row], prepared.classes[targets[row]]
+        label = f"{name}, {grade}: as taken, as prepared, augmented three times"
         sheet.append((label, [_fit(original), *[column[index] for column in columns]]))
     return sheet
 
@@ -42,7 +43,9 @@ def example_images(
 def _fit(pixels: np.ndarray) -> np.ndarray:
     """The image within a black square of SIDE."""
     image = Image.fromarray(pixels)
-    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    scale = SIDE / max(image.size)
+    sides = (round(image.width * scale), round(image.height * scale))
+    image = image.resize(sides, Image.Resampling.LANCZOS)
     square = Image.new("RGB", (SIDE, SIDE))
     square.paste(image, ((SIDE - image.width) // 2, (SIDE - image.height) // 2))
     return np.asarray(square)

@@ -207,7 +207,7 @@ def forest(estimates: Sequence[Estimate]) -> Figure:
 
 def _named(estimate: Estimate) -> str:
     name = short(estimate.name)
-    return f"{name} (baseline)" if estimate.baseline else name
+    return f"{name} (baseline)" if estimate.baseline and "baseline" not in name else name
 
 
 def _differences(axes: Axes, estimates: Sequence[Estimate]) -> None:
