@@ -76,11 +76,15 @@ def worker_gpus(recipe: Recipe) -> float:
 
 
 def train(
-    recipe: Recipe, prepared_folder: str, storage: str, callbacks: tuple[Any, ...] = ()
+    recipe: Recipe,
+    prepared_folder: str,
+    storage: str,
+    callbacks: tuple[Any, ...] = (),
+    label: str = "",
 ) -> dict[str, Any]:
     """Runs one recipe to its end, or goes on where it stands; the run's `result.json`.
 
-    A finished run is not run again. Rows, augmentation and dropout do not depend on how often
+    The dashboard shows it under `label` and its folder's name. A finished run is not run again. Rows, augmentation and dropout do not depend on how often
     workers died; see `cluster/worker.py`.
 
     Raises:
@@ -96,11 +100,21 @@ def train(
         return files.read_json(done)
     sides = split_rows(prepared, recipe)
     check_split(recipe, prepared, sides)
+    name = files.base_name(folder)
     with locked(folder):
         files.sweep(folder)
         files.write_bytes(files.join(folder, "recipe.json"), config.to_json(recipe).encode())
         write_split(folder, prepared, sides)
-        _run_workers(recipe, prepared_folder, folder, run_key(recipe, prepared), storage, callbacks)
+        job = Job(
+            recipe=config.to_json(recipe),
+            prepared=prepared_folder,
+            folder=folder,
+            key=run_key(recipe, prepared),
+            storage=storage,
+            threads=worker_cpus(recipe),
+            attempt=secrets.token_hex(8),
+        )
+        _run_workers(recipe, job, callbacks, "-".join(filter(None, [label, name])))
         result = _result(recipe, prepared, folder, sides)
         files.write_json(done, result)
     return result
@@ -143,27 +157,10 @@ def write_split(folder: str, prepared: PreparedSet, sides: dict[str, np.ndarray]
     files.write_table(files.join(folder, "manifest.parquet"), table)
 
 
-def _run_workers(
-    recipe: Recipe,
-    prepared: str,
-    folder: str,
-    key: str,
-    storage: str,
-    callbacks: tuple[Any, ...],
-) -> None:
-    cpus, gpus = worker_cpus(recipe), worker_gpus(recipe)
-    attempt = secrets.token_hex(8)
-    job = Job(
-        recipe=config.to_json(recipe),
-        prepared=prepared,
-        folder=folder,
-        key=key,
-        storage=storage,
-        threads=cpus,
-        attempt=attempt,
-    )
+def _run_workers(recipe: Recipe, job: Job, callbacks: tuple[Any, ...], name: str) -> None:
+    folder, attempt, gpus = job.folder, job.attempt, worker_gpus(recipe)
     # A little less than whole CPUs, so that the drivers of trials fit beside the workers.
-    per_worker: dict[str, float] = {"CPU": cpus - 0.05}
+    per_worker: dict[str, float] = {"CPU": job.threads - 0.05}
     if gpus:
         per_worker["GPU"] = gpus
     trainer = TorchTrainer(
@@ -176,7 +173,7 @@ def _run_workers(
         run_config=ray.train.RunConfig(
             # A name of its own for every attempt: Ray would otherwise continue from its own
             # snapshot, which is not written atomically. Our checkpoints decide where a run stands.
-            name=f"{files.base_name(folder)}-{attempt[:4]}",
+            name=f"{name}-{attempt[:4]}",
             storage_path=files.join(folder, "ray"),
             failure_config=ray.train.FailureConfig(
                 max_failures=recipe.cluster.max_failures, controller_failure_limit=3

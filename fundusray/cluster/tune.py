@@ -206,6 +206,7 @@ def _tuner(search: Search) -> tune.Tuner:
 def _trainable(search: Search) -> Callable[[dict[str, Any]], None]:
     """The driver of one trial: plain values in its closure, so that it travels."""
     text, prepared, storage = config.to_json(search.base), search.prepared, search.storage
+    method = search.space.method
 
     def trial(proposed: dict[str, Any]) -> None:
         tuned = override(config.from_json(text), proposed)
@@ -214,10 +215,14 @@ def _trainable(search: Search) -> Callable[[dict[str, Any]], None]:
             for row in files.read_json(known)["history"]:
                 tune.report(row)
             return
-        train(tuned, prepared, storage, (TuneReportCallback(),))
+        label = _slug(method(proposed))
+        train(tuned, prepared, storage, (TuneReportCallback(),), label)
 
     return trial
 
 
 def _slug(text: str) -> str:
-    return "".join(c if c.isalnum() or c in ".=" else "-" for c in text).strip("-")
+    """The text as a name that every file system and dashboard takes."""
+    text = text.replace("γ", "gamma").replace("β", "beta")
+    kept = (c if c.isascii() and (c.isalnum() or c in ".=") else " " for c in text)
+    return "-".join("".join(kept).split())
