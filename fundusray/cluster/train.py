@@ -84,8 +84,9 @@ def train(
 ) -> dict[str, Any]:
     """Runs one recipe to its end, or goes on where it stands; the run's `result.json`.
 
-    The dashboard shows it under `label` and its folder's name. A finished run is not run again. Rows, augmentation and dropout do not depend on how often
-    workers died; see `cluster/worker.py`.
+    The dashboard shows it under `label` and its folder's name. A finished run is not run again.
+    Rows, augmentation and dropout do not depend on how often workers died; see
+    `cluster/worker.py`.
 
     Raises:
         InputError: the recipe does not fit the data.
