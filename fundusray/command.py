@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fundusray import config, files
-from fundusray.config import Recipe
+from fundusray.config import Data, Recipe
 from fundusray.errors import DiskError, FundusError, InputError
 
 LOCAL_STORAGE = "runs"
@@ -69,8 +69,15 @@ def settle(recipe: Recipe, submitted: bool) -> Recipe:
     Raises:
         InputError: a relative place in a submitted job, or data.root missing or not there.
     """
-    root, storage = recipe.data.root, recipe.run.storage
-    for key, place in (("data.root", root), ("run.storage", storage)):
+    data, storage = recipe.data, recipe.run.storage
+    places = {
+        "run.storage": storage,
+        "data.split_file": data.split_file,
+        "data.id_key": data.id_key,
+    }
+    several = "," in data.source
+    roots = [part.strip() for part in data.root.split(",")] if several else [data.root]
+    for key, place in [*places.items(), *(("data.root", root) for root in roots)]:
         relative = (
             place and not files.is_uri(place) and not os.path.isabs(os.path.expanduser(place))
         )
@@ -80,21 +87,7 @@ def settle(recipe: Recipe, submitted: bool) -> Recipe:
                 "where a relative path points nowhere; give an absolute path or a URI that every "
                 "node can read"
             )
-    if recipe.data.source == "synthetic":
-        if root:
-            raise InputError(
-                f"data.root={root}: source synthetic draws its own photographs; for your own give "
-                "data.source=eyepacs or data.source=folder"
-            )
-    elif not root:
-        raise InputError(
-            f"data.source={recipe.data.source} needs data.root=<folder or URI of the photographs>; "
-            "without any data use data.source=synthetic"
-        )
-    else:
-        root = files.absolute(root)
-        if not files.is_dir(root):
-            raise InputError(f"data.root={root}: there is no such folder")
+    root = ",".join(_settled_roots(data, roots))
     default = JOB_STORAGE if submitted else LOCAL_STORAGE
     storage = files.absolute(storage or default)
     if recipe.model.weights and recipe.model.weights != "imagenet":
@@ -102,9 +95,42 @@ def settle(recipe: Recipe, submitted: bool) -> Recipe:
         recipe = replace(recipe, model=replace(recipe.model, weights=weights))
     return replace(
         recipe,
-        data=replace(recipe.data, root=root),
+        data=replace(
+            data,
+            root=root,
+            split_file=data.split_file and files.absolute(data.split_file),
+            id_key=data.id_key and files.absolute(data.id_key),
+        ),
         run=replace(recipe.run, storage=storage),
     )
+
+
+def _settled_roots(data: Data, roots: list[str]) -> list[str]:
+    """An absolute root for every source but synthetic, which draws its own photographs."""
+    sources = [name.strip() for name in data.source.split(",")]
+    wanting = [name for name in sources if name != "synthetic"]
+    if not wanting:
+        if data.root:
+            raise InputError(
+                f"data.root={data.root}: source synthetic draws its own photographs; for your own "
+                "give data.source=eyepacs or data.source=folder"
+            )
+        return []
+    if not data.root:
+        raise InputError(
+            f"data.source={data.source} needs data.root=<folder or URI of the photographs>; "
+            "without any data use data.source=synthetic"
+        )
+    if len(roots) != len(wanting):
+        raise InputError(
+            f"data.source={data.source} needs {len(wanting)} roots with commas between them, "
+            f"data.root has {len(roots)}: {data.root}"
+        )
+    absolute = [files.absolute(root) for root in roots]
+    for root in absolute:
+        if not files.exists(root):
+            raise InputError(f"data.root={root}: there is no such folder")
+    return absolute
 
 
 def usage(text: str) -> str:

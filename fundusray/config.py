@@ -47,7 +47,8 @@ __all__ = [
 def override(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     """The recipe with dotted keys changed; strings are converted by the field's type.
 
-    Another `loss.name` empties `loss.args` first, so that a focal gamma never reaches another loss.
+    Another `loss.name` empties `loss.args` first, so that a focal gamma never reaches another loss;
+    so does another `data.preprocess` with `data.preprocess_args`.
 
     Raises:
         InputError: an unknown key (the nearest is named) or a value of the wrong type.
@@ -55,6 +56,10 @@ def override(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     new_loss = changes.get("loss.name")
     if new_loss is not None and new_loss != recipe.loss.name:
         recipe = dataclasses.replace(recipe, loss=Loss(name=str(new_loss)))
+    new_preprocess = changes.get("data.preprocess")
+    if new_preprocess is not None and new_preprocess != recipe.data.preprocess:
+        data = dataclasses.replace(recipe.data, preprocess_args={})
+        recipe = dataclasses.replace(recipe, data=data)
     # All keys of a section change together, so that settings which constrain each other
     # (three fractions, say) are checked only once they are all there.
     tree: dict[str, Any] = {}
@@ -84,7 +89,9 @@ def _replace(node: Any, tree: dict[str, Any], prefix: str, recipe: Recipe) -> An
         elif isinstance(current, dict):
             if not isinstance(value, dict):
                 raise InputError(f"{dotted}: give {dotted}.<name>=<value>, got {value!r}")
-            new[key] = current | {name: _loose(v) for name, v in value.items()}
+            # Names of columns stay text, be it "1".
+            convert = str if hints[key] == dict[str, str] else _loose
+            new[key] = current | {name: convert(v) for name, v in value.items()}
         elif isinstance(value, dict):
             raise unknown_name("setting", f"{dotted}.{next(iter(value))}", settings(recipe))
         else:
@@ -149,11 +156,13 @@ def settings(recipe: Recipe) -> list[str]:
             value = getattr(node, entry.name)
             if dataclasses.is_dataclass(value):
                 keys += walk(value, f"{prefix}{entry.name}.")
-            elif prefix + entry.name not in ("published", "loss.args"):
+            elif isinstance(value, dict):
+                keys += [f"{prefix}{entry.name}.<name>"] if prefix else []
+            else:
                 keys.append(prefix + entry.name)
         return keys
 
-    return [*walk(recipe, ""), "loss.args.<name>"]
+    return walk(recipe, "")
 
 
 def to_json(recipe: Recipe) -> str:
@@ -192,9 +201,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def decisive(recipe: Recipe) -> dict[str, Any]:
-    """What decides a result, as plain values: where it runs and how it is called are left out."""
+    """What decides a result, as plain values: where it runs and how it is called are left out, and
+    files whose content counts and not their name."""
     tree = json.loads(to_json(recipe))
     for section in ("run", "cluster", "tune", "published", "name"):
         tree.pop(section)
     tree["train"].pop("checkpoint_seconds")
+    tree["model"].pop("weights")
+    for key in ("split_file", "allow_leak", "id_key", "max_bad"):
+        tree["data"].pop(key)
     return tree

@@ -7,7 +7,7 @@ python jobs/evaluate.py runs/demo-1a2b3c4d/bundle data.source=eyepacs data.root=
 import sys
 
 from fundusray.command import main
-from fundusray.jobs import evaluate
+from fundusray.jobs.training import evaluate
 
 if __name__ == "__main__":
     sys.exit(main(__doc__, evaluate, sys.argv[1:]))

@@ -7,7 +7,7 @@ ray job submit --working-dir . -- python jobs/train.py wu.table5.baseline data.r
 import sys
 
 from fundusray.command import main
-from fundusray.jobs import train
+from fundusray.jobs.training import train
 
 if __name__ == "__main__":
     sys.exit(main(__doc__, train, sys.argv[1:]))

@@ -9,7 +9,7 @@ ray job submit --working-dir . -- python jobs/tune_balancing.py data.source=eyep
 import sys
 
 from fundusray.command import main
-from fundusray.jobs import tune
+from fundusray.jobs.training import tune
 from tune_spaces import balancing
 
 if __name__ == "__main__":

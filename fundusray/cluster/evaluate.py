@@ -15,7 +15,7 @@ from fundusray.data.shards import open_set
 from fundusray.errors import InputError
 from fundusray.metrics import summary
 from fundusray.models.bundle import load_bundle
-from fundusray.pipeline import make_loader
+from fundusray.pipeline import augment, make_loader
 from fundusray.progress import Progress
 from fundusray.training.loop import predict, to_device
 
@@ -36,8 +36,9 @@ def predict_rows(
     loader = make_loader(
         open_set(prepared),
         batch=plan.rows.shape[1],
-        augment="none",
+        augment=augment.view_text(opened.recipe.data),
         engine=opened.recipe.data.pipeline,
+        max_bad=opened.recipe.data.max_bad,
         device="gpu" if gpu else "cpu",
         threads=threads,
     )

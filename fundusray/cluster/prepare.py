@@ -15,7 +15,7 @@ from fundusray.config import Data, Recipe
 from fundusray.data import manifest as manifests
 from fundusray.data.manifest import Manifest
 from fundusray.data.shards import finish, is_complete, set_folder, write_shard
-from fundusray.errors import FundusError, LockedError
+from fundusray.errors import FundusError, InputError, LockedError
 from fundusray.lock import locked
 from fundusray.progress import Progress
 
@@ -25,16 +25,35 @@ LEAST = 8
 PARTS = 64
 """Tasks a small set is cut into at most, so that every CPU has some. The cut must not depend on the
 cluster, or another one could not go on with the units that are there."""
+LARGEST = 128 << 20
+"""Bytes of a raw unit, which its task holds in memory."""
 RETRIES = 3
 WAIT = 2.0
 """Seconds between looks at a folder that another process works in."""
 
 
 def data_root(recipe: Recipe, storage: str) -> str:
-    """Where a recipe's photographs are: given, or drawn into the storage."""
-    if recipe.data.source != "synthetic":
-        return recipe.data.root
-    return files.join(storage, "synthetic", f"{recipe.data.num_images}-{recipe.seed}")
+    """Where a recipe's photographs are, a root for every source with commas between them.
+
+    data.root has those of all but synthetic, which draws into the storage.
+
+    Raises:
+        InputError: data.root has another number of roots than there are such sources.
+    """
+    data = recipe.data
+    sources = [name.strip() for name in data.source.split(",")]
+    if "synthetic" not in sources:
+        return data.root
+    given = [root for root in data.root.split(",") if root]
+    wanting = [name for name in sources if name != "synthetic"]
+    if len(given) != len(wanting):
+        raise InputError(
+            f"data.source={data.source} needs {len(wanting)} roots in data.root (synthetic draws "
+            f"its own photographs), got {len(given)}: {data.root!r}"
+        )
+    drawn = files.join(storage, "synthetic", f"{data.num_images}-{recipe.seed}")
+    left = iter(given)
+    return ",".join(drawn if name == "synthetic" else next(left) for name in sources)
 
 
 def prepare(recipe: Recipe, storage: str) -> str:
@@ -58,7 +77,7 @@ def prepare(recipe: Recipe, storage: str) -> str:
             return folder
         files.sweep(folder)
         began = time.monotonic()
-        units = _make_units(folder, manifest, data, root)
+        units = _make_units(folder, manifest, data)
         finish(folder, data, manifest, units)
         _say(folder, f"{time.monotonic() - began:.1f} s")
     return folder
@@ -80,22 +99,26 @@ def _our_turn(folder: str, stack: ExitStack) -> bool:
     return False
 
 
-def cut(manifest: Manifest) -> list[pa.Table]:
+def cut(manifest: Manifest, data: Data) -> list[pa.Table]:
     """The manifest's rows in chunks of one task each."""
     rows = manifest.table.num_rows
     length = min(MOST, max(LEAST, -(-rows // PARTS)))
+    if data.encoding == "raw":
+        length = max(1, min(length, LARGEST // (3 * data.size**2)))
     return [manifest.table.slice(start, length) for start in range(0, rows, length)]
 
 
 @ray.remote(num_cpus=1, max_retries=RETRIES)
-def _unit(folder: str, index: int, chunk: pa.Table, data: Data, root: str) -> dict[str, Any]:
+def _unit(
+    folder: str, index: int, chunk: pa.Table, data: Data, roots: dict[str, str]
+) -> dict[str, Any]:
     torch.set_num_threads(1)
-    return write_shard(folder, index, chunk, data, root)
+    return write_shard(folder, index, chunk, data, roots)
 
 
-def _make_units(folder: str, manifest: Manifest, data: Data, root: str) -> list[dict[str, Any]]:
+def _make_units(folder: str, manifest: Manifest, data: Data) -> list[dict[str, Any]]:
     """What became of every chunk; as many tasks wait as run, so that memory is bounded."""
-    chunks = cut(manifest)
+    chunks = cut(manifest, data)
     most = 2 * max(1, int(resources()["CPU"]))
     progress = Progress("preparing", manifest.table.num_rows)
     units: dict[int, dict[str, Any]] = {}
@@ -106,10 +129,10 @@ def _make_units(folder: str, manifest: Manifest, data: Data, root: str) -> list[
             index = waiting.pop()
             # A slice travels with its whole table unless it is copied.
             chunk = chunks[index].take(list(range(chunks[index].num_rows)))
-            running[_unit.remote(folder, index, chunk, data, root)] = index
+            running[_unit.remote(folder, index, chunk, data, manifest.roots)] = index
         (ready,), _ = ray.wait(list(running), num_returns=1)
         index = running.pop(ready)
-        units[index] = _result(ready, chunks[index])
+        units[index] = _result(ready, chunks[index], data)
         skipped = sum(len(unit["skipped"]) for unit in units.values())
         done = sum(unit["chunk_rows"] for unit in units.values())
         progress.update(done, f"{skipped} skipped" if skipped else "")
@@ -117,7 +140,7 @@ def _make_units(folder: str, manifest: Manifest, data: Data, root: str) -> list[
     return [units[index] for index in range(len(chunks))]
 
 
-def _result(ready: ray.ObjectRef, chunk: pa.Table) -> dict[str, Any]:
+def _result(ready: ray.ObjectRef, chunk: pa.Table, data: Data) -> dict[str, Any]:
     """A task's result.
 
     Raises:
@@ -130,7 +153,8 @@ def _result(ready: ray.ObjectRef, chunk: pa.Table) -> dict[str, Any]:
             raise error.cause from None
         raise
     except RayError as error:
-        first, last = chunk["path"][0].as_py(), chunk["path"][-1].as_py()
+        names = chunk["image_id" if data.id_key else "path"]
+        first, last = names[0].as_py(), names[-1].as_py()
         raise FundusError(
             f"a worker died {RETRIES + 1} times while preparing {first} to {last} "
             f"({type(error).__name__}); look for an odd file among them, or for too little memory, "
@@ -143,8 +167,12 @@ def _say(folder: str, note: str) -> None:
     kept = files.read_table(files.join(folder, "manifest.parquet"))
     skipped = files.read_table(files.join(folder, "skipped.parquet"))
     repaired = sum(kept["repaired"].to_pylist())
+    info = files.read_json(files.join(folder, "set.json"))
+    twins = f"{info['num_twins']:,} pairs of near-duplicates"
+    if info["num_conflicts"]:
+        twins += f" ({info['num_conflicts']:,} with different labels)"
     print(
         f"prepared set: {kept.num_rows:,} images kept ({repaired:,} of them repaired), "
-        f"{skipped.num_rows:,} skipped; {note}; {folder}",
+        f"{skipped.num_rows:,} skipped; {twins}; {note}; {folder}",
         flush=True,
     )

@@ -4,16 +4,26 @@ import numpy as np
 import pyarrow as pa
 
 from fundusray.config import Recipe
-from fundusray.data import splits
+from fundusray.data import given
+from fundusray.data.leaks import SIDES
 from fundusray.data.shards import PreparedSet
 from fundusray.metrics import predictions_table
 
 
+def split_of(prepared: PreparedSet, recipe: Recipe) -> np.ndarray:
+    """The side of every row: train, val, test, or "" where a split file leaves it out, [N]."""
+    return given.assign(prepared.table, recipe.data, recipe.seed)
+
+
+def split_digest(prepared: PreparedSet, recipe: Recipe) -> str:
+    """A hash of who is on which side of the split."""
+    return given.digest(prepared.table, split_of(prepared, recipe))
+
+
 def split_rows(prepared: PreparedSet, recipe: Recipe) -> dict[str, np.ndarray]:
     """The rows of each side of the split: train, val, test."""
-    data = recipe.data
-    sides = splits.assign(prepared.table, data.split, data.fractions, recipe.seed)
-    return {name: np.flatnonzero(sides == name) for name in ("train", "val", "test")}
+    sides = split_of(prepared, recipe)
+    return {name: np.flatnonzero(sides == name) for name in SIDES}
 
 
 def reported_split(sides: dict[str, np.ndarray]) -> str:

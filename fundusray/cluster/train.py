@@ -10,12 +10,13 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 import fundusray
 from fundusray import config, files
-from fundusray.cluster.rows import reported_split, split_rows
+from fundusray.cluster.rows import reported_split, split_digest, split_of, split_rows
 from fundusray.cluster.start import resources
 from fundusray.cluster.worker import Job, work
 from fundusray.config import Recipe
-from fundusray.data import SOURCES
-from fundusray.data.preprocess import PREPROCESS
+from fundusray.data import SOURCES, given
+from fundusray.data.leaks import find_leaks, refusal
+from fundusray.data.preprocess import check_args as check_preprocess
 from fundusray.data.sampling import plan_epoch, share
 from fundusray.data.shards import PreparedSet, open_set
 from fundusray.errors import FundusError, InputError
@@ -23,7 +24,8 @@ from fundusray.lock import locked
 from fundusray.losses import check_args, effective_weights, weight_ratio
 from fundusray.metrics import summary
 from fundusray.models import check as check_model
-from fundusray.pipeline.draws import AUGMENTATIONS
+from fundusray.models.weights import digest as weights_digest
+from fundusray.pipeline import augment
 
 MOST_CPUS = 8
 """More threads than this no longer help one worker's steps."""
@@ -39,9 +41,12 @@ def check(recipe: Recipe) -> None:
     Raises:
         InputError: an unknown name, a bad keyword, a missing weights file.
     """
-    SOURCES.find(recipe.data.source)
-    PREPROCESS.find(recipe.data.preprocess)
-    AUGMENTATIONS.find(recipe.data.augment)
+    data = recipe.data
+    for source in data.source.split(","):
+        SOURCES.find(source.strip())
+    check_preprocess(data.preprocess, data.preprocess_args)
+    for text in (augment.train_text(data), augment.view_text(data)):
+        augment.check(text, data.size)
     check_args(recipe.loss.name, recipe.loss.args)
     check_model(recipe.model, recipe.data.size)
     workers, batch = recipe.cluster.workers, recipe.train.batch
@@ -53,8 +58,11 @@ def check(recipe: Recipe) -> None:
 
 
 def run_key(recipe: Recipe, prepared: PreparedSet) -> str:
-    """The hash of everything that decides a run's result."""
-    return files.hash_json([config.decisive(recipe), prepared.info["manifest"]], 16)
+    """The hash of everything that decides a run's result: the recipe, the photographs, who is on
+    which side of the split, and the weights it starts from."""
+    split = split_digest(prepared, recipe)
+    weights = weights_digest(recipe.model.weights)
+    return files.hash_json([config.decisive(recipe), prepared.info["manifest"], split, weights], 16)
 
 
 def run_folder(recipe: Recipe, prepared: PreparedSet, storage: str) -> str:
@@ -122,8 +130,11 @@ def train(
 
 
 def check_split(recipe: Recipe, prepared: PreparedSet, sides: dict[str, np.ndarray]) -> None:
-    """Refuses a split that cannot train or be judged, and sampling that does not fit it."""
+    """Refuses a split that leaks, cannot train or be judged, and sampling that does not fit it."""
     targets = prepared.targets()
+    leaks = find_leaks(prepared.table, split_of(prepared, recipe))
+    if leaks and not recipe.data.allow_leak:
+        raise InputError(refusal(leaks))
     for name in ("train", "val", reported_split(sides)):
         if not len(sides[name]):
             raise InputError(
@@ -147,15 +158,16 @@ def check_split(recipe: Recipe, prepared: PreparedSet, sides: dict[str, np.ndarr
 
 
 def write_split(folder: str, prepared: PreparedSet, sides: dict[str, np.ndarray]) -> None:
-    """Writes the manifest with its split column into the run's folder."""
-    column = np.empty(len(prepared.table), dtype=object)
+    """Writes the manifest with this run's sides in its split column, and `split.csv`, which gives
+    the same split to another run (data.split_file)."""
+    column = np.full(len(prepared.table), "", dtype=object)
     for name, rows in sides.items():
         column[rows] = name
     table = prepared.table
-    if "split" in table.column_names:
-        table = table.drop_columns("split")
-    table = table.append_column("split", pa.array(column.tolist(), pa.string()))
+    place = table.schema.get_field_index("split")
+    table = table.set_column(place, "split", pa.array(column.tolist(), pa.string()))
     files.write_table(files.join(folder, "manifest.parquet"), table)
+    given.write(files.join(folder, "split.csv"), prepared.table, column)
 
 
 def _run_workers(recipe: Recipe, job: Job, callbacks: tuple[Any, ...], name: str) -> None:
@@ -226,6 +238,7 @@ def _result(
         "history": outcome["history"],
         "seconds": outcome["seconds"],
         "mode": outcome["mode"],
+        "quarantined": outcome["quarantined"],
         "weight_ratio": weight_ratio(weights),
         "metrics": summary(files.read_table(predictions), seed=recipe.seed),
         "version": fundusray.__version__,

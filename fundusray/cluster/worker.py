@@ -22,6 +22,7 @@ from torch import nn
 
 from fundusray import files
 from fundusray.cluster.modes import described, known_mode
+from fundusray.cluster.quarantine import Quarantine
 from fundusray.cluster.rows import predictions_of, reported_split, split_rows
 from fundusray.config import Recipe, from_json
 from fundusray.data.sampling import Plan, plan_epoch, plan_eval, share
@@ -30,7 +31,7 @@ from fundusray.errors import FundusError
 from fundusray.metrics import METRICS, point
 from fundusray.models import build_model
 from fundusray.models.bundle import load_bundle, save_bundle
-from fundusray.pipeline import Loader, make_loader
+from fundusray.pipeline import Loader, augment, make_loader
 from fundusray.progress import Progress
 from fundusray.training import checkpoints, mode
 from fundusray.training.checkpoints import Position
@@ -111,8 +112,10 @@ class Training:
         self.optimizer = build_optimizer(self.model, self.recipe.train)
         self.position = self._resume()
         self.network = self._distribute()
-        self.train_loader = self._loader(self.recipe.data.augment)
-        self.eval_loader = self._loader("none")
+        data = self.recipe.data
+        self.train_loader = self._loader(augment.train_text(data))
+        self.eval_loader = self._loader(augment.view_text(data))
+        self.quarantine = Quarantine([self.train_loader, self.eval_loader], self.prepared)
         self.checkpointed = time.monotonic()
 
     def _choose_mode(self) -> tuple[mode.Mode, str]:
@@ -120,7 +123,9 @@ class Training:
         told: list[Any] = [None]
         if self.rank == 0:
             batch = max(self.recipe.train.batch // self.world, 2)
-            shape = (batch, 3, self.recipe.data.size, self.recipe.data.size)
+            data = self.recipe.data
+            side = augment.output_size(augment.train_text(data), data.size)
+            shape = (batch, 3, side, side)
             told = [known_mode(self.model, shape, self.device, self.recipe, self.job.storage)]
         dist.broadcast_object_list(told)
         return mode.Mode(**told[0]["mode"]), described(told[0])
@@ -147,11 +152,12 @@ class Training:
         ids = [self.device.index] if self.device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(self.model, device_ids=ids)
 
-    def _loader(self, augment: str) -> Loader:
+    def _loader(self, text: str) -> Loader:
         return make_loader(
             self.prepared,
             batch=self.recipe.train.batch // self.world,
-            augment=augment,
+            augment=text,
+            max_bad=self.recipe.data.max_bad,
             engine=self.recipe.data.pipeline,
             device="gpu" if self.device.type == "cuda" else "cpu",
             threads=self.job.threads,
@@ -221,6 +227,7 @@ class Training:
         }
         clock = time.monotonic()
         row |= self._validate()
+        self.quarantine.tell()
         self.position.seconds += time.monotonic() - clock
         row["seconds"] = self.position.seconds
         if self.rank == 0:
@@ -315,10 +322,13 @@ class Training:
         best = load_bundle(files.join(self.job.folder, "bundle"))
         self.model.load_state_dict(best.model.state_dict(), strict=True)
         rows, logits = self._predict(self.sides[reported_split(self.sides)])
+        self.quarantine.tell()
+        quarantined = self.quarantine.gathered(self.world)
         if self.rank == 0:
             table = predictions_of(self.prepared, rows, logits)
             files.write_table(files.join(self.job.folder, "predictions.parquet"), table)
             outcome = asdict(self.position) | {"mode": self.mode_note, "counts": self.counts}
+            outcome |= {"quarantined": quarantined}
             files.write_json(files.join(self.job.folder, "outcome.json"), outcome)
 
 

@@ -8,6 +8,9 @@ from fundusray.registry import Registry
 
 GRADES = ("none", "mild", "moderate", "severe", "proliferative")
 """Stages of diabetic retinopathy, grades 0 to 4 of the international scale."""
+SEXES = ("female", "male")
+EDEMA = ("none", "possible", "clinically significant")
+"""Risk of macular edema as IDRiD grades it, 0 to 2."""
 
 
 class Problem(NamedTuple):
@@ -27,8 +30,9 @@ class Found(NamedTuple):
     columns: dict[str, list]
     """Columns of the manifest by name, equally long; absent ones are filled in by the manifest."""
     problems: list[Problem]
-    classes: tuple[str, ...]
-    """Names of the classes; a grade is a position in it."""
+    labels: dict[str, tuple[str, ...]]
+    """Columns that can be learned -> names of their classes. A number in such a column is a
+    position in the names, -1 where there is no label; a text is one of the names, or empty."""
 
 
 SOURCES: Registry[Callable[[Data, str, int], Found]] = Registry("source")

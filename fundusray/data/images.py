@@ -5,6 +5,8 @@ a forged size costs nothing. No setting of Pillow is changed: decoding is safe i
 """
 
 import io
+import re
+import struct
 from typing import NamedTuple
 
 import numpy as np
@@ -13,11 +15,12 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
+from fundusray.data.headers import END, jpeg_fault, png_fault, scans_fault, what_it_is
+
 MAX_PIXELS = 60_000_000
 MIN_SIDE = 16
-MAX_SCANS = 100
-END = b"\xff\xd9"
-SCAN = b"\xff\xda"
+MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+"""What can only end a scan: in coded pixels FF is followed by 0, or by a restart's number."""
 ORIENTATION = 0x0112
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -28,19 +31,20 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-KNOWN = {
-    b"GIF8": "a GIF",
-    b"BM": "a BMP",
-    b"II*\0": "a TIFF",
-    b"MM\0*": "a TIFF",
-    b"RIFF": "a WebP",
-    b"PK\x03\x04": "a ZIP archive",
-    b"%PDF": "a PDF",
+REWORDED = {
+    "not identified by this driver": "it gives no size",
+    "cannot load this image": "there are no coded pixels",
 }
+"""What Pillow says, for readers who do not know its insides."""
 
 
 class BadImage(Exception):
     """A file that gives no usable photograph; its text is the reason."""
+
+    def __init__(self, reason: str, flag: str = "") -> None:
+        super().__init__(reason)
+        self.flag = flag
+        """black or tiny, where a file is a picture that shows nothing."""
 
 
 class Decoded(NamedTuple):
@@ -55,13 +59,15 @@ class Decoded(NamedTuple):
     width: int
     """Of the upright original, pixels, whatever scale was decoded."""
     height: int
+    recovered: float = 1.0
+    """Share of the rows that are there; the others are black."""
 
 
 def decode(content: bytes, min_side: int = 0) -> Decoded:
     """Upright RGB pixels of a JPEG or PNG of any colour mode and bit depth.
 
-    A JPEG that was cut off is decoded as far as it goes, its missing rows black, when at least half
-    of them are there.
+    A JPEG that was cut off or overwritten is decoded as far as it goes, its missing rows black,
+    when at least half of them are there. Damage that still decodes to some pixels is not seen.
 
     Args:
         content: the whole file.
@@ -73,12 +79,12 @@ def decode(content: bytes, min_side: int = 0) -> Decoded:
     """
     opened = _open(content)
     width, height = opened.size
-    notes: list[str] = []
+    recovered, note = 1.0, ""
     if isinstance(opened, JpegImageFile):
-        image, notes = _load_jpeg(opened, content, min_side)
+        image, recovered, note = _load_jpeg(opened, content, min_side)
     else:
         image = _load(opened)
-    repaired = bool(notes)
+    repaired = bool(note)
     orientation, complaint = _orientation(opened)
     rgb = _to_rgb(image)
     if orientation in UPRIGHT:
@@ -87,8 +93,8 @@ def decode(content: bytes, min_side: int = 0) -> Decoded:
         width, height = height, width
     pixels = np.array(rgb)
     _check_retina(pixels)
-    note = "; ".join([*notes, *complaint])
-    return Decoded(pixels, repaired, note, width, height)
+    note = "; ".join(filter(None, [note, complaint]))
+    return Decoded(pixels, repaired, note, width, height, recovered)
 
 
 def _open(content: bytes) -> ImageFile:
@@ -98,7 +104,9 @@ def _open(content: bytes) -> ImageFile:
     elif content.startswith(b"\x89PNG\r\n\x1a\n"):
         kind = PngImageFile
     else:
-        raise BadImage(_what_it_is(content))
+        raise BadImage(what_it_is(content))
+    if fault := (jpeg_fault if kind is JpegImageFile else png_fault)(content):
+        raise BadImage(f"damaged header: {fault}")
     try:
         # The plug-in itself and not Image.open, whose size check can only warn, and warnings
         # cannot be turned into errors in one thread alone.
@@ -109,30 +117,13 @@ def _open(content: bytes) -> ImageFile:
         raise BadImage(f"damaged header: {_text(error)}") from error
     width, height = image.size
     if min(width, height) < MIN_SIDE:
-        raise BadImage(f"{width}x{height} pixels; at least {MIN_SIDE} a side are needed")
+        need = f"at least {MIN_SIDE} a side are needed"
+        raise BadImage(f"{width}x{height} pixels; {need}", "tiny")
     if width * height > MAX_PIXELS:
         raise BadImage(f"{width}x{height} pixels; at most {MAX_PIXELS // 10**6} million are read")
-    # Each scan costs a pass over all pixels: a small file could ask for days of work.
-    if kind is JpegImageFile and content.count(SCAN) > MAX_SCANS:
-        raise BadImage(f"{content.count(SCAN)} scans; at most {MAX_SCANS} are read")
+    if kind is JpegImageFile and (fault := scans_fault(content, image.fp.tell(), width * height)):
+        raise BadImage(fault)
     return image
-
-
-def _what_it_is(content: bytes) -> str:
-    """Why bytes that begin like neither JPEG nor PNG are no photograph."""
-    start = content[:512].lstrip().lower()
-    if not content:
-        return "empty file, 0 bytes"
-    if start.startswith(b"version https://git-lfs"):
-        return "a git-lfs pointer, not an image; fetch the files with `git lfs pull`"
-    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
-        return "a web page, not an image; download it again"
-    for magic, name in KNOWN.items():
-        if content.startswith(magic):
-            return f"{name} file; JPEG and PNG are read"
-    if not any(content):
-        return f"{len(content):,} zero bytes, not an image"
-    return f"not a JPEG or PNG: begins with {content[:8].hex(' ')}"
 
 
 def _load(image: ImageFile) -> ImageFile:
@@ -146,76 +137,112 @@ def _load(image: ImageFile) -> ImageFile:
 
 
 def _text(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    if isinstance(error, IndexError | struct.error):
+        return "it ends early"
+    return REWORDED.get(str(error), str(error)) or type(error).__name__
 
 
 def _load_jpeg(
     image: JpegImageFile, content: bytes, min_side: int
-) -> tuple[Image.Image, list[str]]:
-    """The decoded image, and what is missing from it."""
-    # Behind the header, FF D9 can only be the end marker: FF is followed by 0 in coded pixels.
+) -> tuple[Image.Image, float, str]:
+    """The decoded image, the share of its rows that are there, and what was wrong, if anything.
+
+    A decoder that runs out of data leaves the rest grey, which is made black.
+    """
     # Pillow has read just past the marker of the first scan.
-    cut = content.find(END, image.fp.tell()) < 0
-    if cut:
-        image = JpegImageFile(io.BytesIO(content + END))
+    start, progressive = image.fp.tell(), "progressive" in image.info
+    # Behind the header, FF D9 can only be the end marker.
+    cause = "" if content.find(END, start) >= 0 else "truncated"
+    try:
+        image = _load(_drafted(content + END if cause else content, min_side))
+    except BadImage:
+        # Something that is no code stands among the codes: what is before it can be saved.
+        stop = MARKER.search(content, start)
+        if progressive or not stop or content.startswith(END, stop.start()):
+            raise
+        cause = "overwritten"
+        image = _load(_drafted(content[: stop.start()] + END, min_side))
+    array = np.asarray(image)
+    missing = _missing_rows(array, bool(cause))
+    if not missing.any():
+        detail = ", at lower detail (progressive)" if progressive else ""
+        return image, 1.0, cause and f"{cause}: end missing, all rows recovered{detail}"
+    share = 1 - float(missing.mean())
+    cause = cause or "coded pixels end early"
+    if share < 0.5:
+        need = "can be recovered, at least half are needed"
+        raise BadImage(f"{cause}: only {share:.0%} of its rows {need}")
+    black = array.copy()
+    black[missing] = 255 if image.mode == "CMYK" else 0
+    lost = round(len(content) * (1 / share - 1) / 1000) * 1000
+    note = f"{cause}: {share:.1%} of the rows recovered, about {lost:,} bytes missing"
+    return Image.fromarray(black, image.mode), share, note
+
+
+def _drafted(content: bytes, min_side: int) -> JpegImageFile:
+    """The JPEG set to decode at the smallest scale that leaves `min_side`; 0: whole."""
+    image = JpegImageFile(io.BytesIO(content))
     if min_side > 0:
         image.draft("RGB", (min_side, min_side))
-    _load(image)
-    array = np.asarray(image)
-    rows, height = _rows_recovered(array), len(array)
-    if 2 * rows < height:
-        cause = "truncated" if cut else "coded pixels end early"
-        share = f"{rows / height:.0%} of its rows"
-        raise BadImage(f"{cause}: only {share} can be recovered, at least half are needed")
-    if not cut:
-        return image, []
-    if rows == height:
-        progressive = image.info.get("progressive")
-        detail = ", at lower detail (progressive)" if progressive else ""
-        return image, [f"truncated: end missing, all rows recovered{detail}"]
-    black = array.copy()
-    black[rows:] = 255 if image.mode == "CMYK" else 0
-    missing = round(len(content) * (height / rows - 1), -3)
-    note = f"truncated: {rows / height:.1%} of the rows recovered, about {missing:,} bytes missing"
-    return Image.fromarray(black, image.mode), [note]
+    return image
 
 
-def _rows_recovered(array: np.ndarray) -> int:
-    """How many rows a decoded JPEG has before the decoder ran out of data.
+def _missing_rows(array: np.ndarray, cut: bool) -> np.ndarray:
+    """Which rows [H] of a decoded JPEG the decoder had no data for, but for the first ones.
 
-    libjpeg leaves every later block at zero coefficients: exactly mid-grey, 128 (127 where CMYK is
-    inverted). A row that only begins with real blocks is counted as missing.
+    libjpeg leaves such blocks at zero coefficients: exactly mid-grey, 128 (127 where CMYK is
+    inverted). A row that only begins with real blocks is counted as missing. A picture that is
+    prepared already may be grey below by right: there the grey reaches up along its left side.
+
+    Args:
+        cut: the file is known to end early.
     """
     rows = array.reshape(len(array), -1)
     bands = rows.shape[1] // array.shape[1]
-    end = len(rows)
-    while end and _is_fill(rows[end - 1]):
-        end -= 1
-    if end == len(rows):
-        return end
+    grey = _is_fill(rows[:, :: max(1, rows.shape[1] // 4)])
+    grey[grey] = _is_fill(rows[grey])
+    missing = grey.copy()
+    real = np.flatnonzero(~grey)
+    if not len(real):
+        return missing
+    missing[: real[0]] = False
+    end = int(real[-1]) + 1
     # The row of blocks in which it ended, 16 pixels high at most: real at the left, grey after it.
-    lowest = max(0, end - 16)
-    while end > lowest and _is_fill(rows[end - 1, -bands:]):
-        end -= 1
-    return end
+    last = rows[max(0, end - 16) : end]
+    if not cut and _is_fill(last[-4:, :bands]).all():
+        missing[end:] = False
+    elif end < len(rows):
+        whole = np.flatnonzero(~_is_fill(last[:, -bands:]))
+        missing[end - len(last) + (whole[-1] + 1 if len(whole) else 0) : end] = True
+    return missing
 
 
-def _is_fill(values: np.ndarray) -> bool:
-    return bool(((values == 127) | (values == 128)).all())
+def _is_fill(rows: np.ndarray) -> np.ndarray:
+    """Which rows hold nothing but mid-grey."""
+    return ((rows == 127) | (rows == 128)).all(axis=1)
 
 
-def _orientation(image: Image.Image) -> tuple[int, list[str]]:
+def _orientation(image: Image.Image) -> tuple[int, str]:
     """EXIF orientation (1: as it is), and a complaint when the EXIF block cannot be read."""
     try:
-        return int(image.getexif().get(ORIENTATION, 1)), []
+        return int(image.getexif().get(ORIENTATION, 1)), ""
     except MemoryError:
         raise
     except Exception as error:  # malformed EXIF is frequent and raises anything
-        return 1, [f"EXIF not readable, taken as upright: {_text(error)}"]
+        return 1, f"EXIF not readable, taken as upright: {_text(error)}"
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     """8-bit RGB; what is transparent becomes black, as the surround of a fundus is."""
+    try:
+        return _converted(image)
+    except MemoryError:
+        raise
+    except Exception as error:  # a palette too short for its pixels
+        raise BadImage(f"damaged: {_text(error)}") from error
+
+
+def _converted(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         # 16 bit: 65535 / 255 = 257. Pillow's own conversion clips at 255.
         wide = np.asarray(image).astype(np.uint32)
@@ -234,7 +261,8 @@ def _check_retina(pixels: np.ndarray) -> None:
     step = max(1, min(pixels.shape[:2]) // 256)
     lit = (pixels[::step, ::step].max(axis=2) >= 16).mean()
     if lit < 0.01:
-        raise BadImage(f"no retina: {1 - lit:.1%} of the pixels are darker than 16 of 255")
+        share = f"{1 - lit:.1%} of the pixels are darker than 16 of 255"
+        raise BadImage(f"no retina: {share}", "black")
 
 
 def encode_jpeg(pixels: np.ndarray, quality: int = 95) -> bytes:

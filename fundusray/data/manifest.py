@@ -2,25 +2,36 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fundusray.config import Data
 from fundusray.data.found import SOURCES, Found, Problem
+from fundusray.data.joining import join_sources, locate
+from fundusray.data.keyed import key_ids
 from fundusray.errors import InputError
 
 SCHEMA = pa.schema(
     [
         ("image_id", pa.string()),
-        ("path", pa.string()),  # in the root
+        ("dataset", pa.string()),  # the source it came from
+        ("path", pa.string()),  # in that dataset's root
         ("patient_id", pa.string()),
         ("eye", pa.string()),  # left, right or ""
-        ("grade", pa.int32()),  # position in the classes
-        ("sex", pa.string()),
-        ("mask_path", pa.string()),
-        ("split", pa.string()),  # "" until it is assigned
+        ("target", pa.int32()),  # what is learned: position in the classes, -1 without a label
+        ("grade", pa.int32()),  # of retinopathy or what else the source grades; -1 unknown
+        ("edema", pa.int32()),  # -1 unknown
+        ("sex", pa.string()),  # female, male or ""
+        ("age", pa.int32()),  # years; -1 unknown
+        ("keywords", pa.string()),  # the physician's, as published
+        ("masks", pa.map_(pa.string(), pa.string())),  # structure -> path in the root
+        ("split", pa.string()),  # the publisher's own: train, val, test or ""
+        ("twin", pa.string()),  # id of the first of its near-duplicates; "" without any
         ("width", pa.int32()),  # pixels of the upright original; 0 until it is decoded
         ("height", pa.int32()),
         ("repaired", pa.bool_()),
@@ -28,6 +39,8 @@ SCHEMA = pa.schema(
         ("num_bytes", pa.int64()),
     ]
 )
+EMPTY: dict[str, Any] = {"grade": -1, "edema": -1, "age": -1}
+"""What stands where a source says nothing; "" and 0 in other columns."""
 SKIPPED = pa.schema([("image_id", pa.string()), ("where", pa.string()), ("reason", pa.string())])
 SHOWN = 20
 
@@ -41,37 +54,113 @@ class Manifest:
     skipped: pa.Table
     """image_id, where, reason of the rows that were set aside."""
     classes: tuple[str, ...]
-    root: str
+    roots: dict[str, str]
+    """Dataset -> where its paths begin."""
     hash: str
     """Equal for equal rows in equal order."""
+    unlabelled: int
+    """Photographs that were left out for want of a label."""
 
 
-def build(data: Data, root: str, seed: int) -> Manifest:
-    """Every usable row of a source, and the rows set aside.
+def build(data: Data, root: str, seed: int, labelled: bool = True) -> Manifest:
+    """Every usable row of one or several sources, and the rows set aside.
+
+    Args:
+        root: one root, or as many with commas as `data.source` names sources.
+        labelled: False keeps photographs without a label, whatever share of rows is unusable.
 
     Raises:
-        InputError: the source's table is wrong (all faults at once), too many images are missing,
-            there are no rows, or only one class.
+        InputError: the source's table is wrong (all faults at once), no such label, too many
+            images are missing, there are no rows, or only one class.
     """
-    found = SOURCES.find(data.source)(data, root, seed)
+    roots = locate(data, root)
+    found = join_sources(
+        {name: SOURCES.find(s)(data, place, seed) for name, (s, place) in roots.items()}
+    )
     refused = [problem for problem in found.problems if problem.refused]
     if refused:
         head = f"{len(refused):,} faults in the data of source {data.source!r}:"
         raise InputError(_told(head, refused, "correct them and run again"))
-    num_rows = len(found.columns["image_id"])
-    _check_share(data, found.problems, num_rows)
-    if not num_rows:
+    found = key_ids(_with_keywords(found, data.keywords), data.id_key)
+    table, classes = _labelled(found, data.target)
+    unlabelled = table.num_rows
+    if labelled:
+        table = table.filter(pc.greater_equal(table["target"], 0))
+        _check_share(data, found.problems, table.num_rows)
+    unlabelled -= table.num_rows
+    if not table.num_rows and not unlabelled:
         raise InputError(f"{root}: source {data.source!r} found no images; check data.root")
-    table = _table(found)
-    present = np.flatnonzero(counts(table, len(found.classes)))
-    if len(present) < 2:
-        only = found.classes[present[0]]
-        raise InputError(f"{root}: all {num_rows:,} images are of class {only!r}; two are needed")
+    if labelled:
+        _check_label(table, found, data.target, unlabelled)
+        _check_classes(table, classes, root)
     skipped = [(p.image_id, p.where, p.reason) for p in found.problems]
     columns = list(zip(*skipped, strict=True)) or [(), (), ()]
     arrays = [pa.array(column, pa.string()) for column in columns]
     aside = pa.table(arrays, schema=SKIPPED)
-    return Manifest(table, aside, found.classes, root, _hash(table, found.classes))
+    places = {name: place for name, (_, place) in roots.items()}
+    return Manifest(table, aside, classes, places, _hash(table, classes), unlabelled)
+
+
+def _with_keywords(found: Found, text: str) -> Found:
+    """The rows whose keywords hold the text; rows of sets that have no keywords stay."""
+    if not text:
+        return found
+    every = found.columns.get("keywords", [])
+    datasets = found.columns["dataset"]
+    having = {d for d, keywords in zip(datasets, every, strict=False) if keywords}
+    if not having:
+        raise InputError(f"data.keywords={text!r}: the source has no keywords; leave it empty")
+    kept = [
+        i
+        for i, (dataset, keywords) in enumerate(zip(datasets, every, strict=True))
+        if dataset not in having or text.casefold() in keywords.casefold()
+    ]
+    columns = {name: [values[i] for i in kept] for name, values in found.columns.items()}
+    return found._replace(columns=columns)
+
+
+def _labelled(found: Found, target: str) -> tuple[pa.Table, tuple[str, ...]]:
+    """The rows as a table of SCHEMA with the learned label as `target`, and its classes."""
+    ids = found.columns["image_id"]
+    unknown = set(found.columns) - set(SCHEMA.names)
+    assert not unknown, f"columns {unknown} are not in the manifest"
+    assert len(set(ids)) == len(ids), "a source gave an id twice"
+    classes = found.labels.get(target, ())
+    values: Sequence[Any] = found.columns.get(target, ()) if classes else ()
+    if values and isinstance(values[0], str):
+        places = {name: place for place, name in enumerate(classes)}
+        values = [places.get(value, -1) for value in values]
+    known = {"patient_id": ids, "target": values or [-1] * len(ids)} | found.columns
+    zero = {pa.string(): "", pa.bool_(): False, pa.int32(): 0, pa.int64(): 0}
+    arrays = []
+    for field in SCHEMA:
+        if field.name in known:
+            arrays.append(pa.array(known[field.name], field.type))
+        elif field.name == "masks":
+            arrays.append(pa.array([[]] * len(ids), field.type))
+        else:
+            value = EMPTY.get(field.name, zero.get(field.type))
+            arrays.append(pa.repeat(pa.scalar(value, field.type), len(ids)))
+    metadata = {"classes": json.dumps(classes), "target": target}
+    return pa.table(arrays, schema=SCHEMA.with_metadata(metadata)), tuple(classes)
+
+
+def _check_label(table: pa.Table, found: Found, target: str, unlabelled: int) -> None:
+    if table.num_rows:
+        return
+    have = ", ".join(sorted(found.labels)) or "no labels: it can be scanned, not learned"
+    raise InputError(
+        f"data.target={target}: none of {unlabelled:,} images has this label; there are {have}"
+    )
+
+
+def _check_classes(table: pa.Table, classes: tuple[str, ...], root: str) -> None:
+    present = np.flatnonzero(counts(table, len(classes)))
+    if len(present) < 2:
+        only = classes[present[0]]
+        raise InputError(
+            f"{root}: all {table.num_rows:,} images are of class {only!r}; two are needed"
+        )
 
 
 def _check_share(data: Data, skipped: list[Problem], kept: int) -> None:
@@ -94,42 +183,24 @@ def _told(head: str, problems: list[Problem], cure: str) -> str:
     return "\n".join([head, *lines, cure])
 
 
-def _table(found: Found) -> pa.Table:
-    """The source's columns in the manifest's schema; those it does not know are empty."""
-    ids = found.columns["image_id"]
-    unknown = set(found.columns) - set(SCHEMA.names)
-    assert not unknown, f"columns {unknown} are not in the manifest"
-    assert len(set(ids)) == len(ids), "a source gave an id twice"
-    empty = {pa.string(): "", pa.bool_(): False, pa.int32(): 0, pa.int64(): 0}
-    known = {"patient_id": ids} | found.columns
-    arrays = [
-        pa.array(known[field.name], field.type)
-        if field.name in known
-        else pa.repeat(pa.scalar(empty[field.type], field.type), len(ids))
-        for field in SCHEMA
-    ]
-    metadata = {"classes": json.dumps(found.classes)}
-    return pa.table(arrays, schema=SCHEMA.with_metadata(metadata))
-
-
 def counts(table: pa.Table, num_classes: int) -> np.ndarray:
     """Rows per class, int64 [K].
 
     Raises:
-        InputError: a grade outside the classes.
+        InputError: a target outside the classes.
     """
-    grades = table["grade"].to_numpy()
-    if len(grades) and not 0 <= grades.min() <= grades.max() < num_classes:
-        span = f"{grades.min()} to {grades.max()}"
-        raise InputError(f"grades go from {span}, expected 0 to {num_classes - 1}")
-    return np.bincount(grades, minlength=num_classes).astype(np.int64)
+    targets = table["target"].to_numpy()
+    if len(targets) and not 0 <= targets.min() <= targets.max() < num_classes:
+        span = f"{targets.min()} to {targets.max()}"
+        raise InputError(f"targets go from {span}, expected 0 to {num_classes - 1}")
+    return np.bincount(targets, minlength=num_classes).astype(np.int64)
 
 
 def _hash(table: pa.Table, classes: tuple[str, ...]) -> str:
     digest = hashlib.sha256(json.dumps([table.num_rows, *classes]).encode())
-    for name in ("image_id", "path", "patient_id"):
+    for name in ("image_id", "dataset", "path", "patient_id", "split"):
         # Ids and paths hold no control characters, so this joins them without ambiguity.
         digest.update("\0".join(table[name].to_pylist()).encode() + b"\0\0")
-    for name in ("grade", "num_bytes"):
+    for name in ("target", "num_bytes"):
         digest.update(table[name].to_numpy().astype("<i8").tobytes())
     return digest.hexdigest()[:16]

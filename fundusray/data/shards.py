@@ -1,9 +1,10 @@
-"""Prepared sets: every photograph preprocessed once, kept as JPEG in memory-mapped Arrow files.
+"""Prepared sets: every photograph preprocessed once, kept in memory-mapped files.
 
-A set is a folder, local or in a store: `unit-00000.arrow` (image_id, image) with what is known of
-it beside it in `unit-00000.json`, `manifest.parquet` (row i is position i), `skipped.parquet`, and
-`set.json`, which is written last: with it the set is complete. Units are made independently and in
-any order; one that is there and whole is not made again.
+A set is a folder, local or in a store: `unit-00000.arrow` (image_id, image as JPEG), or
+`unit-00000.u8` (the pixels) in a raw set, with what is known of it beside it in `unit-00000.json`,
+`manifest.parquet` (row i is position i), `skipped.parquet`, and `set.json`, which is written last:
+with it the set is complete. Units are made independently and in any order; one that is there and
+whole is not made again.
 """
 
 import json
@@ -15,113 +16,22 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import PIL
 import pyarrow as pa
-import torch
 
-import fundusray
 from fundusray import files
-from fundusray.config import Data
-from fundusray.data.manifest import SKIPPED, Manifest, counts
-from fundusray.data.preprocess import PREPROCESS
-from fundusray.data.units import COLUMNS, FORMAT, QUALITY, write_shard
-from fundusray.errors import BadInputsError, InputError
+from fundusray.data.finishing import finish, set_folder
+from fundusray.data.units import FORMAT, write_shard
+from fundusray.errors import InputError
 
 __all__ = ["PreparedSet", "finish", "is_complete", "open_set", "set_folder", "write_shard"]
 
-SHOWN = 20
 CACHE = "~/.cache/fundusray"
-NEEDED = {"classes", "fill", "manifest", "shards", "size", "tables"}
-
-
-def settings(data: Data, manifest: Manifest) -> dict[str, Any]:
-    """Everything that decides what is in a prepared set."""
-    return {
-        "format": FORMAT,
-        "manifest": manifest.hash,
-        "classes": list(manifest.classes),
-        "source": data.source,
-        "preprocess": data.preprocess,
-        "preprocess_version": PREPROCESS.find(data.preprocess).version,
-        "size": data.size,
-        "quality": QUALITY,
-        "num_images": data.num_images if data.source == "synthetic" else None,
-    }
-
-
-def set_folder(storage: str, data: Data, manifest: Manifest) -> str:
-    """Where a prepared set lives: its name tells what it is, its hash exactly what."""
-    key = files.hash_json(settings(data, manifest))
-    return files.join(storage, "prepared", f"{data.source}-{data.preprocess}-{data.size}-{key}")
+NEEDED = {"classes", "encoding", "fill", "manifest", "shards", "size", "tables"}
 
 
 def is_complete(folder: str) -> bool:
     """Whether the set was finished."""
     return files.exists(files.join(folder, "set.json"))
-
-
-def finish(folder: str, data: Data, manifest: Manifest, units: list[dict[str, Any]]) -> None:
-    """Joins the units, in the order of the manifest, and declares the set complete.
-
-    Raises:
-        BadInputsError: more photographs were skipped than data.max_bad allows; units stay.
-        InputError: fewer than two classes are left.
-    """
-    ends = np.cumsum([unit["chunk_rows"] for unit in units])
-    assert ends[-1] == manifest.table.num_rows, "the units do not cover the manifest"
-    begun = [(end - unit["chunk_rows"], unit) for end, unit in zip(ends, units, strict=True)]
-    kept = np.concatenate([start + np.array(unit["kept"], np.int64) for start, unit in begun])
-    skipped = manifest.skipped.to_pylist()
-    skipped += [{k: row[k] for k in SKIPPED.names} for unit in units for row in unit["skipped"]]
-    _check_share(data, skipped, len(kept))
-    table = manifest.table.take(kept)
-    for name in COLUMNS:
-        table = _filled(table, name, [v for unit in units for v in unit["columns"][name]])
-    present = counts(table, len(manifest.classes))
-    if np.count_nonzero(present) < 2:
-        raise InputError(f"all {len(kept):,} usable images are of one class; two are needed")
-    aside = pa.Table.from_pylist(skipped, SKIPPED)
-    tables = {"manifest.parquet": table, "skipped.parquet": aside}
-    for name, content in tables.items():
-        files.write_table(files.join(folder, name), content)
-    shards = [{key: unit[key] for key in ("name", "rows", "sha256", "bytes")} for unit in units]
-    described = settings(data, manifest) | {
-        "counts": present.tolist(),
-        "fill": PREPROCESS.find(data.preprocess).fill,
-        "num_skipped": len(skipped),
-        "shards": shards,
-        "tables": {name: files.sha256_file(files.join(folder, name)) for name in tables},
-        "versions": {
-            "fundusray": fundusray.__version__,
-            "pillow": PIL.__version__,
-            "torch": torch.__version__,
-        },
-    }
-    files.write_json(files.join(folder, "set.json"), described)
-
-
-def _filled(table: pa.Table, name: str, values: list[Any]) -> pa.Table:
-    """The table with one column's values replaced."""
-    column = table.schema.field(name)
-    place = table.schema.get_field_index(name)
-    return table.set_column(place, column, pa.array(values, column.type))
-
-
-def _check_share(data: Data, skipped: list[dict[str, str]], kept: int) -> None:
-    share = len(skipped) / max(1, len(skipped) + kept)
-    if share <= data.max_bad and kept:
-        return
-    lines = [
-        f"{len(skipped):,} of {len(skipped) + kept:,} images cannot be used"
-        f" ({share:.1%}; data.max_bad allows {data.max_bad:.1%}):",
-        *(f"  {row['where']}: {row['reason']}" for row in skipped[:SHOWN]),
-    ]
-    if len(skipped) > SHOWN:
-        lines.append(f"  and {len(skipped) - SHOWN:,} more")
-    enough = np.ceil(share * 1000) / 1000
-    cure = f"restore them, or set data.max_bad={enough:g} to go on without them; what is done stays"
-    lines.append(cure if kept else "no image is left; restore them")
-    raise BadInputsError("\n".join(lines))
 
 
 @dataclass(frozen=True)
@@ -135,7 +45,7 @@ class PreparedSet:
     table: pa.Table
     """The manifest's rows; row i is position i."""
     _parts: list[np.ndarray] = field(repr=False)
-    """uint8 views of the images of one record batch each, all in a row."""
+    """uint8 views of the images of one record batch or raw unit each, all in a row."""
     _places: np.ndarray = field(repr=False)
     """int64 [N, 3]: part, begin and end of each row's image."""
 
@@ -154,17 +64,60 @@ class PreparedSet:
         """Value outside the fundus, in [0, 1]."""
         return self.info["fill"]
 
+    @property
+    def encoding(self) -> str:
+        """How images are kept: jpeg, which `encoded` gives, or raw, which `pixels` gives."""
+        return self.info["encoding"]
+
     def __len__(self) -> int:
         return len(self._places)
 
     def encoded(self, rows: np.ndarray) -> list[np.ndarray]:
-        """The JPEG bytes of some rows, uint8 1-D, read-only views of the mapped files."""
+        """The JPEG bytes of some rows, uint8 1-D, read-only views of the mapped files.
+
+        Raises:
+            InputError: the set is raw.
+        """
+        self._need("jpeg")
         places = self._places[np.asarray(rows, np.int64)].tolist()
         return [self._parts[part][begin:end] for part, begin, end in places]
 
+    def pixels(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """The pixels of some rows of a raw set, uint8 [B, S, S, 3], C-contiguous, as asked for.
+
+        They are read in the order in which they lie in the files.
+
+        Args:
+            out: such an array, which is filled and given back; used again and again it saves
+                the system from handing out new memory.
+
+        Raises:
+            InputError: the set holds JPEG.
+        """
+        self._need("raw")
+        rows = np.asarray(rows, np.int64)
+        shape = (len(rows), self.size, self.size, 3)
+        if out is None:
+            out = np.empty(shape, np.uint8)
+        fits = out.shape == shape and out.dtype == np.uint8 and out.flags.c_contiguous
+        assert fits, f"out needs to be uint8 {shape}, C-contiguous"
+        flat = out.reshape(len(rows), -1) if len(rows) else out
+        order = np.argsort(rows, kind="stable")
+        places = self._places[rows[order]].tolist()
+        for to, (part, begin, end) in zip(order.tolist(), places, strict=True):
+            flat[to] = self._parts[part][begin:end]
+        return out
+
+    def _need(self, encoding: str) -> None:
+        if self.encoding != encoding:
+            raise InputError(
+                f"{self.folder} was prepared with data.encoding={self.encoding}, this needs "
+                f"{encoding}; prepare it with data.encoding={encoding}"
+            )
+
     def targets(self) -> np.ndarray:
         """The class of every row, int64 [N]."""
-        return self.table["grade"].to_numpy().astype(np.int64)
+        return self.table["target"].to_numpy().astype(np.int64)
 
     def patients(self) -> list[str]:
         """The patient of every row."""
@@ -199,7 +152,9 @@ def open_set(folder: str, cache: str | None = None) -> PreparedSet:
     parts: list[np.ndarray] = []
     places = [np.zeros((0, 3), np.int64)]
     for shard in info["shards"]:
-        for images, edges in _map_images(files.join(local, shard["name"])):
+        path = files.join(local, shard["name"])
+        mapped = _map_pixels(path, info["size"]) if info["encoding"] == "raw" else _map_images(path)
+        for images, edges in mapped:
             part = np.full(len(edges) - 1, len(parts))
             places.append(np.stack([part, edges[:-1], edges[1:]], axis=1))
             parts.append(images)
@@ -262,3 +217,10 @@ def _map_images(path: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         _, offsets, content = column.buffers()
         edges = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1]
         yield np.frombuffer(content, np.uint8), edges
+
+
+def _map_pixels(path: str, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """As `_map_images`, of a raw unit; nothing of one without images."""
+    if os.path.getsize(path):
+        content = np.asarray(np.memmap(path, np.uint8, "r"))
+        yield content, np.arange(0, len(content) + 1, size * size * 3)

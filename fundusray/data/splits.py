@@ -1,7 +1,8 @@
 """Train, val and test: stratified, by patient or by image, the same for any order of rows.
 
-Which side a patient falls on depends on the seed and the patients in the table alone. Within one
-grade, patients are ordered by a keyed hash; counts come from the largest remainder, and what
+Patients who share a photograph, or near-duplicates of one, are one: some people are in a set under
+two ids. Which side a patient falls on depends on the seed and the patients in the table alone.
+Within one class, patients are ordered by a keyed hash; counts come from the largest remainder, and what
 rounding owes one stratum is carried to the next, so that shares hold for the whole table.
 """
 
@@ -35,9 +36,10 @@ def assign(table: pa.Table, how: str, fractions: Sequence[float], seed: int) -> 
     """ "train", "val" or "test" for each row, [N].
 
     Args:
-        table: with image_id, patient_id and grade.
-        how: "patient": all images of a patient fall on one side, stratified by the patient's
-            worst grade. "image": stratified by grade; a patient's two eyes may straddle.
+        table: with image_id, patient_id, twin and target.
+        how: "patient": all images of a patient, and their near-duplicates, fall on one side,
+            stratified by the patient's highest target. "image": stratified by target; a patient's
+            two eyes may straddle.
         fractions: shares of train, val and test that sum to 1.
         seed: another seed gives another split.
 
@@ -46,7 +48,8 @@ def assign(table: pa.Table, how: str, fractions: Sequence[float], seed: int) -> 
     """
     if how not in ("patient", "image"):
         raise InputError(f"data.split: patient or image, got {how!r}")
-    units = _units(table, "patient_id" if how == "patient" else "image_id", seed)
+    of_row, names = kin(table) if how == "patient" else _coded(table, "image_id")
+    units = _units(of_row, names, table["target"].to_numpy(), seed)
     shares = np.asarray(fractions, np.float64)
     sides = np.full(len(units.grade), -1)
     owed = np.zeros(len(SPLITS))
@@ -55,17 +58,47 @@ def assign(table: pa.Table, how: str, fractions: Sequence[float], seed: int) -> 
     for grade in grades[np.argsort(times, kind="stable")]:
         members = units.order[units.grade[units.order] == grade]
         owed = _assign_grade(members, units.size, shares, owed, sides)
-    _fill_train(table["grade"].to_numpy(), units, sides)
+    _fill_train(table["target"].to_numpy(), units, sides)
     _check_filled(sides, shares, how)
     return np.array(SPLITS)[sides[units.of_row]]
 
 
-def _units(table: pa.Table, column: str, seed: int) -> _Units:
+def kin(table: pa.Table) -> tuple[np.ndarray, list[str]]:
+    """Which rows must stay together: (group of each row int64 [N], name of each group).
+
+    Rows of one patient, and rows that are near-duplicates, are in one group; it bears the name of
+    its first patient by the alphabet.
+    """
+    patient, names = _coded(table, "patient_id")
+    twin, twins = _coded(table, "twin")
+    linked = np.flatnonzero(np.array([bool(name) for name in twins])[twin])
+    # Patients ranked by name: the smallest rank of a group becomes its name.
+    order = np.argsort(np.array(names))
+    rank = np.empty(len(names), np.int64)
+    rank[order] = np.arange(len(names))
+    rank = rank[patient]
+    while len(linked):
+        least = np.full(len(twins), len(names))
+        np.minimum.at(least, twin[linked], rank[linked])
+        joined = rank.copy()
+        joined[linked] = least[twin[linked]]
+        by_patient = np.full(len(names), len(names))
+        np.minimum.at(by_patient, patient, joined)
+        if np.array_equal(by_patient[patient], rank):
+            break
+        rank = by_patient[patient]
+    first, of_row = np.unique(rank, return_inverse=True)
+    return of_row, [names[order[r]] for r in first]
+
+
+def _coded(table: pa.Table, column: str) -> tuple[np.ndarray, list[str]]:
     encoded = pc.dictionary_encode(table[column].combine_chunks())
-    of_row = encoded.indices.to_numpy().astype(np.int64)
-    names = encoded.dictionary.to_pylist()
+    return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
+
+
+def _units(of_row: np.ndarray, names: list[str], targets: np.ndarray, seed: int) -> _Units:
     grade = np.full(len(names), -1)
-    np.maximum.at(grade, of_row, table["grade"].to_numpy())
+    np.maximum.at(grade, of_row, targets)
     salt = str(seed).encode()
     digests = [hashlib.blake2b(n.encode(), digest_size=8, key=salt).digest() for n in names]
     keys = np.frombuffer(b"".join(digests), "<u8")

@@ -128,10 +128,10 @@ def synthetic(data: Data, root: str, seed: int) -> Found:
         "patient_id": [patient for patient, _, _ in rows],
         "eye": [eye for _, eye, _ in rows],
         "grade": [grade for _, _, grade in rows],
-        "mask_path": [f"masks/{name}.png" for name in names],
+        "masks": [[("lesions", f"masks/{name}.png")] for name in names],
         "num_bytes": [sizes[f"{name}.jpeg"] for name in names],
     }
-    return Found(columns, [], GRADES)
+    return Found(columns, [], {"grade": GRADES})
 
 
 def _is_ours(labels: bytes) -> bool:

@@ -1,27 +1,35 @@
-"""One unit of a prepared set: some photographs, prepared, in one Arrow file.
+"""One unit of a prepared set: some photographs, prepared, in one file.
 
-Beside `unit-00000.arrow` (image_id, image) lies `unit-00000.json`, written after it: which rows
-were kept, what is known of them, which were skipped and why, and the file's digest.
+It is `unit-00000.arrow` (image_id, image as JPEG) or, of a raw set, `unit-00000.u8` (uint8
+[n, S, S, 3] and nothing else). Beside it lie `unit-00000.prints` (int8 [n, LENGTH], by which
+near-duplicates are found) and, written last, `unit-00000.json`: which rows were kept, what is
+known of them, which were skipped and why, and the digests of the files and of itself.
 """
 
-import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from fundusray import files
 from fundusray.config import Data
+from fundusray.data.fingerprint import LENGTH, fingerprint
 from fundusray.data.images import BadImage, decode, encode_jpeg
-from fundusray.data.preprocess import PREPROCESS, Preprocess
+from fundusray.data.photos import read_photo
+from fundusray.data.preprocess import PREPROCESS, apply
+from fundusray.errors import InputError
 
-FORMAT = 1
+FORMAT = 2
 """Goes up when older sets can no longer be read."""
 QUALITY = 95
 THREADS = 2
 """Photographs of a unit in work at a time; Pillow decodes without holding the interpreter."""
 BATCH = 64
 """Rows of an Arrow record batch."""
+ENDINGS = {"jpeg": "arrow", "raw": "u8"}
+"""Encoding -> how the name of a unit's file ends."""
 IMAGES = pa.schema([("image_id", pa.string()), ("image", pa.large_binary())])
 COLUMNS = ("width", "height", "repaired", "sha256")
 """What is first known of a photograph when it is decoded; columns of the manifest."""
@@ -31,6 +39,9 @@ class _Prepared(NamedTuple):
     """What became of one photograph."""
 
     image: bytes = b""
+    """Empty in a raw set, whose pixels are in their place already."""
+    prints: bytes = b""
+    """The fingerprint of the photograph as it was decoded."""
     width: int = 0
     height: int = 0
     repaired: bool = False
@@ -41,79 +52,144 @@ class _Prepared(NamedTuple):
     """It could not be read, which may be mended by the next run."""
 
 
-def write_shard(folder: str, index: int, chunk: pa.Table, data: Data, root: str) -> dict[str, Any]:
+def write_shard(
+    folder: str, index: int, chunk: pa.Table, data: Data, roots: dict[str, str]
+) -> dict[str, Any]:
     """Prepares some rows of a manifest as one unit; what became of them, as JSON values.
 
     A photograph that gives no picture is a row of `skipped`, never an exception. Memory: the
-    encoded results of the chunk and the pixels of THREADS photographs.
+    results of the chunk, once, and the pixels of THREADS photographs.
+
+    Args:
+        roots: dataset -> where its paths begin.
 
     Raises:
+        InputError: a path leads out of its root, or an archive cannot be read.
         DiskError: the disk is full.
     """
     name = f"unit-{index:05d}"
+    image_file = f"{name}.{ENDINGS[data.encoding]}"
     key = _chunk_key(chunk, data)
-    known = _existing(folder, name, key)
+    known = _existing(folder, name, image_file, key)
     if known is not None:
         return known
-    rows = chunk.select(["image_id", "path"]).to_pylist()
-    step = PREPROCESS.find(data.preprocess)
-    with ThreadPoolExecutor(THREADS) as pool:
-        done = list(pool.map(lambda row: _prepare(row["path"], root, step, data.size), rows))
+    rows = chunk.select(["image_id", "dataset", "path"]).to_pylist()
+    done, content = _prepare_all(rows, data, roots)
     kept = [i for i, one in enumerate(done) if not one.reason]
-    content = _arrow_file([(rows[i]["image_id"], done[i].image) for i in kept])
+    prints = b"".join(done[i].prints for i in kept)
     unit = {
-        "name": f"{name}.arrow",
+        "name": image_file,
         "chunk": key,
         "chunk_rows": len(rows),
         "kept": kept,
         "rows": len(kept),
         "bytes": len(content),
         "sha256": files.sha256(content),
+        "prints": files.sha256(prints),
         "columns": {name: [getattr(done[i], name) for i in kept] for name in COLUMNS},
         "skipped": [
-            {"image_id": row["image_id"], "where": row["path"]}
+            {"image_id": row["image_id"], "where": row["image_id" if data.id_key else "path"]}
             | {"reason": one.reason, "again": one.again}
             for row, one in zip(rows, done, strict=True)
             if one.reason
         ],
     }
-    files.write_bytes(files.join(folder, f"{name}.arrow"), content)
+    unit["digest"] = files.hash_json(unit)
+    files.write_bytes(files.join(folder, image_file), content)
+    files.write_bytes(files.join(folder, f"{name}.prints"), prints)
     files.write_json(files.join(folder, f"{name}.json"), unit)
     return unit
 
 
+def _prepare_all(
+    rows: list[dict[str, str]], data: Data, roots: dict[str, str]
+) -> tuple[list[_Prepared], bytes | memoryview]:
+    """What became of each row, and the file of those that are kept."""
+    raw = data.encoding == "raw"
+    # Pixels are written where they stay: no second copy of a unit is ever held.
+    places = np.empty((len(rows) if raw else 0, data.size, data.size, 3), np.uint8)
+    with ThreadPoolExecutor(THREADS) as pool:
+        work = zip(rows, places if raw else [None] * len(rows), strict=True)
+        done = list(pool.map(lambda one: _prepare(one[0], data, roots, one[1]), work))
+    kept = [i for i, one in enumerate(done) if not one.reason]
+    if raw:
+        return done, _close_up(places, kept)
+    return done, _arrow_file([(rows[i]["image_id"], done[i].image) for i in kept])
+
+
+def read_prints(folder: str, unit: dict[str, Any]) -> np.ndarray:
+    """The fingerprints of a unit's rows, int8 [n, LENGTH].
+
+    Raises:
+        InputError: they are not what was written.
+    """
+    location = files.join(folder, unit["name"].rpartition(".")[0] + ".prints")
+    content = files.read_bytes(location)
+    if files.sha256(content) != unit["prints"]:
+        raise InputError(f"{location} is damaged; run again: only this unit is then made again")
+    return np.frombuffer(content, np.int8).reshape(-1, LENGTH)
+
+
 def _chunk_key(chunk: pa.Table, data: Data) -> str:
     """A digest of which photographs a unit holds, so that no unit is taken for another."""
-    columns = [chunk[name].to_pylist() for name in ("image_id", "path", "num_bytes")]
-    return files.hash_json([FORMAT, QUALITY, data.size, data.preprocess, columns])
+    # No path: whoever guesses the name of a photograph whose id is keyed could prove it by this.
+    # The folder of a set is named by the whole manifest, paths and all.
+    columns = [chunk[name].to_pylist() for name in ("image_id", "dataset", "num_bytes")]
+    how = [data.size, data.preprocess, data.preprocess_args, data.encoding]
+    return files.hash_json([FORMAT, QUALITY, *how, columns])
 
 
-def _existing(folder: str, name: str, key: str) -> dict[str, Any] | None:
+def _existing(folder: str, name: str, image_file: str, key: str) -> dict[str, Any] | None:
     """The unit's record if it is there, whole, of these rows, and nothing is worth a new try."""
     try:
         unit = files.read_json(files.join(folder, f"{name}.json"))
-        whole = files.sha256_file(files.join(folder, f"{name}.arrow")) == unit["sha256"]
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
-        return None
+        digest = unit.pop("digest")
+        whole = digest == files.hash_json(unit)
+        for file, kind in ((image_file, "sha256"), (f"{name}.prints", "prints")):
+            whole = whole and files.sha256_file(files.join(folder, file)) == unit[kind]
+    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
+        return None  # missing, or not what was written
     if not whole or unit["chunk"] != key or any(row["again"] for row in unit["skipped"]):
         return None
-    return unit
+    return unit | {"digest": digest}
 
 
-def _prepare(path: str, root: str, step: Preprocess, size: int) -> _Prepared:
-    """One photograph from file to prepared JPEG."""
+def _prepare(
+    row: dict[str, str], data: Data, roots: dict[str, str], place: np.ndarray | None
+) -> _Prepared:
+    """One photograph from file to prepared JPEG, or to its place in a raw unit."""
     try:
-        content = files.read_bytes(files.join(root, path))
+        content = read_photo(roots[row["dataset"]], row["path"])
     except OSError as error:
-        return _Prepared(reason=f"cannot be read: {error.strerror or error}", again=True)
+        return _Prepared(reason=f"cannot be read: {_told(error, data)}", again=True)
     try:
-        decoded = decode(content, step.min_side(size))
-        pixels = step.function(decoded.pixels, size)
+        decoded = decode(content, PREPROCESS.find(data.preprocess).min_side(data.size))
+        pixels = apply(data, decoded.pixels)
     except BadImage as error:
         return _Prepared(reason=str(error))
-    image = encode_jpeg(pixels, QUALITY)
+    image = b""
+    if place is None:
+        image = encode_jpeg(pixels, QUALITY)
+    else:
+        place[:] = pixels
+    prints = fingerprint(decoded.pixels).tobytes()
     digest = files.sha256(content)
-    return _Prepared(image, decoded.width, decoded.height, decoded.repaired, digest)
+    return _Prepared(image, prints, decoded.width, decoded.height, decoded.repaired, digest)
+
+
+def _told(error: OSError, data: Data) -> str:
+    """What a failed read says; where ids are keyed without the name of the file."""
+    if data.id_key:
+        return os.strerror(error.errno) if error.errno else type(error).__name__
+    return error.strerror or str(error)
+
+
+def _close_up(places: np.ndarray, kept: list[int]) -> memoryview:
+    """The kept rows moved together to the front, as their bytes; in place."""
+    for to, row in enumerate(kept):
+        if to != row:
+            places[to] = places[row]
+    return places[: len(kept)].reshape(-1).data
 
 
 def _arrow_file(rows: list[tuple[str, bytes]]) -> bytes:

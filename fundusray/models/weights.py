@@ -25,6 +25,19 @@ def no_file(location: str) -> InputError:
     )
 
 
+def digest(location: str) -> str:
+    """A hash of the weights that `model.weights` names; "" and "imagenet" stand for themselves."""
+    if location in ("", "imagenet"):
+        return location
+    location = files.absolute(location)
+    if not files.exists(location):
+        raise no_file(location)
+    whole = files.join(location, BUNDLE_WEIGHTS) if files.is_dir(location) else location
+    if not files.exists(whole):
+        raise InputError(f"model.weights: {location} holds no {BUNDLE_WEIGHTS}")
+    return files.sha256_file(whole)[:16]
+
+
 def read_state(location: str) -> dict[str, Tensor]:
     """The tensors of a .safetensors or .pth file, or of a bundle's folder, by plain name.
 

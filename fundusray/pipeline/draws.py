@@ -1,4 +1,4 @@
-"""What an augmentation does to each image, drawn without any generator.
+"""What is done to each image: numbers drawn without any generator, and what they come to.
 
 Every number is a hash of (seed, epoch, row, repeat, which draw): it depends neither on the batch
 nor on the worker an image falls to, nor on where a run was resumed.
@@ -7,49 +7,82 @@ Coordinates are in pixels from the image's top left corner, x to the right and y
 centre of pixel (i, j) is x = j + 0.5, y = i + 0.5. Angles are positive counter-clockwise as seen.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
 
-from fundusray.registry import Registry
+EYE = np.eye(3)
+
+
+class Effect(NamedTuple):
+    """What one operation, or several after another, does to B images."""
+
+    matrix: np.ndarray  # float64 [B, 3, 3] output pixel centre -> input
+    colour: np.ndarray  # float64 [B, 4, 4] (R, G, B, 1) in -> out, all in [0, 1]
+    std: np.ndarray  # float64 [B] wanted of the whole image; 0 where it keeps its own
+    size: int  # side of the outputs, pixels
 
 
 class Draws(NamedTuple):
-    """What is done to a batch: geometry or flip, then brightness * (0.5 + contrast * (in - 0.5)),
-    clipped to [0, 1]."""
+    """What is done to a batch: geometry, then colour, clipped to [0, 1], then its spread."""
 
-    flip: np.ndarray  # bool [B] mirrored left to right
-    geometric: (
-        np.ndarray
-    )  # bool [B] warped by `matrix`; where False the matrix holds the flip alone
-    matrix: np.ndarray  # float32 [B, 2, 3] output pixel centre -> input, the flip included
-    brightness: np.ndarray  # float32 [B]; 1 where not drawn
-    contrast: np.ndarray  # float32 [B]; 1 where not drawn
-
-
-Work = tuple[list[np.ndarray], Draws]
-"""One batch to make: B encoded images, each uint8 [bytes], and what is done to them."""
-
-Augmentation = Callable[[int, int, np.ndarray, np.ndarray, int], Draws]
-"""(seed, epoch, rows [B], repeat [B], side in pixels) -> Draws."""
-
-AUGMENTATIONS: Registry[Augmentation] = Registry("augmentation")
-
-_WU = (
-    "flip", "geometric", "scale", "across", "down", "angle", "shear",
-    "brighten", "brightness", "contrasted", "contrast",
-)  # fmt: skip
+    size: int  # side of the outputs, pixels
+    geometric: np.ndarray  # bool [B] drawn bilinearly; elsewhere whole pixels only are moved
+    matrix: np.ndarray  # float32 [B, 2, 3] output pixel centre -> input
+    brightness: np.ndarray  # float32 [B]; brightness * (0.5 + contrast * (in - 0.5))
+    contrast: np.ndarray  # float32 [B]; both 1 where not drawn
+    coloured: np.ndarray  # bool [B] recoloured by `colour` instead
+    colour: np.ndarray  # float32 [B, 3, 4] (R, G, B, 1) in -> (R, G, B) out
+    std: np.ndarray  # float32 [B] wanted of the whole image, its mean 0.5; 0 where not drawn
 
 
-def uniforms(seed: int, epoch: int, rows: np.ndarray, repeat: np.ndarray, num: int) -> np.ndarray:
-    """Numbers in [0, 1), float64 [num, B]: the finaliser of splitmix64 over each key in turn
-    (Steele, Lea and Flood 2014)."""
+class Dice:
+    """Draws for the rows of a batch: one number per row, another each time it is asked."""
+
+    def __init__(self, keys: np.ndarray, size: int, places: Iterator[int] | None = None) -> None:
+        self._keys = keys
+        self._places = count() if places is None else places
+        self.size = size
+        """Side of the images at this point, pixels."""
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def uniform(self, low: float = 0.0, high: float = 1.0) -> np.ndarray:
+        """Numbers in [low, high), float64 [B]."""
+        return low + (high - low) * _unit(self._keys, next(self._places))
+
+    def chance(self, p: float) -> np.ndarray:
+        """True with probability p, bool [B]."""
+        return self.uniform() < p
+
+    def whole(self, num: int) -> np.ndarray:
+        """Whole numbers from 0 to num - 1, int64 [B]."""
+        return (num * self.uniform()).astype(np.int64)
+
+    def at(self, size: int) -> "Dice":
+        """The same row of numbers, for images of another size."""
+        return Dice(self._keys, size, self._places)
+
+
+def keys(seed: int, epoch: int, rows: np.ndarray, repeat: np.ndarray) -> np.ndarray:
+    """What the draws of each row begin from, uint64 [B]: the finaliser of splitmix64 over each
+    key in turn (Steele, Lea and Flood 2014)."""
     state = _mix(np.full(len(rows), seed & 0xFFFFFFFFFFFFFFFF, np.uint64))
     for key in (np.uint64(epoch), rows.astype(np.uint64), repeat.astype(np.uint64)):
         state = _mix(state ^ key)
-    draws = _mix(state ^ np.arange(num, dtype=np.uint64)[:, None])
-    return (draws >> np.uint64(11)) * 2.0**-53
+    return state
+
+
+def uniforms(seed: int, epoch: int, rows: np.ndarray, repeat: np.ndarray, num: int) -> np.ndarray:
+    """The first `num` draws, numbers in [0, 1), float64 [num, B]."""
+    return _unit(keys(seed, epoch, rows, repeat), np.arange(num, dtype=np.uint64)[:, None])
+
+
+def _unit(state: np.ndarray, place: int | np.ndarray) -> np.ndarray:
+    return (_mix(state ^ np.asarray(place, np.uint64)) >> np.uint64(11)) * 2.0**-53
 
 
 def _mix(state: np.ndarray) -> np.ndarray:
@@ -93,39 +126,51 @@ def _stack(rows: list[list[np.ndarray]]) -> np.ndarray:
     return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
 
-@AUGMENTATIONS.register("wu")
-def _wu(seed: int, epoch: int, rows: np.ndarray, repeat: np.ndarray, size: int) -> Draws:
-    """Flip, one affine transform, brightness and contrast, each with probability 0.5 (Wu).
+def still(dice: Dice) -> Effect:
+    """Nothing is done."""
+    matrix, colour = (np.repeat(eye[None], len(dice), axis=0) for eye in (EYE, np.eye(4)))
+    return Effect(matrix, colour, np.zeros(len(dice)), dice.size)
 
-    The affine scales by 0.9-1.1, moves by up to 5 % of the side both ways, turns by -30 to 10
-    degrees and shears by up to 10 degrees. Wu prints the move as 0.05 %, a quarter of a pixel:
-    0.05 of the side is meant.
-    """
-    drawn = dict(zip(_WU, uniforms(seed, epoch, rows, repeat, len(_WU)), strict=True))
-    flip, geometric = drawn["flip"] < 0.5, drawn["geometric"] < 0.5
 
-    def spread(name: str, low: float, high: float, neutral: float, apply: np.ndarray) -> np.ndarray:
-        return np.where(apply, low + (high - low) * drawn[name], neutral)
-
-    matrix = matrices(
-        size,
-        flip,
-        scale=spread("scale", 0.9, 1.1, 1.0, geometric),
-        across=spread("across", -0.05, 0.05, 0.0, geometric),
-        down=spread("down", -0.05, 0.05, 0.0, geometric),
-        angle=spread("angle", -30.0, 10.0, 0.0, geometric),
-        shear=spread("shear", -10.0, 10.0, 0.0, geometric),
+def then(first: Effect, second: Effect) -> Effect:
+    """Both, one after the other; of two spreads the second holds."""
+    return Effect(
+        first.matrix @ second.matrix,
+        second.colour @ first.colour,
+        np.where(second.std > 0, second.std, first.std),
+        second.size,
     )
-    brightness = spread("brightness", 0.85, 1.15, 1.0, drawn["brighten"] < 0.5)
-    contrast = spread("contrast", 0.85, 1.15, 1.0, drawn["contrasted"] < 0.5)
-    single = (part.astype(np.float32) for part in (matrix, brightness, contrast))
-    return Draws(flip, geometric, *single)
 
 
-@AUGMENTATIONS.register("none")
-def _none(seed: int, epoch: int, rows: np.ndarray, repeat: np.ndarray, size: int) -> Draws:
-    """Nothing is done to any image."""
-    no = np.zeros(len(rows), bool)
-    identity = np.tile(np.eye(2, 3, dtype=np.float32), (len(rows), 1, 1))
-    one = np.ones(len(rows), np.float32)
-    return Draws(no, no, identity, one, one)
+def pick(which: np.ndarray, effects: Sequence[Effect]) -> Effect:
+    """For each row the effect of that number, `which` int [B]; all have one size."""
+    rows = np.arange(len(which))
+    parts = zip(*(effect[:3] for effect in effects), strict=True)
+    return Effect(*(np.stack(part)[which, rows] for part in parts), effects[0].size)
+
+
+def finish(effect: Effect) -> Draws:
+    """What the engines work from."""
+    matrix, colour = effect.matrix[:, :2], effect.colour[:, :3]
+    linear, offset = matrix[:, :, :2], matrix[:, :, 2]
+    upright = (np.abs(linear) == EYE[:2, :2]).all(axis=(1, 2))
+    upright &= (offset == np.round(offset)).all(axis=1)
+    # The same gain and lift in every channel are brightness and contrast, which is cheaper.
+    gain, lift = colour[:, 0, 0], colour[:, 0, 3]
+    grey = (colour[:, :, :3] == gain[:, None, None] * EYE).all(axis=(1, 2))
+    grey &= (colour[:, :, 3] == lift[:, None]).all(axis=1)
+    brightness = gain + 2 * lift
+    grey &= brightness > 0
+    brightness = np.where(grey, brightness, 1.0)
+    contrast = np.where(grey, gain / brightness, 1.0)
+    parts = (matrix, brightness, contrast, colour, effect.std)
+    matrix, brightness, contrast, colour, std = (part.astype(np.float32) for part in parts)
+    return Draws(effect.size, ~upright, matrix, brightness, contrast, ~grey, colour, std)
+
+
+def window(draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+    """(mirrored bool [B, 2], first int32 [B, 2]), both (down, across), where whole pixels are
+    moved: the window of the input that begins at pixel `first` is mirrored."""
+    signs, offset = draws.matrix[:, [1, 0], [1, 0]], draws.matrix[:, [1, 0], 2]
+    mirrored = signs < 0
+    return mirrored, (offset - np.where(mirrored, draws.size, 0)).astype(np.int32)

@@ -1,10 +1,11 @@
 """A few photographs as taken, as prepared and as augmented, for people to look at."""
 
 import numpy as np
+import torch
 from PIL import Image
 
-from fundusray import files
 from fundusray.data.images import decode
+from fundusray.data.photos import read_photo
 from fundusray.data.sampling import plan_eval
 from fundusray.data.shards import PreparedSet
 from fundusray.pipeline import make_loader
@@ -13,11 +14,20 @@ SIDE = 160
 
 
 def example_images(
-    prepared: PreparedSet, root: str, augment: str, engine: str, seed: int, num: int = 5
+    prepared: PreparedSet,
+    roots: dict[str, str],
+    augment: str,
+    engine: str,
+    seed: int,
+    num: int = 5,
 ) -> list[tuple[str, list[np.ndarray]]]:
     """[(image id and class, [original, prepared, three augmentations])], uint8 HWC of one side.
 
     One photograph of each class, from the first that has one; originals keep their proportions.
+    Where a set does not tell its originals' names (keyed ids), they are left out.
+
+    Args:
+        roots: dataset -> where its photographs are.
     """
     targets = prepared.targets()
     firsts = [int(np.flatnonzero(targets == k)[0]) for k in np.unique(targets)][:num]
@@ -28,15 +38,21 @@ def example_images(
         loader = make_loader(prepared, batch=len(rows), augment=kind, engine=engine)
         for epoch in epochs:
             (batch,) = list(loader.epoch(plan, seed=seed, epoch=epoch))
-            pixels = (batch.image * 255).round().byte().permute(0, 2, 3, 1).numpy()
+            image = batch.image
+            level = image if image.dtype == torch.uint8 else (image * 255).round().byte()
+            pixels = level.permute(0, 2, 3, 1).cpu().numpy()
             columns.append([_fit(image) for image in pixels])
     table, sheet = prepared.table, []
     for index, row in enumerate(rows):
-        path = table["path"][int(row)].as_py()
-        original = decode(files.read_bytes(files.join(root, path)), min_side=SIDE).pixels
+        dataset, path = (table[name][int(row)].as_py() for name in ("dataset", "path"))
+        shown = [column[index] for column in columns]
         name, grade = prepared.image_ids()[row], prepared.classes[targets[row]]
-        label = f"{name}, {grade}: as taken, as prepared, augmented three times"
-        sheet.append((label, [_fit(original), *[column[index] for column in columns]]))
+        label = f"{name}, {grade}: as prepared, augmented three times"
+        if path:
+            original = decode(read_photo(roots[dataset], path), min_side=SIDE).pixels
+            shown.insert(0, _fit(original))
+            label = label.replace(": as prepared", ": as taken, as prepared")
+        sheet.append((label, shown))
     return sheet
 
 

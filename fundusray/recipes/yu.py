@@ -19,6 +19,7 @@ def _trained(network: str, weights: str, batch: int) -> Recipe:
             size=224,
             preprocess="resize",
             split="image",
+            allow_leak=True,
             fractions=(0.8, 0.2, 0.0),
             augment="wu",
         ),

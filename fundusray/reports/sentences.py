@@ -37,14 +37,11 @@ def size(measured: list[Measured]) -> str:
 
 def split_said(about: About) -> str:
     """How rows came to their split, and what that means; empty where it is not known."""
-    how = about.get("split")
+    how, leak = about.get("split"), about.get("leak")
+    if leak:
+        return printable(leak)
     if how == "patient":
-        return "split by patient: no patient is on two sides"
-    if how == "image":
-        return (
-            "split by image: the two eyes of a patient may be on two sides, "
-            "which flatters every figure"
-        )
+        return "split by patient: no patient or near-duplicate is on two sides"
     return printable(how) if how else ""
 
 
@@ -63,7 +60,7 @@ def headline(measured: list[Measured], about: About) -> list[str]:
     lines = [f"{opening}: kappa {kappa} on {size([best])}{caution}.", _majority(best, about)]
     if base is not None and len(ranked) > 1:
         lines += [_difference(best, base), _decided(measured, base)]
-    return [line for line in lines if line]
+    return [line for line in [*lines, _split(about)] if line]
 
 
 def _majority(best: Measured, about: About) -> str:
@@ -230,7 +227,7 @@ def _different_rows(measured: list[Measured]) -> str:
 
 
 def _split(about: About) -> str:
-    return f"Rows are {split_said(about)}." if about.get("split") == "image" else ""
+    return f"{printable(about['leak'])}." if about.get("leak") else ""
 
 
 DEFINITIONS = [

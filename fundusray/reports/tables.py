@@ -37,6 +37,7 @@ COLUMNS = (
 """The first columns of every leaderboard, in this order; more may follow."""
 COMPARED = ("kappa", "balanced_accuracy")
 TEXTS = {"method", "loss", "sampler", "bundle", "predictions", "status", "reason", "paper_time"}
+TEXTS |= {"leak"}
 INTEGERS = {"n", "num_patients", "batch", "epochs", "best_epoch"}
 
 
@@ -170,7 +171,8 @@ def write_search(
     if not trials:
         raise InputError("a report needs at least one trial, got none; run the search first")
     measured = measure(trials)
-    rows = _rows(measured)
+    leak = printable(about.get("leak", ""))
+    rows = [row | {"leak": leak} for row in _rows(measured)]
     files.write_table(files.join(folder, "leaderboard.parquet"), _table(rows))
     table = files.join(folder, "leaderboard.csv")
     files.write_csv(table, rows)
@@ -189,7 +191,7 @@ def write_run(
     """
     measured = measure([trial])
     location = files.join(folder, "metrics.json")
-    files.write_json(location, _result(measured[0]))
+    files.write_json(location, _result(measured[0]) | {"leak": about.get("leak", "")})
     return {"report": _write_page(folder, measured, {}, about, examples), "metrics": location}
 
 

@@ -54,7 +54,9 @@ class About(TypedDict, total=False):
     splits: dict[str, dict[str, Any]]
     """Split name -> n, patients, counts (photographs per class)."""
     split: str
-    """patient or image."""
+    """How rows came to their side: patient, or a sentence."""
+    leak: str
+    """What is known to be on two sides of the split, in a sentence; empty when nothing is."""
     classes: list[str]
     preprocess: str
     model: str

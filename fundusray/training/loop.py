@@ -18,6 +18,7 @@ from fundusray.config import Loss
 from fundusray.errors import FundusError
 from fundusray.losses import LOSSES
 from fundusray.pipeline import Batch
+from fundusray.pipeline.plain import as_float
 
 AUXILIARY_WEIGHT = 0.4
 """Weight of Inception's auxiliary head in the loss (Szegedy et al. 2015; torchvision's custom)."""
@@ -100,9 +101,11 @@ def predict(
 
 
 def to_device(batches: Iterable[Batch], device: torch.device, contiguous: bool) -> Iterator[Batch]:
-    """The batches on the device that trains, images in the layout the model wants."""
+    """The batches on the device that trains, images float in the layout the model wants."""
     layout = torch.contiguous_format if contiguous else torch.channels_last
     for batch in batches:
-        image = batch.image.to(device, non_blocking=True).contiguous(memory_format=layout)
+        # Images of 8 bits cross to the device as they are: a fourth of the bytes.
+        image = as_float(batch.image.to(device, non_blocking=True))
+        image = image.contiguous(memory_format=layout)
         rest = [part.to(device, non_blocking=True) for part in batch[1:]]
         yield Batch(image, *rest)

@@ -50,6 +50,10 @@ def test_train_smoke_then_evaluate(run, tmp_path: Path) -> None:
     page = Path(trained["report"]).read_text()
     # Two shares only, as the paper splits: the figures are of the rows that chose the epoch.
     assert "optimistic" in page and "<script" not in page
+    # By image, as the paper splits: drawn patients have two eyes, so the page must say it.
+    assert "LEAK ALLOWED (data.allow_leak=true)" in page
+    metrics = json.loads(Path(trained["metrics"]).read_text())
+    assert metrics["leak"].startswith("LEAK ALLOWED")
     read_verified(trained["bundle"])
 
     code, judged, text = run("evaluate.py", trained["bundle"])
@@ -91,3 +95,21 @@ def test_wrong_tables_end_with_two_and_write_nothing(run, eyepacs_tree, tmp_path
     assert code == 2 and "train.batch=4096" in text
     code, result, text = run("prepare.py", *source)
     assert code == 0, text
+
+
+def test_leak_premium(run, tmp_path: Path) -> None:
+    command = ("leak_premium.py", "demo", "smoke=true", "repeats=1", "data.num_images=60")
+    command += ("data.fractions=0.5,0.2,0.3",)
+    code, result, text = run(*command)
+    assert code == 0, text
+    found = json.loads(Path(result["folder"], "premium.json").read_text())
+    known = {row["arm"]: (row["known"], row["tested"]) for row in found["runs"]}
+    assert known["patient"][0] == 0 and known["image"][0] == found["runs"][1]["swapped"] > 0
+    assert known["patient"][1] == known["image"][1]
+    assert "| accuracy |" in Path(result["report"]).read_text()
+    # Nothing is trained again by the same command.
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
+    assert len(before) == 2 and run(*command)[0] == 0
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
+    code, _, text = run("leak_premium.py", "demo", "repeats=0")
+    assert code == 2 and "repeats: a number from 1 to 100" in text

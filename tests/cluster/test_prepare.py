@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -15,7 +16,7 @@ from fundusray import files
 from fundusray.cluster import prepare as preparing
 from fundusray.cluster import start
 from fundusray.cluster.prepare import data_root, prepare
-from fundusray.config import Recipe, override
+from fundusray.config import Data, Recipe, override
 from fundusray.data.manifest import Manifest
 from fundusray.data.shards import open_set
 from fundusray.errors import BadInputsError, InputError
@@ -77,8 +78,32 @@ def test_after_a_kill_only_what_is_missing_is_made(
     assert prepare(recipe, str(tmp_path)) == folder
     assert {p.name: p.read_bytes() for p in Path(folder).iterdir()} == content
     changed = {name for name, when in times(folder).items() if when != before[name]}
-    tables = {"manifest.parquet", "skipped.parquet", "set.json"}
-    assert changed == {"unit-00001.json", "unit-00001.arrow"} | tables
+    tables = {"manifest.parquet", "skipped.parquet", "twins.parquet", "set.json"}
+    assert changed == {"unit-00001.json", "unit-00001.arrow", "unit-00001.prints"} | tables
+
+
+@pytest.mark.ray
+def test_raw_units_of_two_data_sets_are_made_once(
+    cluster: None, recipe: Recipe, tmp_path: Path
+) -> None:
+    root = f"{recipe.data.root},{recipe.data.root}"
+    changes = {"data.source": "eyepacs,eyepacs", "data.root": root, "data.encoding": "raw"}
+    both = override(recipe, changes)
+    folder = prepare(both, str(tmp_path))
+    before = times(folder)
+    opened = open_set(folder)
+    assert len(opened) == 38 and len(opened.info["shards"]) == 5
+    rows = np.arange(19)
+    assert np.array_equal(opened.pixels(rows), opened.pixels(rows + 19))
+    os.unlink(f"{folder}/set.json")
+    damaged = Path(folder, "unit-00002.u8")
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[:-1] + b"?")
+    assert prepare(both, str(tmp_path)) == folder
+    assert damaged.read_bytes() == content
+    changed = {name for name, when in times(folder).items() if when != before[name]}
+    made = {"unit-00002.json", "unit-00002.u8", "unit-00002.prints"}
+    assert {name for name in changed if name.startswith("unit-")} == made
 
 
 @pytest.mark.ray
@@ -98,9 +123,9 @@ def test_a_worker_s_own_error_arrives_as_it_was(
     wrong = override(recipe, {"data.preprocess": "grahm"})
     with pytest.raises(InputError, match="did you mean 'graham'"):
         prepare(wrong, str(tmp_path))
-    reference = preparing._unit.remote(str(tmp_path), 0, pa.table({}), wrong.data, "")
+    reference = preparing._unit.remote(str(tmp_path), 0, pa.table({}), recipe.data, {})
     with pytest.raises(KeyError, match="image_id"):
-        preparing._result(reference, pa.table({"path": ["a"]}))
+        preparing._result(reference, pa.table({"path": ["a"]}), recipe.data)
 
 
 @pytest.mark.ray
@@ -119,13 +144,22 @@ def test_the_later_of_two_waits_for_the_first(
     assert "waiting:" in capfd.readouterr().out
 
 
-def test_the_cut_covers_every_row_once() -> None:
+@pytest.mark.parametrize(
+    ("data", "least", "most"),
+    [
+        (Data(size=2048), 8, 128),
+        (Data(size=512, encoding="raw"), 8, 128),
+        (Data(size=1024, encoding="raw"), 8, 42),
+        (Data(size=8192, encoding="raw"), 1, 1),
+    ],
+)
+def test_the_cut_covers_every_row_once(data: Data, least: int, most: int) -> None:
     for rows in (1, 8, 9, 100, 4096, 20_000):
         table = pa.table({"row": list(range(rows))})
-        chunks = preparing.cut(Manifest(table, table, (), "", ""))
+        chunks = preparing.cut(Manifest(table, table, (), {}, "", 0), data)
         assert pa.concat_tables(chunks).equals(table)
         lengths = {chunk.num_rows for chunk in chunks[:-1]}
-        assert len(lengths) <= 1 and all(8 <= length <= 128 for length in lengths)
+        assert len(lengths) <= 1 and all(least <= length <= most for length in lengths)
         assert len(chunks) == -(-rows // max(lengths, default=rows))
 
 
@@ -133,6 +167,27 @@ def test_where_the_photographs_are(recipe: Recipe) -> None:
     assert data_root(recipe, "/store") == recipe.data.root
     drawn = override(Recipe(seed=7), {"data.num_images": 60})
     assert data_root(drawn, "/store") == "/store/synthetic/60-7"
+
+
+@pytest.mark.parametrize(
+    ("source", "root", "expected"),
+    [
+        ("eyepacs,folder", "/a,/b", "/a,/b"),
+        ("synthetic", "", "/store/synthetic/400-0"),
+        ("eyepacs, synthetic", "/a", "/a,/store/synthetic/400-0"),
+        ("eyepacs,synthetic,folder", "/a,/b", "/a,/store/synthetic/400-0,/b"),
+    ],
+)
+def test_drawn_photographs_stand_among_given_ones(source: str, root: str, expected: str) -> None:
+    several = override(Recipe(), {"data.source": source, "data.root": root})
+    assert data_root(several, "/store") == expected
+
+
+@pytest.mark.parametrize(("source", "root"), [("a,synthetic", ""), ("a,synthetic,b", "/a,/b,/c")])
+def test_a_root_too_few_or_many_is_told(source: str, root: str) -> None:
+    several = override(Recipe(), {"data.source": source, "data.root": root})
+    with pytest.raises(InputError, match=r"needs [12] roots in data\.root .* got [03]"):
+        data_root(several, "/store")
 
 
 @pytest.mark.ray

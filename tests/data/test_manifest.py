@@ -29,7 +29,7 @@ def test_a_manifest_has_every_column_and_its_classes(eyepacs_tree):
     table = manifest.table
     assert table.schema.equals(SCHEMA) and table.num_rows == 12
     assert tuple(json.loads(table.schema.metadata[b"classes"])) == manifest.classes
-    assert len(manifest.classes) == 5 and manifest.root == str(root)
+    assert len(manifest.classes) == 5 and manifest.roots == {"eyepacs": str(root)}
     assert all(column.null_count == 0 for column in table.columns)
     first = table.slice(0, 1).to_pylist()[0]
     assert first["path"] == "train/1_left.jpeg" and first["split"] == ""
@@ -91,10 +91,10 @@ def test_one_class_and_no_rows_are_refused(eyepacs_tree):
 
 
 def test_counts_by_hand():
-    table = pa.table({"grade": pa.array([0, 2, 2, 0, 0], pa.int32())})
+    table = pa.table({"target": pa.array([0, 2, 2, 0, 0], pa.int32())})
     assert counts(table, 4).tolist() == [3, 0, 2, 0]
     assert counts(table, 4).dtype == np.int64
-    with pytest.raises(InputError, match="grades go from 0 to 2, expected 0 to 1"):
+    with pytest.raises(InputError, match="targets go from 0 to 2, expected 0 to 1"):
         counts(table, 2)
 
 

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,20 +19,22 @@ from fundusray.data import shards
 from fundusray.data.images import decode, encode_jpeg
 from fundusray.data.manifest import Manifest, build
 from fundusray.data.preprocess import PREPROCESS
-from fundusray.data.shards import PreparedSet
+from fundusray.data.synthetic import draw
 from fundusray.errors import BadInputsError, InputError
 
 SIZE = 48
 
 
-def make(root: Path, storage: str, chunk: int = 5, **changes) -> tuple[str, Manifest, list[dict]]:
+def make(
+    tree: Path, storage: str, chunk: int = 5, **changes: Any
+) -> tuple[str, Manifest, list[dict]]:
     """Prepares a tree of photographs; folder, manifest and units."""
-    settings = {"source": "eyepacs", "root": str(root), "size": SIZE, "max_bad": 0.5}
+    settings = {"source": "eyepacs", "root": str(tree), "size": SIZE, "max_bad": 0.5}
     data = Data(**(settings | changes))
-    manifest = build(data, str(root), 0)
+    manifest = build(data, data.root, 0)
     folder = shards.set_folder(storage, data, manifest)
     units = [
-        shards.write_shard(folder, i, manifest.table.slice(start, chunk), data, str(root))
+        shards.write_shard(folder, i, manifest.table.slice(start, chunk), data, manifest.roots)
         for i, start in enumerate(range(0, manifest.table.num_rows, chunk))
     ]
     shards.finish(folder, data, manifest, units)
@@ -55,7 +58,7 @@ def test_every_row_is_its_photograph(tree: Path, tmp_path: Path) -> None:
     opened = shards.open_set(folder)
     assert len(opened) == 12 and opened.size == SIZE and opened.fill == 128 / 255
     assert opened.image_ids() == manifest.table["image_id"].to_pylist()
-    assert opened.targets().tolist() == manifest.table["grade"].to_pylist()
+    assert opened.targets().tolist() == manifest.table["target"].to_pylist()
     assert opened.targets().dtype == np.int64
     assert opened.patients() == manifest.table["patient_id"].to_pylist()
     assert opened.classes == manifest.classes
@@ -107,7 +110,7 @@ def test_too_many_bad_ones_stop_and_raising_the_bound_goes_on(tree: Path, tmp_pa
     assert "train/5_right.jpeg: not a JPEG" in str(caught.value) and caught.value.exit_code == 5
     enough = float(re.search(r"max_bad=([\d.]+)", str(caught.value))[1])
     written = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("unit-*")}
-    assert len(written) == 6
+    assert len(written) == 9
     folder, _, _ = make(tree, str(tmp_path / "out"), max_bad=enough)
     assert len(shards.open_set(folder)) == 11
     assert all(p.stat().st_mtime_ns == changed for p, changed in written.items())
@@ -123,19 +126,6 @@ def test_rows_missing_from_the_table_count_as_bad(tree: Path, tmp_path: Path) ->
         make(tree, str(tmp_path / "out"), max_bad=0.1)
 
 
-def test_a_file_that_cannot_be_read_is_tried_again(tree: Path, tmp_path: Path) -> None:
-    data = Data(source="eyepacs", root=str(tree), size=SIZE)
-    manifest = build(data, str(tree), 0)
-    lost = tree / "train" / "3_left.jpeg"
-    aside = lost.rename(tree / "lost.jpeg")
-    folder = str(tmp_path / "out")
-    unit = shards.write_shard(folder, 0, manifest.table, data, str(tree))
-    assert [row["where"] for row in unit["skipped"]] == ["train/3_left.jpeg"]
-    assert "cannot be read" in unit["skipped"][0]["reason"]
-    aside.rename(lost)
-    assert shards.write_shard(folder, 0, manifest.table, data, str(tree))["rows"] == 12
-
-
 def test_one_class_left_is_refused(tree: Path, tmp_path: Path) -> None:
     lines = (tree / "trainLabels.csv").read_text().splitlines()[1:]
     graded = [f"{line.split(',')[0]},{int(line.startswith('5_right'))}" for line in lines]
@@ -145,26 +135,71 @@ def test_one_class_left_is_refused(tree: Path, tmp_path: Path) -> None:
         make(tree, str(tmp_path / "out"))
 
 
-def test_a_unit_is_made_again_only_when_it_must_be(tree: Path, tmp_path: Path) -> None:
-    folder, manifest, units = make(tree, str(tmp_path / "out"))
-    data = Data(source="eyepacs", root=str(tree), size=SIZE, max_bad=0.5)
-    shard = Path(folder) / units[1]["name"]
-    chunk, whole = manifest.table.slice(5, 5), shard.read_bytes()
-    changed = shard.stat().st_mtime_ns
-    assert shards.write_shard(folder, 1, chunk, data, str(tree)) == units[1]
-    assert shard.stat().st_mtime_ns == changed
-    for damage in (whole[:-10], whole[:700] + bytes([whole[700] ^ 1]) + whole[701:]):
-        shard.write_bytes(damage)
-        assert shards.write_shard(folder, 1, chunk, data, str(tree)) == units[1]
-        assert shard.read_bytes() == whole
-    other = shards.write_shard(folder, 1, manifest.table.slice(0, 5), data, str(tree))
-    assert other["sha256"] == units[0]["sha256"]
+def test_raw_pixels_come_in_the_order_asked_for(tree: Path, tmp_path: Path) -> None:
+    spoil(tree)
+    folder, _, units = make(tree, str(tmp_path / "out"), encoding="raw")
+    opened = shards.open_set(folder)
+    assert opened.encoding == "raw" and [unit["rows"] for unit in units] == [5, 4, 2]
+    content = b"".join(Path(folder, unit["name"]).read_bytes() for unit in units)
+    every = np.frombuffer(content, np.uint8).reshape(-1, SIZE, SIZE, 3)
+    assert len(every) == len(opened) == 11
+    rng = np.random.default_rng(0)
+    out = np.empty((7, SIZE, SIZE, 3), np.uint8)
+    for rows in ([4, 5, 0, 10, 9, 5, 5], *rng.integers(0, 11, (5, 7))):
+        pixels = opened.pixels(np.array(rows))
+        assert pixels.dtype == np.uint8 and pixels.flags.c_contiguous and pixels.flags.writeable
+        assert np.array_equal(pixels, every[rows])
+        out.fill(7)
+        assert opened.pixels(np.array(rows), out) is out and np.array_equal(out, every[rows])
+    assert opened.pixels(np.zeros(0, np.int64)).shape == (0, SIZE, SIZE, 3)
+    with pytest.raises(AssertionError, match="C-contiguous"):
+        opened.pixels(np.arange(7), out[:, :, ::-1])
+    with pytest.raises(IndexError):
+        opened.pixels(np.array([11]))
 
 
-@pytest.mark.parametrize("name", ["unit-00001.arrow", "manifest.parquet", "skipped.parquet"])
+def test_an_encoding_does_not_change_what_else_is_known(tree: Path, tmp_path: Path) -> None:
+    spoil(tree)
+    sets = [
+        shards.open_set(make(tree, str(tmp_path / "out"), encoding=encoding)[0])
+        for encoding in ("jpeg", "raw")
+    ]
+    assert sets[0].table.equals(sets[1].table, check_metadata=True)
+    theirs = {"encoding", "quality", "shards"}
+    jpeg, raw = ({k: v for k, v in one.info.items() if k not in theirs} for one in sets)
+    assert jpeg == raw
+    rows = np.arange(11)
+    for content, pixels in zip(sets[0].encoded(rows), sets[1].pixels(rows), strict=True):
+        assert bytes(content) == encode_jpeg(pixels)
+
+
+def test_asking_for_the_other_encoding_is_refused(tree: Path, tmp_path: Path) -> None:
+    jpeg = shards.open_set(make(tree, str(tmp_path / "out"))[0])
+    raw = shards.open_set(make(tree, str(tmp_path / "out"), encoding="raw")[0])
+    with pytest.raises(InputError, match=r"encoding=jpeg, this needs raw; .*data\.encoding=raw"):
+        jpeg.pixels(np.arange(2))
+    with pytest.raises(InputError, match=r"encoding=raw, this needs jpeg"):
+        raw.encoded(np.arange(2))
+
+
+def test_a_unit_that_lost_all_its_photographs_leaves_no_gap(tree: Path, tmp_path: Path) -> None:
+    for name in ("1_left", "1_right"):
+        (tree / "train" / f"{name}.jpeg").write_bytes(b"no picture" * 100)
+    for encoding in ("jpeg", "raw"):
+        folder, manifest, _ = make(tree, str(tmp_path / "out"), 2, encoding=encoding)
+        opened = shards.open_set(folder)
+        assert opened.image_ids() == manifest.table["image_id"].to_pylist()[2:]
+        images = opened.encoded if encoding == "jpeg" else opened.pixels
+        assert len(images(np.arange(10))) == 10
+
+
+@pytest.mark.parametrize(
+    "name", ["unit-00001.arrow", "unit-00001.u8", "manifest.parquet", "twins.parquet"]
+)
 @pytest.mark.parametrize("damage", ["flip", "cut", "delete"])
 def test_damage_is_named_with_its_cure(tree: Path, tmp_path: Path, name: str, damage: str) -> None:
-    folder, _, _ = make(tree, str(tmp_path / "out"))
+    encoding = "raw" if name.endswith("u8") else "jpeg"
+    folder, _, _ = make(tree, str(tmp_path / "out"), encoding=encoding)
     shards.open_set(folder)
     path = Path(folder) / name
     content = path.read_bytes()
@@ -176,14 +211,15 @@ def test_damage_is_named_with_its_cure(tree: Path, tmp_path: Path, name: str, da
     with pytest.raises(InputError, match=rf"{name} is damaged: it.*delete .*set\.json.*run again"):
         shards.open_set(folder)
     os.unlink(f"{folder}/set.json")
-    assert len(shards.open_set(make(tree, str(tmp_path / "out"))[0])) == 12
+    assert make(tree, str(tmp_path / "out"), encoding=encoding)[0] == folder
+    assert len(shards.open_set(folder)) == 12
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 1}', '{"format": 99}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 2}', '{"format": 1}'])
 def test_a_broken_description_is_refused(tree: Path, tmp_path: Path, text: str) -> None:
     folder, _, _ = make(tree, str(tmp_path / "out"))
     (Path(folder) / "set.json").write_text(text)
-    with pytest.raises(InputError, match=r"set\.json is damaged|format 99"):
+    with pytest.raises(InputError, match=r"set\.json is damaged|format 1, .* reads 2"):
         shards.open_set(folder)
 
 
@@ -196,12 +232,17 @@ def test_an_unfinished_set_is_refused(tmp_path: Path) -> None:
 def test_the_folder_names_what_decides_the_pixels(tree: Path) -> None:
     def folder(**changes) -> str:
         data = Data(**({"source": "eyepacs", "root": str(tree), "size": SIZE} | changes))
-        return shards.set_folder("/s", data, build(data, str(tree), 0))
+        return shards.set_folder("/s", data, build(data, data.root, 0))
 
     same = folder()
     assert re.fullmatch(r"/s/prepared/eyepacs-graham-48-[0-9a-f]{12}", same)
     assert folder(augment="none", fractions=(0.5, 0.25, 0.25), max_bad=0.3) == same
-    assert len({same, folder(size=64), folder(preprocess="resize")}) == 3
+    raw = folder(encoding="raw")
+    assert re.fullmatch(r"/s/prepared/eyepacs-graham-48-raw-[0-9a-f]{12}", raw)
+    others = [folder(size=64), folder(preprocess="resize"), folder(preprocess_args={"clip": 0.9})]
+    assert len({same, raw, *others}) == 5
+    both = folder(source="eyepacs,eyepacs", root=f"{tree},{tree}")
+    assert both.startswith("/s/prepared/eyepacs+eyepacs-2-graham-48-")
     (tree / "train" / "9_left.jpeg").write_bytes(b"x")
     assert folder() == same, "a photograph without a label changes nothing"
     (tree / "train" / "1_left.jpeg").write_bytes(b"x")
@@ -226,32 +267,57 @@ def test_a_remote_set_is_copied_once(tree: Path, tmp_path: Path) -> None:
         shards.open_set(folder, str(cache))
 
 
-def test_nothing_of_the_patient_is_carried_along(tree: Path, tmp_path: Path) -> None:
-    marker, path = b"MRS-SECRET-1950", tree / "train" / "1_left.jpeg"
-    exif = Image.Exif()
-    exif[0x010E] = marker.decode()
-    Image.open(path).save(path, exif=exif, comment=marker)
-    assert path.read_bytes().count(marker) == 2
+def test_near_duplicates_are_found_and_told(tmp_path: Path) -> None:
+    root = tmp_path / "raw"
+    (root / "train").mkdir(parents=True)
+    eyes = [draw(0, index, index % 5, 256).image for index in range(4)]
+    half = np.asarray(Image.fromarray(eyes[0]).reduce(2))
+    # The last three are the first again (the same file, then smaller) and the third, graded anew.
+    shown = [*map(encode_jpeg, eyes[:3]), b"no picture" * 100, encode_jpeg(eyes[3])]
+    shown += [encode_jpeg(eyes[0]), encode_jpeg(half), encode_jpeg(eyes[2], 80)]
+    grades = [0, 1, 2, 4, 3, 0, 0, 3]
+    names = [f"{index}_left" for index in range(8)]
+    for name, content in zip(names, shown, strict=True):
+        (root / "train" / f"{name}.jpeg").write_bytes(content)
+    lines = [f"{name},{grade}\n" for name, grade in zip(names, grades, strict=True)]
+    (root / "trainLabels.csv").write_text("image,level\n" + "".join(lines))
+    folder, _, _ = make(root, str(tmp_path / "out"), chunk=3, preprocess="center_crop")
+    opened = shards.open_set(folder)
+    twin = dict(zip(opened.image_ids(), opened.table["twin"].to_pylist(), strict=True))
+    again = {"0_left": "0_left", "5_left": "0_left", "6_left": "0_left"}
+    again |= {"2_left": "2_left", "7_left": "2_left"}
+    assert twin == {name: again.get(name, "") for name in names if name != "3_left"}
+    rows = files.read_table(f"{folder}/twins.parquet").to_pylist()
+    assert {again[row[end]] for row in rows for end in ("first", "second")} == {"0_left", "2_left"}
+    assert all(0 < row["similarity"] <= 1 and row["how"] for row in rows)
+    (conflict,) = (row for row in rows if row["conflict"])
+    assert [conflict[name] for name in ("first", "second")] == ["2_left", "7_left"]
+    assert [conflict[name] for name in ("first_target", "second_target")] == [2, 3]
+    assert opened.info["num_twins"] == len(rows) and opened.info["num_conflicts"] == 1
+
+
+def test_a_set_without_near_duplicates_says_so(tree: Path, tmp_path: Path) -> None:
+    for index, path in enumerate(sorted((tree / "train").iterdir())):
+        path.write_bytes(encode_jpeg(draw(2, index, index % 5, 128).image))
     folder, _, _ = make(tree, str(tmp_path / "out"))
-    written = [p.read_bytes() for p in Path(folder).iterdir()]
-    assert len(written) >= 9 and not any(marker in content for content in written)
+    opened = shards.open_set(folder)
+    assert opened.info["num_twins"] == opened.info["num_conflicts"] == 0
+    assert set(opened.table["twin"].to_pylist()) == {""}
+    assert files.read_table(f"{folder}/twins.parquet").num_rows == 0
 
 
-def test_the_real_odd_files_are_all_decided(real_data: Path, tmp_path: Path) -> None:
-    folder = real_data / "odd" / "made"
-    if not folder.is_dir():
-        pytest.skip(f"no odd files in {real_data}")
-    paths = sorted(p.name for p in folder.iterdir())
-    columns = {"image_id": paths, "path": paths, "num_bytes": [1] * len(paths)}
-    unit = shards.write_shard(
-        str(tmp_path), 0, pa.table(columns), Data(source="folder", size=SIZE), str(folder)
-    )
-    skipped = {row["where"] for row in unit["skipped"]}
-    bad = {"black.jpg", "empty.jpg", "html.jpg", "tiny_1x1.jpg", "truncated_header.jpg"}
-    assert bad <= skipped and all(row["reason"] for row in unit["skipped"])
-    assert unit["rows"] + len(skipped) == len(paths) and unit["rows"] >= 10
-
-
-def test_an_empty_set_of_rows_can_be_asked_for(tree: Path, tmp_path: Path) -> None:
-    opened: PreparedSet = shards.open_set(make(tree, str(tmp_path / "out"))[0])
-    assert opened.encoded(np.zeros(0, np.int64)) == []
+def test_several_data_sets_are_one_set(tree: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(tree, other)
+    for index, path in enumerate(sorted((other / "train").iterdir())):
+        path.write_bytes(encode_jpeg(draw(1, index, index % 5, 128).image))
+    changes = {"source": "eyepacs,eyepacs", "root": f"{tree},{other}", "preprocess": "resize"}
+    folder, manifest, _ = make(tree, str(tmp_path / "out"), encoding="raw", **changes)
+    assert manifest.roots == {"eyepacs": str(tree), "eyepacs-2": str(other)}
+    opened = shards.open_set(folder)
+    assert len(opened) == 24 and len(set(opened.patients())) == 12
+    for root, first in ((tree, 0), (other, 12)):
+        content = (root / "train" / "1_left.jpeg").read_bytes()
+        pixels = decode(content, PREPROCESS["resize"].min_side(SIZE)).pixels
+        expected = PREPROCESS["resize"].function(pixels, SIZE)
+        assert np.array_equal(opened.pixels(np.array([first]))[0], expected)

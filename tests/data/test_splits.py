@@ -2,7 +2,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fundusray.data.splits import assign, largest_remainder
+from fundusray.data.leaks import find_leaks
+from fundusray.data.splits import assign, kin, largest_remainder
 from fundusray.errors import InputError
 
 FRACTIONS = (0.6, 0.1, 0.3)
@@ -17,7 +18,8 @@ def drawn_table(num_images: int, seed: int = 0) -> pa.Table:
         {
             "image_id": [f"image{i}" for i in range(num_images)],
             "patient_id": [f"patient{p}" for p in patients],
-            "grade": pa.array(rng.choice(5, num_images, p=IMBALANCE), pa.int32()),
+            "twin": [""] * num_images,
+            "target": pa.array(rng.choice(5, num_images, p=IMBALANCE), pa.int32()),
         }
     )
 
@@ -32,7 +34,7 @@ def test_realised_shares_are_those_asked_for(how, seed):
     table = drawn_table(1000, seed)
     sides = assign(table, how, FRACTIONS, seed)
     assert np.abs(shares(sides) - FRACTIONS).max() <= 0.01
-    frequent = table["grade"].to_numpy() == 0
+    frequent = table["target"].to_numpy() == 0
     assert np.abs(shares(sides[frequent]) - FRACTIONS).max() <= 0.02
 
 
@@ -63,10 +65,12 @@ def test_order_of_rows_does_not_matter_and_the_seed_does(how):
 def test_every_side_gets_a_rare_grade_when_it_can():
     grades = [0] * 990 + [4] * 3 + [3] * 2 + [2]
     ids = [f"i{i}" for i in range(len(grades))]
-    table = pa.table({"image_id": ids, "patient_id": ids, "grade": pa.array(grades, pa.int32())})
+    twins = [""] * len(ids)
+    columns = {"image_id": ids, "patient_id": ids, "twin": twins}
+    table = pa.table(columns | {"target": pa.array(grades, pa.int32())})
     for seed in range(10):
         sides = assign(table, "patient", (0.8, 0.1, 0.1), seed)
-        of = {g: set(sides[table["grade"].to_numpy() == g]) for g in (2, 3, 4)}
+        of = {g: set(sides[table["target"].to_numpy() == g]) for g in (2, 3, 4)}
         assert of[4] == {"train", "val", "test"}
         assert "train" in of[3] and len(of[3]) == 2
         assert of[2] == {"train"}
@@ -78,7 +82,8 @@ def test_train_holds_a_grade_that_only_better_eyes_have():
     patients = [f"p{i // 2}" for i in range(400)]
     grades = [0] * 398 + [1, 2]
     columns = {"image_id": [f"i{i}" for i in range(400)], "patient_id": patients}
-    table = pa.table(columns | {"grade": pa.array(grades, pa.int32())})
+    columns["twin"] = [""] * 400
+    table = pa.table(columns | {"target": pa.array(grades, pa.int32())})
     for seed in range(20):
         sides = assign(table, "patient", (0.5, 0.25, 0.25), seed)
         assert sides[398] == sides[399] == "train"
@@ -115,11 +120,69 @@ def test_real_labels_split_by_patient(real_data):
         {
             "image_id": ids,
             "patient_id": [name.split("_")[0] for name in ids],
-            "grade": pa.array([int(level) for level in levels], pa.int32()),
+            "twin": [""] * len(ids),
+            "target": pa.array([int(level) for level in levels], pa.int32()),
         }
     )
     sides = assign(table, "patient", FRACTIONS, 3)
-    grades = table["grade"].to_numpy()
+    grades = table["target"].to_numpy()
     assert np.abs(shares(sides) - FRACTIONS).max() <= 0.0005
     for grade in range(5):
         assert np.abs(shares(sides[grades == grade]) - FRACTIONS).max() <= 0.01
+
+
+def with_twins(num_images: int, num_pairs: int, seed: int) -> pa.Table:
+    """The drawn table, some pairs of rows of any two patients being near-duplicates."""
+    table, rng = drawn_table(num_images, seed), np.random.default_rng(seed)
+    twins = [""] * num_images
+    for pair, rows in enumerate(rng.permutation(num_images)[: 2 * num_pairs].reshape(-1, 2)):
+        for row in rows:
+            twins[row] = f"twin{pair}"
+    return table.set_column(2, "twin", pa.array(twins))
+
+
+def components(table: pa.Table) -> list[set[int]]:
+    """Rows linked by patient or twin, found by walking."""
+    keys = [
+        {f"p{patient}", f"t{twin}"} - {"t"}
+        for patient, twin in zip(
+            *(table[n].to_pylist() for n in ("patient_id", "twin")), strict=True
+        )
+    ]
+    left, found = set(range(len(keys))), []
+    while left:
+        reached, open_rows = set(), [min(left)]
+        while open_rows:
+            row = open_rows.pop()
+            reached.add(row)
+            open_rows += [other for other in left - reached if keys[other] & keys[row]]
+        left -= reached
+        found.append(reached)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_kin_are_linked_through_patients_and_twins(seed):
+    table = with_twins(120, 25, seed)
+    of_row, names = kin(table)
+    patients = np.array(table["patient_id"].to_pylist())
+    walked = components(table)
+    assert len(names) == len(walked) == len(set(names))
+    for rows in walked:
+        assert len({of_row[row] for row in rows}) == 1
+        assert names[of_row[min(rows)]] == min(patients[list(rows)])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_twin_is_on_two_sides(seed):
+    table = with_twins(600, 60, seed)
+    sides = assign(table, "patient", FRACTIONS, seed)
+    assert not find_leaks(table, sides)
+    assert find_leaks(table, assign(table, "image", FRACTIONS, seed))
+    assert np.abs(shares(sides) - FRACTIONS).max() <= 0.01
+
+
+def test_without_twins_the_split_is_that_of_patients_alone():
+    table = drawn_table(300)
+    of_row, names = kin(table)
+    assert [names[group] for group in of_row] == table["patient_id"].to_pylist()

@@ -147,7 +147,7 @@ def test_source_columns(source):
     root, found = source
     assert set(found.columns) <= set(SCHEMA.names)
     assert {len(column) for column in found.columns.values()} == {20}
-    assert found.problems == [] and found.classes == GRADES
+    assert found.problems == [] and found.labels == {"grade": GRADES}
     assert found.columns["image_id"][:2] == ["4-1_left", "4-1_right"]
     assert found.columns["eye"] == ["left", "right"] * 10
     for path, num_bytes in zip(found.columns["path"], found.columns["num_bytes"], strict=True):
@@ -169,7 +169,7 @@ def test_source_files(source):
         )
         assert stored.size == (512, 512) and not stored.getexif()
         assert np.abs(np.asarray(stored, float) - drawn.image).mean() < 5
-        mask = files.join(root, found.columns["mask_path"][index])
+        mask = files.join(root, found.columns["masks"][index][0][1])
         bits = np.asarray(Image.open(io.BytesIO(files.read_bytes(mask))))
         for bit, kind in enumerate(LESIONS):
             assert np.array_equal(bits >> bit & 1 == 1, drawn.masks[kind])

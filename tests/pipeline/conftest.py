@@ -1,14 +1,16 @@
-"""A small prepared set made by the real functions."""
+"""Small prepared sets made by the real functions."""
 
 import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from PIL import Image
 
 from fundusray.config import Data
-from fundusray.data import shards
+from fundusray.data import shards, units
 from fundusray.data.manifest import build
 from fundusray.data.shards import PreparedSet
 
@@ -25,8 +27,8 @@ def draw(index: int, side: int = 128) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
-    """40 images of 64 pixels in five classes, in two shards."""
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 drawn photographs of 128 pixels in five classes, in the EyePACS layout."""
     root = tmp_path_factory.mktemp("photographs")
     (root / "train").mkdir()
     with open(root / "trainLabels.csv", "w", newline="") as file:
@@ -36,13 +38,53 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
             image_id = f"{index // 2 + 1}_{('left', 'right')[index % 2]}"
             writer.writerow([image_id, (0, 0, 0, 1, 2, 0, 3, 4)[index % 8]])
             Image.fromarray(draw(index)).save(root / "train" / f"{image_id}.jpeg", quality=95)
-    data = Data(source="eyepacs", root=str(root), size=SIZE)
-    manifest = build(data, str(root), 0)
-    folder = shards.set_folder(str(tmp_path_factory.mktemp("storage")), data, manifest)
-    chunks: list[pa.Table] = [manifest.table.slice(0, 25), manifest.table.slice(25)]
-    units = [
-        shards.write_shard(folder, index, chunk, data, str(root))
-        for index, chunk in enumerate(chunks)
-    ]
-    shards.finish(folder, data, manifest, units)
-    return shards.open_set(folder)
+    return root
+
+
+@pytest.fixture(scope="session")
+def prepare(
+    photographs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., PreparedSet]:
+    """make(broken={}, **settings) -> a set of the photographs, 64 pixels, in two units.
+
+    broken: row -> what becomes of its encoded image on the way into the shard.
+    """
+
+    def make(
+        broken: dict[int, Callable[[bytes], bytes]] | None = None, **settings: str
+    ) -> PreparedSet:
+        data = Data(source="eyepacs", root=str(photographs), size=SIZE, **settings)
+        manifest = build(data, str(photographs), 0)
+        folder = shards.set_folder(str(tmp_path_factory.mktemp("storage")), data, manifest)
+        ids, spoil = manifest.table["image_id"].to_pylist(), broken or {}
+        by_id = {ids[row]: change for row, change in spoil.items()}
+        whole = units._prepare
+
+        def prepared_badly(row: dict[str, str], *rest: Any) -> Any:
+            done, change = whole(row, *rest), by_id.get(row["image_id"])
+            return done._replace(image=change(done.image)) if change else done
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(units, "_prepare", prepared_badly)
+            made = [
+                shards.write_shard(folder, index, chunk, data, manifest.roots)
+                for index, chunk in enumerate(
+                    (manifest.table.slice(0, 25), manifest.table.slice(25))
+                )
+            ]
+        shards.finish(folder, data, manifest, made)
+        return shards.open_set(folder)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def prepared(prepare: Callable[..., PreparedSet]) -> PreparedSet:
+    """The set as JPEG."""
+    return prepare()
+
+
+@pytest.fixture(scope="session")
+def raw(prepare: Callable[..., PreparedSet]) -> PreparedSet:
+    """The same pictures as pixels."""
+    return prepare(encoding="raw")

@@ -1,10 +1,12 @@
 """Augmentation: landmarks move as the words say, and draws have the promised distributions."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 
-from fundusray.errors import InputError
-from fundusray.pipeline.draws import AUGMENTATIONS, matrices, uniforms
+from fundusray.pipeline.augment import PRESETS, parse
+from fundusray.pipeline.draws import Dice, Draws, matrices, still, then, uniforms
 
 SIZE = 200
 MANY = np.arange(10_000)
@@ -23,8 +25,58 @@ def where_to(point, **parameters) -> np.ndarray:
     return np.linalg.solve(linear, np.array(point, float) - offset[:, 0])
 
 
-def wu(epoch=0, seed=0, repeat=0, rows=MANY):
-    return AUGMENTATIONS["wu"](seed, epoch, rows, np.full(len(rows), repeat, np.int32), SIZE)
+class Drawn(NamedTuple):
+    """What is drawn for Wu's augmentation."""
+
+    flip: np.ndarray
+    geometric: np.ndarray
+    matrix: np.ndarray
+    brightness: np.ndarray
+    contrast: np.ndarray
+
+
+def draw(text: str, rows: np.ndarray = MANY, seed=0, epoch=0, repeat=0, size=SIZE) -> Draws:
+    repeats = np.full(len(rows), repeat, np.int32)
+    return parse(text).draw(size, seed=seed, epoch=epoch, rows=rows, repeat=repeats)
+
+
+def wu(epoch=0, seed=0, repeat=0, rows=MANY) -> Drawn:
+    draws = draw("wu", rows, seed, epoch, repeat)
+    flip = uniforms(seed, epoch, rows, np.full(len(rows), repeat), 1)[0] < 0.5
+    return Drawn(flip, draws.geometric, draws.matrix, draws.brightness, draws.contrast)
+
+
+def wu_in_one_piece(seed, epoch, rows, repeat, size) -> Drawn:
+    """Wu's augmentation written out, draw by draw."""
+    flip, on, scale, across, down, angle, shear, lit, light, hard, by = uniforms(
+        seed, epoch, rows, repeat, 11
+    )
+    flip, geometric = flip < 0.5, on < 0.5
+
+    def spread(value, low, high, neutral, apply):
+        return np.where(apply, low + (high - low) * value, neutral)
+
+    matrix = matrices(
+        size,
+        flip,
+        scale=spread(scale, 0.9, 1.1, 1.0, geometric),
+        across=spread(across, -0.05, 0.05, 0.0, geometric),
+        down=spread(down, -0.05, 0.05, 0.0, geometric),
+        angle=spread(angle, -30.0, 10.0, 0.0, geometric),
+        shear=spread(shear, -10.0, 10.0, 0.0, geometric),
+    )
+    brightness = spread(light, 0.85, 1.15, 1.0, lit < 0.5)
+    contrast = spread(by, 0.85, 1.15, 1.0, hard < 0.5)
+    return Drawn(flip, geometric, *(np.float32(part) for part in (matrix, brightness, contrast)))
+
+
+@pytest.mark.parametrize("size", [96, 200, 256, 299])
+def test_the_text_of_wu_is_wu_bit_by_bit(size):
+    draws = draw("wu", seed=3, epoch=2, repeat=1, size=size)
+    wanted = wu_in_one_piece(3, 2, MANY, np.ones(len(MANY), np.int32), size)
+    for name in Drawn._fields[1:]:
+        assert np.array_equal(getattr(draws, name), getattr(wanted, name)), name
+    assert not draws.coloured.any() and not draws.std.any() and draws.size == size
 
 
 def test_nothing_drawn_is_the_identity():
@@ -153,22 +205,49 @@ def test_seeds_of_any_size_are_taken():
 
 
 def test_none_does_nothing():
-    draws = AUGMENTATIONS["none"](0, 0, MANY, np.zeros(len(MANY), np.int32), SIZE)
-    assert not draws.flip.any() and not draws.geometric.any()
+    draws = draw("none")
+    assert not draws.geometric.any() and not draws.coloured.any() and not draws.std.any()
     assert (draws.matrix == np.eye(2, 3)).all()
     assert (draws.brightness == 1).all() and (draws.contrast == 1).all()
 
 
-@pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
-def test_every_augmentation_keeps_the_contract(name):
-    rows, repeat = np.arange(7), np.zeros(7, np.int32)
-    draws = AUGMENTATIONS[name](0, 0, rows, repeat, 64)
-    types = [part.dtype for part in draws]
-    assert types == [bool, bool, np.float32, np.float32, np.float32]
-    assert [part.shape for part in draws] == [(7,), (7,), (7, 2, 3), (7,), (7,)]
+@pytest.mark.parametrize("text", [*sorted(PRESETS), "ten_crop(9) + hue(0.1) + standardize(0.2)"])
+def test_every_augmentation_keeps_the_contract(text):
+    draws = draw(text, np.arange(7), size=256)
+    types = [part.dtype for part in draws[1:]]
+    assert types == [bool, *[np.float32] * 3, bool, *[np.float32] * 2]
+    shapes = [part.shape for part in draws[1:]]
+    assert shapes == [(7,), (7, 2, 3), (7,), (7,), (7,), (7, 3, 4), (7,)]
     assert all(np.isfinite(part).all() for part in draws)
+    assert not (draws.coloured & ((draws.brightness != 1) | (draws.contrast != 1))).any()
 
 
-def test_an_unknown_augmentation_names_the_nearest():
-    with pytest.raises(InputError, match="did you mean 'none'"):
-        AUGMENTATIONS.find("nune")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "yu + standardize(0.2)",
+        "choice(hflip(), rotate(15), affine(shear=5)) + apply(0.3, jitter(0.2, 0.2, 0.2, 0.1))",
+        "order(rotate(9), apply(0.5, vflip()), brightness(0.3), contrast(0.3))",
+        "ten_crop(200) + random_resized_crop(100)",
+    ],
+)
+def test_draws_depend_on_the_row_and_on_nothing_else(text):
+    base = draw(text, size=256)
+    some = np.random.default_rng(0).permutation(MANY)[:777]
+    for one, other in zip(draw(text, some, size=256)[1:], base[1:], strict=True):
+        assert np.array_equal(one, other[some])
+    for changed in ({"seed": 1}, {"epoch": 1}, {"repeat": 1}):
+        other = draw(text, size=256, **changed)
+        assert (base.matrix != other.matrix).any(axis=(1, 2)).mean() > 0.3
+
+
+def test_effects_follow_one_another():
+    dice = Dice(np.arange(4, dtype=np.uint64), SIZE)
+    first, second = still(dice), still(dice)
+    first.matrix[:, 0, 2], second.matrix[:, 0, 0] = 7, 2
+    first.colour[:, 0, 3], second.colour[:, 0, 0] = 0.1, 3
+    both = then(first, second)
+    # A pixel of the last image is looked up in the one before, and that one in the first.
+    assert (both.matrix[0] @ [10, 0, 1]).tolist() == [27, 0, 1]
+    # A colour goes the other way.
+    assert np.allclose(both.colour[0] @ [0.2, 0, 0, 1], [0.9, 0, 0, 1])

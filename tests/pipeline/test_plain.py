@@ -8,10 +8,12 @@ import torch
 from PIL import Image
 
 from fundusray.data.images import BadImage
-from fundusray.pipeline.draws import AUGMENTATIONS, matrices
-from fundusray.pipeline.plain import augment, decode, fill_level, warp
+from fundusray.pipeline.augment import parse
+from fundusray.pipeline.draws import Draws, matrices
+from fundusray.pipeline.plain import as_float, augment, decode, fill_level, warp
 
 SIZE = 32
+HALF = 128 / 255
 IMAGE = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
 
 
@@ -27,8 +29,9 @@ def matrix_of(**parameters) -> torch.Tensor:
     return torch.from_numpy(matrices(SIZE, np.array([False]), **each).astype(np.float32))
 
 
-def nothing_drawn(num: int = 1):
-    return AUGMENTATIONS["none"](0, 0, np.arange(num), np.zeros(num, np.int32), SIZE)
+def drawn(text: str, num: int = 1) -> Draws:
+    zeros = np.zeros(num, np.int64)
+    return parse(text).draw(SIZE, seed=0, epoch=0, rows=zeros, repeat=zeros)
 
 
 def test_decode_gives_rgb_pixels():
@@ -50,51 +53,70 @@ def test_decode_gives_the_reason_for_a_bad_image():
 
 
 def test_no_warp_changes_nothing():
-    assert torch.allclose(warp(IMAGE, matrix_of(), 0.5), IMAGE, atol=1e-5)
+    assert torch.allclose(warp(IMAGE, matrix_of(), HALF, SIZE), IMAGE, atol=1e-5)
 
 
 def test_a_move_by_whole_pixels_shifts_and_fills():
-    moved = warp(IMAGE, matrix_of(across=4 / SIZE, down=2 / SIZE), 0.5)
+    moved = warp(IMAGE, matrix_of(across=4 / SIZE, down=2 / SIZE), HALF, SIZE)
     assert torch.allclose(moved[..., 2:, 4:], IMAGE[..., :-2, :-4], atol=1e-5)
     outside = torch.ones(SIZE, SIZE, dtype=torch.bool)
     outside[2:, 4:] = False
-    assert torch.allclose(moved[..., outside], torch.tensor(128 / 255))
+    assert torch.allclose(moved[..., outside], torch.tensor(HALF))
 
 
 def test_a_move_by_half_a_pixel_averages_neighbours():
-    moved = warp(IMAGE, matrix_of(across=0.5 / SIZE), 0.5)
+    moved = warp(IMAGE, matrix_of(across=0.5 / SIZE), HALF, SIZE)
     assert torch.allclose(moved[..., 1:], (IMAGE[..., 1:] + IMAGE[..., :-1]) / 2, atol=1e-5)
-    assert torch.allclose(moved[..., 0], (IMAGE[..., 0] + 128 / 255) / 2, atol=1e-5)
+    assert torch.allclose(moved[..., 0], (IMAGE[..., 0] + HALF) / 2, atol=1e-5)
 
 
 def test_a_quarter_turn_is_counter_clockwise_as_seen():
-    turned = warp(IMAGE, matrix_of(angle=90.0), 0.0)
+    turned = warp(IMAGE, matrix_of(angle=90.0), 0.0, SIZE)
     assert torch.allclose(turned, torch.rot90(IMAGE, 1, (2, 3)), atol=1e-4)
 
 
-def test_flip_alone_is_exact():
-    draws = nothing_drawn()._replace(flip=np.array([True]))
-    assert torch.equal(augment(IMAGE, draws, 0.5), IMAGE.flip(-1))
+def test_a_warp_may_end_in_another_size():
+    shrunk = warp(IMAGE, torch.tensor([[[2.0, 0, 0], [0, 2, 0]]]), 0.0, SIZE // 2)
+    mean = (IMAGE[..., ::2, ::2] + IMAGE[..., 1::2, ::2]) / 4
+    mean += (IMAGE[..., ::2, 1::2] + IMAGE[..., 1::2, 1::2]) / 4
+    assert torch.allclose(shrunk, mean, atol=1e-5)
+
+
+def test_whole_pixels_are_moved_exactly():
+    for text, wanted in (
+        ("hflip(1)", IMAGE.flip(-1)),
+        ("vflip(1)", IMAGE.flip(-2)),
+        ("hflip(1) + vflip(1)", IMAGE.flip(-1, -2)),
+        ("crop(20, x=3, y=7)", IMAGE[..., 7:27, 3:23]),
+        ("crop(20, x=3, y=7) + hflip(1)", IMAGE[..., 7:27, 3:23].flip(-1)),
+        ("hflip(1) + crop(20, x=3, y=7)", IMAGE.flip(-1)[..., 7:27, 3:23]),
+        ("pad(2) + crop(32, x=0, y=4)", torch.nn.functional.pad(IMAGE, (2, 0, 0, 2), value=HALF)[
+            ..., 2:, :32
+        ]),
+    ):  # fmt: skip
+        found = augment(IMAGE, drawn(text), 128)
+        assert torch.equal(found, wanted), text
+        assert found.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_brightness_and_contrast_follow_the_formula_and_are_clipped():
     one = np.ones(1, np.float32)
     for brightness, contrast in ((0.85, 1.0), (1.0, 1.15), (1.15, 0.85), (1.15, 1.15)):
-        draws = nothing_drawn()._replace(brightness=one * brightness, contrast=one * contrast)
+        draws = drawn("none")._replace(brightness=one * brightness, contrast=one * contrast)
         wanted = (brightness * (0.5 + contrast * (IMAGE - 0.5))).clamp(0, 1)
-        assert torch.allclose(augment(IMAGE, draws, 0.5), wanted, atol=1e-6)
+        assert torch.allclose(augment(IMAGE, draws, 128), wanted, atol=1e-6)
 
 
 def test_each_image_gets_its_own_draws():
     images = IMAGE.repeat(4, 1, 1, 1)
-    turned = matrix_of(angle=90.0).repeat(4, 1, 1).numpy()
-    draws = nothing_drawn(4)._replace(
-        flip=np.array([False, True, False, False]),
+    matrix = drawn("none", 4).matrix.copy()
+    matrix[1], matrix[2] = drawn("hflip(1)").matrix[0], matrix_of(angle=90.0)[0]
+    draws = drawn("none", 4)._replace(
         geometric=np.array([False, False, True, False]),
-        matrix=turned,
+        matrix=matrix,
         brightness=np.array([1, 1, 1, 0.85], np.float32),
     )
-    found = augment(images, draws, 0.5)
+    found = augment(images, draws, 128)
     wanted = [IMAGE[0], IMAGE[0].flip(-1), torch.rot90(IMAGE[0], 1, (1, 2)), IMAGE[0] * 0.85]
     assert torch.allclose(found, torch.stack(wanted), atol=1e-4)
     assert torch.equal(found[0], IMAGE[0])
@@ -102,3 +124,16 @@ def test_each_image_gets_its_own_draws():
 
 def test_one_half_is_level_128():
     assert [fill_level(fill) for fill in (0.0, 0.5, 1.0)] == [0, 128, 255]
+
+
+def test_what_is_given_is_not_changed():
+    given = IMAGE.clone(memory_format=torch.channels_last)
+    for text in ("none", "brightness(0.5)", "hflip(1) + hue(0.2)", "standardize(0.2)"):
+        found = augment(given, drawn(text), 128)
+        assert torch.equal(given, IMAGE) and found.data_ptr() != given.data_ptr()
+
+
+def test_levels_become_shares_of_255():
+    levels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    assert torch.allclose(as_float(levels) * 255, levels.float(), atol=1e-4)
+    assert as_float(IMAGE) is IMAGE

@@ -81,7 +81,7 @@ def test_parquet_has_the_same_rows_and_types_that_do_not_depend_on_empty_cells(
     trials = [_broken(make_trial)]
     tables.write_search(str(tmp_path), trials, {}, {}, None)
     table = files.read_table(str(tmp_path / "leaderboard.parquet"))
-    assert table.to_pylist() == tables.leaderboard(trials)
+    assert table.to_pylist() == [row | {"leak": ""} for row in tables.leaderboard(trials)]
     assert "null" not in {str(field.type) for field in table.schema}
 
 
@@ -96,7 +96,7 @@ def test_markdown_has_the_shape_of_the_papers_table(tmp_path, make_trial, about)
     lines = files.read_bytes(str(tmp_path / "leaderboard.md")).decode().splitlines()
     assert lines[0] == "# Losses against imbalance"
     assert lines[2].startswith("120 eyes of 60 patients, test rows; majority baseline accuracy 0.")
-    assert lines[2].endswith("split by patient: no patient is on two sides.")
+    assert lines[2].endswith("split by patient: no patient or near-duplicate is on two sides.")
     table = [line for line in lines if line.startswith("|")]
     assert table[0].startswith("| method | batch | accuracy | balanced accuracy | kappa | time |")
     assert len(table) == 5
@@ -115,7 +115,8 @@ def test_notes_say_what_a_reader_must_know(tmp_path, make_trial, about):
         make_trial("beta 0.9999", loss="class_balanced", weight_ratio=17.9),
         make_trial("slow", 0.4, status="stopped early", epochs_run=1, reason="others did better"),
     ]
-    about |= {"split": "image", "notes": ["Drawn photographs."]}
+    leak = "LEAK ALLOWED (data.allow_leak=true): 3 of 120 test images"
+    about |= {"split": "split by image", "leak": leak, "notes": ["Drawn photographs."]}
     tables.write_search(str(tmp_path), trials, {}, about, None)
     text = files.read_bytes(str(tmp_path / "leaderboard.md")).decode()
     assert "- † plain: measured on the very validation rows" in text
@@ -124,7 +125,10 @@ def test_notes_say_what_a_reader_must_know(tmp_path, make_trial, about):
     assert "is the same as cross entropy" in text
     assert "beta 0.9999:" not in text
     assert "slow: stopped after 1 of 3 epochs (others did better)" in text
-    assert "the two eyes of a patient may be on two sides" in text
+    assert "baseline accuracy 0.567; LEAK ALLOWED (" in text and "- LEAK ALLOWED (" in text
+    leaderboard = files.read_table(str(tmp_path / "leaderboard.parquet"))
+    assert leaderboard["leak"].to_pylist() == [leak] * 4
+    assert leak in files.read_bytes(str(tmp_path / "report.html")).decode()
     assert text.endswith("- Drawn photographs.\n")
 
 

@@ -1,4 +1,4 @@
-"""What each job does: read the command, run it on the cluster, write the report, say where."""
+"""Jobs that train and judge: run on the cluster, write the report, say where."""
 
 import platform
 import sys
@@ -8,63 +8,35 @@ from typing import Any
 import numpy as np
 
 import fundusray
-from fundusray import config, files, recipes
+from fundusray import files, recipes
 from fundusray.cluster import evaluate as cluster_evaluate
 from fundusray.cluster import prepare as cluster_prepare
 from fundusray.cluster import start as cluster_start
 from fundusray.cluster import train as cluster_train
 from fundusray.cluster import tune as cluster_tune
-from fundusray.cluster.rows import reported_split, split_rows
+from fundusray.cluster.rows import reported_split, split_of, split_rows
 from fundusray.cluster.study import Space
 from fundusray.command import Asked, settle
 from fundusray.config import Recipe, override
+from fundusray.data.joining import locate
+from fundusray.data.leaks import find_leaks, told
 from fundusray.data.shards import PreparedSet, open_set
 from fundusray.errors import InputError
+from fundusray.jobs.asking import prepared_of, recipe_of, shown
 from fundusray.losses import effective_weights, weight_ratio
 from fundusray.models.bundle import load_bundle
+from fundusray.pipeline.augment import train_text, view_text
 from fundusray.pipeline.examples import example_images
 from fundusray.reports import figures, tables
 from fundusray.training import checkpoints
 
 
-def _recipe(asked: Asked, default: str) -> Recipe:
-    if len(asked.words) > 1:
-        raise InputError(f"one recipe name at most, got {' '.join(asked.words)}")
-    recipe = recipes.find(asked.words[0] if asked.words else default)
-    if asked.smoke:
-        recipe = recipes.smoke(recipe)
-    recipe = override(recipe, asked.changes)
-    # What would run can be seen before there are any data.
-    return recipe if asked.show else settle(recipe, cluster_start.in_submitted_job())
-
-
-def _shown(recipe: Recipe) -> dict[str, Any]:
-    print(config.to_json(recipe))
-    return {"status": "shown", "recipe": recipe.name}
-
-
-def _prepared(recipe: Recipe) -> str:
-    """Checks the recipe, joins or starts the cluster; the folder of the prepared set."""
-    cluster_train.check(recipe)
-    cluster_start.start()
-    return cluster_prepare.prepare(recipe, recipe.run.storage)
-
-
-def prepare(asked: Asked) -> dict[str, Any]:
-    """Prepares a set; its folder."""
-    recipe = _recipe(asked, "balancing")
-    if asked.show:
-        return _shown(recipe)
-    folder = _prepared(recipe)
-    return {"status": "finished", "folder": folder, "prepared": folder}
-
-
 def train(asked: Asked) -> dict[str, Any]:
     """Trains one recipe and writes its report."""
-    recipe = _recipe(asked, "balancing")
+    recipe = recipe_of(asked, "balancing")
     if asked.show:
-        return _shown(recipe)
-    prepared = _prepared(recipe)
+        return shown(recipe)
+    prepared = prepared_of(recipe)
     result = cluster_train.train(recipe, prepared, recipe.run.storage)
     return _told(recipe, prepared, result, result["folder"], result["mode"])
 
@@ -74,15 +46,19 @@ def evaluate(asked: Asked) -> dict[str, Any]:
     if len(asked.words) != 1:
         raise InputError("give one bundle: python jobs/evaluate.py <run folder>/bundle key=value")
     bundle = files.absolute(asked.words[0])
-    trained = load_bundle(bundle).recipe
-    recipe = override(trained, {"run.storage": ""} | asked.changes)
+    trained = load_bundle(bundle)
+    recipe = override(trained.recipe, {"run.storage": ""} | asked.changes)
     if "data.source" in asked.changes and "data.root" not in asked.changes:
         recipe = override(recipe, {"data.root": ""})
     recipe = settle(recipe, cluster_start.in_submitted_job())
     if asked.show:
-        return _shown(recipe)
-    prepared = _prepared(recipe)
-    key = files.hash_json([bundle, open_set(prepared).info["manifest"]], 8)
+        return shown(recipe)
+    prepared = prepared_of(recipe)
+    manifest = open_set(prepared).info["manifest"]
+    if manifest != trained.info["manifest"]:
+        # Other photographs: none was trained on, and the split of the training is not theirs.
+        recipe = override(recipe, {"data.split": "patient", "data.split_file": ""})
+    key = files.hash_json([bundle, manifest], 8)
     folder = files.join(recipe.run.storage, f"{recipe.name}-evaluation-{key}")
     result = cluster_evaluate.evaluate(bundle, recipe, prepared, folder)
     return _told(recipe, prepared, result, folder, "fp32 channels_last")
@@ -95,6 +71,7 @@ def _told(
     opened = open_set(prepared)
     trial = _trial(recipe, result, recipe.name, opened)
     about = _about(recipe, opened, recipe.name, mode)
+    about["notes"] += _undecoded(result)
     examples = _examples(recipe, opened, folder)
     paths = tables.write_run(folder, trial, about, examples)
     metrics = result["metrics"]
@@ -102,14 +79,14 @@ def _told(
         f"{metrics['n']} images of {metrics['num_patients']} patients ({result['reported_split']})"
     )
     for name in ("accuracy", "balanced_accuracy", "kappa", "auc_referable"):
-        print(f"  {name:18} {_interval(metrics, name)}")
+        print(f"  {name:18} {interval_text(metrics, name)}")
     print(f"  always the majority class: accuracy {metrics['majority_accuracy']:.3f}")
     print(f"report: {paths['report']}")
     keys = ("status", "folder", "bundle", "predictions")
     return {key: result[key] for key in keys} | paths | {"prepared": prepared}
 
 
-def _interval(metrics: dict[str, Any], name: str) -> str:
+def interval_text(metrics: dict[str, Any], name: str) -> str:
     if metrics[name] is None:
         return "not defined on these images"
     low, high = metrics[f"{name}_low"], metrics[f"{name}_high"]
@@ -119,10 +96,10 @@ def _interval(metrics: dict[str, Any], name: str) -> str:
 
 def tune(asked: Asked, space: Space) -> dict[str, Any]:
     """Searches a space and writes the leaderboard."""
-    recipe = _recipe(asked, "balancing")
+    recipe = recipe_of(asked, "balancing")
     if asked.show:
-        return _shown(recipe)
-    prepared, storage = _prepared(recipe), recipe.run.storage
+        return shown(recipe)
+    prepared, storage = prepared_of(recipe), recipe.run.storage
     found = cluster_tune.search(recipe, prepared, storage, space)
     opened = open_set(prepared)
     trials = [_searched(recipe, entry, prepared, opened, space.method) for entry in found["trials"]]
@@ -132,7 +109,7 @@ def tune(asked: Asked, space: Space) -> dict[str, Any]:
     examples = _examples(recipe, opened, folder)
     paths = tables.write_search(folder, trials, found["study"], about, examples)
     best = tables.leaderboard(trials)[0]
-    print(f"best: {best['method']}, kappa {_interval(best, 'kappa')} on {best['n']} images")
+    print(f"best: {best['method']}, kappa {interval_text(best, 'kappa')} on {best['n']} images")
     print(f"leaderboard: {paths['leaderboard']}\nreport: {paths['report']}")
     ends = {"bundle": best["bundle"], "predictions": best["predictions"], "prepared": prepared}
     return {"status": "finished", "folder": folder} | paths | ends
@@ -227,17 +204,56 @@ def _about(recipe: Recipe, opened: PreparedSet, title: str, mode: str) -> dict[s
         "recipe": recipe.name,
         "source": f"{recipe.data.source} {recipe.data.root}".strip(),
         "splits": splits,
-        "split": recipe.data.split,
+        "split": _split_said(recipe),
+        "leak": told(find_leaks(opened.table, split_of(opened, recipe))),
         "classes": list(opened.classes),
-        "preprocess": f"{recipe.data.preprocess}, {recipe.data.size} px; {recipe.data.augment}",
+        "preprocess": _pixels_said(recipe),
         "model": f"{model.name}, {start}, dropout {model.dropout:g}",
         "mode": mode,
         "seed": recipe.seed,
         "prepared": _quarantine(opened),
         "resources": {key: f"{value:g}" for key, value in cluster_start.resources().items()},
         "versions": {"fundusray": fundusray.__version__, "python": platform.python_version()},
-        "notes": [],
+        "notes": _data_notes(opened),
     }
+
+
+def _split_said(recipe: Recipe) -> str:
+    """How rows came to their side of the split."""
+    data = recipe.data
+    if data.split_file:
+        return f"split by the file {files.base_name(data.split_file)}"
+    how = {"given": "the publisher's own split", "image": "split by image"}
+    return how.get(data.split, data.split)
+
+
+def _undecoded(result: dict[str, Any]) -> list[str]:
+    """A sentence on prepared images that did not decode while the network was trained."""
+    found = result.get("quarantined", [])
+    if not found:
+        return []
+    names = ", ".join(f"{row['image_id']} ({row['reason']})" for row in found[:5])
+    more = f" and {len(found) - 5:,} more" if len(found) > 5 else ""
+    return [f"{len(found):,} prepared images did not decode and were left out: {names}{more}"]
+
+
+def _pixels_said(recipe: Recipe) -> str:
+    """What was done to pixels: once, in each epoch, and before they are judged."""
+    data = recipe.data
+    keywords = ", ".join(f"{key} {value}" for key, value in data.preprocess_args.items())
+    prepared = f"{data.preprocess}{f' ({keywords})' if keywords else ''}, {data.size} px"
+    return f"{prepared}; train {train_text(data)}; judged {view_text(data)}"
+
+
+def _data_notes(opened: PreparedSet) -> list[str]:
+    """What a reader must know of the photographs themselves."""
+    conflicts = opened.info["num_conflicts"]
+    if not conflicts:
+        return []
+    return [
+        f"{conflicts:,} of {opened.info['num_twins']:,} pairs of near-duplicates bear different "
+        f"labels (twins.parquet in {opened.folder} names them): the labels are noisy to that extent"
+    ]
 
 
 def _quarantine(opened: PreparedSet) -> dict[str, Any]:
@@ -248,9 +264,10 @@ def _quarantine(opened: PreparedSet) -> dict[str, Any]:
 
 def _examples(recipe: Recipe, opened: PreparedSet, folder: str) -> str:
     """Writes the sheet of photographs as taken, prepared and augmented; where it is."""
-    root = cluster_prepare.data_root(recipe, recipe.run.storage)
     data = recipe.data
-    sheet = example_images(opened, root, data.augment, data.pipeline, recipe.seed)
+    places = locate(data, cluster_prepare.data_root(recipe, recipe.run.storage))
+    roots = {name: root for name, (_, root) in places.items()}
+    sheet = example_images(opened, roots, train_text(data), data.pipeline, recipe.seed)
     location = files.join(folder, "examples.png")
     files.write_bytes(location, figures.examples_sheet(sheet))
     return location

@@ -1,0 +1,75 @@
+"""What a split by image adds to a figure: the leak premium, measured in pairs."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from fundusray import files
+from fundusray.cluster.rows import split_rows
+from fundusray.cluster.train import train
+from fundusray.config import Recipe, override
+from fundusray.data import given
+from fundusray.data.leaks import find_leaks
+from fundusray.data.premium import arrange
+from fundusray.data.shards import open_set
+from fundusray.errors import InputError
+
+ARMS = ("patient", "image")
+
+
+def measure(recipe: Recipe, prepared: str, folder: str, repeats: int) -> dict[str, Any]:
+    """Trains the recipe under both splits, `repeats` times with a seed each.
+
+    Split files are written into `folder`; runs that are there already are not made again.
+
+    Returns:
+        {"runs": rows of repeat, arm, seed, folder, n, tested, swapped, known (tested eyes whose
+        patient is on the train side), "predictions": arm -> location of the predictions of all
+        repeats together}.
+
+    Raises:
+        InputError: no patient with two images, or a share of 0 for the test side.
+    """
+    if recipe.data.fractions[2] == 0:
+        raise InputError("leak premium: data.fractions needs a test share, got 0")
+    runs: list[dict[str, Any]] = []
+    parts: dict[str, list[pa.Table]] = {arm: [] for arm in ARMS}
+    for repeat in range(repeats):
+        seed = recipe.seed + repeat
+        table = open_set(prepared).table
+        arms = arrange(table, recipe.data.fractions, seed)
+        for arm in ARMS:
+            sides = getattr(arms, arm)
+            split_file = files.join(folder, f"split-{arm}-{seed}.csv")
+            given.write(split_file, table, sides)
+            tried = override(
+                recipe,
+                {
+                    "seed": seed,
+                    "data.split_file": split_file,
+                    "data.allow_leak": arm == "image",
+                    "run.name": f"{recipe.run.name or recipe.name}-{arm}-{seed}",
+                },
+            )
+            known, tested = find_leaks(table, sides).judged["test"]
+            result = train(tried, prepared, recipe.run.storage)
+            assert len(split_rows(open_set(prepared), tried)["test"]) == tested
+            runs.append(
+                {"repeat": repeat, "arm": arm, "seed": seed, "folder": result["folder"]}
+                | {"tested": tested, "swapped": arms.swapped, "known": known}
+            )
+            parts[arm].append(_of_repeat(result["predictions"], repeat))
+    return {"runs": runs, "predictions": {arm: _joined(folder, arm, parts[arm]) for arm in ARMS}}
+
+
+def _of_repeat(location: str, repeat: int) -> pa.Table:
+    """One run's predictions, its ids made its own; patients stay what they are."""
+    table = files.read_table(location)
+    ids = [f"{repeat}:{image_id}" for image_id in table["image_id"].to_pylist()]
+    return table.set_column(0, "image_id", pa.array(ids, pa.string()))
+
+
+def _joined(folder: str, arm: str, tables: list[pa.Table]) -> str:
+    location = files.join(folder, f"predictions-{arm}.parquet")
+    files.write_table(location, pa.concat_tables(tables))
+    return location

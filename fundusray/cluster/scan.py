@@ -1,0 +1,121 @@
+"""Scans a set on the cluster: every photograph looked at once, none of them able to stop it."""
+
+import PIL
+import pyarrow as pa
+import ray
+import torch
+from ray.exceptions import RayError, RayTaskError
+
+from fundusray import files
+from fundusray.cluster.prepare import data_root
+from fundusray.cluster.start import resources
+from fundusray.config import Data, Recipe
+from fundusray.data import manifest as manifests
+from fundusray.data.findings import Findings, conclude
+from fundusray.data.manifest import Manifest
+from fundusray.data.preprocess import PREPROCESS, check_args
+from fundusray.data.scan import VERSION, examine, known_by, lost, read_parts, write_part
+from fundusray.errors import FundusError
+from fundusray.lock import locked
+from fundusray.progress import Progress
+
+MOST = 64
+"""Photographs of one task."""
+LIMIT = 120.0
+"""Seconds in which one photograph must be done; the largest that are read take five."""
+DIED = f"the decoder died on it, or was not done in {LIMIT:.0f} s; prepare would stop there"
+
+
+def scan_folder(recipe: Recipe, root: str, storage: str) -> str:
+    """Where a scan lives: its name tells what of, its hash exactly what and how."""
+    data = recipe.data
+    how = [data.size, data.preprocess, data.preprocess_args, PREPROCESS[data.preprocess].version]
+    what = [data.source, root, data.target, data.keywords, data.table, data.columns]
+    key = files.hash_json([VERSION, PIL.__version__, *what, *how, bool(data.id_key)], 8)
+    name = "+".join(source.strip() for source in data.source.split(","))
+    return files.join(storage, f"{name}-scan-{key}")
+
+
+def scan(recipe: Recipe, storage: str) -> tuple[str, Manifest, Findings]:
+    """The folder of a scan with its tables, what was scanned, and what was found.
+
+    A second call goes on where the first stopped, and examines only what is new or has changed
+    its size since.
+
+    Raises:
+        InputError: the source's tables are wrong, or settings that cannot be.
+        LockedError: another process scans the same set.
+        DiskError: the disk is full.
+    """
+    data = recipe.data
+    check_args(data.preprocess, data.preprocess_args)
+    root = data_root(recipe, storage)
+    manifest = manifests.build(data, root, recipe.seed, labelled=False)
+    folder = scan_folder(recipe, root, storage)
+    with locked(folder):
+        parts = files.join(folder, "parts")
+        files.sweep(folder)
+        files.sweep(parts)
+        known = read_parts(parts)
+        keys = [known_by(row, data) for row in manifest.table.to_pylist()]
+        left = [i for i, key in enumerate(keys) if key not in known or known[key]["again"]]
+        if left:
+            _examine(parts, manifest, left, data)
+        findings = conclude(manifest, read_parts(parts), data)
+        files.write_table(files.join(folder, "scan.parquet"), findings.table)
+        files.write_table(files.join(folder, "duplicates.parquet"), findings.pairs)
+    return folder, manifest, findings
+
+
+@ray.remote(num_cpus=1, max_retries=1)
+def _part(parts: str, chunk: pa.Table, data: Data, roots: dict[str, str]) -> tuple[int, int]:
+    """Examines some photographs and keeps the rows; how many there are and are refused."""
+    torch.set_num_threads(1)
+    examined = examine(chunk, data, roots, LIMIT)
+    write_part(parts, examined)
+    return len(examined), examined["status"].to_pylist().count("refused")
+
+
+def _examine(parts: str, manifest: Manifest, left: list[int], data: Data) -> None:
+    """Examines the rows `left` of the manifest; as many tasks wait as run.
+
+    Of a chunk on which a worker dies every photograph gets a task of its own; the one on which a
+    worker dies again is refused by name.
+    """
+    waiting = [left[start : start + MOST] for start in range(0, len(left), MOST)][::-1]
+    most = 2 * max(1, int(resources()["CPU"]))
+    progress = Progress("scanning", len(left))
+    running: dict[ray.ObjectRef, list[int]] = {}
+    done = refused = 0
+    while waiting or running:
+        while waiting and len(running) < most:
+            rows = waiting.pop()
+            running[_part.remote(parts, manifest.table.take(rows), data, manifest.roots)] = rows
+        (ready,), _ = ray.wait(list(running), num_returns=1)
+        rows = running.pop(ready)
+        counts = _result(ready)
+        if counts is None and len(rows) > 1:
+            waiting += [[row] for row in reversed(rows)]
+            continue
+        if counts is None:
+            write_part(parts, lost(manifest.table.take(rows), data, DIED))
+            counts = (1, 1)
+        done, refused = done + counts[0], refused + counts[1]
+        progress.update(done, f"{refused} refused" if refused else "")
+    progress.close()
+
+
+def _result(ready: ray.ObjectRef) -> tuple[int, int] | None:
+    """A task's result; None when its worker died.
+
+    Raises:
+        FundusError: our own, as the task raised it.
+    """
+    try:
+        return ray.get(ready)
+    except RayTaskError as error:
+        if isinstance(error.cause, FundusError):
+            raise error.cause from None
+        raise
+    except RayError:
+        return None

@@ -1,0 +1,80 @@
+"""Mean and spread of the colours of a prepared set's rows, summed up all over the cluster."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from ray.exceptions import RayTaskError
+
+from fundusray.cluster.start import resources
+from fundusray.data.images import BadImage
+from fundusray.data.shards import PreparedSet, open_set
+from fundusray.data.statistics import Sums, add, describe, sum_levels
+from fundusray.errors import InputError
+from fundusray.pipeline import plain
+from fundusray.progress import Progress
+
+TASK = 256
+"""Rows of one task."""
+
+
+def statistics(prepared: str, rows: np.ndarray) -> dict[str, Any]:
+    """Mean [3], std [3] and covariance [3][3] of RGB over all pixels of some rows, in [0, 1].
+
+    "the mean and standard deviation of the data set" (Kon, 4): give it the train side of the split.
+    What lies outside the fundus counts, as it does for a network. Equal to the bit whatever the
+    number of workers and the order of rows; JPEG is decoded by Pillow.
+
+    Returns:
+        {"images", "pixels", "mean", "std", "covariance"}, plain numbers.
+
+    Raises:
+        InputError: no rows, or an image of the set does not decode.
+    """
+    rows = np.sort(np.asarray(rows, np.int64))
+    if not len(rows):
+        raise InputError("statistics of 0 images; the train side of the split needs some")
+    chunks = [rows[start : start + TASK] for start in range(0, len(rows), TASK)]
+    most = 2 * max(1, int(resources()["CPU"]))
+    progress = Progress("measuring", len(rows))
+    parts: list[Sums] = []
+    running: list[ray.ObjectRef] = []
+    while chunks or running:
+        while chunks and len(running) < most:
+            running.append(_sums.remote(prepared, chunks.pop(0)))
+        (ready,), running = ray.wait(running, num_returns=1)
+        parts.append(_result(ready))
+        progress.update(sum(part.images for part in parts))
+    progress.close()
+    return describe(add(parts))
+
+
+@ray.remote(num_cpus=1)
+def _sums(prepared: str, rows: np.ndarray) -> Sums:
+    torch.set_num_threads(1)
+    return sum_levels(_images(open_set(prepared), rows))
+
+
+def _result(ready: ray.ObjectRef) -> Sums:
+    try:
+        return ray.get(ready)
+    except RayTaskError as error:
+        if isinstance(error.cause, InputError):
+            raise error.cause from None
+        raise
+
+
+def _images(prepared: PreparedSet, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """The pixels of each row, uint8 [S, S, 3]."""
+    for row in rows:
+        if prepared.encoding == "raw":
+            yield prepared.pixels(np.array([row]))[0]
+            continue
+        (content,) = prepared.encoded(np.array([row]))
+        try:
+            yield plain.decode(content, prepared.size)
+        except BadImage as error:
+            image_id = prepared.image_ids()[row]
+            raise InputError(f"{prepared.folder}: image {image_id!r} {error}") from error

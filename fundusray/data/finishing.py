@@ -1,0 +1,170 @@
+"""From units to a prepared set: its name, its tables and the description that completes it."""
+
+from typing import Any
+
+import numpy as np
+import PIL
+import pyarrow as pa
+import torch
+
+import fundusray
+from fundusray import files
+from fundusray.config import Data
+from fundusray.data.fingerprint import LENGTH
+from fundusray.data.manifest import SKIPPED, Manifest, counts
+from fundusray.data.preprocess import PREPROCESS
+from fundusray.data.twins import find_pairs, groups
+from fundusray.data.units import COLUMNS, FORMAT, QUALITY, read_prints
+from fundusray.errors import BadInputsError, InputError
+
+SHOWN = 20
+TWINS = pa.schema(
+    [
+        ("first", pa.string()),
+        ("second", pa.string()),
+        ("similarity", pa.float64()),
+        ("how", pa.string()),
+        ("first_target", pa.int32()),
+        ("second_target", pa.int32()),
+        ("conflict", pa.bool_()),  # they bear different labels
+    ]
+)
+
+
+def settings(data: Data, manifest: Manifest) -> dict[str, Any]:
+    """Everything that decides what is in a prepared set."""
+    drawn = "synthetic" in [name.strip() for name in data.source.split(",")]
+    return {
+        "format": FORMAT,
+        "manifest": manifest.hash,
+        "classes": list(manifest.classes),
+        "datasets": list(manifest.roots),
+        "preprocess": data.preprocess,
+        "preprocess_args": data.preprocess_args,
+        "preprocess_version": PREPROCESS.find(data.preprocess).version,
+        "size": data.size,
+        "encoding": data.encoding,
+        "quality": QUALITY if data.encoding == "jpeg" else None,
+        "num_images": data.num_images if drawn else None,
+    }
+
+
+def set_folder(storage: str, data: Data, manifest: Manifest) -> str:
+    """Where a prepared set lives: its name tells what it is, its hash exactly what."""
+    what = ["+".join(manifest.roots), data.preprocess, str(data.size)]
+    what += ["raw"] if data.encoding == "raw" else []
+    key = files.hash_json(settings(data, manifest))
+    return files.join(storage, "prepared", "-".join([*what, key]))
+
+
+def finish(folder: str, data: Data, manifest: Manifest, units: list[dict[str, Any]]) -> None:
+    """Joins the units, in the order of the manifest, and declares the set complete.
+
+    Raises:
+        BadInputsError: more photographs were skipped than data.max_bad allows; units stay.
+        InputError: fewer than two classes are left, or a unit was damaged meanwhile.
+    """
+    skipped = _unnamed(manifest.skipped) if data.id_key else manifest.skipped.to_pylist()
+    skipped += [{k: row[k] for k in SKIPPED.names} for unit in units for row in unit["skipped"]]
+    table = _kept(manifest, units)
+    _check_share(data, skipped, table.num_rows)
+    present = counts(table, len(manifest.classes))
+    if np.count_nonzero(present) < 2:
+        raise InputError(f"all {len(table):,} usable images are of one class; two are needed")
+    table, twins = _with_twins(table, _read_prints(folder, units))
+    if data.id_key:
+        table = _without_places(table)
+    aside = pa.Table.from_pylist(skipped, SKIPPED)
+    tables = {"manifest.parquet": table, "skipped.parquet": aside, "twins.parquet": twins}
+    for name, content in tables.items():
+        files.write_table(files.join(folder, name), content)
+    shards = [{key: unit[key] for key in ("name", "rows", "sha256", "bytes")} for unit in units]
+    described = settings(data, manifest) | {
+        "counts": present.tolist(),
+        "fill": PREPROCESS.find(data.preprocess).fill,
+        "num_skipped": len(skipped),
+        "num_twins": twins.num_rows,
+        "num_conflicts": sum(twins["conflict"].to_pylist()),
+        "shards": shards,
+        "tables": {name: files.sha256_file(files.join(folder, name)) for name in tables},
+        "versions": {
+            "fundusray": fundusray.__version__,
+            "pillow": PIL.__version__,
+            "torch": torch.__version__,
+        },
+    }
+    files.write_json(files.join(folder, "set.json"), described)
+
+
+def _kept(manifest: Manifest, units: list[dict[str, Any]]) -> pa.Table:
+    """The manifest's rows that were not skipped, with what the units know of them."""
+    ends = np.cumsum([unit["chunk_rows"] for unit in units])
+    assert ends[-1] == manifest.table.num_rows, "the units do not cover the manifest"
+    begun = [(end - unit["chunk_rows"], unit) for end, unit in zip(ends, units, strict=True)]
+    kept = np.concatenate([start + np.array(unit["kept"], np.int64) for start, unit in begun])
+    table = manifest.table.take(kept)
+    for name in COLUMNS:
+        table = _filled(table, name, [v for unit in units for v in unit["columns"][name]])
+    return table
+
+
+def _read_prints(folder: str, units: list[dict[str, Any]]) -> np.ndarray:
+    """The fingerprints of all rows, int8 [N, LENGTH]."""
+    ends = np.cumsum([unit["rows"] for unit in units]).tolist()
+    prints = np.empty((ends[-1], LENGTH), np.int8)
+    for end, unit in zip(ends, units, strict=True):
+        prints[end - unit["rows"] : end] = read_prints(folder, unit)
+    return prints
+
+
+def _with_twins(table: pa.Table, prints: np.ndarray) -> tuple[pa.Table, pa.Table]:
+    """The table with its column of near-duplicates filled, and their pairs (columns of TWINS)."""
+    ids, targets = (table[name].to_pylist() for name in ("image_id", "target"))
+    pairs = find_pairs(prints, table["sha256"].to_pylist())
+    firsts = groups(len(ids), pairs).tolist()
+    rows = []
+    for pair in pairs:
+        first, second = targets[pair.first], targets[pair.second]
+        found = (ids[pair.first], ids[pair.second], pair.similarity, pair.how)
+        rows.append(dict(zip(TWINS.names, (*found, first, second, first != second), strict=True)))
+    table = _filled(table, "twin", [ids[first] if first >= 0 else "" for first in firsts])
+    return table, pa.Table.from_pylist(rows, TWINS)
+
+
+def _unnamed(skipped: pa.Table) -> list[dict[str, str]]:
+    """The rows a source set aside, without what it says of them: it may name their files."""
+    reason = "no usable file; prepare without data.id_key to see why"
+    return [
+        {"image_id": image_id, "where": image_id, "reason": reason}
+        for image_id in skipped["image_id"].to_pylist()
+    ]
+
+
+def _without_places(table: pa.Table) -> pa.Table:
+    """The table without the names of files, which may tell whose they are."""
+    masks = [[(kind, "") for kind, _ in masks] for masks in table["masks"].to_pylist()]
+    return _filled(_filled(table, "path", [""] * len(masks)), "masks", masks)
+
+
+def _filled(table: pa.Table, name: str, values: list[Any]) -> pa.Table:
+    """The table with one column's values replaced."""
+    column = table.schema.field(name)
+    place = table.schema.get_field_index(name)
+    return table.set_column(place, column, pa.array(values, column.type))
+
+
+def _check_share(data: Data, skipped: list[dict[str, str]], kept: int) -> None:
+    share = len(skipped) / max(1, len(skipped) + kept)
+    if share <= data.max_bad and kept:
+        return
+    lines = [
+        f"{len(skipped):,} of {len(skipped) + kept:,} images cannot be used"
+        f" ({share:.1%}; data.max_bad allows {data.max_bad:.1%}):",
+        *(f"  {row['where']}: {row['reason']}" for row in skipped[:SHOWN]),
+    ]
+    if len(skipped) > SHOWN:
+        lines.append(f"  and {len(skipped) - SHOWN:,} more")
+    enough = np.ceil(share * 1000) / 1000
+    cure = f"restore them, or set data.max_bad={enough:g} to go on without them; what is done stays"
+    lines.append(cure if kept else "no image is left; restore them")
+    raise BadInputsError("\n".join(lines))

@@ -1,0 +1,77 @@
+"""Kaggle EyePACS 2015 (Diabetic Retinopathy Detection), and sets laid out like it."""
+
+from fundusray import files
+from fundusray.config import Data
+from fundusray.data.checks import (
+    LEVELS,
+    NEED_AGE,
+    NEED_LEVEL,
+    Rows,
+    convert,
+    find_photographs,
+    gather,
+    one_of,
+    patients_and_eyes,
+    read_age,
+    table_rows,
+)
+from fundusray.data.found import GRADES, SEXES, SOURCES, Found
+from fundusray.data.listing import list_folder, need_folder, need_photographs
+from fundusray.data.tables import read_table
+from fundusray.errors import InputError
+
+TRAIN = "trainLabels.csv"
+TEST = "retinopathy_solution.csv"
+PEOPLE = "sex_age.csv"
+LAYOUT = (
+    "source 'eyepacs' expects trainLabels.csv (image,level) and train/<patient>_<left|right>.jpeg"
+)
+SEX_CODES = {"female": "female", "male": "male", "": ""}
+
+
+@SOURCES.register("eyepacs")
+def eyepacs(data: Data, root: str, seed: int) -> Found:
+    """The Kaggle EyePACS layout: trainLabels.csv and train/<patient>_<left|right>.jpeg.
+
+    Images may also lie beside the table and be .jpg or .png. Where retinopathy_solution.csv and
+    test/ are both there, they are the test side and the others the train side. Where there is
+    sex_age.csv (image,sex,age), sex can be learned. A row without an image is set aside.
+
+    Raises:
+        InputError: no table, one that cannot be read, or no images.
+    """
+    root = need_folder(root, LAYOUT)
+    if not files.exists(files.join(root, TRAIN)):
+        raise InputError(f"{files.join(root, TRAIN)} is not there; {LAYOUT}")
+    has_test = files.exists(files.join(root, TEST)) and files.is_dir(files.join(root, "test"))
+    parts = [_part(root, TRAIN, "train", "train" if has_test else "")]
+    if has_test:
+        parts.append(_part(root, TEST, "test", "test"))
+    found = gather(parts, {"grade": GRADES})
+    return _with_people(root, found) if files.exists(files.join(root, PEOPLE)) else found
+
+
+def _part(root: str, table: str, folder: str, split: str) -> Rows:
+    rows = table_rows(read_table(root, table, ("image", "level")), "image")
+    patients, eyes = patients_and_eyes(rows.ids)
+    rows.columns |= {"patient_id": patients, "eye": eyes}
+    rows.columns["grade"] = convert(rows, "level", one_of(LEVELS), NEED_LEVEL)
+    folders = [list_folder(root, folder), list_folder(root)]
+    need_photographs(root, folders, LAYOUT)
+    find_photographs(rows, folders, "image", folder + "/{}.jpeg")
+    if split:
+        rows.columns["split"] = [split] * len(rows.ids)
+    return rows
+
+
+def _with_people(root: str, found: Found) -> Found:
+    """The rows with sex and age of sex_age.csv; an image it does not name has neither."""
+    rows = table_rows(read_table(root, PEOPLE, ("image", "sex", "age")), "image")
+    rows.columns["sex"] = convert(rows, "sex", one_of(SEX_CODES), "Female, Male or nothing")
+    rows.columns["age"] = convert(rows, "age", read_age, NEED_AGE)
+    people = gather([rows], {})
+    cells = (people.columns[name] for name in ("image_id", "sex", "age"))
+    known = {image_id: (sex, age) for image_id, sex, age in zip(*cells, strict=True)}
+    pairs = [known.get(image_id, ("", -1)) for image_id in found.columns["image_id"]]
+    columns = found.columns | {"sex": [sex for sex, _ in pairs], "age": [age for _, age in pairs]}
+    return Found(columns, found.problems + people.problems, found.labels | {"sex": SEXES})

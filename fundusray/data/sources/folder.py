@@ -1,0 +1,101 @@
+"""One sub-folder of photographs per class, with or without folders for the sides of a split."""
+
+import re
+from collections import Counter
+
+from fundusray.config import Data
+from fundusray.data.checks import gather, listed_rows, patients_and_eyes, read_split
+from fundusray.data.found import SOURCES, Found, Problem
+from fundusray.data.listing import Folder, bad_id, list_folder, need_folder
+from fundusray.errors import InputError
+
+LAYOUT = (
+    "source 'folder' expects one sub-folder of images per class, root/<class>/*.jpg, "
+    "or root/<train|val|test>/<class>/*.jpg"
+)
+
+
+@SOURCES.register("folder")
+def folder(data: Data, root: str, seed: int) -> Found:
+    """Photographs in root/<class>/ or root/<train|val|test>/<class>/; classes in natural order.
+
+    An id is the file's name without extension, with its folders before it where several have a
+    file of that name. The classes are those of the train folder; val and test may lack some.
+
+    Raises:
+        InputError: no class folders, a single one, one without images, other classes in val or
+            test than in train, or names that cannot be meant.
+    """
+    root = need_folder(root, LAYOUT)
+    top = list_folder(root)
+    inner = _visible(top)
+    sides = {name: side for name in inner if (side := read_split(name))}
+    if sides and len(sides) == len(inner):
+        classes, folders = _split_folders(root, sides)
+    else:
+        classes = inner
+        folders = [(name, "", list_folder(root, name)) for name in classes]
+    if len(classes) < 2:
+        raise InputError(f"{root}: {len(classes)} class folders, at least 2 needed; {LAYOUT}")
+    for _, side, one in folders:
+        if side in ("", "train") and not one.has_photographs():
+            hint = f"; it holds folders: give data.root={root}/{one.prefix[:-1]}?"
+            hint = hint if _visible(one) else ""
+            raise InputError(f"{root}/{one.prefix[:-1]}: no images in this class folder{hint}")
+    wrong = [Problem(repr(name), "", f"class folder: {bad_id(name)}", True) for name in classes]
+    wrong = [problem for problem, name in zip(wrong, classes, strict=True) if bad_id(name)]
+    if wrong:
+        return Found({"image_id": []}, wrong, {"grade": tuple(classes)})
+    return _gather(folders, classes)
+
+
+def _visible(one: Folder) -> list[str]:
+    return sorted((name for name in one.folders if name[0] != "."), key=natural)
+
+
+def _split_folders(
+    root: str, sides: dict[str, str]
+) -> tuple[list[str], list[tuple[str, str, Folder]]]:
+    """Classes, and (class, side, listing) of every class folder in the folders of the sides."""
+    if sorted(sides.values()) != sorted(set(sides.values())) or "train" not in sides.values():
+        got = ", ".join(sides)
+        raise InputError(f"{root}: folders {got}, expected train and one each of val, test")
+    held = {name: list_folder(root, name) for name in sides}
+    classes: list[str] = []
+    for name, side in sides.items():
+        if side == "train":
+            classes = _visible(held[name])
+    folders = []
+    for name, side in sides.items():
+        own = _visible(held[name])
+        if extra := [one for one in own if one not in classes]:
+            raise InputError(
+                f"{root}/{name}: class folders {', '.join(map(repr, extra))} that train has not "
+                f"({', '.join(map(repr, classes)) or 'none'}); rename or remove them"
+            )
+        folders += [(one, side, list_folder(root, f"{name}/{one}")) for one in own]
+    return classes, folders
+
+
+def _gather(folders: list[tuple[str, str, Folder]], classes: list[str]) -> Found:
+    parts = [listed_rows(one) for _, _, one in folders]
+    times = Counter(stem for rows in parts for stem in rows.names)
+    for rows, (name, side, one) in zip(parts, folders, strict=True):
+        before = one.prefix.replace("/", "-")
+        rows.ids = [stem if times[stem] == 1 else before + stem for stem in rows.names]
+        eyes = patients_and_eyes(rows.names)[1]
+        for row, stem in enumerate(rows.names):
+            if eyes[row] and times[stem] > 1:
+                rows.refuse(row, f"image {stem!r} is in {times[stem]} class folders; keep one")
+        rows.columns["patient_id"] = patients_and_eyes(rows.ids)[0]
+        rows.columns["eye"] = eyes
+        rows.columns["grade"] = [classes.index(name)] * len(rows.ids)
+        if side:
+            rows.columns["split"] = [side] * len(rows.ids)
+    return gather(parts, {"grade": tuple(classes)})
+
+
+def natural(name: str) -> list:
+    """A key that sorts 2 before 10."""
+    parts = re.split(r"([0-9]+)", name)
+    return [*[int(p) if i % 2 else p.casefold() for i, p in enumerate(parts)], name]

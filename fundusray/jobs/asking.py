@@ -1,0 +1,40 @@
+"""What every job begins with: from the command line to a recipe and its prepared set."""
+
+from typing import Any
+
+from fundusray import config, recipes
+from fundusray.cluster import prepare as cluster_prepare
+from fundusray.cluster import start as cluster_start
+from fundusray.cluster import train as cluster_train
+from fundusray.command import Asked, settle
+from fundusray.config import Recipe, override
+from fundusray.errors import InputError
+
+
+def recipe_of(asked: Asked, default: str) -> Recipe:
+    """The recipe a command line asks for, `default` where it names none.
+
+    Raises:
+        InputError: two names, an unknown one, or settings that cannot be.
+    """
+    if len(asked.words) > 1:
+        raise InputError(f"one recipe name at most, got {' '.join(asked.words)}")
+    recipe = recipes.find(asked.words[0] if asked.words else default)
+    if asked.smoke:
+        recipe = recipes.smoke(recipe)
+    recipe = override(recipe, asked.changes)
+    # What would run can be seen before there are any data.
+    return recipe if asked.show else settle(recipe, cluster_start.in_submitted_job())
+
+
+def shown(recipe: Recipe) -> dict[str, Any]:
+    """Prints the recipe; the job's result."""
+    print(config.to_json(recipe))
+    return {"status": "shown", "recipe": recipe.name}
+
+
+def prepared_of(recipe: Recipe) -> str:
+    """Checks the recipe, joins or starts the cluster; the folder of the prepared set."""
+    cluster_train.check(recipe)
+    cluster_start.start()
+    return cluster_prepare.prepare(recipe, recipe.run.storage)

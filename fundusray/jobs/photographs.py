@@ -1,0 +1,104 @@
+"""Jobs about photographs: look at a set, prepare it, measure its colours and its leaks."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fundusray import files
+from fundusray.cluster import premium
+from fundusray.cluster.prepare import data_root
+from fundusray.cluster.rows import split_digest, split_rows
+from fundusray.cluster.statistics import statistics
+from fundusray.command import Asked
+from fundusray.config import decisive
+from fundusray.data.images import BadImage, decode
+from fundusray.data.manifest import build
+from fundusray.data.photos import read_photo
+from fundusray.data.preprocess import roomy
+from fundusray.data.shards import open_set
+from fundusray.errors import InputError
+from fundusray.jobs.asking import prepared_of, recipe_of, shown
+from fundusray.pipeline.sheet import preprocess_sheet
+from fundusray.reports import premium as premium_report
+from fundusray.reports.sheets import Cell, contact_sheet
+
+
+def prepare(asked: Asked) -> dict[str, Any]:
+    """Prepares a set; its folder."""
+    recipe = recipe_of(asked, "balancing")
+    if asked.show:
+        return shown(recipe)
+    folder = prepared_of(recipe)
+    return {"status": "finished", "folder": folder, "prepared": folder}
+
+
+def leak_premium(asked: Asked) -> dict[str, Any]:
+    """Trains one recipe under a split by image and one by patient, and compares them in pairs."""
+    repeats, asked = _own_number(asked, "repeats", "3", 100)
+    recipe = recipe_of(asked, "balancing")
+    if asked.show:
+        return shown(recipe)
+    prepared = prepared_of(recipe)
+    key = files.hash_json([decisive(recipe), open_set(prepared).info["manifest"], repeats], 8)
+    name = recipe.run.name or recipe.name
+    folder = files.join(recipe.run.storage, f"{name}-leak-premium-{key}")
+    found = premium.measure(recipe, prepared, folder, repeats)
+    places = premium_report.write(folder, name, found, recipe.seed)
+    print(files.read_bytes(places["report"]).decode())
+    print(f"table: {places['table']}")
+    return {"status": "finished", "folder": folder, "prepared": prepared} | places
+
+
+def _own_number(asked: Asked, name: str, default: str, most: int) -> tuple[int, Asked]:
+    """A whole number that is this job's own (`repeats=3`), and the rest of the command."""
+    changes = dict(asked.changes)
+    given = changes.pop(name, default)
+    if not given.isdigit() or not 1 <= int(given) <= most:
+        raise InputError(f"{name}: a number from 1 to {most}, got {given!r}")
+    return int(given), replace(asked, changes=changes)
+
+
+def sheet(asked: Asked) -> dict[str, Any]:
+    """Draws some photographs as taken and after each preprocessing; where the picture is."""
+    num, asked = _own_number(asked, "photos", "6", 50)
+    recipe = recipe_of(asked, "balancing")
+    if asked.show:
+        return shown(recipe)
+    data, storage = recipe.data, recipe.run.storage
+    manifest = build(data, data_root(recipe, storage), recipe.seed, labelled=False)
+    # Spread over the set, so that several cameras and grades are seen.
+    rows = np.linspace(0, manifest.table.num_rows - 1, min(num, manifest.table.num_rows))
+    photos = []
+    for row in manifest.table.take(rows.round().astype(int)).to_pylist():
+        try:
+            content = read_photo(manifest.roots[row["dataset"]], row["path"])
+            photos.append((row["image_id"], decode(content, roomy(data.size)).pixels))
+        except (BadImage, OSError) as error:
+            print(f"left out: {row['image_id']} ({error})")
+    if not photos:
+        raise InputError(f"{data.root}: none of the chosen photographs can be read; scan the set")
+    cells = [[Cell(*cell) for cell in cells] for cells in preprocess_sheet(photos, data.size)]
+    content = contact_sheet(cells, title=f"Preprocessing, {data.size} px")
+    place = files.join(storage, f"preprocessing-{manifest.hash}-{data.size}.png")
+    files.write_bytes(place, content)
+    print(f"sheet: {place}")
+    return {"status": "finished", "sheet": place}
+
+
+def colour_statistics(asked: Asked) -> dict[str, Any]:
+    """Measures the colours of the train side; prints them as settings of a recipe."""
+    recipe = recipe_of(asked, "balancing")
+    if asked.show:
+        return shown(recipe)
+    prepared = prepared_of(recipe)
+    opened = open_set(prepared)
+    found = statistics(prepared, split_rows(opened, recipe)["train"])
+    key = files.hash_json([opened.info["manifest"], split_digest(opened, recipe)], 8)
+    place = files.join(recipe.run.storage, f"statistics-{files.base_name(prepared)}-{key}.json")
+    files.write_json(place, found)
+    print(f"{found['images']:,} images of the train side, {found['pixels']:,} pixels")
+    for name in ("mean", "std"):
+        print(f"model.{name}=" + ",".join(f"{value:.4f}" for value in found[name]))
+    print(f"statistics: {place}")
+    return {"status": "finished", "statistics": place, "prepared": prepared} | found

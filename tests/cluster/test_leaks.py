@@ -1,0 +1,104 @@
+"""Training refuses a split that leaks, says so where it is allowed, and survives a bad image."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fundusray import files
+from fundusray.cluster.rows import split_rows
+from fundusray.cluster.train import RunFailedError, run_key, train
+from fundusray.config import Recipe, override
+from fundusray.data import given
+from fundusray.data.shards import open_set
+from fundusray.errors import InputError
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def quick(small: Recipe) -> Recipe:
+    return override(small, {"train.epochs": 1})
+
+
+def test_a_leaking_split_is_refused_before_anything_runs(
+    quick: Recipe, prepared: str, tmp_path: Path
+) -> None:
+    by_image = override(quick, {"data.split": "image"})
+    with pytest.raises(InputError, match="patients are on more than one side: 0-") as caught:
+        train(by_image, prepared, str(tmp_path))
+    assert "data.allow_leak=true" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_split_file_decides_and_is_written_again(
+    quick: Recipe, prepared: str, tmp_path: Path
+) -> None:
+    opened = open_set(prepared)
+    patients = np.array(opened.patients())
+    names = sorted(set(patients))
+    place = {name: ("train", "val", "test", "none")[k % 4] for k, name in enumerate(names)}
+    sides = np.array([place[patient].replace("none", "") for patient in patients])
+    split_file = str(tmp_path / "mine.csv")
+    given.write(split_file, opened.table, sides)
+    asked = override(quick, {"data.split_file": split_file, "data.fractions": "0.9,0.05,0.05"})
+    rows = split_rows(opened, asked)
+    assert all(np.array_equal(rows[name], np.flatnonzero(sides == name)) for name in rows)
+    result = train(asked, prepared, str(tmp_path / "runs"))
+    judged = pq.read_table(result["predictions"])["image_id"].to_pylist()
+    assert judged == [
+        i for i, side in zip(opened.image_ids(), sides, strict=True) if side == "test"
+    ]
+    again = Path(result["folder"], "split.csv")
+    assert again.read_bytes() == Path(split_file).read_bytes()
+    # The name of the file does not matter to the run, its content does.
+    copy = override(asked, {"data.split_file": str(again)})
+    assert run_key(copy, opened) == run_key(asked, opened)
+    sides[sides == "val"] = "test"
+    sides[np.flatnonzero(sides == "test")[0]] = "val"
+    given.write(split_file, opened.table, sides)
+    assert run_key(asked, opened) != run_key(copy, opened)
+
+
+def broken_copy(prepared: str, folder: Path, bad: list[int]) -> str:
+    """The prepared set with the JPEGs of some rows cut to their first half."""
+    shutil.copytree(prepared, folder)
+    info = json.loads((folder / "set.json").read_text())
+    start = 0
+    for shard in info["shards"]:
+        path = folder / shard["name"]
+        table = pa.ipc.open_file(pa.BufferReader(path.read_bytes())).read_all()
+        images = [bytes(image) for image in table["image"].to_pylist()]
+        for row in bad:
+            if start <= row < start + len(images):
+                images[row - start] = images[row - start][: len(images[row - start]) // 2]
+        start += len(images)
+        arrays = [table["image_id"].combine_chunks(), pa.array(images, pa.large_binary())]
+        with pa.ipc.new_file(str(path), table.schema) as writer:
+            writer.write_table(pa.table(arrays, schema=table.schema))
+        shard |= {"sha256": files.sha256_file(str(path)), "bytes": path.stat().st_size}
+    (folder / "set.json").write_text(json.dumps(info))
+    return str(folder)
+
+
+def test_a_bad_image_is_set_aside_by_name_and_the_run_goes_on(
+    quick: Recipe, prepared: str, tmp_path: Path
+) -> None:
+    opened = open_set(prepared)
+    sides = split_rows(opened, quick)
+    bad = [int(sides["train"][3]), int(sides["test"][1])]
+    broken = broken_copy(prepared, tmp_path / "set", bad)
+    allowed = override(quick, {"data.max_bad": 0.1})
+    result = train(allowed, broken, str(tmp_path / "runs"))
+    ids = opened.image_ids()
+    assert {row["image_id"] for row in result["quarantined"]} == {ids[row] for row in bad}
+    assert all(row["reason"] for row in result["quarantined"])
+    judged = pq.read_table(result["predictions"])["image_id"].to_pylist()
+    assert ids[bad[1]] not in judged and len(judged) == len(sides["test"]) - 1
+    with pytest.raises(RunFailedError, match=ids[bad[0]]) as caught:
+        train(override(quick, {"data.max_bad": 0.0}), broken, str(tmp_path / "strict"))
+    assert caught.value.exit_code == 5
