@@ -164,8 +164,8 @@ def main(text: str, act: Callable[[Asked], dict[str, Any]], arguments: list[str]
         result = act(parse(arguments))
     except KeyboardInterrupt:
         result = _stopped(130, "interrupted; the same command goes on where it stands")
-    except SystemExit as stop:
-        result = _stopped(stop.code or 0, "terminated; the same command goes on where it stands")
+    except SystemExit:  # of our handler, or the one Ray puts in its place
+        result = _stopped(143, "terminated; the same command goes on where it stands")
     except FundusError as error:
         result = _failed(error.exit_code, str(error))
     except OSError as error:

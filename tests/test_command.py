@@ -85,3 +85,25 @@ def test_a_good_end(capsys: pytest.CaptureFixture[str]) -> None:
 def test_usage_lists_every_setting() -> None:
     text = usage("A job.")
     assert "train.epochs=20" in text and "loss.args.<name>" in text and "smoke=true" in text
+
+
+def test_several_sources_need_as_many_roots(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    roots = f"{tmp_path}/a, {tmp_path}/b"
+    both = override(Recipe(), {"data.source": "eyepacs,synthetic,aptos", "data.root": roots})
+    assert settle(both, False).data.root == f"{tmp_path}/a,{tmp_path}/b"
+    with pytest.raises(InputError, match="needs 2 roots with commas between them, data.root has 1"):
+        settle(override(both, {"data.root": f"{tmp_path}/a"}), False)
+    with pytest.raises(InputError, match=r"data.root=b: a submitted job"):
+        settle(override(both, {"data.root": f"{tmp_path}/a,b"}), True)
+
+
+def test_files_that_a_recipe_names_become_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = override(Recipe(), {"data.split_file": "mine.csv", "data.id_key": "key"})
+    settled = settle(asked, False)
+    assert settled.data.split_file == str(tmp_path / "mine.csv")
+    assert settled.data.id_key == str(tmp_path / "key")
+    with pytest.raises(InputError, match=r"data.split_file=mine.csv: a submitted job"):
+        settle(asked, True)

@@ -19,8 +19,8 @@ from fundusray.errors import FundusError
 from fundusray.lock import locked
 from fundusray.progress import Progress
 
-MOST = 64
-"""Photographs of one task."""
+MOST, LEAST, PARTS = 64, 4, 64
+"""Photographs of one task at most and at least, and tasks a small set is cut into at most."""
 LIMIT = 120.0
 """Seconds in which one photograph must be done; the largest that are read take five."""
 DIED = f"the decoder died on it, or was not done in {LIMIT:.0f} s; prepare would stop there"
@@ -82,7 +82,8 @@ def _examine(parts: str, manifest: Manifest, left: list[int], data: Data) -> Non
     Of a chunk on which a worker dies every photograph gets a task of its own; the one on which a
     worker dies again is refused by name.
     """
-    waiting = [left[start : start + MOST] for start in range(0, len(left), MOST)][::-1]
+    length = min(MOST, max(LEAST, -(-len(left) // PARTS)))
+    waiting = [left[start : start + length] for start in range(0, len(left), length)][::-1]
     most = 2 * max(1, int(resources()["CPU"]))
     progress = Progress("scanning", len(left))
     running: dict[ray.ObjectRef, list[int]] = {}

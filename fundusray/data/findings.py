@@ -162,7 +162,7 @@ def _facts(
         "mask_faults": {row["image_id"]: row["mask_faults"] for row in rows if row["mask_faults"]},
         "target": data.target,
         "labels": {name: labels[name] for name in manifest.classes},
-        "examples": _examples(rows),
+        "examples": _examples(rows, manifest.classes),
         "unlabelled": sum(row["target"] < 0 for row in rows),
         "eyes": dict(Counter(row["eye"] for row in rows)),
         "sexes": dict(Counter(row["sex"] for row in rows)),
@@ -174,12 +174,12 @@ def _facts(
     } | _shares(manifest, rows)
 
 
-def _examples(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
+def _examples(rows: list[dict[str, Any]], classes: tuple[str, ...]) -> dict[str, list[str]]:
     """Up to three sound photographs of every label; "" is of those without."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {name: [] for name in (*classes, "")}
     for row in rows:
-        if row["status"] == "ok" and not row["flags"] and len(found.get(row["label"], ())) < 3:
-            found.setdefault(row["label"], []).append(row["image_id"])
+        if row["status"] == "ok" and not row["flags"] and len(found[row["label"]]) < 3:
+            found[row["label"]].append(row["image_id"])
     return found
 
 

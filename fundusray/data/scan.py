@@ -28,7 +28,7 @@ from fundusray.errors import InputError
 
 VERSION = 1
 """Goes up when rows of EXAMINED mean something else: older parts are then not used."""
-FLAGS = ("black", "tiny", "no_fundus", "dark", "bright", "grey", "masks")
+FLAGS = ("black", "tiny", "no_fundus", "torn", "dark", "bright", "grey", "masks")
 KNOWN_BY = ("dataset", "image_id", "path", "listed_bytes")
 EXAMINED = pa.schema(
     [

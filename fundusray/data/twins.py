@@ -35,8 +35,12 @@ ALL = 1024
 """Up to so many prints are all compared with all."""
 NEIGHBOURS = 64
 """In one place of a table a print meets so many others at most."""
+MOST = 128
+"""So many of a print's candidates, the nearest, are kept."""
 CLOSED = 16
-"""A group of more photographs than this is joined by some of its pairs, not by all."""
+"""A group of more photographs than this is held by some of its pairs, not all are looked for."""
+MISSES = 16
+"""Comparisons without success after which a print is compared only with those of fewer."""
 BATCH = 512
 """Pairs of prints compared at a time."""
 
@@ -58,7 +62,7 @@ def find_pairs(prints: np.ndarray, digests: Sequence[str]) -> list[Pair]:
 
     Copies are linked to the first of them, and a large group by enough pairs to hold it together;
     else all pairs are given. Prints that show nothing are like no other. The same photographs in
-    another order give the same groups. Memory: about 1 KB for a print, and 100 MB.
+    another order give the same groups. Memory: 2 KB for a print, and about 300 MB.
 
     Args:
         prints: int8 [N, LENGTH].
@@ -67,30 +71,21 @@ def find_pairs(prints: np.ndarray, digests: Sequence[str]) -> list[Pair]:
     prints = np.ascontiguousarray(prints, np.int8).reshape(-1, LENGTH)
     assert len(prints) == len(digests), (len(prints), len(digests))
     rows, pairs = _distinct(prints, digests)
-    if len(rows) < 2:
-        return sorted(pairs)
-    kept = prints[rows]
-    spectra = _spectra(kept)
-    first, second = _candidates(spectra).T
-    cosine = np.empty(len(first), np.float32)
-    for part in np.array_split(np.arange(len(first)), len(first) // 65536 + 1):
-        cosine[part] = (spectra[first[part]] * spectra[second[part]]).sum(1).numpy()
-    order = np.lexsort((second, first, -cosine))[: (cosine >= NEAR).sum()]
-    for a, b, similarity, form in _compare(kept, first[order], second[order]):
-        low, high = sorted((int(rows[a]), int(rows[b])))
-        pairs.append(Pair(low, high, similarity, MIRRORED[form]))
+    if len(rows) > 1:
+        kept = prints[rows]
+        for a, b, similarity, form in _compare(kept, _candidates(_spectra(kept))):
+            first, second = sorted((int(rows[a]), int(rows[b])))
+            pairs.append(Pair(first, second, similarity, MIRRORED[form]))
     return sorted(pairs)
 
 
 def groups(num: int, pairs: Iterable[Pair]) -> np.ndarray:
     """The smallest row of each row's connected group, int64 [num]; -1 for a row alone."""
-    parent = list(range(num))
+    parent, size = list(range(num)), [1] * num
     for pair in pairs:
-        low, high = sorted((_root(parent, pair.first), _root(parent, pair.second)))
-        parent[high] = low
+        _join(parent, size, pair.first, pair.second)
     found = np.array([_root(parent, row) for row in range(num)], np.int64)
-    sizes = np.bincount(found, minlength=num)
-    return np.where(sizes[found] > 1, found, -1) if num else found
+    return np.where(np.array(size, np.int64)[found] > 1, found, -1)
 
 
 def _root(parent: list[int], row: int) -> int:
@@ -99,6 +94,14 @@ def _root(parent: list[int], row: int) -> int:
         parent[row] = parent[parent[row]]
         row = parent[row]
     return row
+
+
+def _join(parent: list[int], size: list[int], one: int, other: int) -> None:
+    """Makes one group of two rows' groups, headed by its smallest row; heads know the size."""
+    low, high = sorted((_root(parent, one), _root(parent, other)))
+    if low != high:
+        parent[high] = low
+        size[low] += size[high]
 
 
 def _distinct(prints: np.ndarray, digests: Sequence[str]) -> tuple[np.ndarray, list[Pair]]:
@@ -146,28 +149,28 @@ def _spectra(prints: np.ndarray) -> torch.Tensor:
 
 
 def _candidates(spectra: torch.Tensor) -> np.ndarray:
-    """Pairs int64 [P, 2] that meet in a table and whose sketches do not rule out NEAR.
+    """Pairs int64 [P, 2] of spectra that meet in a table and are NEAR, the nearest first.
 
     Of N spectra a hash has log2(N) - 2 bits, so that a print meets about as many others in a table
     however many there are. The planes are always the same.
     """
     num = len(spectra)
     bits = 0 if num <= ALL else round(np.log2(num)) - 2
+    tables, neighbours = (TABLES, NEIGHBOURS) if bits else (1, num)
     rng = np.random.default_rng(0)
-    sides = _sides(spectra, rng, 64 * WORDS)
-    sketches = np.packbits(sides, axis=1).view(np.uint64)
-    # A plane separates with probability angle / pi; three standard deviations are left to chance.
-    share = np.arccos(NEAR) / np.pi
-    most = 64 * WORDS * share + 3 * np.sqrt(64 * WORDS * share * (1 - share))
-    codes = np.empty(0, np.int64)
-    for _ in range(TABLES // TOGETHER if bits else 1):
-        sides = _sides(spectra, rng, TOGETHER * bits).reshape(num, TOGETHER, bits)
-        met = [codes]
-        for keys in (sides @ (1 << np.arange(bits))).T[: TOGETHER if bits else 1]:
-            for first, second in _meetings(keys, NEIGHBOURS if bits else num):
-                differ = np.bitwise_count(sketches[first] ^ sketches[second]).sum(axis=1)
-                met.append((first * num + second)[differ <= most])
-        codes = np.unique(np.concatenate(met))
+    sketches = np.packbits(_sides(spectra, rng, 64 * WORDS), axis=1).view(np.uint64)
+    codes, cosines = np.empty(0, np.int64), np.empty(0, np.float32)
+    for start in range(0, tables, TOGETHER):
+        together = min(TOGETHER, tables - start)
+        sides = _sides(spectra, rng, together * bits).reshape(num, together, bits)
+        met = [_meet(keys, sketches, neighbours) for keys in (sides @ (1 << np.arange(bits))).T]
+        fresh = np.setdiff1d(np.concatenate(met), codes)
+        cosine = _cosines(spectra, *np.divmod(fresh, num))
+        codes = np.concatenate([codes, fresh[cosine >= NEAR]])
+        cosines = np.concatenate([cosines, cosine[cosine >= NEAR]])
+        order = np.lexsort((codes, -cosines))
+        order = order[_among_best(np.stack(np.divmod(codes[order], num)))]
+        codes, cosines = codes[order], cosines[order]
     return np.stack(np.divmod(codes, num), axis=1)
 
 
@@ -177,65 +180,85 @@ def _sides(spectra: torch.Tensor, rng: np.random.Generator, planes: int) -> np.n
     return (spectra @ torch.from_numpy(normals) > 0).numpy()
 
 
-def _meetings(keys: np.ndarray, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows with equal keys [N], the smaller first: each with the next, the one after that, ...
+def _meet(keys: np.ndarray, sketches: np.ndarray, neighbours: int) -> np.ndarray:
+    """Pairs of rows of equal keys [N] whose sketches do not rule out NEAR, as smaller * N + larger.
 
-    Sorted, equal keys are neighbours; those equal at a distance are equal at every smaller one.
+    Sorted, equal keys lie side by side: each is compared with the next, the one after that, ...
     """
+    # A plane separates with probability angle / pi; two standard deviations are left to chance.
+    share = np.arccos(NEAR) / np.pi
+    most = 64 * WORDS * share + 2 * np.sqrt(64 * WORDS * share * (1 - share))
     order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    at = np.arange(len(keys))
-    for distance in range(1, most + 1):
+    keys, at, codes = keys[order], np.arange(len(keys)), [np.empty(0, np.int64)]
+    for distance in range(1, neighbours + 1):
         at = at[at + distance < len(keys)]
-        at = at[keys[at] == keys[at + distance]]
+        at = at[keys[at] == keys[at + distance]]  # what differs here differs farther on
         if not len(at):
-            return
-        yield order[at], order[at + distance]
+            break
+        first, second = order[at], order[at + distance]
+        differ = np.bitwise_count(sketches[first] ^ sketches[second]).sum(axis=1)
+        codes.append((first * len(keys) + second)[differ <= most])
+    return np.concatenate(codes)
 
 
-def _compare(
-    prints: np.ndarray, first: np.ndarray, second: np.ndarray
-) -> Iterator[tuple[int, int, float, int]]:
-    """(a, b, correlation, position in MIRRORED) of the candidates that are SIMILAR, best first.
+def _cosines(spectra: torch.Tensor, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Of the angles between pairs of spectra, float32 [P]."""
+    found = np.empty(len(first), np.float32)
+    for start in range(0, len(first), 65536):
+        part = slice(start, start + 65536)
+        found[part] = (spectra[first[part]] * spectra[second[part]]).sum(1).numpy()
+    return found
 
-    Inside a group that has grown beyond CLOSED no more are compared: a thousand altered copies of
-    one photograph would be half a million pairs.
+
+def _among_best(pairs: np.ndarray) -> np.ndarray:
+    """Which pairs [2, P] are among the first MOST of one of their two rows, bool [P]."""
+    ends = pairs.ravel()
+    order = np.argsort(ends, kind="stable")
+    rank = np.arange(len(ends)) - np.searchsorted(ends[order], ends[order])
+    best = np.zeros(len(ends), bool)
+    best[order] = rank < MOST
+    return best.reshape(2, -1).any(axis=0)
+
+
+def _compare(prints: np.ndarray, pairs: np.ndarray) -> Iterator[tuple[int, int, float, int]]:
+    """(a, b, correlation, position in MIRRORED) of the candidates that are SIMILAR.
+
+    A thousand altered copies of one photograph are half a million pairs: inside a group that has
+    grown beyond CLOSED no more are compared, nor two prints that both were unlike MISSES others.
     """
     pictures = torch.from_numpy(prints).reshape(-1, SIDE, SIDE)
-    parent, size = list(range(len(prints))), [1] * len(prints)
-    for start in range(0, len(first), BATCH):
-        pairs = []
-        for a, b in zip(first[start : start + BATCH], second[start : start + BATCH], strict=True):
-            root = _root(parent, int(a))
-            if root != _root(parent, int(b)) or size[root] <= CLOSED:
-                pairs.append((int(a), int(b)))
-        if not pairs:
+    parent, size, missed = list(range(len(prints))), [1] * len(prints), [0] * len(prints)
+    for start in range(0, len(pairs), BATCH):
+        open_pairs = []
+        for a, b in pairs[start : start + BATCH].tolist():
+            root, other = _root(parent, a), _root(parent, b)
+            joined = root == other
+            if size[root] <= CLOSED if joined else min(missed[a], missed[b]) < MISSES:
+                open_pairs.append((a, b))
+        if not open_pairs:
             continue
-        rows = torch.tensor(pairs)
-        best, form = _correlate(pictures[rows[:, 0]].float(), pictures[rows[:, 1]].float())
-        for (a, b), similarity, position in zip(pairs, best.tolist(), form.tolist(), strict=True):
-            if similarity < SIMILAR:
-                continue
-            yield a, b, similarity, position
-            low, high = sorted((_root(parent, a), _root(parent, b)))
-            if low != high:
-                parent[high] = low
-                size[low] += size[high]
+        one, two = torch.tensor(open_pairs).T
+        best, form = _correlate(pictures[one].float(), pictures[two].float())
+        for (a, b), similarity, place in zip(open_pairs, best.tolist(), form.tolist(), strict=True):
+            if similarity >= SIMILAR:
+                _join(parent, size, a, b)
+                yield a, b, similarity, place
+            else:
+                missed[a] += 1
+                missed[b] += 1
 
 
 def _correlate(one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Highest correlation of pictures [P, S, S], and its mirrored form, over shifts up to SHIFT.
-
-    By the Fourier transform, in a frame with room for the shift.
-    """
-    frame, reach = (SIDE + 16, SIDE + 16), 2 * SHIFT + 1
+    """(highest correlation [P], its form in MIRRORED [P]) of pictures [P, S, S] over all shifts up
+    to SHIFT, by the Fourier transform in a frame with room for the shift."""
+    frame = (SIDE + 8, SIDE + 8)
+    shifts = torch.arange(-SHIFT, SHIFT + 1)
     spectrum = torch.fft.rfft2(one, frame)
     best = []
     for axes in ((), (2,), (1,), (1, 2)):
         turned = torch.fft.rfft2(other.flip(axes), frame)
         products = torch.fft.irfft2(spectrum * turned.conj(), frame)
-        window = products.roll((SHIFT, SHIFT), (1, 2))[:, :reach, :reach]
-        best.append(window.amax((1, 2)))
-    norms = one.square().sum((1, 2)) * other.square().sum((1, 2))
+        best.append(products[:, shifts[:, None], shifts].amax((1, 2)))
     highest, form = torch.stack(best).max(0)
+    norms = one.square().sum((1, 2)) * other.square().sum((1, 2))
     return highest / norms.sqrt().clamp_min(1e-6), form

@@ -1,5 +1,6 @@
 """A scan told to a person: what is in a set, what is wrong with it, what to do next."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ MEANING = {
     "black": "nothing but black",
     "tiny": "shorter side below half of data.size",
     "no_fundus": "looks like no photograph of a fundus",
+    "torn": "rows jump: the file is damaged inside, though it decodes",
     "dark": "under-exposed",
     "bright": "over-exposed, or light beside the lens",
     "grey": "no colour",
@@ -151,10 +153,12 @@ def _duplicates(facts: dict[str, Any]) -> Iterator[str]:
     images = sum(len(group["images"]) for group in groups)
     yield f"near-duplicates: {count(len(groups), 'group')} of {images:,} photographs in all"
     identical = sum(group["identical"] for group in groups)
-    conflicts = sum(bool(group["conflict"]) for group in groups)
     several = sum(len(set(group["patients"])) > 1 for group in groups)
-    yield f"  {identical:,} identical files, {conflicts:,} with different labels,"
-    yield f"  {several:,} of several patients"
+    differing = Counter(name for g in groups for name in g["conflict"].split(",") if name)
+    told = f": {_counted(dict(differing))}" if differing else ""
+    conflicts = sum(bool(group["conflict"]) for group in groups)
+    yield f"  {identical:,} of identical files, {several:,} of several patients"
+    yield f"  {conflicts:,} with different labels{told}"
     lines = []
     for group in _by_weight(groups):
         named = zip(group["images"], group["labels"], strict=True)
@@ -198,6 +202,8 @@ def _next(facts: dict[str, Any]) -> Iterator[str]:
         )
     if flags["no_fundus"]:
         steps.append("look at what seems to be no fundus, and take it out of the table")
+    if flags["torn"]:
+        steps.append(f"fetch {count(len(flags['torn']), 'torn photograph')} again, or take it out")
     if flags["masks"]:
         steps.append(f"mend the masks of {count(len(flags['masks']), 'photograph')}")
     if several:

@@ -113,3 +113,32 @@ def test_synthetic_source(tmp_path):
     assert manifest.table.num_rows == 20 and manifest.skipped.num_rows == 0
     assert build(data, root, 3).hash == manifest.hash
     assert build(data, root, 4).hash != manifest.hash
+
+
+def test_photographs_without_the_label_are_left_out_of_training_alone(eyepacs_tree):
+    root = eyepacs_tree(6)
+    rows = [f"{p}_{e},{('Male', 'Female')[p % 2]},40" for p in range(1, 6) for e in ("left",)]
+    (root / "sex_age.csv").write_text("image,sex,age\n" + "\n".join(rows) + "\n")
+    by_sex = build(Data(source="eyepacs", target="sex"), str(root), 0)
+    assert by_sex.classes == ("female", "male")
+    assert by_sex.table.num_rows == 5 and by_sex.unlabelled == 7
+    assert by_sex.table["target"].to_pylist() == [0, 1, 0, 1, 0]
+    every = build(Data(source="eyepacs", target="sex"), str(root), 0, labelled=False)
+    assert every.table.num_rows == 12 and every.unlabelled == 0
+    assert every.table["target"].to_pylist().count(-1) == 7
+    assert every.hash != by_sex.hash
+    text = refusal(Data(source="eyepacs", target="edema"), root)
+    assert "data.target=edema: none of 12 images has this label; there are grade, sex" in text
+    text = refusal(Data(source="eyepacs", keywords="normal"), root)
+    assert "the source has no keywords" in text
+
+
+def test_keywords_choose_eyes(tmp_path):
+    (tmp_path / "labels.csv").write_text(
+        "file,dx,said\na,0,Normal fundus\nb,1,cataract\nc,1,normal FUNDUS，drusen\nd,0,\n"
+    )
+    for name in "abcd":
+        (tmp_path / f"{name}.png").write_bytes(b"123")
+    columns = {"image": "file", "grade": "dx", "keywords": "said"}
+    data = Data(source="csv", table="labels.csv", columns=columns, keywords="normal fundus")
+    assert build(data, str(tmp_path), 0).table["image_id"].to_pylist() == ["a", "c"]

@@ -4,13 +4,14 @@ import io
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 
 from fundusray import files
@@ -25,9 +26,10 @@ from fundusray.errors import BadInputsError, InputError
 SIZE = 48
 
 
-def make(
-    tree: Path, storage: str, chunk: int = 5, **changes: Any
-) -> tuple[str, Manifest, list[dict]]:
+Made = tuple[str, Manifest, list[dict[str, Any]]]
+
+
+def make(tree: Path, storage: str, chunk: int = 5, **changes: Any) -> Made:
     """Prepares a tree of photographs; folder, manifest and units."""
     settings = {"source": "eyepacs", "root": str(tree), "size": SIZE, "max_bad": 0.5}
     data = Data(**(settings | changes))
@@ -44,6 +46,37 @@ def make(
 @pytest.fixture
 def tree(eyepacs_tree: Callable[..., Path]) -> Path:
     return eyepacs_tree()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As in a worker; small photographs are only slowed down by more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """tree/ with twelve eyes, and in jpeg/ and raw/ the prepared sets of them."""
+    root = tmp_path_factory.mktemp("original")
+    (root / "tree" / "train").mkdir(parents=True)
+    lines = ["image,level"]
+    for index in range(12):
+        lines.append(f"{index // 2}_{('left', 'right')[index % 2]},{index % 5}")
+        content = encode_jpeg(draw(2, index, index % 5, 128).image)
+        (root / "tree" / "train" / f"{lines[-1][:-2]}.jpeg").write_bytes(content)
+    (root / "tree" / "trainLabels.csv").write_text("\n".join(lines))
+    for encoding in ("jpeg", "raw"):
+        make(root / "tree", str(root / encoding), encoding=encoding)
+    return root
+
+
+def copied(original: Path, encoding: str, tmp_path: Path) -> str:
+    """The folder of a prepared set that may be broken."""
+    shutil.copytree(original / encoding, tmp_path / "out")
+    return str(next((tmp_path / "out" / "prepared").iterdir()))
 
 
 def spoil(root: Path) -> None:
@@ -87,6 +120,7 @@ def test_encoded_is_a_view_of_the_mapped_file(tree: Path, tmp_path: Path) -> Non
     assert pa.total_allocated_bytes() == before
     assert all(v.dtype == np.uint8 and v.ndim == 1 and not v.flags.writeable for v in views)
     assert np.shares_memory(views[0], views[2]) and not np.shares_memory(views[0], views[1])
+    assert opened.encoded(np.zeros(0, np.int64)) == []
 
 
 def test_bad_photographs_are_set_aside_and_named(tree: Path, tmp_path: Path) -> None:
@@ -173,9 +207,9 @@ def test_an_encoding_does_not_change_what_else_is_known(tree: Path, tmp_path: Pa
         assert bytes(content) == encode_jpeg(pixels)
 
 
-def test_asking_for_the_other_encoding_is_refused(tree: Path, tmp_path: Path) -> None:
-    jpeg = shards.open_set(make(tree, str(tmp_path / "out"))[0])
-    raw = shards.open_set(make(tree, str(tmp_path / "out"), encoding="raw")[0])
+def test_asking_for_the_other_encoding_is_refused(original: Path) -> None:
+    places = [next((original / encoding / "prepared").iterdir()) for encoding in ("jpeg", "raw")]
+    jpeg, raw = (shards.open_set(str(place)) for place in places)
     with pytest.raises(InputError, match=r"encoding=jpeg, this needs raw; .*data\.encoding=raw"):
         jpeg.pixels(np.arange(2))
     with pytest.raises(InputError, match=r"encoding=raw, this needs jpeg"):
@@ -197,9 +231,11 @@ def test_a_unit_that_lost_all_its_photographs_leaves_no_gap(tree: Path, tmp_path
     "name", ["unit-00001.arrow", "unit-00001.u8", "manifest.parquet", "twins.parquet"]
 )
 @pytest.mark.parametrize("damage", ["flip", "cut", "delete"])
-def test_damage_is_named_with_its_cure(tree: Path, tmp_path: Path, name: str, damage: str) -> None:
+def test_damage_is_named_with_its_cure(
+    original: Path, tmp_path: Path, name: str, damage: str
+) -> None:
     encoding = "raw" if name.endswith("u8") else "jpeg"
-    folder, _, _ = make(tree, str(tmp_path / "out"), encoding=encoding)
+    folder = copied(original, encoding, tmp_path)
     shards.open_set(folder)
     path = Path(folder) / name
     content = path.read_bytes()
@@ -211,13 +247,15 @@ def test_damage_is_named_with_its_cure(tree: Path, tmp_path: Path, name: str, da
     with pytest.raises(InputError, match=rf"{name} is damaged: it.*delete .*set\.json.*run again"):
         shards.open_set(folder)
     os.unlink(f"{folder}/set.json")
-    assert make(tree, str(tmp_path / "out"), encoding=encoding)[0] == folder
-    assert len(shards.open_set(folder)) == 12
+    assert make(original / "tree", str(tmp_path / "out"), encoding=encoding)[0] == folder
+    mended = shards.open_set(folder)
+    assert len(mended) == 12 and mended.info["num_twins"] == mended.info["num_conflicts"] == 0
+    assert set(mended.table["twin"].to_pylist()) == {""}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 2}', '{"format": 1}'])
-def test_a_broken_description_is_refused(tree: Path, tmp_path: Path, text: str) -> None:
-    folder, _, _ = make(tree, str(tmp_path / "out"))
+def test_a_broken_description_is_refused(original: Path, tmp_path: Path, text: str) -> None:
+    folder = copied(original, "jpeg", tmp_path)
     (Path(folder) / "set.json").write_text(text)
     with pytest.raises(InputError, match=r"set\.json is damaged|format 1, .* reads 2"):
         shards.open_set(folder)
@@ -296,16 +334,6 @@ def test_near_duplicates_are_found_and_told(tmp_path: Path) -> None:
     assert opened.info["num_twins"] == len(rows) and opened.info["num_conflicts"] == 1
 
 
-def test_a_set_without_near_duplicates_says_so(tree: Path, tmp_path: Path) -> None:
-    for index, path in enumerate(sorted((tree / "train").iterdir())):
-        path.write_bytes(encode_jpeg(draw(2, index, index % 5, 128).image))
-    folder, _, _ = make(tree, str(tmp_path / "out"))
-    opened = shards.open_set(folder)
-    assert opened.info["num_twins"] == opened.info["num_conflicts"] == 0
-    assert set(opened.table["twin"].to_pylist()) == {""}
-    assert files.read_table(f"{folder}/twins.parquet").num_rows == 0
-
-
 def test_several_data_sets_are_one_set(tree: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(tree, other)
@@ -316,8 +344,7 @@ def test_several_data_sets_are_one_set(tree: Path, tmp_path: Path) -> None:
     assert manifest.roots == {"eyepacs": str(tree), "eyepacs-2": str(other)}
     opened = shards.open_set(folder)
     assert len(opened) == 24 and len(set(opened.patients())) == 12
-    for root, first in ((tree, 0), (other, 12)):
-        content = (root / "train" / "1_left.jpeg").read_bytes()
-        pixels = decode(content, PREPROCESS["resize"].min_side(SIZE)).pixels
-        expected = PREPROCESS["resize"].function(pixels, SIZE)
-        assert np.array_equal(opened.pixels(np.array([first]))[0], expected)
+    for first, root in ((0, tree), (12, other)):
+        alone, _, _ = make(root, str(tmp_path / root.name), encoding="raw", preprocess="resize")
+        expected = shards.open_set(alone).pixels(np.arange(12))
+        assert np.array_equal(opened.pixels(np.arange(first, first + 12)), expected)

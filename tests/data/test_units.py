@@ -81,7 +81,8 @@ def test_both_encodings_know_the_same_of_the_photographs(tree: Path, tmp_path: P
 def test_a_unit_is_made_again_only_when_it_must_be(
     tree: Path, tmp_path: Path, encoding: str
 ) -> None:
-    data, table, roots = given(tree, encoding=encoding)
+    data, table, roots = given(tree, encoding=encoding, preprocess="center_crop")
+    table = table.slice(0, 4)
     folder = str(tmp_path / "out")
     unit = write_shard(folder, 1, table, data, roots)
     names = [unit["name"], "unit-00001.json", "unit-00001.prints"]
@@ -104,8 +105,8 @@ def test_a_unit_is_made_again_only_when_it_must_be(
     with pytest.raises(InputError, match=r"unit-00001\.prints is damaged; run again"):
         read_prints(folder, unit)
     Path(folder, names[2]).write_bytes(whole[names[2]])
-    other = write_shard(folder, 1, table.slice(0, 5), data, roots)
-    assert other["rows"] == 4 and other["sha256"] != unit["sha256"]
+    other = write_shard(folder, 1, table.slice(0, 3), data, roots)
+    assert other["rows"] == 2 and other["sha256"] != unit["sha256"]
 
 
 @pytest.mark.parametrize(
