@@ -9,6 +9,8 @@ from fundusray import files
 from fundusray.cluster import premium
 from fundusray.cluster.prepare import data_root
 from fundusray.cluster.rows import split_digest, split_rows
+from fundusray.cluster.scan import scan as scan_set
+from fundusray.cluster.start import start
 from fundusray.cluster.statistics import statistics
 from fundusray.command import Asked
 from fundusray.config import decisive
@@ -16,11 +18,13 @@ from fundusray.data.images import BadImage, decode
 from fundusray.data.manifest import build
 from fundusray.data.photos import read_photo
 from fundusray.data.preprocess import roomy
+from fundusray.data.scan import thumbnails
 from fundusray.data.shards import open_set
 from fundusray.errors import InputError
 from fundusray.jobs.asking import prepared_of, recipe_of, shown
 from fundusray.pipeline.sheet import preprocess_sheet
 from fundusray.reports import premium as premium_report
+from fundusray.reports import scan as scan_report
 from fundusray.reports.sheets import Cell, contact_sheet
 
 
@@ -102,3 +106,20 @@ def colour_statistics(asked: Asked) -> dict[str, Any]:
         print(f"model.{name}=" + ",".join(f"{value:.4f}" for value in found[name]))
     print(f"statistics: {place}")
     return {"status": "finished", "statistics": place, "prepared": prepared} | found
+
+
+def scan(asked: Asked) -> dict[str, Any]:
+    """Looks at every photograph of a set before anyone trains on it; where the findings are."""
+    recipe = recipe_of(asked, "balancing")
+    if asked.show:
+        return shown(recipe)
+    start()
+    folder, manifest, findings = scan_set(recipe, recipe.run.storage)
+    names = {name for row in scan_report.chosen(findings.facts) for name, _ in row}
+    pictures = thumbnails(manifest.table, names, manifest.roots, 256)
+    places = scan_report.write(folder, findings.facts, pictures)
+    print(files.read_bytes(places["summary"]).decode())
+    places |= {"scan": files.join(folder, "scan.parquet")}
+    for name, place in places.items():
+        print(f"{name.replace('_', ' ')}: {place}")
+    return {"status": "finished", "folder": folder} | places

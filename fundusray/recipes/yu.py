@@ -2,9 +2,9 @@
 
 As in the paper: EyePACS split 80/20 by image, no third set, ImageNet mean and standard deviation,
 SGD at 1e-3 with momentum 0.9 and weight decay 5e-4 throughout, incomplete batches left out, the
-best test accuracy kept. Not as in the paper: its pretrained runs train the head alone for 5 epochs
-before 20 of everything, here all 25 train everything; and its crops (256, then a random 224) and
-rotations by 20 degrees give way to images of 224 pixels and this package's augmentation.
+best test accuracy kept; pictures of 256 pixels, of which a random 224 are turned by up to 20 degrees
+and flipped both ways, and judged whole at 224. Not as in the paper: its pretrained runs train the
+head alone for 5 epochs before 20 of everything, here all 25 train everything.
 """
 
 from fundusray.config import Data, Model, Recipe, Train, override
@@ -16,12 +16,12 @@ def _trained(network: str, weights: str, batch: int) -> Recipe:
     return Recipe(
         data=Data(
             source="eyepacs",
-            size=224,
-            preprocess="resize",
+            size=256,
+            preprocess="center_crop",
             split="image",
             allow_leak=True,
             fractions=(0.8, 0.2, 0.0),
-            augment="wu",
+            augment="yu",
         ),
         model=Model(
             name=network,
@@ -45,25 +45,25 @@ def _trained(network: str, weights: str, batch: int) -> Recipe:
 
 @recipe("yu.resnet18_pretrained", accuracy=0.80669)
 def resnet18_pretrained() -> Recipe:
-    """ResNet-18 from ImageNet weights, without the paper's head-only phase and crops."""
+    """ResNet-18 from ImageNet weights, without the paper's head-only phase."""
     return _trained("resnet18", "imagenet", batch=64)
 
 
 @recipe("yu.resnet18_scratch")
 def resnet18_scratch() -> Recipe:
-    """ResNet-18 from a random start, without the paper's crops; it gives a curve, no figure."""
+    """ResNet-18 from a random start; the paper gives a curve, no figure."""
     return _trained("resnet18", "", batch=64)
 
 
 @recipe("yu.resnet50_pretrained", accuracy=0.828612)
 def resnet50_pretrained() -> Recipe:
-    """ResNet-50 from ImageNet weights, without the paper's head-only phase and crops."""
+    """ResNet-50 from ImageNet weights, without the paper's head-only phase."""
     return _trained("resnet50", "imagenet", batch=16)
 
 
 @recipe("yu.resnet50_scratch")
 def resnet50_scratch() -> Recipe:
-    """ResNet-50 from a random start, without the paper's crops; it gives a curve, no figure."""
+    """ResNet-50 from a random start; the paper gives a curve, no figure."""
     return _trained("resnet50", "", batch=16)
 
 
