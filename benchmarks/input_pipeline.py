@@ -34,7 +34,8 @@ from fundusray.data.shards import PreparedSet
 from fundusray.data.synthetic import draw
 from fundusray.models import build_model
 from fundusray.pipeline import Batch, Loader, make_loader
-from fundusray.pipeline.draws import AUGMENTATIONS, Draws
+from fundusray.pipeline.augment import parse
+from fundusray.pipeline.draws import Draws
 
 NUM, NUM_RAW, RAW_HEIGHT, RAW_WIDTH = 64, 12, 2048, 3072
 BATCH, WORKERS, ROUNDS = 32, 2, 5
@@ -81,10 +82,11 @@ class Augment:
         self.draws = draws
         inverse = draws.matrix.astype(np.float64)
         forward = np.linalg.inv(inverse[:, :, :2])
+        self.flip = np.linalg.det(forward) < 0
         centre = np.full(2, size / 2)
         self.moved = (forward @ (centre - inverse[:, :, 2])[..., None])[..., 0] - centre
         # Turn, shear and scale are read from what is left when the flip is taken off.
-        forward[:, :, 0] *= np.where(draws.flip, -1, 1)[:, None]
+        forward[:, :, 0] *= np.where(self.flip, -1, 1)[:, None]
         self.scale = np.sqrt(np.linalg.det(forward))
         turn = np.arctan2(forward[:, 1, 0], forward[:, 0, 0])
         lean = (np.cos(turn) * forward[:, 0, 1] + np.sin(turn) * forward[:, 1, 1]) / self.scale
@@ -92,7 +94,7 @@ class Augment:
 
     def __call__(self, image: Image.Image, index: int) -> torch.Tensor:
         draws = self.draws
-        if draws.flip[index]:
+        if self.flip[index]:
             image = tv.horizontal_flip(image)
         if draws.geometric[index]:
             image = tv.affine(
@@ -166,7 +168,7 @@ def prepare(storage: str, data: Data) -> PreparedSet:
     """A prepared set by the real functions, in one shard."""
     manifest = build(data, data.root, 0)
     folder = shards.set_folder(storage, data, manifest)
-    unit = shards.write_shard(folder, 0, manifest.table, data, data.root)
+    unit = shards.write_shard(folder, 0, manifest.table, data, manifest.roots)
     shards.finish(folder, data, manifest, [unit])
     return shards.open_set(folder)
 
@@ -229,7 +231,8 @@ def race_raw(folder: Path) -> tuple[bool, float]:
 def race_augmented(prepared: PreparedSet, paths: list[str]) -> tuple[bool, float]:
     """c: as above, against torchvision v2."""
     plan = plan_of(NUM, 10)
-    draws = AUGMENTATIONS["wu"](0, 0, plan.rows.ravel(), plan.repeat.ravel(), prepared.size)
+    keys = {"seed": 0, "epoch": 0, "rows": plan.rows.ravel(), "repeat": plan.repeat.ravel()}
+    draws = parse("wu").draw(prepared.size, **keys)
     peer = Peer(paths, plan, Augment(draws, prepared.size))
     race = Race("augmented_256", peer, loader_of(prepared, "wu"), plan)
     # Pillow rounds otherwise, and draws the outermost half pixel otherwise.

@@ -181,7 +181,8 @@ def peak_memory(num: int) -> None:
         manifest = build(data, root, 0)
         target = shards.set_folder(place, data, manifest)
         chunks = [manifest.table.slice(start, 128) for start in range(0, num, 128)]
-        units = [shards.write_shard(target, i, c, data, root) for i, c in enumerate(chunks)]
+        roots = manifest.roots
+        units = [shards.write_shard(target, i, c, data, roots) for i, c in enumerate(chunks)]
         shards.finish(target, data, manifest, units)
         assert len(shards.open_set(target)) == num
     print(before, resident("VmHWM"))

@@ -199,21 +199,20 @@ def _missing_rows(array: np.ndarray, cut: bool) -> np.ndarray:
     """
     rows = array.reshape(len(array), -1)
     bands = rows.shape[1] // array.shape[1]
-    grey = _is_fill(rows[:, :: max(1, rows.shape[1] // 4)])
-    grey[grey] = _is_fill(rows[grey])
-    missing = grey.copy()
-    real = np.flatnonzero(~grey)
+    missing = _is_fill(rows[:, :: max(1, rows.shape[1] // 4)])
+    missing[missing] = _is_fill(rows[missing])
+    real = np.flatnonzero(~missing)
     if not len(real):
         return missing
-    missing[: real[0]] = False
-    end = int(real[-1]) + 1
-    # The row of blocks in which it ended, 16 pixels high at most: real at the left, grey after it.
-    last = rows[max(0, end - 16) : end]
-    if not cut and _is_fill(last[-4:, :bands]).all():
+    begin, end = int(real[0]), int(real[-1]) + 1
+    missing[:begin] = False
+    if not cut and _is_fill(rows[max(0, end - 4) : end, :bands]).all():
         missing[end:] = False
-    elif end < len(rows):
-        whole = np.flatnonzero(~_is_fill(last[:, -bands:]))
-        missing[end - len(last) + (whole[-1] + 1 if len(whole) else 0) : end] = True
+    # The row of blocks in which data ended, at most 16 pixels high: real at the left, then grey.
+    for start in np.flatnonzero(missing[1:] & ~missing[:-1]) + 1:
+        low = max(0, start - 16)
+        whole = np.flatnonzero(~_is_fill(rows[low:start, -bands:]))
+        missing[low + (whole[-1] + 1 if len(whole) else 0) : start] = True
     return missing
 
 

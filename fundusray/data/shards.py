@@ -26,6 +26,10 @@ from fundusray.errors import InputError
 __all__ = ["PreparedSet", "finish", "is_complete", "open_set", "set_folder", "write_shard"]
 
 CACHE = "~/.cache/fundusray"
+COPIERS = min(4, os.cpu_count() or 1)
+"""Threads that copy pixels; copying does not hold the interpreter, and memory is soon the limit."""
+PIECE = 4 << 20
+"""Bytes that are worth a thread: half a millisecond of copying."""
 NEEDED = {"classes", "encoding", "fill", "manifest", "shards", "size", "tables"}
 
 
@@ -85,7 +89,7 @@ class PreparedSet:
     def pixels(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """The pixels of some rows of a raw set, uint8 [B, S, S, 3], C-contiguous, as asked for.
 
-        They are read in the order in which they lie in the files.
+        They are read in the order in which they lie in the files, large batches by some threads.
 
         Args:
             out: such an array, which is filled and given back; used again and again it saves
@@ -101,12 +105,19 @@ class PreparedSet:
             out = np.empty(shape, np.uint8)
         fits = out.shape == shape and out.dtype == np.uint8 and out.flags.c_contiguous
         assert fits, f"out needs to be uint8 {shape}, C-contiguous"
-        flat = out.reshape(len(rows), -1) if len(rows) else out
         order = np.argsort(rows, kind="stable")
-        places = self._places[rows[order]].tolist()
-        for to, (part, begin, end) in zip(order.tolist(), places, strict=True):
-            flat[to] = self._parts[part][begin:end]
+        shares = np.array_split(order, max(1, min(COPIERS, out.nbytes // PIECE)))
+        if len(shares) == 1:
+            self._copy(rows, order, out)
+        else:
+            list(_copiers().map(lambda share: self._copy(rows, share, out), shares))
         return out
+
+    def _copy(self, rows: np.ndarray, share: np.ndarray, out: np.ndarray) -> None:
+        """Fills the positions `share` of `out` with the pixels of their rows."""
+        places = self._places[rows[share]].tolist()
+        for to, (part, begin, end) in zip(share.tolist(), places, strict=True):
+            out[to] = self._parts[part][begin:end].reshape(out.shape[1:])
 
     def _need(self, encoding: str) -> None:
         if self.encoding != encoding:
@@ -126,6 +137,16 @@ class PreparedSet:
     def image_ids(self) -> list[str]:
         """The id of every row."""
         return self.table["image_id"].to_pylist()
+
+
+@lru_cache(maxsize=1)
+def _copiers() -> ThreadPoolExecutor:
+    """The threads that copy, kept: starting them would cost as much as they gain."""
+    return ThreadPoolExecutor(COPIERS)
+
+
+# A forked process has none of its parent's threads.
+os.register_at_fork(after_in_child=_copiers.cache_clear)
 
 
 def open_set(folder: str, cache: str | None = None) -> PreparedSet:

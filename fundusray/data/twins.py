@@ -29,11 +29,11 @@ REACH, STEP = 12.0, 0.8
 NEAR = 0.5
 """Cosine of two spectra from which on their prints are compared; twins lie above 0.5, of other
 pairs 1 in 14,000."""
-TABLES, TOGETHER, WORDS = 128, 16, 8
+TABLES, TOGETHER, WORDS = 256, 16, 8
 """Tables of hashes, how many of them are made at a time, and 64-bit words of a sketch."""
 ALL = 1024
 """Up to so many prints are all compared with all."""
-NEIGHBOURS = 64
+NEIGHBOURS = 32
 """In one place of a table a print meets so many others at most."""
 MOST = 128
 """So many of a print's candidates, the nearest, are kept."""
@@ -164,7 +164,9 @@ def _candidates(spectra: torch.Tensor) -> np.ndarray:
         together = min(TOGETHER, tables - start)
         sides = _sides(spectra, rng, together * bits).reshape(num, together, bits)
         met = [_meet(keys, sketches, neighbours) for keys in (sides @ (1 << np.arange(bits))).T]
-        fresh = np.setdiff1d(np.concatenate(met), codes)
+        fresh = np.sort(np.concatenate(met))
+        fresh = fresh[np.diff(fresh, prepend=-1) > 0]
+        fresh = fresh[~np.isin(fresh, codes, assume_unique=True, kind="sort")]
         cosine = _cosines(spectra, *np.divmod(fresh, num))
         codes = np.concatenate([codes, fresh[cosine >= NEAR]])
         cosines = np.concatenate([cosines, cosine[cosine >= NEAR]])

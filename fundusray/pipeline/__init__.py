@@ -157,21 +157,10 @@ def make_loader(
         InputError: an unknown name, a text that does not fit, no such device, an engine that does
             not read such a set, or DALI is not installed.
     """
-    if device not in ("cpu", "gpu"):
-        raise unknown_name("device of the pipeline", device, ("cpu", "gpu"))
-    if device == "gpu" and not torch.cuda.is_available():
-        raise InputError("the pipeline is to run on a GPU, but torch sees none; give device=cpu")
-    if engine not in ENGINES:
-        raise unknown_name("data.pipeline", engine, ENGINES)
-    raw = prepared.encoding == "raw"
-    if engine == "memory" and not raw:
-        raise InputError(
-            "data.pipeline=memory reads raw sets, and this one holds JPEG; "
-            "give data.encoding=raw and prepare it, or data.pipeline=dali"
-        )
+    _check(prepared, engine, device)
     augmentation = parse(augment)
     side = augmentation.side(prepared.size)
-    augmented = bool(augmentation.steps)
+    raw, augmented = prepared.encoding == "raw", bool(augmentation.steps)
     frame = Frame(prepared.size, side, fill_level(prepared.fill), not raw, augmented)
     if engine == "memory" or (raw and not augmented):
         # What is not touched needs no engine: the other ones would only copy it once more.
@@ -181,6 +170,20 @@ def make_loader(
     else:
         made = _dali(frame, batch, device, threads)
     return Loader(prepared, batch, augmentation, made, Quarantine(prepared, max_bad))
+
+
+def _check(prepared: PreparedSet, engine: str, device: str) -> None:
+    if device not in ("cpu", "gpu"):
+        raise unknown_name("device of the pipeline", device, ("cpu", "gpu"))
+    if device == "gpu" and not torch.cuda.is_available():
+        raise InputError("the pipeline is to run on a GPU, but torch sees none; give device=cpu")
+    if engine not in ENGINES:
+        raise unknown_name("data.pipeline", engine, ENGINES)
+    if engine == "memory" and prepared.encoding != "raw":
+        raise InputError(
+            "data.pipeline=memory reads raw sets, and this one holds JPEG; "
+            "give data.encoding=raw and prepare it, or data.pipeline=dali"
+        )
 
 
 def _dali(frame: Frame, batch: int, device: str, threads: int) -> Engine:

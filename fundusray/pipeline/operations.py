@@ -19,6 +19,7 @@ Step = Callable[[Dice], Effect]
 
 Span = float | tuple[float, float]
 """Half the width of a range, or its two ends."""
+Mask = np.ndarray | bool
 
 OPERATIONS: Registry[Callable[..., Effect]] = Registry("augmentation")
 
@@ -148,14 +149,11 @@ def jitter(
 ) -> Effect:
     """brightness * (0.5 + contrast * (in - 0.5)), then saturation, then hue, each with chance p."""
     number("p", p, 0, 1)
-    factors = []
-    for name, value in (("brightness", brightness), ("contrast", contrast)):
-        factors.append(_factor(dice, name, value, p))
-    factors.append(_factor(dice, "saturation", saturation, p))
+    values = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+    light, hard, full = (_factor(dice, name, value, p) for name, value in values.items())
     on, turns = dice.chance(p), dice.uniform(*around(0, "hue", hue, -0.5, 0.5))
-    light, hard, full = factors
-    matrix = _brightness(light) @ _contrast(hard)
-    return _painted(dice, _hue(np.where(on, turns, 0)) @ _saturation(full) @ matrix)
+    colour = _saturation(full) @ _brightness(light) @ _contrast(hard)
+    return _painted(dice, _hue(np.where(on, turns, 0)) @ colour)
 
 
 @OPERATIONS.register("brightness")
@@ -231,8 +229,9 @@ def choice(dice: Dice, *operations: Step) -> Effect:
         raise ValueError("needs at least one operation")
     which = dice.whole(len(operations))
     effects = [_step(operation)(dice) for operation in operations]
-    if len(sizes := {effect.size for effect in effects}) > 1:
-        raise ValueError(f"its operations end in different sizes: {sorted(sizes)} pixels")
+    sizes = sorted({effect.size for effect in effects})
+    if len(sizes) > 1:
+        raise ValueError(f"its operations end in different sizes: {sizes} pixels")
     return pick(which, effects)
 
 
@@ -275,10 +274,10 @@ def _placed(
     y: np.ndarray | float,
 ) -> Effect:
     """Output pixels of this width and height in input pixels, the first corner at (x, y)."""
-    effect = still(dice)
+    effect = still(dice)._replace(size=size)
     effect.matrix[:, 0, 0], effect.matrix[:, 1, 1] = wide, high
     effect.matrix[:, 0, 2], effect.matrix[:, 1, 2] = x, y
-    return effect._replace(size=size)
+    return effect
 
 
 def _window(dice: Dice, size: int, x: np.ndarray | int, y: np.ndarray | int) -> Effect:
@@ -292,9 +291,7 @@ def _corner(dice: Dice, size: int, which: np.ndarray) -> Effect:
     return _window(dice, size, *places[which].T)
 
 
-def _flipped(
-    dice: Dice, across: np.ndarray | bool = False, down: np.ndarray | bool = False
-) -> Effect:
+def _flipped(dice: Dice, *, across: Mask = False, down: Mask = False) -> Effect:
     signs = [np.where(mirrored, -1.0, 1.0) for mirrored in (across, down)]
     starts = [np.where(mirrored, dice.size, 0) for mirrored in (across, down)]
     return _placed(dice, dice.size, *signs, *starts)
@@ -339,10 +336,8 @@ def _hue(turns: np.ndarray) -> np.ndarray:
 
 def _factor(dice: Dice, name: str, value: Span, p: float | None = None) -> np.ndarray:
     """Factors around 1 [B]; with probability p, where given, else 1."""
-    on = None if p is None else dice.chance(p)
-    low, high = around(1, name, value, 0, 100)
-    drawn = dice.uniform(low, high)
-    return drawn if on is None else np.where(on, drawn, 1.0)
+    on = True if p is None else dice.chance(p)
+    return np.where(on, dice.uniform(*around(1, name, value, 0, 100)), 1.0)
 
 
 def _room(dice: Dice, size: int) -> int:

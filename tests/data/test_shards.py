@@ -169,7 +169,11 @@ def test_one_class_left_is_refused(tree: Path, tmp_path: Path) -> None:
         make(tree, str(tmp_path / "out"))
 
 
-def test_raw_pixels_come_in_the_order_asked_for(tree: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("piece", [shards.PIECE, 15_000, 1])
+def test_raw_pixels_come_in_the_order_asked_for(
+    tree: Path, tmp_path: Path, piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "PIECE", piece)
     spoil(tree)
     folder, _, units = make(tree, str(tmp_path / "out"), encoding="raw")
     opened = shards.open_set(folder)
