@@ -61,7 +61,7 @@ def flipped(content: bytes, rng: np.random.Generator, begin: int, end: int) -> b
 def truncated(content: bytes, rng: np.random.Generator) -> bytes:
     """Cut anywhere, in the header too."""
     share = rng.choice([0.001, 0.01, 0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99])
-    return content[: int(len(content) * share * rng.uniform(0.9, 1.1))]
+    return content[: min(int(len(content) * share * rng.uniform(0.9, 1.1)), len(content) - 4)]
 
 
 @damage

@@ -5,10 +5,15 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
-from fundusray import config
+from fundusray import config, recipes
+from fundusray.cluster.rows import split_rows
+from fundusray.config import override
+from fundusray.data.shards import open_set
 from fundusray.verified import read_verified
 
 pytestmark = pytest.mark.ray
@@ -64,10 +69,37 @@ def test_train_smoke_then_evaluate(run, tmp_path: Path) -> None:
     assert metrics["n"] == len(ours) and 0 <= metrics["majority_accuracy"] <= 1
 
 
-def test_prepare_says_where(run) -> None:
-    code, result, _ = run("prepare.py", "demo", "data.num_images=24", "data.size=32")
+def test_prepare_says_where_and_what_colours(run) -> None:
+    drawn = ("demo", "data.num_images=24", "data.size=32", "data.encoding=raw")
+    code, result, _ = run("prepare.py", *drawn)
     assert code == 0
     assert (Path(result["prepared"]) / "set.json").exists()
+    code, found, text = run("colour_statistics.py", *drawn)
+    assert code == 0 and found["prepared"] == result["prepared"]
+    opened = open_set(found["prepared"])
+    table = pq.read_table(Path(found["prepared"], "manifest.parquet"))
+    recipe = override(recipes.find("demo"), {"data.num_images": 24})
+    rows = split_rows(opened, recipe)["train"]
+    pixels = opened.pixels(rows) / 255
+    assert found["images"] == len(rows) < len(table)
+    np.testing.assert_allclose(found["mean"], pixels.mean(axis=(0, 1, 2)), atol=1e-9)
+    np.testing.assert_allclose(found["std"], pixels.std(axis=(0, 1, 2)), atol=1e-9)
+    shown = ",".join(f"{value:.4f}" for value in found["mean"])
+    assert f"model.mean={shown}" in text
+    assert override(recipe, {"model.mean": shown}).model.mean[0] == round(found["mean"][0], 4)
+
+
+def test_the_sheet_shows_every_preprocessing(run, eyepacs_tree) -> None:
+    root = eyepacs_tree()
+    (root / "train" / "1_left.jpeg").write_bytes(b"")
+    source = ("data.source=eyepacs", f"data.root={root}", "data.size=32", "photos=3")
+    code, result, text = run("sheet.py", *source)
+    assert code == 0 and "left out: 1_left (empty file" in text
+    # Two photographs that can be read; as taken, graham twice and the four others.
+    sheet = Image.open(result["sheet"])
+    assert sheet.width > 7 * 100 and sheet.height > 2 * 100
+    code, _, text = run("sheet.py", *source[:3], "photos=none")
+    assert code == 2 and "photos: a number from 1 to 50" in text
 
 
 def test_wrong_tables_end_with_two_and_write_nothing(run, eyepacs_tree, tmp_path: Path) -> None:

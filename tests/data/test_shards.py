@@ -86,7 +86,7 @@ def spoil(root: Path) -> None:
     garbage.write_bytes(b"no picture" * 100)
 
 
-def test_every_row_is_its_photograph(tree: Path, tmp_path: Path) -> None:
+def test_every_row_is_its_photograph_and_knows_it(tree: Path, tmp_path: Path) -> None:
     folder, manifest, _ = make(tree, str(tmp_path / "out"))
     opened = shards.open_set(folder)
     assert len(opened) == 12 and opened.size == SIZE and opened.fill == 128 / 255
@@ -102,15 +102,11 @@ def test_every_row_is_its_photograph(tree: Path, tmp_path: Path) -> None:
         (encoded,) = opened.encoded(np.array([row]))
         assert bytes(encoded) == expected
         assert Image.open(io.BytesIO(encoded)).size == (SIZE, SIZE)
-
-
-def test_rows_know_their_originals(tree: Path, tmp_path: Path) -> None:
-    table = shards.open_set(make(tree, str(tmp_path / "out"))[0]).table
-    row = table.slice(3, 1).to_pylist()[0]
+    row = opened.table.slice(3, 1).to_pylist()[0]
     content = (tree / row["path"]).read_bytes()
     assert (row["width"], row["height"], row["repaired"]) == (128, 96, False)
     assert row["sha256"] == files.sha256(content) and row["num_bytes"] == len(content)
-    assert b"proliferative" in table.schema.metadata[b"classes"]
+    assert b"proliferative" in opened.table.schema.metadata[b"classes"]
 
 
 def test_encoded_is_a_view_of_the_mapped_file(tree: Path, tmp_path: Path) -> None:
