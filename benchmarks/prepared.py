@@ -39,7 +39,7 @@ from fundusray.pipeline import Loader, make_loader
 
 DRAWN, TURNS, SIZE, BATCH = 16, 8, 512, 32
 NUM = DRAWN * TURNS
-THREADS, ROUNDS, UNIT = 2, 5, 40
+THREADS, ROUNDS, UNIT = 2, 9, 40
 DALI = {"batch_size": BATCH, "num_threads": THREADS, "device_id": None}
 AHEAD = 8
 """Batches taken off DALI's queues before its clock starts; they hold fewer."""

@@ -67,7 +67,7 @@ def scan(recipe: Recipe, storage: str) -> tuple[str, Manifest, Findings]:
     return folder, manifest, findings
 
 
-@ray.remote(num_cpus=1, max_retries=1)
+@ray.remote(num_cpus=1)
 def _part(parts: str, chunk: pa.Table, data: Data, roots: dict[str, str]) -> tuple[int, int]:
     """Examines some photographs and keeps the rows; how many there are and are refused."""
     torch.set_num_threads(1)
@@ -80,7 +80,7 @@ def _examine(parts: str, manifest: Manifest, left: list[int], data: Data) -> Non
     """Examines the rows `left` of the manifest; as many tasks wait as run.
 
     Of a chunk on which a worker dies every photograph gets a task of its own; the one on which a
-    worker dies again is refused by name.
+    worker dies twice more is refused by name.
     """
     length = min(MOST, max(LEAST, -(-len(left) // PARTS)))
     waiting = [left[start : start + length] for start in range(0, len(left), length)][::-1]
@@ -91,7 +91,8 @@ def _examine(parts: str, manifest: Manifest, left: list[int], data: Data) -> Non
     while waiting or running:
         while waiting and len(running) < most:
             rows = waiting.pop()
-            running[_part.remote(parts, manifest.table.take(rows), data, manifest.roots)] = rows
+            task = _part.options(max_retries=int(len(rows) == 1))
+            running[task.remote(parts, manifest.table.take(rows), data, manifest.roots)] = rows
         (ready,), _ = ray.wait(list(running), num_returns=1)
         rows = running.pop(ready)
         counts = _result(ready)

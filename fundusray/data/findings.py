@@ -97,7 +97,7 @@ def conclude(
 
 
 def _pairs(rows: Sequence[dict[str, Any]]) -> list[Pair]:
-    prints = b"".join(row["fingerprint"] for row in rows)
+    prints = bytearray().join(row["fingerprint"] for row in rows)
     shaped = np.frombuffer(prints, np.int8).reshape(len(rows), -1) if rows else np.empty((0, 1))
     return find_pairs(shaped, [row["sha256"] for row in rows]) if rows else []
 
@@ -137,7 +137,8 @@ def _pair(first: dict[str, Any], second: dict[str, Any], pair: Pair) -> dict[str
 def _leaks(table: pa.Table) -> dict[str, Any]:
     """Patients and near-duplicates on two sides of the published split."""
     leaks = find_leaks(table, np.array(table["split"].to_pylist(), dtype=object))
-    return {"patients": leaks.patients, "twins": leaks.twins, "judged": leaks.judged}
+    judged = {side: list(counts) for side, counts in leaks.judged.items()}
+    return {"patients": leaks.patients, "twins": leaks.twins, "judged": judged}
 
 
 def _facts(

@@ -6,8 +6,9 @@ hashes: random hyperplanes (Charikar 2002) cut the space of the prints' spectra,
 shift nor mirroring, and only those that fall on the same side of all planes of a table meet.
 """
 
+import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,20 +16,20 @@ import torch
 
 from fundusray.data.fingerprint import LENGTH, SIDE
 
-SIMILAR = 0.62
-"""Correlation from which on two photographs are one. Measured on ODIR, EyePACS, IDRiD, APTOS and
-CHASE: of 2,200 altered copies (JPEG 30, half size, mirrored, shifted, brightened, cropped, several
-at once) all but one lie above 0.62 and 99 % above 0.74; of 5.9 million pairs of different eyes the
-most alike, two with one camera's reflexes, reach 0.574, and a tenth as many every 0.05. Two shots
-of one eye with the same gaze (0.58 to 0.86) are mostly taken for twins."""
+SIMILAR = 0.6
+"""Correlation from which on two photographs are one. Measured on 3,448 of ODIR, EyePACS, IDRiD,
+APTOS and CHASE: of 2,200 altered copies (JPEG 30, half size, mirrored, shifted, brightened,
+cropped, grey, several at once) all but one lie above 0.61 and 99 % above 0.78; of 5.9 million pairs
+of different eyes the most alike, with the same reflexes of one camera, reach 0.574, and a tenth as
+many every 0.05. Two shots of one eye with the same gaze, 0.58 to 0.86, are mostly taken for one."""
 SHIFT = 5
 """Farthest shift that is tried, pixels of a print: 8 % of the diameter."""
 MIRRORED = ("same picture", "mirrored left to right", "upside down", "turned by 180 degrees")
 REACH, STEP = 12.0, 0.8
 """Highest wave of a spectrum and distance between waves, cycles across the fundus."""
 NEAR = 0.5
-"""Cosine of two spectra from which on their prints are compared; twins lie above 0.5, of other
-pairs 1 in 14,000."""
+"""Cosine of two spectra from which on their prints are compared. The least of those altered copies
+reach 0.51 and 0.59; of other pairs 1 in 14,000 gets so far."""
 TABLES, TOGETHER, WORDS = 256, 16, 8
 """Tables of hashes, how many of them are made at a time, and 64-bit words of a sketch."""
 ALL = 1024
@@ -72,10 +73,7 @@ def find_pairs(prints: np.ndarray, digests: Sequence[str]) -> list[Pair]:
     assert len(prints) == len(digests), (len(prints), len(digests))
     rows, pairs = _distinct(prints, digests)
     if len(rows) > 1:
-        kept = prints[rows]
-        for a, b, similarity, form in _compare(kept, _candidates(_spectra(kept))):
-            first, second = sorted((int(rows[a]), int(rows[b])))
-            pairs.append(Pair(first, second, similarity, MIRRORED[form]))
+        pairs += _compare(prints, rows[_candidates(_spectra(prints, rows))])
     return sorted(pairs)
 
 
@@ -114,20 +112,21 @@ def _distinct(prints: np.ndarray, digests: Sequence[str]) -> tuple[np.ndarray, l
             pairs.append(Pair(first, row, 1.0, "same bytes"))
     of_print: dict[bytes, list[int]] = defaultdict(list)
     for row in np.flatnonzero(prints.any(axis=1)).tolist():
-        of_print[prints[row].tobytes()].append(row)
+        of_print[hashlib.sha256(prints[row]).digest()].append(row)
     for first, *others in of_print.values():
         for row in others:
             if of_bytes.get(digests[row], row) == row:
                 pairs.append(Pair(first, row, 1.0, MIRRORED[0]))
-    rows = [of_print[content][0] for content in sorted(of_print)]
+    rows = [of_print[digest][0] for digest in sorted(of_print)]
     return np.array(rows, np.int64), pairs
 
 
-def _spectra(prints: np.ndarray) -> torch.Tensor:
-    """How strongly each wave is present, float32 [N, W] of length 1: amplitudes of the transform.
+def _spectra(prints: np.ndarray, rows: np.ndarray) -> torch.Tensor:
+    """How strongly each wave is present in the prints of some rows, float32 [N, W] of length 1.
 
-    A shift changes phases alone. Mirrored waves are averaged, so no mirroring changes it either.
-    Each wave is relative to those of its length, whose strength is common to all fundi.
+    Of the Fourier transform only amplitudes: a shift changes phases alone. Mirrored waves are
+    averaged, so no mirroring changes them either. Each wave is relative to those of its length,
+    whose strength is common to all fundi.
     """
     num = int(REACH / STEP) + 1
     angles = np.arange(num)[:, None] * (np.arange(SIDE) - (SIDE - 1) / 2)
@@ -138,7 +137,8 @@ def _spectra(prints: np.ndarray) -> torch.Tensor:
     ring = torch.from_numpy(np.rint(length).astype(np.int64))[used]
     members = torch.bincount(ring).clamp_min(1)
     parts = []
-    for part in torch.from_numpy(prints).reshape(-1, SIDE, SIDE).split(BATCH):
+    for start in range(0, len(rows), BATCH):
+        part = torch.from_numpy(prints[rows[start : start + BATCH]]).reshape(-1, SIDE, SIDE)
         products = waves @ (part.float() @ waves.T)
         (cc, cs), (sc, ss) = (half.split(num, 2) for half in products.split(num, 1))
         strength = torch.hypot(cc - ss, cs + sc) + torch.hypot(cc + ss, cs - sc)
@@ -214,40 +214,42 @@ def _cosines(spectra: torch.Tensor, first: np.ndarray, second: np.ndarray) -> np
 
 def _among_best(pairs: np.ndarray) -> np.ndarray:
     """Which pairs [2, P] are among the first MOST of one of their two rows, bool [P]."""
-    ends = pairs.ravel()
-    order = np.argsort(ends, kind="stable")
+    ends, places = pairs.ravel(), np.tile(np.arange(pairs.shape[1]), 2)
+    order = np.lexsort((places, ends))
     rank = np.arange(len(ends)) - np.searchsorted(ends[order], ends[order])
     best = np.zeros(len(ends), bool)
     best[order] = rank < MOST
     return best.reshape(2, -1).any(axis=0)
 
 
-def _compare(prints: np.ndarray, pairs: np.ndarray) -> Iterator[tuple[int, int, float, int]]:
-    """(a, b, correlation, position in MIRRORED) of the candidates that are SIMILAR.
+def _compare(prints: np.ndarray, candidates: np.ndarray) -> list[Pair]:
+    """Those of the candidates int64 [P, 2], rows of prints, that are SIMILAR.
 
     A thousand altered copies of one photograph are half a million pairs: inside a group that has
     grown beyond CLOSED no more are compared, nor two prints that both were unlike MISSES others.
     """
     pictures = torch.from_numpy(prints).reshape(-1, SIDE, SIDE)
     parent, size, missed = list(range(len(prints))), [1] * len(prints), [0] * len(prints)
-    for start in range(0, len(pairs), BATCH):
-        open_pairs = []
-        for a, b in pairs[start : start + BATCH].tolist():
-            root, other = _root(parent, a), _root(parent, b)
-            joined = root == other
-            if size[root] <= CLOSED if joined else min(missed[a], missed[b]) < MISSES:
-                open_pairs.append((a, b))
-        if not open_pairs:
+    found = []
+    for start in range(0, len(candidates), BATCH):
+        pairs = []
+        for a, b in candidates[start : start + BATCH].tolist():
+            root = _root(parent, a)
+            joined = root == _root(parent, b)
+            if (size[root] <= CLOSED) if joined else (min(missed[a], missed[b]) < MISSES):
+                pairs.append((a, b))
+        if not pairs:
             continue
-        one, two = torch.tensor(open_pairs).T
-        best, form = _correlate(pictures[one].float(), pictures[two].float())
-        for (a, b), similarity, place in zip(open_pairs, best.tolist(), form.tolist(), strict=True):
-            if similarity >= SIMILAR:
+        one, other = torch.tensor(pairs).T
+        highest, form = _correlate(pictures[one].float(), pictures[other].float())
+        for (a, b), value, place in zip(pairs, highest.tolist(), form.tolist(), strict=True):
+            if value >= SIMILAR:
+                found.append(Pair(min(a, b), max(a, b), value, MIRRORED[place]))
                 _join(parent, size, a, b)
-                yield a, b, similarity, place
             else:
                 missed[a] += 1
                 missed[b] += 1
+    return found
 
 
 def _correlate(one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -172,10 +172,10 @@ def _split(facts: dict[str, Any]) -> Iterator[str]:
     if not splits:
         return
     yield f"published split: {_counted(splits)}"
-    for key, what in (("patients", "patients"), ("twins", "groups of near-duplicates")):
-        names = facts["leaks"][key]
-        if names:
-            yield f"  LEAK: {len(names):,} {what} on more than one side: {_names(names)}"
+    for key, what in (("patients", "patient"), ("twins", "group")):
+        if names := facts["leaks"][key]:
+            of = " of near-duplicates" if key == "twins" else ""
+            yield f"  LEAK: {count(len(names), what)}{of} on more than one side: {_names(names)}"
     for side, (known, total) in facts["leaks"]["judged"].items():
         if known:
             yield f"  {known:,} of {total:,} {side} images have a patient or twin in train"
