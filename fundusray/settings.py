@@ -44,7 +44,8 @@ class Data:
     preprocess_args: dict[str, Any] = field(default_factory=dict)
     """Its keywords, e.g. {"clip": 0.9}."""
     encoding: str = "jpeg"
-    """How prepared images are kept: jpeg (quality 95; small) or raw (uint8; fast, 8 to 10 times larger)."""
+    """How prepared images are kept: jpeg (quality 95; small) or raw (uint8; fast, about 9 times as
+    large)."""
     split: str = "patient"
     """patient: patients and near-duplicates stay on one side; image: eyes of a patient may
     straddle, as in the papers; given: the publisher's own."""

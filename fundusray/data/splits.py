@@ -2,8 +2,8 @@
 
 Patients who share a photograph, or near-duplicates of one, are one: some people are in a set under
 two ids. Which side a patient falls on depends on the seed and the patients in the table alone.
-Within one class, patients are ordered by a keyed hash; counts come from the largest remainder, and what
-rounding owes one stratum is carried to the next, so that shares hold for the whole table.
+Within one class, patients are ordered by a keyed hash; counts come from the largest remainder, and
+what rounding owes one stratum is carried to the next, so that shares hold for the whole table.
 """
 
 import hashlib

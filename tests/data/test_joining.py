@@ -26,7 +26,7 @@ def test_roots_go_with_sources_in_their_order() -> None:
         "eyepacs-2": ("eyepacs", "/c"),
     }
     assert locate(Data(source="eyepacs"), "/a,b") == {"eyepacs": ("eyepacs", "/a,b")}
-    with pytest.raises(InputError, match="names 2 sources .* data.root 1 places"):
+    with pytest.raises(InputError, match=r"names 2 sources .* data\.root 1 places"):
         locate(Data(source="eyepacs,aptos"), "/a")
 
 

@@ -1,4 +1,4 @@
-"""Damaged files of eighteen kinds: each is kept, repaired or refused with a reason, none crashes."""
+"""Damaged files of eighteen kinds: each kept, repaired or refused with a reason; none crashes."""
 
 import time
 from collections import Counter
