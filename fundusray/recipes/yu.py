@@ -3,8 +3,8 @@
 As in the paper: EyePACS split 80/20 by image, no third set, ImageNet mean and standard deviation,
 SGD at 1e-3 with momentum 0.9 and weight decay 5e-4 throughout, incomplete batches left out, the
 best test accuracy kept; pictures of 256 pixels, of which a random 224 are turned by up to 20
-degrees and flipped both ways, and judged whole at 224. Not as in the paper: its pretrained runs train the
-head alone for 5 epochs before 20 of everything, here all 25 train everything.
+degrees and flipped both ways, and judged whole at 224. Not as in the paper: its pretrained runs
+train the head alone for 5 epochs before 20 of everything, here all 25 train everything.
 """
 
 from fundusray.config import Data, Model, Recipe, Train, override
