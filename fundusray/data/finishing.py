@@ -64,7 +64,7 @@ def finish(folder: str, data: Data, manifest: Manifest, units: list[dict[str, An
         BadInputsError: more photographs were skipped than data.max_bad allows; units stay.
         InputError: fewer than two classes are left, or a unit was damaged meanwhile.
     """
-    skipped = _unnamed(manifest.skipped) if data.id_key else manifest.skipped.to_pylist()
+    skipped = manifest.skipped.to_pylist()
     skipped += [{k: row[k] for k in SKIPPED.names} for unit in units for row in unit["skipped"]]
     table = _kept(manifest, units)
     _check_share(data, skipped, table.num_rows)
@@ -129,15 +129,6 @@ def _with_twins(table: pa.Table, prints: np.ndarray) -> tuple[pa.Table, pa.Table
         rows.append(dict(zip(TWINS.names, (*found, first, second, first != second), strict=True)))
     table = _filled(table, "twin", [ids[first] if first >= 0 else "" for first in firsts])
     return table, pa.Table.from_pylist(rows, TWINS)
-
-
-def _unnamed(skipped: pa.Table) -> list[dict[str, str]]:
-    """The rows a source set aside, without what it says of them: it may name their files."""
-    reason = "no usable file; prepare without data.id_key to see why"
-    return [
-        {"image_id": image_id, "where": image_id, "reason": reason}
-        for image_id in skipped["image_id"].to_pylist()
-    ]
 
 
 def _without_places(table: pa.Table) -> pa.Table:

@@ -9,13 +9,15 @@ from fundusray.errors import InputError
 
 SHORTEST = 16
 """Bytes of a key; a shorter one could be found by trying."""
+WHY = "no usable file; run without data.id_key to see why"
 
 
 def key_ids(found: Found, id_key: str) -> Found:
     """The rows with ids of photographs and patients replaced by HMAC-SHA-256, 16 hex characters.
 
     The same key gives the same ids everywhere, so sets can still be joined; without it an id cannot
-    be turned back, not even by trying all of them. Reasons name the new id too.
+    be turned back, not even by trying all of them. What a source says of the rows it set aside may
+    name their files, so a neutral sentence takes its place.
 
     Raises:
         InputError: no such file, or fewer than 16 bytes in it.
@@ -39,12 +41,8 @@ def key_ids(found: Found, id_key: str) -> Found:
     columns["image_id"] = [keyed(image_id) for image_id in columns["image_id"]]
     problems = [
         problem._replace(
-            image_id=keyed(problem.image_id),
-            reason=problem.reason.replace(problem.image_id, keyed(problem.image_id)),
-            where=problem.where.replace(problem.image_id, keyed(problem.image_id)),
+            image_id=keyed(problem.image_id), where=keyed(problem.image_id), reason=WHY
         )
-        if problem.image_id
-        else problem
         for problem in found.problems
     ]
     return found._replace(columns=columns, problems=problems)

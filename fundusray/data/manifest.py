@@ -198,9 +198,10 @@ def counts(table: pa.Table, num_classes: int) -> np.ndarray:
 
 def _hash(table: pa.Table, classes: tuple[str, ...]) -> str:
     digest = hashlib.sha256(json.dumps([table.num_rows, *classes]).encode())
-    for name in ("image_id", "dataset", "path", "patient_id", "split"):
-        # Ids and paths hold no control characters, so this joins them without ambiguity.
+    texts = ("image_id", "dataset", "path", "patient_id", "split", "eye", "sex", "keywords")
+    for name in texts:
+        # They hold no control characters, so this joins them without ambiguity.
         digest.update("\0".join(table[name].to_pylist()).encode() + b"\0\0")
-    for name in ("target", "num_bytes"):
+    for name in ("target", "num_bytes", "grade", "edema", "age"):
         digest.update(table[name].to_numpy().astype("<i8").tobytes())
     return digest.hexdigest()[:16]

@@ -34,7 +34,7 @@ def test_ids_are_hmac_sha256_of_the_old_ones(tmp_path: Path) -> None:
     assert keyed.columns["grade"] == [0, 1] and keyed.labels == FOUND.labels
     (problem,) = keyed.problems
     assert problem.image_id == expected("11_left")
-    assert problem.reason == f"no image file of '{expected('11_left')}'"
+    assert problem.where == expected("11_left") and "no usable file" in problem.reason
     assert "11_left" not in str(keyed)
 
 
