@@ -162,8 +162,7 @@ def _load_jpeg(
             raise
         cause = "overwritten"
         image = _load(_drafted(content[: stop.start()] + END, min_side))
-    array = np.asarray(image)
-    missing = _missing_rows(array, bool(cause))
+    missing = _missing_rows(image, bool(cause))
     if not missing.any():
         detail = ", at lower detail (progressive)" if progressive else ""
         return image, 1.0, cause and f"{cause}: end missing, all rows recovered{detail}"
@@ -172,7 +171,7 @@ def _load_jpeg(
     if share < 0.5:
         need = "can be recovered, at least half are needed"
         raise BadImage(f"{cause}: only {share:.0%} of its rows {need}")
-    black = array.copy()
+    black = np.array(image)
     black[missing] = 255 if image.mode == "CMYK" else 0
     lost = round(len(content) * (1 / share - 1) / 1000) * 1000
     note = f"{cause}: {share:.1%} of the rows recovered, about {lost:,} bytes missing"
@@ -187,7 +186,7 @@ def _drafted(content: bytes, min_side: int) -> JpegImageFile:
     return image
 
 
-def _missing_rows(array: np.ndarray, cut: bool) -> np.ndarray:
+def _missing_rows(image: Image.Image, cut: bool) -> np.ndarray:
     """Which rows [H] of a decoded JPEG the decoder had no data for, but for the first ones.
 
     libjpeg leaves such blocks at zero coefficients: exactly mid-grey, 128 (127 where CMYK is
@@ -197,9 +196,15 @@ def _missing_rows(array: np.ndarray, cut: bool) -> np.ndarray:
     Args:
         cut: the file is known to end early.
     """
-    rows = array.reshape(len(array), -1)
-    bands = rows.shape[1] // array.shape[1]
-    missing = _is_fill(rows[:, :: max(1, rows.shape[1] // 4)])
+    width, height = image.size
+    missing = np.ones(height, bool)
+    # A few columns rule out nearly all photographs, without a copy of all pixels.
+    for x in range(0, width, max(1, width // 4)):
+        missing &= _is_fill(np.asarray(image.crop((x, 0, x + 1, height))).reshape(height, -1))
+    if not missing.any():
+        return missing
+    rows = np.asarray(image).reshape(height, -1)
+    bands = rows.shape[1] // width
     missing[missing] = _is_fill(rows[missing])
     real = np.flatnonzero(~missing)
     if not len(real):
@@ -242,6 +247,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _converted(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
     if image.mode.startswith("I"):
         # 16 bit: 65535 / 255 = 257. Pillow's own conversion clips at 255.
         wide = np.asarray(image).astype(np.uint32)
@@ -258,7 +265,8 @@ def _converted(image: Image.Image) -> Image.Image:
 def _check_retina(pixels: np.ndarray) -> None:
     """Raises BadImage when nearly all is black, judged on a grid of about 256 x 256 pixels."""
     step = max(1, min(pixels.shape[:2]) // 256)
-    lit = (pixels[::step, ::step].max(axis=2) >= 16).mean()
+    red, green, blue = np.moveaxis(pixels[::step, ::step] >= 16, 2, 0)
+    lit = (red | green | blue).mean()
     if lit < 0.01:
         share = f"{1 - lit:.1%} of the pixels are darker than 16 of 255"
         raise BadImage(f"no retina: {share}", "black")

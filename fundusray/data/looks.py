@@ -13,7 +13,7 @@ from fundusray.data.fundus import find_fundus
 from fundusray.data.images import BadImage
 
 SIDE = 128
-"""Longer side of the reduced copy that is looked at, pixels."""
+"""Longer side of the copy in which all else is looked for, pixels."""
 WHITE = 240
 """Of 255, in every channel: no tissue is this bright."""
 DARK = 56
@@ -23,7 +23,7 @@ BRIGHT = 180
 WHITE_SHARE = 0.03
 """Share of the lit pixels that are white: light has entered past the lens."""
 TEAR_SIDE = 256
-"""Shorter side, at least, of the reduced copy in which tears are looked for, pixels."""
+"""Shorter side, at least, of the copy in which tears are looked for, pixels."""
 REACH = 8
 """Rows above and below a tear that must be lit: the edge of the fundus is none."""
 STEP = 18
@@ -54,6 +54,7 @@ def look(pixels: np.ndarray) -> tuple[str, ...]:
     on in another place or colour. About 6 in 10 of such damaged files are seen.
     """
     image = Image.fromarray(pixels)
+    image = image.reduce(max(1, min(image.size) // TEAR_SIDE))
     scale = max(*image.size, SIDE) / SIDE
     sides = [max(1, round(length / scale)) for length in image.size]
     small = np.asarray(image.resize(sides, Image.Resampling.BOX))
@@ -69,7 +70,7 @@ def look(pixels: np.ndarray) -> tuple[str, ...]:
     fundus = looks.disc or (looks.warm >= 0.6 and looks.edges <= 15 and looks.body >= 0.3)
     flags = {
         "no_fundus": not fundus or looks.flat >= 0.6,
-        "torn": _is_torn(image),
+        "torn": _is_torn(np.asarray(image)),
         "dark": np.median(strongest[lit]) < DARK,
         "bright": grey[lit].mean() > BRIGHT or white.sum() > WHITE_SHARE * lit.sum(),
         "grey": np.percentile((strongest - weakest)[lit], 98) <= 8,
@@ -107,8 +108,7 @@ def _is_disc(small: np.ndarray, grey: np.ndarray, lit: np.ndarray) -> bool:
     return bool(overlap >= 0.85 and corner < 0.4 * grey[lit].mean())
 
 
-def _is_torn(image: Image.Image) -> bool:
-    reduced = np.asarray(image.reduce(max(1, min(image.size) // TEAR_SIDE)))
+def _is_torn(reduced: np.ndarray) -> bool:
     bright = np.maximum(np.maximum(reduced[..., 0], reduced[..., 1]), reduced[..., 2])
     lit = bright > 0.4 * np.median(bright[bright > 24]) if (bright > 24).any() else bright > 24
     if len(lit) < 4 * REACH:
@@ -117,7 +117,8 @@ def _is_torn(image: Image.Image) -> bool:
     sums = np.pad(lit.astype(np.int32).cumsum(axis=0), ((1, 0), (0, 0)))
     inside = sums[2 * REACH :] - sums[: -2 * REACH] == 2 * REACH
     levels = reduced[REACH - 1 : len(reduced) - REACH + 1].astype(np.int16)
-    jumps = (np.abs(levels[1:] - levels[:-1]).max(axis=2) >= STEP) & inside
+    red, green, blue = np.moveaxis(np.abs(levels[1:] - levels[:-1]) >= STEP, 2, 0)
+    jumps = (red | green | blue) & inside
     seen = inside.sum(axis=1)
     wide = seen > 0.3 * lit.shape[1]
     share = np.where(wide, jumps.sum(axis=1) / np.maximum(seen, 1), 0)

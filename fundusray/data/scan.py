@@ -9,6 +9,7 @@ import io
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,8 @@ EXAMINED = pa.schema(
         ("fingerprint", pa.binary(LENGTH)),  # null of what is refused
     ]
 )
+GLANCE = 64
+"""Side at which a photograph is prepared to see whether prepare will: none is refused for it."""
 NOTHING: dict[str, Any] = {
     "num_bytes": 0, "sha256": "", "status": "refused", "reason": "", "again": False,
     "recovered": 0.0, "width": 0, "height": 0, "flags": [], "mask_faults": "", "fingerprint": None,
@@ -136,7 +139,7 @@ def _examine(
         found["mask_faults"] = _mask_faults(row, decoded, roots[row["dataset"]])
         flags += ["masks"] if found["mask_faults"] else []
     try:
-        apply(data, decoded.pixels)
+        apply(replace(data, size=min(data.size, GLANCE)), decoded.pixels)
     except BadImage as error:
         return found | {"reason": str(error), "flags": _ordered({*flags, "no_fundus"})}
     return found | {

@@ -134,8 +134,9 @@ def test_it_says_what_prepare_does(
     ):
         (tmp_path / name).write_bytes(jpeg(np.full((*shape, 3), value, np.uint8)))
     table = pa.concat_tables([table, table_of([*blank, "missing.jpg"])])
-    rows = examined(tmp_path, table, preprocess=preprocess)
-    data = Data(source="folder", size=SIZE, preprocess=preprocess)
+    size = 2 * scan.GLANCE
+    rows = examined(tmp_path, table, preprocess=preprocess, size=size)
+    data = Data(source="folder", size=size, preprocess=preprocess)
     out = str(tmp_path_factory.mktemp("prepared"))
     unit = write_shard(out, 0, table, data, {"x": str(tmp_path)})
     names = table["image_id"].to_pylist()
