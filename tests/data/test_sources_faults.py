@@ -1,7 +1,6 @@
 """Every fault a table or a tree can have, for every source that reads a table."""
 
 import os
-import time
 import unicodedata
 from pathlib import Path
 from types import ModuleType
@@ -314,7 +313,7 @@ def test_odir_tables_too(tmp_path: Path) -> None:
     ("name", "module", "num"),
     [("eyepacs", eyepacs, 1_000_000), ("aptos", aptos, 250_000), ("csv", csv_table, 250_000)],
 )
-def test_a_million_rows_are_checked_in_seconds(
+def test_a_long_table_is_checked_to_its_last_row(
     name: str, module: ModuleType, num: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layout = LAYOUTS[name]
@@ -326,9 +325,6 @@ def test_a_million_rows_are_checked_in_seconds(
     rows = [layout.row.format(image=image, grade=i % 5) for i, image in enumerate(images)]
     write(tmp_path / layout.table, "\n".join([layout.header, *rows]).encode())
     del rows
-    start = time.process_time()
     found = layout.read(tmp_path)
-    seconds = time.process_time() - start
     assert len(found.columns["grade"]) == num - 1 and len(found.problems) == 1
     assert found.problems[0].where == f"{layout.table}:{num + 1}"
-    assert seconds < 5 * num / 1_000_000, f"{seconds:.1f} s of one core"
