@@ -37,7 +37,7 @@ def photograph(index: int, height: int, width: int) -> bytes:
     left = (width - height) // 2
     pixels[:, left : left + height] = square
     pixels += 2.5 * np.random.default_rng(index).standard_normal(pixels.shape, np.float32)
-    return encode_jpeg(np.clip(pixels, 0, 255).astype(np.uint8), 90)
+    return encode_jpeg(np.clip(pixels, 0, 255).astype(np.uint8), 95)
 
 
 def write(root: str, height: int, width: int) -> list[bytes]:

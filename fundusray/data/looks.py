@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from fundusray.data.fundus import LOOK, find_fundus
+from fundusray.data.fundus import find_fundus
 from fundusray.data.images import BadImage
 
 SIDE = 128
@@ -45,18 +45,8 @@ class _Looks(NamedTuple):
     """Mean step between neighbours, grey levels: a retina is smooth, the world is not."""
 
 
-def reduce(pixels: np.ndarray) -> np.ndarray:
-    """The photograph uint8 [H, W, 3] by a whole factor smaller, as small as `look` is sure on it.
-
-    The longer side stays above that in which a fundus is looked for.
-    """
-    height, width = pixels.shape[:2]
-    factor = min(min(height, width) // TEAR_SIDE, max(height, width) // LOOK)
-    return np.asarray(Image.fromarray(pixels).reduce(factor)) if factor > 1 else pixels
-
-
 def look(pixels: np.ndarray) -> tuple[str, ...]:
-    """The flags of a photograph uint8 [H, W, 3], reduced: no_fundus, torn, dark, bright, grey.
+    """The flags of a photograph uint8 [H, W, 3]: no_fundus, torn, dark, bright, grey.
 
     no_fundus: neither a disc on a dark ground nor the smooth, warm colour of a retina that fills
     the picture, or drawn: a text, a diagram, a screenshot, a section of another instrument.
@@ -64,6 +54,7 @@ def look(pixels: np.ndarray) -> tuple[str, ...]:
     on in another place or colour. About 6 in 10 of such damaged files are seen.
     """
     image = Image.fromarray(pixels)
+    image = image.reduce(max(1, min(image.size) // TEAR_SIDE))
     scale = max(*image.size, SIDE) / SIDE
     sides = [max(1, round(length / scale)) for length in image.size]
     small = np.asarray(image.resize(sides, Image.Resampling.BOX))
@@ -79,7 +70,7 @@ def look(pixels: np.ndarray) -> tuple[str, ...]:
     fundus = looks.disc or (looks.warm >= 0.6 and looks.edges <= 15 and looks.body >= 0.3)
     flags = {
         "no_fundus": not fundus or looks.flat >= 0.6,
-        "torn": _is_torn(pixels),
+        "torn": _is_torn(np.asarray(image)),
         "dark": np.median(strongest[lit]) < DARK,
         "bright": grey[lit].mean() > BRIGHT or white.sum() > WHITE_SHARE * lit.sum(),
         "grey": np.percentile((strongest - weakest)[lit], 98) <= 8,
@@ -117,15 +108,15 @@ def _is_disc(small: np.ndarray, grey: np.ndarray, lit: np.ndarray) -> bool:
     return bool(overlap >= 0.85 and corner < 0.4 * grey[lit].mean())
 
 
-def _is_torn(pixels: np.ndarray) -> bool:
-    bright = np.maximum(np.maximum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
+def _is_torn(reduced: np.ndarray) -> bool:
+    bright = np.maximum(np.maximum(reduced[..., 0], reduced[..., 1]), reduced[..., 2])
     lit = bright > 0.4 * np.median(bright[bright > 24]) if (bright > 24).any() else bright > 24
     if len(lit) < 4 * REACH:
         return False
     # Pixels below and above which REACH rows are lit, from the sums of the columns so far.
     sums = np.pad(lit.astype(np.int32).cumsum(axis=0), ((1, 0), (0, 0)))
     inside = sums[2 * REACH :] - sums[: -2 * REACH] == 2 * REACH
-    levels = pixels[REACH - 1 : len(pixels) - REACH + 1].astype(np.int16)
+    levels = reduced[REACH - 1 : len(reduced) - REACH + 1].astype(np.int16)
     red, green, blue = np.moveaxis(np.abs(levels[1:] - levels[:-1]) >= STEP, 2, 0)
     jumps = (red | green | blue) & inside
     seen = inside.sum(axis=1)

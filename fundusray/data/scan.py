@@ -22,7 +22,7 @@ from fundusray import files
 from fundusray.config import Data
 from fundusray.data.fingerprint import LENGTH, fingerprint
 from fundusray.data.images import BadImage, Decoded, decode
-from fundusray.data.looks import look, reduce
+from fundusray.data.looks import look
 from fundusray.data.photos import read_mask, read_photo
 from fundusray.data.preprocess import PREPROCESS, apply
 from fundusray.errors import InputError
@@ -51,7 +51,7 @@ EXAMINED = pa.schema(
     ]
 )
 GLANCE = 64
-"""Side at which a photograph is prepared to see whether it can be: none is refused for its size."""
+"""Side at which a photograph is prepared to see whether prepare will: none is refused for it."""
 NOTHING: dict[str, Any] = {
     "num_bytes": 0, "sha256": "", "status": "refused", "reason": "", "again": False,
     "recovered": 0.0, "width": 0, "height": 0, "flags": [], "mask_faults": "", "fingerprint": None,
@@ -133,14 +133,15 @@ def _examine(
         decoded = decode(content, PREPROCESS.find(data.preprocess).min_side(data.size))
     except BadImage as error:
         return found | {"reason": str(error), "flags": [error.flag] if error.flag else []}
-    small = reduce(decoded.pixels)
-    flags = _flags(decoded, small, data.size)
+    flags = _flags(decoded, data.size)
     found |= {"width": decoded.width, "height": decoded.height, "recovered": decoded.recovered}
     if row["masks"]:
         found["mask_faults"] = _mask_faults(row, decoded, roots[row["dataset"]])
         flags += ["masks"] if found["mask_faults"] else []
-    if reason := _refusal(decoded.pixels, small, data):
-        return found | {"reason": reason, "flags": _ordered({*flags, "no_fundus"})}
+    try:
+        apply(replace(data, size=min(data.size, GLANCE)), decoded.pixels)
+    except BadImage as error:
+        return found | {"reason": str(error), "flags": _ordered({*flags, "no_fundus"})}
     return found | {
         "status": "repaired" if decoded.repaired else "ok",
         "reason": decoded.note,
@@ -149,24 +150,8 @@ def _examine(
     }
 
 
-def _refusal(pixels: np.ndarray, small: np.ndarray, data: Data) -> str:
-    """Why a photograph that decodes cannot be prepared, "" when it can.
-
-    A small copy of it is prepared small, which costs little; one that is refused so is judged again
-    as prepare will have it.
-    """
-    try:
-        apply(replace(data, size=min(data.size, GLANCE)), small)
-    except BadImage:
-        try:
-            apply(data, pixels)
-        except BadImage as error:
-            return str(error)
-    return ""
-
-
-def _flags(decoded: Decoded, small: np.ndarray, size: int) -> list[str]:
-    flags = list(look(small))
+def _flags(decoded: Decoded, size: int) -> list[str]:
+    flags = list(look(decoded.pixels))
     if decoded.recovered < 1 and "no_fundus" in flags:
         flags.remove("no_fundus")  # what is left of it need not look like one
     return flags + ["tiny"] * (min(decoded.width, decoded.height) < size / 2)

@@ -8,17 +8,11 @@ import pytest
 from PIL import Image, ImageDraw
 
 from fundusray.data.images import decode
-from fundusray.data.looks import look as look_at
-from fundusray.data.looks import reduce
+from fundusray.data.looks import look
 from fundusray.data.synthetic import draw
 from tests.conftest import jpeg
 
 SIDE = 400
-
-
-def look(pixels: np.ndarray) -> tuple[str, ...]:
-    """The flags of a photograph as a scan finds them."""
-    return look_at(reduce(pixels))
 
 
 @pytest.fixture(scope="module")
