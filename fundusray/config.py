@@ -14,6 +14,7 @@ from typing import Any
 from fundusray.errors import InputError
 from fundusray.registry import unknown_name
 from fundusray.settings import (
+    Adversarial,
     Cluster,
     Data,
     Loss,
@@ -27,6 +28,7 @@ from fundusray.settings import (
 )
 
 __all__ = [
+    "Adversarial",
     "Cluster",
     "Data",
     "Loss",
@@ -127,6 +129,8 @@ def _convert(value: Any, hint: Any, setting: str) -> Any:
         if hint is int:
             if isinstance(value, bool):
                 raise ValueError
+            if setting == "train.batch" and value == "auto":
+                return 0
             number = int(value) if isinstance(value, int) or str(value).isdigit() else float(value)
             if number != int(number):
                 raise ValueError
@@ -140,7 +144,9 @@ def _convert(value: Any, hint: Any, setting: str) -> Any:
             return value
         if isinstance(hint, types.GenericAlias) and typing.get_origin(hint) is tuple:
             parts = value.strip("()[] ").split(",") if isinstance(value, str) else value
-            return tuple(float(part) for part in parts if str(part).strip())
+            parts = [parts] if isinstance(parts, (int, float)) else parts
+            kind = typing.get_args(hint)[0]
+            return tuple(_convert(part, kind, setting) for part in parts if str(part).strip())
     except (ValueError, KeyError, TypeError, OverflowError):
         pass
     kind = getattr(hint, "__name__", str(hint)) if hint is not bool else "true or false"
@@ -208,6 +214,7 @@ def decisive(recipe: Recipe) -> dict[str, Any]:
         tree.pop(section)
     tree["train"].pop("checkpoint_seconds")
     tree["model"].pop("weights")
+    tree["model"].pop("init_from")
     for key in ("split_file", "allow_leak", "id_key", "max_bad"):
         tree["data"].pop(key)
     return tree

@@ -11,6 +11,10 @@ from fundusray.errors import InputError
 from fundusray.registry import unknown_name
 
 
+SELECTORS = ("kappa", "accuracy", "balanced_accuracy", "auc_referable", "robust_accuracy")
+"""What can choose the best epoch."""
+
+
 def require(condition: bool, setting: str, need: str, given: Any) -> None:
     """Raises InputError naming the setting, what it needs and what was given."""
     if not condition:
@@ -91,9 +95,17 @@ class Model:
     name: str = "efficientnet_b0"
     """A registered network."""
     weights: str = ""
-    """Empty: random start; imagenet: fetched; otherwise a .safetensors or .pth file."""
+    """Empty: random start; imagenet: fetched; otherwise a .safetensors or .pth file, whose last
+    layers are replaced where they do not fit."""
+    init_from: str = ""
+    """A bundle to go on from, last layers included: the same network and the same classes."""
+    hidden: tuple[int, ...] = ()
+    """Widths of fully connected layers between the features and the outputs, e.g. 1024,1024."""
+    output: str = "softmax"
+    """softmax: one logit per class; binary: one logit for two classes; regression: one number cut
+    at fitted thresholds; coral, corn: one logit per border between ordered classes."""
     dropout: float = 0.0
-    """Share of features dropped before the last layer."""
+    """Share of features dropped before each fully connected layer."""
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     """Per-channel mean taken off inside the model; pixels are in [0, 1]."""
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
@@ -101,6 +113,12 @@ class Model:
 
     def __post_init__(self) -> None:
         require(0 <= self.dropout < 1, "model.dropout", "a share in [0, 1)", self.dropout)
+        outputs = ("softmax", "binary", "regression", "coral", "corn")
+        if self.output not in outputs:
+            raise unknown_name("model.output", self.output, outputs)
+        require(all(n >= 1 for n in self.hidden), "model.hidden", "widths above 0", self.hidden)
+        both = not (self.weights and self.init_from)
+        require(both, "model.weights/init_from", "one of them", (self.weights, self.init_from))
         good = len(self.mean) == 3 and len(self.std) == 3
         good = good and all(map(math.isfinite, (*self.mean, *self.std))) and min(self.std) > 0
         require(good, "model.mean/std", "three numbers each, std above 0", (self.mean, self.std))
@@ -133,19 +151,79 @@ class Sampling:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Adversarial:
+    """Attacked training images, and the attack under which a network is judged."""
+
+    method: str = ""
+    """pgd (Madry), trades, mart, fast (FGSM with random start), free; empty: images as they are."""
+    norm: str = "linf"
+    """linf or l2."""
+    eps: str = ""
+    """The budget with its unit: 2/255 or 2px255 (8-bit levels), 0.5unit01 (pixels in [0, 1]),
+    0.1norm (pixels in [-1, 1]). Given without a method: images as they are are trained on, and the
+    network is judged under attack."""
+    steps: int = 7
+    """Of the attack in training."""
+    step_size: str = ""
+    """With its unit; empty: 2.5 eps / steps, and 1.25 eps for fast."""
+    random_start: bool = True
+    """Begin at a random place of the budget."""
+    beta: float = 6.0
+    """Weight of the robust term of trades and mart."""
+    replays: int = 4
+    """Of free: how often a batch is shown in a row."""
+    share: float = 1.0
+    """Share of every batch that is attacked; the rest is learned as it is."""
+    judge_steps: int = 20
+    """Steps of the stronger attack by which robust accuracy is measured."""
+    judge_rows: int = 240
+    """Validation images attacked after each epoch."""
+
+    def __post_init__(self) -> None:
+        for key, choices in {
+            "method": ("", "pgd", "trades", "mart", "fast", "free"),
+            "norm": ("linf", "l2"),
+        }.items():
+            if getattr(self, key) not in choices:
+                raise unknown_name(f"adversarial.{key}", getattr(self, key), choices)
+        for key in ("steps", "replays", "judge_steps", "judge_rows"):
+            require(getattr(self, key) >= 1, f"adversarial.{key}", "at least 1", getattr(self, key))
+        require(self.beta >= 0, "adversarial.beta", "0 or more", self.beta)
+        require(0 < self.share <= 1, "adversarial.share", "a share in (0, 1]", self.share)
+        need = "a budget with its unit, e.g. 2/255"
+        require(bool(self.eps) or not self.method, "adversarial.eps", need, self.eps)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Train:
     """How the network learns."""
 
     epochs: int = 20
+    """Passes over the training rows; where phases are given, they say how long."""
+    phases: str = ""
+    """What is trained how long, e.g. "head(epochs=5) + all(epochs=20)" or "all(steps=550) +
+    all(steps=350, lr=0.2)"; see training/phases.py."""
     batch: int = 48
-    """Global batch size; workers divide it."""
+    """Global batch size; workers divide it. auto (0): the largest that fits."""
     lr: float = 1e-4
     """Peak learning rate."""
+    lr_scaling: str = "none"
+    """How the rate follows the batch: none; linear, lr batch / lr_batch; sqrt, its root."""
+    lr_batch: int = 256
+    """The batch for which lr is meant."""
     optimizer: str = "adamw"
-    """adam, adamw, sgd."""
+    """adam, adamw, sgd, rmsprop."""
     weight_decay: float = 0.0
+    decay_norms: bool = False
+    """Whether biases and norms decay, too."""
     momentum: float = 0.9
+    """Of sgd and rmsprop."""
+    nesterov: bool = False
     """Of sgd."""
+    mixup: float = 0.0
+    """Alpha of mixup; 0: none."""
+    mixup_epochs: int = 0
+    """Epochs with mixup, from the first; 0: all."""
     schedule: str = "cosine"
     """cosine, onecycle, step, constant; per step."""
     warmup: float = 0.0
@@ -160,13 +238,20 @@ class Train:
     layout: str = "auto"
     """contiguous, channels_last or auto."""
     select: str = "kappa"
-    """The validation metric by which the best epoch is chosen."""
+    """The validation metric by which the best epoch is chosen; robust_accuracy under attack."""
+    report: str = "held_out"
+    """Where there are no test rows: held_out, each half of the validation patients is judged by
+    the epoch that was best on the other half; selected, all by the epoch that was best on them, as
+    the papers do, which flatters."""
     checkpoint_seconds: float = 60.0
     """Seconds between checkpoints within an epoch; every epoch ends with one."""
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "train.epochs", "at least 1", self.epochs)
-        require(self.batch >= 2, "train.batch", "at least 2", self.batch)
+        require(self.batch >= 2 or self.batch == 0, "train.batch", "auto or at least 2", self.batch)
+        require(self.lr_batch >= 1, "train.lr_batch", "at least 1", self.lr_batch)
+        require(self.mixup >= 0, "train.mixup", "0 or more", self.mixup)
+        require(self.mixup_epochs >= 0, "train.mixup_epochs", "0 or more", self.mixup_epochs)
         require(self.lr > 0, "train.lr", "above 0", self.lr)
         require(0 <= self.warmup < 1, "train.warmup", "a share in [0, 1)", self.warmup)
         require(self.weight_decay >= 0, "train.weight_decay", "0 or more", self.weight_decay)
@@ -175,11 +260,13 @@ class Train:
         seconds = self.checkpoint_seconds
         require(seconds >= 0, "train.checkpoint_seconds", "0 (each step) or more", seconds)
         for key, choices in {
-            "optimizer": ("adam", "adamw", "sgd"),
+            "optimizer": ("adam", "adamw", "sgd", "rmsprop"),
+            "lr_scaling": ("none", "linear", "sqrt"),
+            "report": ("held_out", "selected"),
             "schedule": ("cosine", "onecycle", "step", "constant"),
             "precision": ("auto", "fp32", "bf16"),
             "layout": ("auto", "contiguous", "channels_last"),
-            "select": ("kappa", "accuracy", "balanced_accuracy", "auc_referable"),
+            "select": SELECTORS,
         }.items():
             given = getattr(self, key)
             if given not in choices:
@@ -190,7 +277,9 @@ class Train:
 class Cluster:
     """How much of the cluster one training uses."""
 
-    workers: int = 1
+    workers: tuple[int, ...] = (1,)
+    """Workers of a training: a number, or fewest and most (1,4): as many as the cluster has room
+    for, also while it runs."""
     cpus: int = 0
     """CPUs per worker; 0: what the cluster has over the workers, at most 8."""
     gpus: float = -1.0
@@ -199,11 +288,25 @@ class Cluster:
     """Times a dead worker is replaced before the run gives up."""
 
     def __post_init__(self) -> None:
-        require(self.workers >= 1, "cluster.workers", "at least 1", self.workers)
+        if isinstance(self.workers, int):
+            object.__setattr__(self, "workers", (self.workers,))
+        good = len(self.workers) in (1, 2) and 1 <= self.workers[0] <= self.workers[-1]
+        need = "a number of at least 1, or fewest and most of them"
+        require(good, "cluster.workers", need, self.workers)
         require(self.cpus >= 0, "cluster.cpus", "0 (automatic) or more", self.cpus)
         good = self.gpus == -1 or self.gpus >= 0
         require(good, "cluster.gpus", "-1 (automatic), 0 or more", self.gpus)
         require(self.max_failures >= 0, "cluster.max_failures", "0 or more", self.max_failures)
+
+    @property
+    def fewest(self) -> int:
+        """Workers a training needs."""
+        return self.workers[0]
+
+    @property
+    def most(self) -> int:
+        """Workers a training can use."""
+        return self.workers[-1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,6 +345,7 @@ class Recipe:
     loss: Loss = field(default_factory=Loss)
     sampling: Sampling = field(default_factory=Sampling)
     train: Train = field(default_factory=Train)
+    adversarial: Adversarial = field(default_factory=Adversarial)
     cluster: Cluster = field(default_factory=Cluster)
     tune: Tune = field(default_factory=Tune)
     run: Run = field(default_factory=Run)

@@ -49,7 +49,7 @@ def check(recipe: Recipe) -> None:
         augment.check(text, data.size)
     check_args(recipe.loss.name, recipe.loss.args)
     check_model(recipe.model, recipe.data.size)
-    workers, batch = recipe.cluster.workers, recipe.train.batch
+    workers, batch = recipe.cluster.fewest, recipe.train.batch
     if batch % workers:
         near = max(batch // workers, 1) * workers
         raise InputError(
@@ -74,7 +74,7 @@ def run_folder(recipe: Recipe, prepared: PreparedSet, storage: str) -> str:
 def worker_cpus(recipe: Recipe) -> int:
     """CPUs of one worker: as asked, or what the cluster has over the workers."""
     total = int(resources()["CPU"])
-    return recipe.cluster.cpus or max(1, min(MOST_CPUS, total // recipe.cluster.workers))
+    return recipe.cluster.cpus or max(1, min(MOST_CPUS, total // recipe.cluster.fewest))
 
 
 def worker_gpus(recipe: Recipe) -> float:
@@ -154,7 +154,7 @@ def check_split(recipe: Recipe, prepared: PreparedSet, sides: dict[str, np.ndarr
         epoch=0,
         drop_last=recipe.train.drop_last,
     )
-    share(plan, 0, recipe.cluster.workers)
+    share(plan, 0, recipe.cluster.fewest)
 
 
 def write_split(folder: str, prepared: PreparedSet, sides: dict[str, np.ndarray]) -> None:
@@ -181,7 +181,7 @@ def _run_workers(recipe: Recipe, job: Job, callbacks: tuple[Any, ...], name: str
         train_loop_config=vars(job),
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=recipe.cluster.workers, use_gpu=gpus > 0, resources_per_worker=per_worker
+            num_workers=recipe.cluster.fewest, use_gpu=gpus > 0, resources_per_worker=per_worker
         ),
         run_config=ray.train.RunConfig(
             # A name of its own for every attempt: Ray would otherwise continue from its own

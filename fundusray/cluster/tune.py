@@ -42,7 +42,7 @@ def trial_resources(recipe: Recipe) -> tuple[Recipe, int]:
 
     Without an order, one worker gets the fewest CPUs that still keep the whole cluster busy.
     """
-    cpus, workers = int(resources()["CPU"]), recipe.cluster.workers
+    cpus, workers = int(resources()["CPU"]), recipe.cluster.fewest
     per_trial = workers * (recipe.cluster.cpus or 1)
     carried = max(1, cpus // per_trial)
     gpus = worker_gpus(recipe) * workers

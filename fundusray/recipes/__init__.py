@@ -28,7 +28,7 @@ def smoke(recipe: Recipe) -> Recipe:
     """The recipe shrunk to seconds on a CPU: drawn photographs, small images, one epoch, random
     start, two trials. What else it asks for, its loss and sampling above all, stays."""
     # A batch of about 8 that the workers can share evenly.
-    batch = recipe.cluster.workers * math.ceil(8 / recipe.cluster.workers)
+    batch = recipe.cluster.most * math.ceil(8 / recipe.cluster.most)
     # The auxiliary head of inception needs a larger map than 64 pixels leave it, Yu's crop 256.
     size = 96 if recipe.model.name.startswith("inception") else 64
     size = 256 if recipe.data.augment == "yu" else size
