@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fundusray.errors import InputError
+from fundusray.phases import parse
 from fundusray.registry import unknown_name
-
 
 SELECTORS = ("kappa", "accuracy", "balanced_accuracy", "auc_referable", "robust_accuracy")
 """What can choose the best epoch."""
@@ -202,7 +202,7 @@ class Train:
     """Passes over the training rows; where phases are given, they say how long."""
     phases: str = ""
     """What is trained how long, e.g. "head(epochs=5) + all(epochs=20)" or "all(steps=550) +
-    all(steps=350, lr=0.2)"; see training/phases.py."""
+    all(steps=350, lr=0.2)"; see phases.py."""
     batch: int = 48
     """Global batch size; workers divide it. auto (0): the largest that fits."""
     lr: float = 1e-4
@@ -249,6 +249,7 @@ class Train:
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "train.epochs", "at least 1", self.epochs)
         require(self.batch >= 2 or self.batch == 0, "train.batch", "auto or at least 2", self.batch)
+        parse(self.phases, self.epochs)
         require(self.lr_batch >= 1, "train.lr_batch", "at least 1", self.lr_batch)
         require(self.mixup >= 0, "train.mixup", "0 or more", self.mixup)
         require(self.mixup_epochs >= 0, "train.mixup_epochs", "0 or more", self.mixup_epochs)

@@ -3,10 +3,12 @@
 import numpy as np
 import pyarrow as pa
 
+from fundusray import files
 from fundusray.config import Recipe
 from fundusray.data import given
 from fundusray.data.leaks import SIDES
 from fundusray.data.shards import PreparedSet
+from fundusray.data.splits import kin
 from fundusray.metrics import predictions_table
 
 
@@ -40,3 +42,15 @@ def predictions_of(prepared: PreparedSet, rows: np.ndarray, logits: np.ndarray) 
         prepared.targets()[rows],
         logits,
     )
+
+
+def halves(prepared: PreparedSet, rows: np.ndarray, seed: int) -> np.ndarray:
+    """0 or 1 for each of some rows: two halves of their patients, near-duplicates together.
+
+    Patients are ordered by a keyed hash and dealt out in turn, so that halves are of equal size.
+    """
+    group, names = kin(prepared.table)
+    present = np.unique(group[rows])
+    order = sorted(present, key=lambda g: files.sha256(f"{seed}/half/{names[g]}".encode()))
+    of_group = {g: place % 2 for place, g in enumerate(order)}
+    return np.array([of_group[g] for g in group[rows]], np.int64)

@@ -10,8 +10,11 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 import fundusray
 from fundusray import config, files
+from fundusray.attacks import judging_budget, training_budget
+from fundusray.cluster.pulse import COLLECTIVE_TIMEOUT, Monitor
 from fundusray.cluster.rows import reported_split, split_digest, split_of, split_rows
 from fundusray.cluster.start import resources
+from fundusray.cluster.stopping import Stop
 from fundusray.cluster.worker import Job, work
 from fundusray.config import Recipe
 from fundusray.data import SOURCES, given
@@ -21,10 +24,10 @@ from fundusray.data.sampling import plan_epoch, share
 from fundusray.data.shards import PreparedSet, open_set
 from fundusray.errors import FundusError, InputError
 from fundusray.lock import locked
-from fundusray.losses import check_args, effective_weights, weight_ratio
+from fundusray.losses import check_args, check_output, effective_weights, weight_ratio
 from fundusray.metrics import summary
 from fundusray.models import check as check_model
-from fundusray.models.weights import digest as weights_digest
+from fundusray.models.weights import start_digest
 from fundusray.pipeline import augment
 
 MOST_CPUS = 8
@@ -49,19 +52,19 @@ def check(recipe: Recipe) -> None:
         augment.check(text, data.size)
     check_args(recipe.loss.name, recipe.loss.args)
     check_model(recipe.model, recipe.data.size)
-    workers, batch = recipe.cluster.fewest, recipe.train.batch
-    if batch % workers:
-        near = max(batch // workers, 1) * workers
-        raise InputError(
-            f"train.batch={batch} cannot be shared by cluster.workers={workers}; try {near}"
-        )
+    if recipe.adversarial.eps:
+        training_budget(recipe.adversarial)
+        judging_budget(recipe.adversarial)
+    elif recipe.train.select == "robust_accuracy":
+        raise InputError("train.select=robust_accuracy needs adversarial.eps, e.g. 2/255")
+    check_output(recipe.loss.name, recipe.model.output)
 
 
 def run_key(recipe: Recipe, prepared: PreparedSet) -> str:
     """The hash of everything that decides a run's result: the recipe, the photographs, who is on
     which side of the split, and the weights it starts from."""
     split = split_digest(prepared, recipe)
-    weights = weights_digest(recipe.model.weights)
+    weights = start_digest(recipe.model)
     return files.hash_json([config.decisive(recipe), prepared.info["manifest"], split, weights], 16)
 
 
@@ -74,7 +77,7 @@ def run_folder(recipe: Recipe, prepared: PreparedSet, storage: str) -> str:
 def worker_cpus(recipe: Recipe) -> int:
     """CPUs of one worker: as asked, or what the cluster has over the workers."""
     total = int(resources()["CPU"])
-    return recipe.cluster.cpus or max(1, min(MOST_CPUS, total // recipe.cluster.fewest))
+    return recipe.cluster.cpus or max(1, min(MOST_CPUS, total // recipe.cluster.most))
 
 
 def worker_gpus(recipe: Recipe) -> float:
@@ -154,7 +157,7 @@ def check_split(recipe: Recipe, prepared: PreparedSet, sides: dict[str, np.ndarr
         epoch=0,
         drop_last=recipe.train.drop_last,
     )
-    share(plan, 0, recipe.cluster.fewest)
+    share(plan, 0, recipe.cluster.most)
 
 
 def write_split(folder: str, prepared: PreparedSet, sides: dict[str, np.ndarray]) -> None:
@@ -176,12 +179,15 @@ def _run_workers(recipe: Recipe, job: Job, callbacks: tuple[Any, ...], name: str
     per_worker: dict[str, float] = {"CPU": job.threads - 0.05}
     if gpus:
         per_worker["GPU"] = gpus
+    workers = recipe.cluster.workers
     trainer = TorchTrainer(
         work,
         train_loop_config=vars(job),
-        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=COLLECTIVE_TIMEOUT),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=recipe.cluster.fewest, use_gpu=gpus > 0, resources_per_worker=per_worker
+            num_workers=workers if len(workers) == 2 else workers[0],
+            use_gpu=gpus > 0,
+            resources_per_worker=per_worker,
         ),
         run_config=ray.train.RunConfig(
             # A name of its own for every attempt: Ray would otherwise continue from its own
@@ -196,16 +202,20 @@ def _run_workers(recipe: Recipe, job: Job, callbacks: tuple[Any, ...], name: str
         ),
     )
     failure = files.join(folder, "failure.json")
-    try:
-        trainer.fit()
-    except ray.train.TrainingFailedError as error:
-        _raise_noted(failure, attempt)
-        raise RunFailedError(
-            f"training in {folder} failed {recipe.cluster.max_failures + 1} times: {error}. "
-            "Give the same command again to go on from the last checkpoint."
-        ) from error
-    finally:
-        files.remove(files.join(folder, "ray"))
+    with Stop(folder, attempt) as stop:
+        try:
+            with Monitor(attempt):
+                stop.run(trainer.fit)
+        except ray.train.TrainingFailedError as error:
+            stop.raise_if_stopped()
+            _raise_noted(failure, attempt)
+            raise RunFailedError(
+                f"training in {folder} failed {recipe.cluster.max_failures + 1} times: {error}. "
+                "Give the same command again to go on from the last checkpoint."
+            ) from error
+        finally:
+            files.remove(files.join(folder, "ray"))
+    stop.raise_if_stopped()
     _raise_noted(failure, attempt)
     files.remove(failure)
 
@@ -225,21 +235,32 @@ def _result(
 ) -> dict[str, Any]:
     outcome = files.read_json(files.join(folder, "outcome.json"))
     predictions = files.join(folder, "predictions.parquet")
-    reported = reported_split(sides)
     weights = effective_weights(recipe.loss.name, recipe.loss.args, outcome["counts"])
     return {
         "status": "finished",
         "folder": folder,
         "bundle": files.join(folder, "bundle"),
         "predictions": predictions,
-        "reported_split": reported,
-        "optimistic": reported == "val",
+        "reported_split": outcome["reported_split"],
+        "optimistic": outcome["optimistic"],
+        "held_out_epochs": outcome.get("held_out_epochs", []),
         "best": outcome["best"],
+        "best_by": outcome["best_by"],
+        "ended": outcome["ended"],
         "history": outcome["history"],
         "seconds": outcome["seconds"],
         "mode": outcome["mode"],
         "quarantined": outcome["quarantined"],
         "weight_ratio": weight_ratio(weights),
         "metrics": summary(files.read_table(predictions), seed=recipe.seed),
+        "robust": _robust(recipe, folder),
         "version": fundusray.__version__,
     }
+
+
+def _robust(recipe: Recipe, folder: str) -> dict[str, Any]:
+    """The figures of the same rows under the recipe's stronger attack; {} where it has none."""
+    if not recipe.adversarial.eps:
+        return {}
+    attacked = files.join(folder, "attacked.parquet")
+    return {"predictions": attacked} | summary(files.read_table(attacked), seed=recipe.seed)

@@ -1,8 +1,8 @@
 """What each Ray Train worker does: loader, model, objective, loop with report and checkpoint.
 
-The order of rows, the augmentation and dropout are functions of (seed, epoch, row) and
-(seed, step, rank); a checkpoint holds everything else. A worker that is killed and replaced
-therefore ends with the same bits as one that never was.
+The order of rows and the augmentation are functions of (seed, epoch, row), starts of attacks of
+(seed, step, row), dropout of (seed, step, rank); a checkpoint holds everything else. A worker that
+is killed and replaced therefore ends with the same bits as one that never was.
 """
 
 import json
@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,33 +18,46 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed as dist
-from torch import nn
 
 from fundusray import files
+from fundusray.cluster.judging import Judge, best_by
 from fundusray.cluster.modes import described, known_mode
+from fundusray.cluster.pulse import Pulse
 from fundusray.cluster.quarantine import Quarantine
-from fundusray.cluster.rows import predictions_of, reported_split, split_rows
+from fundusray.cluster.ranks import Ranks
+from fundusray.cluster.rows import split_rows
+from fundusray.cluster.stopping import Watcher
 from fundusray.config import Recipe, from_json
-from fundusray.data.sampling import Plan, plan_epoch, plan_eval, share
+from fundusray.data.sampling import Plan, plan_epoch, share
 from fundusray.data.shards import open_set
 from fundusray.errors import FundusError
-from fundusray.metrics import METRICS, point
 from fundusray.models import build_model
 from fundusray.models.bundle import load_bundle, save_bundle
-from fundusray.pipeline import Loader, augment, make_loader
+from fundusray.pipeline import Batch, Loader, augment, make_loader
 from fundusray.progress import Progress
 from fundusray.training import checkpoints, mode
 from fundusray.training.checkpoints import Position
 from fundusray.training.loop import (
     DivergedError,
     Objective,
-    predict,
+    Way,
     set_rate,
     step_seed,
     to_device,
     train_step,
 )
-from fundusray.training.optimizers import build_optimizer, rate
+from fundusray.training.optimizers import build_optimizer
+from fundusray.training.timetable import Timetable, enter, train_mode
+from fundusray.training.robustness import alarm
+
+BEFORE_JUDGING = 5.0
+"""Seconds of training that a run which is ended while it judges may lose."""
+STEP_DRAWS = -1
+"""In place of a rank: draws of a step that are made per row, the same on every worker."""
+
+
+class StoppedError(Exception):
+    """Somebody asked for the run to stop; its checkpoint is written."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +91,8 @@ def work(config: dict[str, Any]) -> None:
     torch.set_num_threads(job.threads)
     try:
         Training(job).run()
+    except StoppedError:
+        return
     except FundusError as error:
         if dist.get_rank() == 0:
             note = {"attempt": job.attempt, "reason": str(error), "code": error.exit_code}
@@ -91,15 +106,14 @@ class Training:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.recipe: Recipe = from_json(job.recipe)
-        self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.device = ray.train.torch.get_device()
+        self.ranks = Ranks(self.device)
         self.prepared = open_set(job.prepared, cache=os.path.expanduser("~/.cache/fundusray"))
         self.sides = split_rows(self.prepared, self.recipe)
         self.targets = self.prepared.targets()
         self.num_classes = len(self.prepared.classes)
         train_targets = self.targets[self.sides["train"]]
-        counts = np.bincount(train_targets, minlength=self.num_classes)
-        self.counts = [int(count) for count in counts]
+        self.counts = np.bincount(train_targets, minlength=self.num_classes).tolist()
         self.objective = Objective(
             self.recipe.loss, torch.tensor(self.counts, dtype=torch.float32, device=self.device)
         )
@@ -109,53 +123,70 @@ class Training:
         self.model.to(self.device)
         self.mode, self.mode_note = self._choose_mode()
         mode.prepare(self.model, self.mode)
-        self.optimizer = build_optimizer(self.model, self.recipe.train)
+        self.timetable = Timetable(self.recipe.train, len(self._plan(0).rows))
         self.position = self._resume()
-        self.network = self._distribute()
         data = self.recipe.data
-        self.train_loader = self._loader(augment.train_text(data))
-        self.eval_loader = self._loader(augment.view_text(data))
-        self.quarantine = Quarantine([self.train_loader, self.eval_loader], self.prepared)
+        self.loader = self._loader(augment.train_text(data))
+        view = self._loader(augment.view_text(data))
+        self.judge = Judge(
+            self.recipe, self.prepared, self.sides, self.model, view, self.mode, self.ranks,
+            job.folder,
+        )  # fmt: skip
+        self.quarantine = Quarantine([self.loader, view], self.prepared)
+        self.watcher = Watcher(job.folder, job.attempt)
         self.checkpointed = time.monotonic()
 
     def _choose_mode(self) -> tuple[mode.Mode, str]:
         """Precision and layout, equal on every rank, and words for them."""
-        told: list[Any] = [None]
-        if self.rank == 0:
-            batch = max(self.recipe.train.batch // self.world, 2)
-            data = self.recipe.data
-            side = augment.output_size(augment.train_text(data), data.size)
-            shape = (batch, 3, side, side)
-            told = [known_mode(self.model, shape, self.device, self.recipe, self.job.storage)]
-        dist.broadcast_object_list(told)
-        return mode.Mode(**told[0]["mode"]), described(told[0])
+        batch = max(self.recipe.train.batch // self.ranks.world, 2)
+        data = self.recipe.data
+        side = augment.output_size(augment.train_text(data), data.size)
+        shape = (batch, 3, side, side)
+        told = self.ranks.agree(
+            lambda: known_mode(self.model, shape, self.device, self.recipe, self.job.storage)
+        )
+        return mode.Mode(**told["mode"]), described(told)
 
     def _resume(self) -> Position:
+        """Where the run stands; model and optimiser as they were there."""
         folder = files.join(self.job.folder, "checkpoints")
-        found: list[Any] = [None]
-        if self.rank == 0:
-            files.sweep(folder)
-            name, problems = checkpoints.newest(folder, self.job.key)
-            for problem in problems:
-                print(f"checkpoint refused: {problem}", file=sys.stderr, flush=True)
-            found = [name]
-        dist.broadcast_object_list(found)
-        if not found[0]:
+        name = self.ranks.agree(lambda: self._newest(folder))
+        self._enter(checkpoints.stage_of(files.join(folder, name)) if name else 0)
+        if not name:
             return Position()
-        position = checkpoints.load(files.join(folder, found[0]), self.model, self.optimizer)
+        position = checkpoints.load(files.join(folder, name), self.model, self.optimizer)
         self._say(f"resuming from step {position.step}")
         return position
 
-    def _distribute(self) -> nn.Module:
-        if self.world == 1:
-            return self.model
-        ids = [self.device.index] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(self.model, device_ids=ids)
+    def _newest(self, folder: str) -> str:
+        files.sweep(folder)
+        name, problems = checkpoints.newest(folder, self.job.key)
+        for problem in problems:
+            print(f"checkpoint refused: {problem}", file=sys.stderr, flush=True)
+        return name
+
+    def _enter(self, stage: int) -> None:
+        """Begins a stage: who learns, a fresh optimiser, gradients shared anew."""
+        train = self.recipe.train
+        phase = next(span.phase for span in self.timetable.spans if span.stage == stage)
+        self.stage, self.learning = stage, enter(self.model, phase)
+        self.optimizer = build_optimizer(self.model, train)
+        self.way = Way(
+            network=self.ranks.distributed(self.model),
+            model=self.model,
+            optimizer=self.optimizer,
+            objective=self.objective,
+            adversarial=self.recipe.adversarial,
+            precision=mode.autocast(self.mode, self.device),
+            mixup=train.mixup,
+        )
+        train_mode(self.way.network, phase)
 
     def _loader(self, text: str) -> Loader:
         return make_loader(
             self.prepared,
-            batch=self.recipe.train.batch // self.world,
+            # The largest slice that falls to one worker.
+            batch=self.recipe.train.batch // self.ranks.world + 3,
             augment=text,
             max_bad=self.recipe.data.max_bad,
             engine=self.recipe.data.pipeline,
@@ -164,7 +195,7 @@ class Training:
         )
 
     def _say(self, text: str) -> None:
-        if self.rank == 0:
+        if self.ranks.first:
             print(text, file=sys.stderr, flush=True)
 
     def _plan(self, epoch: int) -> Plan:
@@ -181,125 +212,148 @@ class Training:
         )
 
     def run(self) -> None:
-        """Trains from where the run stands to its end, then predicts the rows it reports on."""
-        epochs = self.recipe.train.epochs
-        steps = len(self._plan(0).rows)
+        """Trains from where the run stands to its end, then predicts the rows it reports on.
+
+        Raises:
+            StoppedError: it was asked to stop, and has saved where it stands.
+        """
         name, images = files.base_name(self.job.folder), len(self.sides["train"])
         self._say(f"{name}: training on {images} images, {self.mode_note}")
-        for epoch in range(len(self.position.history), epochs):
-            row = self._epoch(epoch, steps)
-            self._keep_best(row)
-            self.position.history.append(row)
-            self.position.loss_sum, self.position.seen = 0.0, 0
-            self._checkpoint()
-            ray.train.report(_numbers(row))
-        self._finish()
+        with Pulse(self.job.attempt, self.ranks.rank) as self.pulse:
+            for epoch in range(len(self.position.history), self.timetable.epochs):
+                if self.position.ended:
+                    break
+                row = self._epoch(epoch)
+                self.position.history.append(row)
+                self.position.ended = self._alarm()
+                if self.position.ended:
+                    self._say(self.position.ended)
+                else:
+                    self._keep_best(row)
+                self.position.loss_sum, self.position.seen = 0.0, 0
+                self._checkpoint()
+                ray.train.report(_numbers(row))
+            self._finish()
 
-    def _epoch(self, epoch: int, steps: int) -> dict[str, Any]:
-        start = self.position.step - epoch * steps
+    def _epoch(self, epoch: int) -> dict[str, Any]:
+        first, steps = epoch * self.timetable.steps_per_epoch, self.timetable.steps_of(epoch)
+        start = self.position.step - first
         began, waited, trained = time.monotonic(), 0.0, 0
         name = files.base_name(self.job.folder)
-        bar = Progress(f"{name} epoch {epoch + 1}/{self.recipe.train.epochs}", steps)
-        plan = self._plan(epoch)
-        mine = share(plan, self.rank, self.world)
+        bar = Progress(f"{name} epoch {epoch + 1}/{self.timetable.epochs}", steps)
+        plan = Plan(*(part[:steps] for part in self._plan(epoch)))
+        mine = share(plan, self.ranks.rank, self.ranks.world)
         batches = to_device(
-            self.train_loader.epoch(mine, seed=self.recipe.seed, epoch=epoch, start=start),
+            self.loader.epoch(mine, seed=self.recipe.seed, epoch=epoch, start=start),
             self.device,
             self.mode.layout == "contiguous",
         )
-        self.network.train()
+        train_mode(self.way.network, self.timetable.span(self.position.step).phase)
         for index, (batch, wait) in enumerate(_timed(batches), start):
-            clock = time.monotonic()
-            self._step(batch, int(plan.valid[index].sum()), epoch * steps + index, steps, plan)
-            waited, trained = waited + wait, trained + int(plan.valid[index].sum())
+            clock, valid = time.monotonic(), int(plan.valid[index].sum())
+            asked, leaving = self._step(batch, valid, first + index, plan.rows[index])
+            waited, trained = waited + wait, trained + valid
             self.position.seconds += wait + time.monotonic() - clock
-            if self.rank == 0:
+            if self.ranks.first:
                 bar.update(index + 1, f"loss {self.position.loss_sum / self.position.seen:.4f}")
-            if time.monotonic() - self.checkpointed > self.recipe.train.checkpoint_seconds:
+            if asked:
                 self._checkpoint()
+                raise StoppedError
+            if leaving or self._age() > self.recipe.train.checkpoint_seconds:
+                self._checkpoint()
+        if self._age() > BEFORE_JUDGING:
+            self._checkpoint()
         taken = max(time.monotonic() - began, 1e-9)
-        row = {
-            "epoch": epoch + 1,
-            "train_loss": self.position.loss_sum / max(self.position.seen, 1),
-            "lr": rate(epoch * steps + steps - 1, self._total(steps), steps, self.recipe.train),
+        row = self._told(epoch) | {
             "images_per_second": trained / taken,
             "wait_share": waited / taken,
         }
         clock = time.monotonic()
-        row |= self._validate()
+        row |= self.judge.validate(epoch + 1)
         self.quarantine.tell()
         self.position.seconds += time.monotonic() - clock
         row["seconds"] = self.position.seconds
-        if self.rank == 0:
+        if self.ranks.first:
             shown = ", ".join(f"{k} {row[k]:.3f}" for k in ("train_loss", "val_kappa"))
             bar.update(steps, f"{shown}, {row['images_per_second']:.0f} images/s")
             bar.close()
         return row
 
-    def _total(self, steps: int) -> int:
-        return steps * self.recipe.train.epochs
+    def _age(self) -> float:
+        """Seconds since the last checkpoint."""
+        return time.monotonic() - self.checkpointed
 
-    def _step(self, batch: Any, valid: int, step: int, steps: int, plan: Plan) -> None:
-        torch.manual_seed(step_seed(self.recipe.seed, step, self.rank))
-        set_rate(self.optimizer, rate(step, self._total(steps), steps, self.recipe.train))
-        precision = mode.autocast(self.mode, self.device)
+    def _alarm(self) -> str:
+        """Why the run ends early: robustness that was only apparent; "" where it does not."""
+        if not self.recipe.adversarial.method:
+            return ""
+        history = self.position.history
+        found = alarm(history, history[-1]["val_robust_n"])
+        return found.sentence if found else ""
+
+    def _told(self, epoch: int) -> dict[str, Any]:
+        """What an epoch's steps come to."""
+        last = epoch * self.timetable.steps_per_epoch + self.timetable.steps_of(epoch) - 1
+        return {
+            "epoch": epoch + 1,
+            "train_loss": self.position.loss_sum / max(self.position.seen, 1),
+            "lr": self.timetable.rate(last),
+            "phase": self.timetable.span(last).phase.trainable,
+            "learning": self.learning,
+        }
+
+    def _step(self, batch: Batch, valid: int, step: int, rows: np.ndarray) -> tuple[bool, bool]:
+        """One step; whether the run is asked to stop, and whether a node is about to go."""
+        span = self.timetable.span(step)
+        if span.stage != self.stage:
+            self._enter(span.stage)
+        self.pulse.step = step
+        seed = self.recipe.seed
+        torch.manual_seed(step_seed(seed, step, self.ranks.rank))
+        set_rate(self.optimizer, self.timetable.rate(step))
         total = train_step(
-            self.network, self.optimizer, batch, self.objective, precision, self.world / valid
+            self._way_of(step),
+            batch,
+            scale=self.ranks.world / valid,
+            seed=step_seed(seed, step, STEP_DRAWS),
+            progress=step / self.timetable.steps,
         )
         # Summed over ranks at every step, so that all ranks stop together at the same step when
-        # it is no number, and a resumed epoch reports the same mean as an unbroken one.
-        if self.world > 1:
-            dist.all_reduce(total)
-        if not torch.isfinite(total):
-            ids = self.prepared.image_ids()
-            names = ", ".join(ids[row] for row in plan.rows[step % steps][:8])
-            raise DivergedError(
-                f"loss is {total.item()} at step {step} (rate "
-                f"{self.optimizer.param_groups[0]['lr']:.2e}; images {names}, ...); "
-                f"the last good checkpoint is in {self.job.folder}/checkpoints. "
-                "Lower train.lr or set train.precision=fp32."
-            )
-        self.position.loss_sum += total.item()
+        # it is no number or a stop is asked for, and a resumed epoch reports the same mean as an
+        # unbroken one.
+        first = self.ranks.first
+        wishes = [first and self.watcher.asked(), first and self.watcher.leaving()]
+        told = torch.tensor(wishes, dtype=total.dtype, device=self.device)
+        summed, stop, leave = self.ranks.total(torch.cat([total[None], told])).tolist()
+        if not np.isfinite(summed):
+            raise self._diverged(summed, step, rows)
+        self.position.loss_sum += summed
         self.position.seen += valid
-        self.position.step = step + 1
+        self.position.step, self.position.stage = step + 1, self.stage
+        return stop > 0, leave > 0
 
-    def _predict(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(rows, logits) of all ranks together, on every rank, sorted by row."""
-        # Batch statistics are each rank's own between steps; everyone judges with rank 0's.
-        if self.world > 1:
-            for buffer in self.model.buffers():
-                dist.broadcast(buffer, 0)
-        mine = share(plan_eval(rows, self.recipe.train.batch), self.rank, self.world)
-        batches = to_device(
-            self.eval_loader.epoch(mine, seed=0, epoch=0),
-            self.device,
-            self.mode.layout == "contiguous",
+    def _way_of(self, step: int) -> Way:
+        """How this step is taken: without mixup where its epochs are over."""
+        train = self.recipe.train
+        over = train.mixup_epochs and step >= train.mixup_epochs * self.timetable.steps_per_epoch
+        return replace(self.way, mixup=0.0) if over else self.way
+
+    def _diverged(self, summed: float, step: int, rows: np.ndarray) -> DivergedError:
+        ids = self.prepared.image_ids()
+        names = ", ".join(ids[row] for row in rows[:8])
+        return DivergedError(
+            f"loss is {summed} at step {step} (rate "
+            f"{self.optimizer.param_groups[0]['lr']:.2e}; images {names}, ...); "
+            f"the last good checkpoint is in {self.job.folder}/checkpoints. "
+            "Lower train.lr or set train.precision=fp32."
         )
-        got = predict(self.model, batches, mode.autocast(self.mode, self.device))
-        parts: list[Any] = [got]
-        if self.world > 1:
-            parts = [None] * self.world
-            dist.all_gather_object(parts, got)
-        parts = [part for part in parts if len(part[0])]
-        found = np.concatenate([part[0] for part in parts])
-        order = np.argsort(found, kind="stable")
-        return found[order], np.concatenate([part[1] for part in parts])[order]
-
-    def _validate(self) -> dict[str, float]:
-        rows, logits = self._predict(self.sides["val"])
-        targets = self.targets[rows]
-        loss = nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(targets))
-        values = point(targets, logits)
-        # A metric that these rows cannot define (one class only) says nothing for any epoch.
-        known = {f"val_{m}": values[m] if values[m] is not None else 0.0 for m in METRICS}
-        return known | {"val_loss": loss.item()}
 
     def _keep_best(self, row: dict[str, Any]) -> None:
         metric = f"val_{self.recipe.train.select}"
         if self.position.best and row[metric] <= self.position.best["value"]:
             return
         self.position.best = {"epoch": row["epoch"], "metric": metric, "value": row[metric]}
-        if self.rank == 0:
+        if self.ranks.first:
             save_bundle(
                 files.join(self.job.folder, "bundle"),
                 checkpoints.plain(self.model.state_dict()),
@@ -310,24 +364,24 @@ class Training:
             )
 
     def _checkpoint(self) -> None:
-        if self.rank == 0:
+        if self.ranks.first:
             folder = files.join(self.job.folder, "checkpoints")
             checkpoints.save(folder, self.model, self.optimizer, self.position, self.job.key)
         self.checkpointed = time.monotonic()
 
     def _finish(self) -> None:
         """The best epoch's predictions of the rows the run reports on, then `outcome.json`."""
-        if self.world > 1:
-            dist.barrier()  # rank 0 may still be writing the bundle
+        self.ranks.wait()  # the first worker may still be writing the bundle
         best = load_bundle(files.join(self.job.folder, "bundle"))
         self.model.load_state_dict(best.model.state_dict(), strict=True)
-        rows, logits = self._predict(self.sides[reported_split(self.sides)])
+        history = self.position.history
+        good = history[:-1] if self.position.ended else history
+        told = self.judge.conclude(good)
         self.quarantine.tell()
-        quarantined = self.quarantine.gathered(self.world)
-        if self.rank == 0:
-            table = predictions_of(self.prepared, rows, logits)
-            files.write_table(files.join(self.job.folder, "predictions.parquet"), table)
-            outcome = asdict(self.position) | {"mode": self.mode_note, "counts": self.counts}
+        quarantined = self.quarantine.gathered(self.ranks.world)
+        if self.ranks.first:
+            outcome = asdict(self.position) | told | {"mode": self.mode_note}
+            outcome |= {"counts": self.counts, "best_by": best_by(good)}
             outcome |= {"quarantined": quarantined}
             files.write_json(files.join(self.job.folder, "outcome.json"), outcome)
 

@@ -27,12 +27,65 @@ class Eye(NamedTuple):
     fovea: np.ndarray  # [2]
 
 
+class Manner(NamedTuple):
+    """How a drawing differs from the textbook, which is what the defaults are."""
+
+    shift: tuple[float, float] = (0.0, 0.0)
+    """Where the eye looks: everything is moved by so much."""
+    zoom: float = 1.0
+    """Enlarges what is inside the field."""
+    vessels: float = 1.0
+    """Contrast of the vessels."""
+    blood: float = 1.0
+    """Contrast of dark lesions."""
+    pale: float = 1.0
+    """Contrast of pale ones."""
+    size: float = 1.0
+    """Of lesions."""
+    number: float = 1.0
+    """Of lesions of each kind; one of each stays."""
+    choroid: float = 0.0
+    """Contrast of the vessels beneath the retina."""
+    mottle: float = 1.0
+    """Contrast of the retina's own unevenness."""
+    grain: float = 0.0
+    """Contrast of the finest unevenness, about a hundredth of the field wide."""
+    drusen: int = 0
+    """Pale dots that are no sign of diabetes."""
+    reflexes: int = 0
+    """Spots of light that the lenses throw."""
+
+
+TEXTBOOK = Manner()
+
+
+def draw_manner(rng: np.random.Generator) -> Manner:
+    """One of the many ways real photographs look: faint lesions as often as plain ones, eyes that
+    look elsewhere, choroid that shines through, dots and spots that are no lesions."""
+    return Manner(
+        shift=(rng.uniform(-0.35, 0.25), rng.normal(0, 0.06)),
+        zoom=rng.uniform(0.85, 1.08),
+        vessels=rng.uniform(0.5, 1.0),
+        blood=rng.uniform(0.15, 0.65),
+        pale=rng.uniform(0.25, 0.95),
+        size=rng.uniform(0.4, 0.9),
+        number=rng.uniform(0.3, 1.0),
+        choroid=rng.uniform(0.02, 0.11) if rng.random() < 0.4 else 0.0,
+        mottle=rng.uniform(0.1, 0.8),
+        grain=rng.uniform(0.0, 0.04),
+        drusen=int(rng.integers(3, 30)) if rng.random() < 0.2 else 0,
+        reflexes=int(rng.integers(1, 3)) if rng.random() < 0.45 else 0,
+    )
+
+
 class Canvas:
     """A grey layer on which shapes are drawn in the eye's units, at twice the final resolution so
     that edges come out smooth."""
 
-    def __init__(self, side: int, radius: float) -> None:
+    def __init__(self, side: int, radius: float, scale: float = 1.0) -> None:
         self.side, self.radius = side, radius
+        self.scale = scale
+        """Of the shapes, not of where they are."""
         self.image = Image.new("L", (2 * side, 2 * side))
         self.pen = ImageDraw.Draw(self.image)
 
@@ -46,12 +99,12 @@ class Canvas:
 
     def line(self, points: np.ndarray, width: float, fill: int) -> None:
         """A path [N, 2]."""
-        pixels = round(self.length(width))
+        pixels = round(self.length(self.scale * width))
         self.pen.line(self.place(points), fill, pixels, joint="curve" if pixels > 4 else None)
 
     def ellipse(self, centre: np.ndarray, radii: tuple[float, float], fill: int) -> None:
         """An upright ellipse."""
-        half = np.array([self.length(r) for r in radii]) / (2 * self.radius)
+        half = np.array([self.length(self.scale * r) for r in radii]) / (2 * self.radius)
         self.pen.ellipse(self.place(np.stack([centre - half, centre + half])), fill)
 
     def coverage(self, side: int | None = None) -> np.ndarray:
@@ -73,13 +126,14 @@ class Vessels(NamedTuple):
     vein: np.ndarray  # bool [N]
 
 
-def draw_eye(rng: np.random.Generator) -> Eye:
+def draw_eye(rng: np.random.Generator, manner: Manner = TEXTBOOK) -> Eye:
     """Disc and fovea of an eye; the fovea lies about 2.2 disc diameters temporal of the disc and a
     little below it."""
     disc = np.array([rng.uniform(0.5, 0.66), rng.uniform(-0.1, 0.04)])
     radius = rng.uniform(0.13, 0.16)
     fovea = disc + np.array([-rng.uniform(0.6, 0.68), rng.uniform(0.03, 0.1)])
-    return Eye(disc, radius, rng.uniform(0.3, 0.6), fovea)
+    shift = np.array(manner.shift)
+    return Eye(disc + shift, radius, rng.uniform(0.3, 0.6), fovea + shift)
 
 
 def grow_vessels(rng: np.random.Generator, eye: Eye) -> list[Vessels]:

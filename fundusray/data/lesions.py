@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fundusray.data.anatomy import Canvas, Eye
+from fundusray.data.anatomy import TEXTBOOK, Canvas, Eye, Manner
 
 LESIONS = (
     "microaneurysm",
@@ -44,11 +44,19 @@ _COUNTS: dict[int, dict[str, tuple[int, int]]] = {
 
 
 def draw_lesions(
-    rng: np.random.Generator, eye: Eye, grade: int, side: int, radius: float, lowest: float
+    rng: np.random.Generator,
+    eye: Eye,
+    grade: int,
+    side: int,
+    radius: float,
+    lowest: float,
+    manner: Manner = TEXTBOOK,
 ) -> dict[str, np.ndarray]:
     """Coverage float32 [S, S] in [0, 1] of each kind the grade shows; `lowest` is the largest |y|
     still in the picture."""
     counts = {kind: int(rng.integers(a, b + 1)) for kind, (a, b) in _COUNTS[grade].items()}
+    if manner.number != 1:
+        counts = {kind: max(1, round(manner.number * n)) for kind, n in counts.items() if n}
     if grade == 4:
         treated = rng.random() < 0.45
         if treated:
@@ -59,15 +67,39 @@ def draw_lesions(
     for kind, number in counts.items():
         # Cotton wool is drawn coarse and enlarged, which leaves it without an edge.
         drawn = min(side, 64) if kind == "cotton_wool" else side
-        canvas = Canvas(drawn, radius * drawn / side)
+        canvas = Canvas(drawn, radius * drawn / side, manner.size)
         _PENS[kind](rng, canvas, eye, number, lowest)
         # No lesion lies on the disc: there it would be another finding.
-        canvas.ellipse(eye.disc, (1.08 * eye.disc_radius, 1.15 * eye.disc_radius), 0)
+        free = eye.disc_radius / canvas.scale
+        canvas.ellipse(eye.disc, (1.08 * free, 1.15 * free), 0)
         layers[kind] = canvas.coverage(side)
     if "preretinal" in layers:
         # This blood lies in front of everything else.
         for kind in layers.keys() - {"preretinal"}:
             layers[kind] *= 1 - layers["preretinal"]
+    return layers
+
+
+def draw_harmless(
+    rng: np.random.Generator, eye: Eye, side: int, radius: float, manner: Manner
+) -> dict[str, np.ndarray]:
+    """Coverage float32 [S, S] in [0, 1] of what is no sign of the disease: drusen and reflexes."""
+    layers = {}
+    if manner.drusen:
+        canvas = Canvas(side, radius)
+        spread = rng.uniform(0.1, 0.35)
+        for centre in eye.fovea + rng.normal(0, spread, (manner.drusen, 2)):
+            size = rng.uniform(0.006, 0.018)
+            canvas.ellipse(centre, (size, size), 255)
+        layers["drusen"] = canvas.coverage()
+    if manner.reflexes:
+        canvas = Canvas(min(side, 128), radius * min(side, 128) / side)
+        for _ in range(manner.reflexes):
+            size = rng.uniform(0.03, 0.08)
+            # The lens throws its spot near the middle; now and then at the rim.
+            spread = 0.08 if rng.random() < 0.7 else 0.4
+            canvas.ellipse(rng.normal(0, spread, 2), (size, size), 255)
+        layers["reflex"] = canvas.coverage(side)
     return layers
 
 
@@ -106,7 +138,7 @@ def _haemorrhages(
     waves = np.cos(np.arange(2, 6)[:, None] * around)
     for centre in _spots(rng, eye, number, 0.06, lowest):
         size = rng.uniform(0.022, 0.048)
-        outline = size * (1 + rng.normal(0, 0.1, 4) @ waves)
+        outline = canvas.scale * size * (1 + rng.normal(0, 0.1, 4) @ waves)
         shape = np.stack([outline * np.cos(around), outline * np.sin(around)], axis=1)
         if rng.random() < 0.33:
             shape *= [1.7, 0.55]
@@ -125,7 +157,7 @@ def _hard_exudates(
     for _ in range(number):
         turn, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0.14, 0.42)
         centre = eye.fovea + reach * np.array([np.cos(turn), np.sin(turn)])
-        spread = rng.uniform(0.03, 0.07, 2)
+        spread = canvas.scale * rng.uniform(0.03, 0.07, 2)
         for _ in range(int(rng.integers(10, 26))):
             point = centre + rng.normal(0, 1, 2) * spread
             size = rng.uniform(0.007, 0.018)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFilter
 
-from fundusray.data.anatomy import Canvas, Eye
+from fundusray.data.anatomy import TEXTBOOK, Canvas, Eye, Manner
 
 _PALETTES = np.array(
     [
@@ -29,6 +29,9 @@ _PAINTS = {
     "cotton_wool": ((0.98, 0.93, 0.8), 0.6),
 }
 """Colour and opacity of pale lesions."""
+_HARMLESS = {"drusen": ((0.95, 0.82, 0.45), 0.5), "reflex": ((0.66, 0.66, 0.68), 0.3)}
+_CHOROID = (1.0, 0.55, 0.45)
+"""How strongly the vessels of the choroid show in each colour."""
 
 
 class Camera(NamedTuple):
@@ -81,9 +84,10 @@ def _bump(grid: tuple[np.ndarray, np.ndarray], centre: np.ndarray, sigma: float)
     return np.exp(scale * (y - down) ** 2) * np.exp(scale * (x - across) ** 2)
 
 
-def _noise(rng: np.random.Generator, cells: int, side: int) -> np.ndarray:
-    """Smooth noise of `cells` hills across, float32 [S, S], standard deviation about 0.6."""
-    return _enlarge(rng.standard_normal((cells, cells), np.float32), side)
+def _noise(rng: np.random.Generator, cells: int | np.ndarray, side: int) -> np.ndarray:
+    """Smooth noise of `cells` hills across (and down), float32 [S, S], standard deviation about
+    0.6."""
+    return _enlarge(rng.standard_normal(np.broadcast_to(cells, 2), np.float32), side)
 
 
 def paint(
@@ -93,16 +97,20 @@ def paint(
     side: int,
     vessels: np.ndarray,
     lesions: dict[str, np.ndarray],
+    manner: Manner = TEXTBOOK,
 ) -> np.ndarray:
-    """The retina under even light, float32 [3, S, S]."""
+    """The retina under even light, float32 [3, S, S]; `lesions` may hold harmless things, too."""
     grid = _grid(side, camera.radius * side)
-    shade = _shade(rng, eye, camera.radius, side)
+    shade = _shade(rng, eye, camera.radius, side, manner.mottle)
+    below = manner.choroid * _choroid(rng, side) if manner.choroid else None
+    if manner.grain:
+        shade = shade + manner.grain * _noise(rng, int(rng.integers(90, 150)), side)
     disc = 0.92 * _soft_ellipse(grid, eye, 1.0)
     cup = 0.8 * _soft_ellipse(grid, eye, eye.cup_ratio)
-    blood = 0.85 * vessels
+    blood = 0.85 * manner.vessels * vessels
     for kind, density in _DENSITIES.items():
         if kind in lesions:
-            np.maximum(blood, density * lesions[kind], out=blood)
+            np.maximum(blood, manner.blood * density * lesions[kind], out=blood)
     blood *= 1 - 0.3 * disc
     pale = rng.uniform(1.0, 1.25)
     colours = np.empty((3, side, side), np.float32)
@@ -110,24 +118,37 @@ def paint(
         layer = colours[channel]
         colour = float(camera.colour[channel])
         layer[:] = colour * (1 + _TEXTURE[channel] * shade)
+        if below is not None:
+            layer *= 1 + _CHOROID[channel] * below
         layer += disc * (0.3 * colour + pale * (0.76, 0.58, 0.29)[channel] - layer)
         layer += cup * (pale * (1.12, 0.98, 0.66)[channel] - layer)
-        for kind, (tone, opacity) in _PAINTS.items():
+        for kind, (tone, opacity) in (_PAINTS | _HARMLESS).items():
             if kind in lesions:
-                layer += opacity * lesions[kind] * (tone[channel] - layer)
+                layer += manner.pale * opacity * lesions[kind] * (tone[channel] - layer)
         layer *= 1 - _BLOOD[channel] * blood
     return colours
 
 
-def _shade(rng: np.random.Generator, eye: Eye, radius: float, side: int) -> np.ndarray:
+def _choroid(rng: np.random.Generator, side: int) -> np.ndarray:
+    """Light and dark stripes as of the vessels beneath the retina, float32 [S, S] in about [-1, 1],
+    stronger in one part of the eye than in another."""
+    fine = int(rng.integers(26, 44))
+    cells = rng.permutation([fine, int(0.55 * fine)])
+    ridges = np.abs(_noise(rng, cells, side)) - np.float32(0.45)
+    return 2 * ridges * np.clip(0.5 + _noise(rng, 3, side), 0, 1)
+
+
+def _shade(
+    rng: np.random.Generator, eye: Eye, radius: float, side: int, mottle: float
+) -> np.ndarray:
     """How much lighter or darker than its colour the bare retina is, float32 [S, S]; smooth, so
     half the resolution is enough."""
     half = (side + 1) // 2
     grid = _grid(half, radius * half)
     shade = 0.08 * _noise(rng, 5, half) + 0.03 * _noise(rng, 20, half)
     # Ridges of smooth noise look like the vessels of the choroid that shine through.
-    shade += rng.uniform(0, 0.07) * (0.5 - np.abs(_noise(rng, 36, half)))
-    shade += 0.02 * _noise(rng, 120, half)
+    shade += mottle * rng.uniform(0, 0.07) * (0.5 - np.abs(_noise(rng, 36, half)))
+    shade += mottle * 0.02 * _noise(rng, 120, half)
     shade += rng.uniform(0.1, 0.35) * _bump(grid, eye.disc, 0.35)
     shade += rng.uniform(0.0, 0.25) * _bump(grid, (eye.disc + eye.fovea) / 2, 0.55)
     shade -= rng.uniform(0.2, 0.4) * _bump(grid, eye.fovea, 0.17)
@@ -146,6 +167,11 @@ def _soft_ellipse(grid: tuple[np.ndarray, np.ndarray], eye: Eye, ratio: float) -
     across = (x - np.float32(eye.disc[0])) / np.float32(0.92 * size)
     down = (y - np.float32(eye.disc[1])) / np.float32(size)
     return np.clip(4.5 - 4 * np.sqrt(across * across + down * down), 0, 1)
+
+
+def disc_coverage(eye: Eye, camera: Camera, side: int) -> np.ndarray:
+    """How much of each pixel the optic disc covers, float32 [S, S] in [0, 1]."""
+    return _soft_ellipse(_grid(side, camera.radius * side), eye, 1.0)
 
 
 def draw_field(camera: Camera, side: int) -> np.ndarray:

@@ -84,20 +84,22 @@ def plan_eval(rows: np.ndarray, batch: int) -> Plan:
 def share(plan: Plan, rank: int, world: int) -> Plan:
     """The part of worker `rank` of `world`: a contiguous slice of each global batch.
 
+    Slices begin at even places, so that neighbours 2i and 2i + 1 fall to one worker, and differ by
+    two rows at most where the batch does not divide.
+
     Raises:
-        InputError: the batch does not divide by the number of workers.
+        InputError: fewer than two rows of the batch for each worker.
     """
     batch = plan.rows.shape[1]
-    below = batch - batch % world
-    if below != batch:
-        above = below + world
-        near = below if below and batch - below <= above - batch else above
+    pairs = batch // 2
+    if world > 1 and pairs < world:
         raise InputError(
-            f"train.batch={batch} does not divide by cluster.workers={world}; "
-            f"the nearest that does is train.batch={near}"
+            f"train.batch={batch} leaves some of cluster.workers={world} without two rows; "
+            f"give cluster.workers={max(pairs, 1)} or less, or train.batch={2 * world} or more"
         )
-    size = batch // world
-    return Plan(*(part[:, rank * size : (rank + 1) * size] for part in plan))
+    first, last = (2 * (place * pairs // world) for place in (rank, rank + 1))
+    last = batch if rank == world - 1 else last
+    return Plan(*(part[:, first:last] for part in plan))
 
 
 @SAMPLINGS.register("natural")

@@ -16,15 +16,28 @@ from PIL import Image
 
 from fundusray import files
 from fundusray.config import Data
-from fundusray.data.anatomy import Canvas, draw_eye, draw_vessels, grow_vessels
-from fundusray.data.found import GRADES, SOURCES, Found
+from fundusray.data.anatomy import (
+    TEXTBOOK,
+    Canvas,
+    draw_eye,
+    draw_manner,
+    draw_vessels,
+    grow_vessels,
+)
+from fundusray.data.found import GRADES, SEXES, SOURCES, Found
 from fundusray.data.images import encode_jpeg
-from fundusray.data.lesions import LESIONS, draw_lesions
-from fundusray.data.painting import draw_camera, draw_field, expose, paint
+from fundusray.data.lesions import LESIONS, draw_harmless, draw_lesions
+from fundusray.data.painting import disc_coverage, draw_camera, draw_field, expose, paint
 from fundusray.errors import InputError
 
 SIDE = 512
 """Side of the photographs the source draws, pixels."""
+
+LANDMARKS = ("disc", "vessel")
+"""What every eye shows, be it ill or not."""
+
+VESSEL = 0.25
+"""Coverage from which a pixel counts as a vessel's; a thin artery is drawn at less than half."""
 
 SHARES = (0.5, 0.13, 0.19, 0.1, 0.08)
 """Of the grades: imbalanced as in EyePACS, but a demo of 400 holds enough of each to learn from."""
@@ -40,40 +53,53 @@ class Drawn(NamedTuple):
     eye: str
     """left or right."""
     patient: str
+    landmarks: dict[str, np.ndarray]
+    """LANDMARKS -> bool [S, S]: where the optic disc and the vessels are."""
 
 
 def _generator(seed: int, patient: int, stream: int) -> np.random.Generator:
-    """Streams 0 and 1: left and right anatomy; 2: camera; 3 and 4: left and right lesions; 5:
-    grades. Nothing depends on the order in which photographs are drawn."""
+    """Streams 0 and 1: left and right anatomy; 2: camera; 3 and 4: left and right lesions; 5 and 6:
+    grades; 7: sexes; 8 and 9: left and right manner; 10 and 11: what is harmless.
+
+    Nothing depends on the order in which photographs are drawn.
+    """
     return np.random.default_rng([seed % 2**32, patient, stream])
 
 
-def draw(seed: int, index: int, grade: int, side: int = SIDE) -> Drawn:
+def draw(seed: int, index: int, grade: int, side: int = SIDE, lifelike: bool = False) -> Drawn:
     """The photograph at a position: eyes 2p and 2p+1 are patient p's left and right one.
 
     The anatomy does not depend on the grade, except that veins are beaded from grade 3 on. Masks
-    are exact: a lesion's pixels are those it covers by half or more.
+    are exact: a lesion's pixels are those it covers by half or more. `lifelike` photographs vary as
+    real ones do (anatomy.Manner); the others are of the textbook, their lesions plain to see.
     """
     patient, is_right = divmod(index, 2)
     camera = draw_camera(_generator(seed, patient, 2))
     rng = _generator(seed, patient, is_right)
-    radius = camera.radius * side
-    eye = draw_eye(rng)
+    manner = draw_manner(_generator(seed, patient, 8 + is_right)) if lifelike else TEXTBOOK
+    inside = camera._replace(radius=manner.zoom * camera.radius)
+    radius, lowest = inside.radius * side, camera.lowest / manner.zoom
+    eye = draw_eye(rng, manner)
     vessels = Canvas(side, radius)
     draw_vessels(vessels, grow_vessels(rng, eye), beaded=grade >= 3)
     lesions = draw_lesions(
-        _generator(seed, patient, 3 + is_right), eye, grade, side, radius, camera.lowest
+        _generator(seed, patient, 3 + is_right), eye, grade, side, radius, lowest, manner
     )
-    retina = paint(rng, eye, camera, side, vessels.coverage(), lesions)
+    harmless = draw_harmless(_generator(seed, patient, 10 + is_right), eye, side, radius, manner)
+    blood = vessels.coverage()
+    retina = paint(rng, eye, inside, side, blood, lesions | harmless, manner)
+    landmarks = {"disc": disc_coverage(eye, inside, side) >= 0.5, "vessel": blood >= VESSEL}
     if not is_right:
         retina = retina[:, :, ::-1]
         lesions = {kind: layer[:, ::-1] for kind, layer in lesions.items()}
+        landmarks = {name: layer[:, ::-1] for name, layer in landmarks.items()}
     field = draw_field(camera, side)
     image = expose(rng, camera, retina, field)
     seen = field > 0.5
     nothing = np.zeros((side, side), bool)
     masks = {k: (lesions[k] >= 0.5) & seen if k in lesions else nothing for k in LESIONS}
-    return Drawn(image, masks, ("left", "right")[is_right], f"{seed}-{patient + 1}")
+    landmarks = {name: layer & seen for name, layer in landmarks.items()}
+    return Drawn(image, masks, ("left", "right")[is_right], f"{seed}-{patient + 1}", landmarks)
 
 
 def draw_grades(seed: int, patient: int) -> tuple[int, int]:
@@ -89,6 +115,11 @@ def draw_grades(seed: int, patient: int) -> tuple[int, int]:
     if rng.random() < 0.25:
         other = min(4, max(0, grade + int(rng.choice([-1, 1]))))
     return (grade, other) if rng.random() < 0.5 else (other, grade)
+
+
+def draw_sex(seed: int, patient: int) -> int:
+    """0 or 1, which nothing in the photographs tells: whoever finds it in them has a leak."""
+    return int(_generator(seed, patient, 7).integers(2))
 
 
 @SOURCES.register("synthetic")
@@ -128,10 +159,11 @@ def synthetic(data: Data, root: str, seed: int) -> Found:
         "patient_id": [patient for patient, _, _ in rows],
         "eye": [eye for _, eye, _ in rows],
         "grade": [grade for _, _, grade in rows],
+        "sex": [SEXES[draw_sex(seed, place // 2)] for place in range(len(rows))],
         "masks": [[("lesions", f"masks/{name}.png")] for name in names],
         "num_bytes": [sizes[f"{name}.jpeg"] for name in names],
     }
-    return Found(columns, [], {"grade": GRADES})
+    return Found(columns, [], {"grade": GRADES, "sex": SEXES})
 
 
 def _is_ours(labels: bytes) -> bool:

@@ -8,7 +8,9 @@ from fundusray.cluster import start as cluster_start
 from fundusray.cluster import train as cluster_train
 from fundusray.command import Asked, settle
 from fundusray.config import Recipe, override
+from fundusray.data.layouts import find_root, source_of
 from fundusray.errors import InputError
+from fundusray.registry import unknown_name
 
 
 def recipe_of(asked: Asked, default: str) -> Recipe:
@@ -22,9 +24,28 @@ def recipe_of(asked: Asked, default: str) -> Recipe:
     recipe = recipes.find(asked.words[0] if asked.words else default)
     if asked.smoke:
         recipe = recipes.smoke(recipe)
-    recipe = override(recipe, asked.changes)
+    recipe = override(recipe, expanded(asked.changes))
     # What would run can be seen before there are any data.
     return recipe if asked.show else settle(recipe, cluster_start.in_submitted_job())
+
+
+def expanded(changes: dict[str, str]) -> dict[str, Any]:
+    """The changes with `preset=<name>` and `data=<folder>` spelled out; what is given singly wins.
+
+    Raises:
+        InputError: an unknown preset, or a folder that is not there or of no known layout.
+    """
+    single = {key: value for key, value in changes.items() if key not in ("preset", "data")}
+    several: dict[str, Any] = {}
+    if "preset" in changes:
+        name = changes["preset"]
+        if name not in recipes.PRESETS:
+            raise unknown_name("preset", name, recipes.PRESETS)
+        several |= recipes.PRESETS[name]
+    if "data" in changes:
+        root = find_root(changes["data"])
+        several |= {"data.source": source_of(root), "data.root": root, "data.keywords": ""}
+    return several | single
 
 
 def shown(recipe: Recipe) -> dict[str, Any]:

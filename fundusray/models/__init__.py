@@ -5,8 +5,21 @@ from fundusray.models.classifiers import (
     Classifier,
     build_model,
     check,
+    feature_layers,
+    head_parameters,
     load_weights,
     parameter_count,
 )
+from fundusray.models.heads import fit_thresholds
 
-__all__ = ["MODELS", "Classifier", "build_model", "check", "load_weights", "parameter_count"]
+__all__ = [
+    "MODELS",
+    "Classifier",
+    "build_model",
+    "check",
+    "feature_layers",
+    "fit_thresholds",
+    "head_parameters",
+    "load_weights",
+    "parameter_count",
+]

@@ -98,7 +98,7 @@ def load_bundle(folder: str) -> Bundle:
         raise InputError(f"{folder} is intact but no bundle: it has no {BUNDLE_WEIGHTS} or classes")
     recipe = config.from_json(content["recipe.json"].decode())
     # The weights come from the bundle, not from where the training once started.
-    start = dataclasses.replace(recipe.model, weights="")
+    start = dataclasses.replace(recipe.model, weights="", init_from="")
     model = build_model(start, len(about["classes"]), seed=0)
     try:
         model.load_state_dict(safetensors.torch.load(content[BUNDLE_WEIGHTS]), strict=True)
@@ -116,7 +116,7 @@ def card(recipe: config.Recipe, classes: Sequence[str], info: dict[str, Any]) ->
     lines = [
         f"# {_cell(recipe.name)}",
         "",
-        f"- Network: {model.name}, started from {_cell(model.weights) or 'random weights'}",
+        f"- Network: {_network(model)}",
         f"- Data: {data.source}, {data.preprocess} at {data.size} px, split by {data.split}",
         f"- Loss: {recipe.loss.name} {recipe.loss.args or ''}".rstrip(),
         f"- Sampling: {recipe.sampling.name}; {recipe.train.epochs} epochs, seed {recipe.seed}",
@@ -132,6 +132,12 @@ def card(recipe: config.Recipe, classes: Sequence[str], info: dict[str, Any]) ->
         if isinstance(value, dict) and "accuracy" in value:
             lines += _table(key, value)
     return "\n".join([*lines, "", "## Intended use and limits", "", LIMITS])
+
+
+def _network(model: config.Model) -> str:
+    hidden = f", hidden layers {','.join(map(str, model.hidden))}" if model.hidden else ""
+    start = _cell(model.init_from or model.weights) or "random weights"
+    return f"{model.name}{hidden}, output {model.output}, started from {start}"
 
 
 def _table(split: str, summary: dict[str, Any]) -> list[str]:

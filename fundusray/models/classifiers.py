@@ -18,6 +18,7 @@ from torchvision.models import Inception_V3_Weights, inception, inception_v3
 
 from fundusray import config, files
 from fundusray.errors import InputError
+from fundusray.models import heads
 from fundusray.models import weights as stored
 from fundusray.registry import Registry
 
@@ -30,11 +31,15 @@ class Network(NamedTuple):
     """A kind of network that `build_model` knows."""
 
     build: Callable[[int, float], nn.Module]
-    """(classes, dropout) -> randomly started network, logits [B, K] out."""
+    """(raw outputs, dropout) -> randomly started network."""
     heads: tuple[str, ...]
-    """Names of the layers whose size is the number of classes."""
+    """Names of the layers whose size is the number of outputs: the main one, then auxiliary."""
     url: Callable[[], str]
     """Where the ImageNet weights are."""
+    early: str
+    """The layer whose output is the last before the blocks (Li: of the last convolution)."""
+    last: str
+    """The layer whose output is the last feature map."""
     min_side: int = 16
     """Smallest image side it takes, pixels."""
 
@@ -43,22 +48,45 @@ MODELS: Registry[Network] = Registry("model")
 
 
 class Classifier(nn.Module):
-    """A network with its normalisation inside; [B, 3, S, S] in [0, 1] to logits [B, K].
+    """A network with its normalisation inside; images [B, 3, S, S] in [0, 1].
 
-    A network with an auxiliary head gives (logits, auxiliary logits) in training mode.
+    In training mode it gives raw outputs, which is what the loss takes (see models/heads.py), as
+    (raw, auxiliary raw) where it has an auxiliary head; in evaluation mode class logits [B, K].
     """
 
-    def __init__(self, net: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(self, net: nn.Module, model: config.Model, num_classes: int) -> None:
         super().__init__()
         self.net = net
+        self.output, self.num_classes = model.output, num_classes
+        self.heads = MODELS.find(model.name).heads
         self.notes: list[str] = []
         """What a reader of the run should know about the weights it started from."""
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+        self.register_buffer("mean", torch.tensor(model.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(model.std).view(1, 3, 1, 1))
+        self.thresholds: Tensor | None
+        """[K - 1] of a regression, from `heads.fit_thresholds`; saved with the weights."""
+        fitted = heads.default_thresholds(num_classes) if model.output == "regression" else None
+        self.register_buffer("thresholds", fitted)
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        raw = self.raw(image)
+        return raw if self.training else self.class_logits(raw)
+
+    def raw(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Raw outputs in either mode; a pair with the auxiliary ones only in training mode."""
         out = self.net((image - self.mean) / self.std)
-        return out if isinstance(out, Tensor) else tuple(out)
+        if isinstance(out, Tensor):
+            return self._completed(out)
+        return self._completed(out[0]), self._completed(out[1])
+
+    def class_logits(self, raw: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+        """[B, K] class logits of raw outputs, of the main ones where there are two."""
+        main = raw if isinstance(raw, Tensor) else raw[0]
+        return heads.class_logits(main, self.output, self.thresholds)
+
+    def _completed(self, out: Tensor) -> Tensor:
+        """One logit z of two classes as [0, z], the form every loss and attack knows."""
+        return F.pad(out, (1, 0)) if self.output == "binary" else out
 
 
 class AnySizeAux(inception.InceptionAux):
@@ -85,12 +113,12 @@ INCEPTION_BLOCKS = (
 )
 
 
-def _inception_v3(classes: int, dropout: float) -> nn.Module:
+def _inception_v3(outputs: int, dropout: float) -> nn.Module:
     # Google's weights expect [-1, 1]; that is model.mean = model.std = .5, so nothing is
     # transformed inside.
     return inception_v3(
         weights=None,
-        num_classes=classes,
+        num_classes=outputs,
         aux_logits=True,
         transform_input=False,
         init_weights=True,
@@ -100,8 +128,8 @@ def _inception_v3(classes: int, dropout: float) -> nn.Module:
 
 
 def _timm(name: str) -> Callable[[int, float], nn.Module]:
-    def build(classes: int, dropout: float) -> nn.Module:
-        return timm.create_model(name, num_classes=classes, drop_rate=dropout)
+    def build(outputs: int, dropout: float) -> nn.Module:
+        return timm.create_model(name, num_classes=outputs, drop_rate=dropout)
 
     return build
 
@@ -116,18 +144,29 @@ def _register() -> None:
         "efficientnet_b3": "ra2_in1k",
     }
     for name, tag in tags.items():
-        head = "fc" if name.startswith("resnet") else "classifier"
+        resnet = name.startswith("resnet")
+        head = "fc" if resnet else "classifier"
+        # After norm and activation, as inception's convolutions come with theirs.
+        early, last = ("act1", "layer4") if resnet else ("bn1", "bn2")
 
         def url(full: str = f"{name}.{tag}") -> str:
             return timm.models.get_pretrained_cfg(full).url
 
-        MODELS.register(name)(Network(_timm(name), (head,), url))
+        MODELS.register(name)(Network(_timm(name), (head,), url, early, last))
 
     def google() -> str:
         return Inception_V3_Weights.IMAGENET1K_V1.url
 
-    heads = ("fc", "AuxLogits.fc")
-    MODELS.register("inception_v3")(Network(_inception_v3, heads, google, min_side=75))
+    MODELS.register("inception_v3")(
+        Network(
+            _inception_v3,
+            ("fc", "AuxLogits.fc"),
+            google,
+            early="Conv2d_4a_3x3",
+            last="Mixed_7c",
+            min_side=75,
+        )
+    )
 
 
 _register()
@@ -139,33 +178,46 @@ def build_model(model: config.Model, num_classes: int, seed: int) -> Classifier:
     The global random state is left as it was. What happened to weights is in `.notes`.
 
     Raises:
-        InputError: an unknown name, or weights that cannot be had or do not fit.
+        InputError: an unknown name, an output that these classes cannot have, or weights or a
+            bundle that cannot be had or do not fit.
+        DamagedError: a bundle whose files are not what was written.
     """
     network = MODELS.find(model.name)
+    outputs = heads.raw_width(model.output, num_classes)
     with torch.random.fork_rng(devices=[]):
         # The CPU's generator only: torch.manual_seed would reseed every GPU as well.
         torch.default_generator.manual_seed(seed)
-        net = network.build(num_classes, model.dropout)
-    built = Classifier(net, model.mean, model.std)
+        net = network.build(outputs, model.dropout)
+        if model.hidden or model.output == "coral":
+            main = network.heads[0]
+            features = net.get_submodule(main).in_features
+            net.set_submodule(main, heads.build_head(features, model, num_classes))
+    built = Classifier(net, model, num_classes)
     if model.weights:
         built.notes += load_weights(built, model)
+    if model.init_from:
+        built.notes += stored.go_on(built, model, num_classes)
     return built
 
 
 def load_weights(built: Classifier, model: config.Model) -> list[str]:
     """Loads `model.weights` into a built network; notes on what was replaced or fetched.
 
-    A last layer for another number of classes keeps its random start; all else must fit exactly.
+    Last layers that are not those of this network keep their random start; all else must fit
+    exactly.
 
     Raises:
         InputError: no file, no network, code in the file, or another architecture.
+        DamagedError: a bundle whose files are not what was written.
     """
     network = MODELS.find(model.name)
+    what = f"{model.weights} for {model.name}"
     if model.weights == "imagenet":
         state = _fetch(model.name, network.url())
-    else:
-        state = stored.read_state(model.weights)
-    return stored.fit(built.net, state, network.heads, f"{model.weights} for {model.name}")
+        return stored.fit(built.net, state, network.heads, what)
+    found = stored.read(model.weights)
+    other = stored.other_head(found, model, built.num_classes)
+    return stored.fit(built.net, found.state, network.heads, what, other)
 
 
 def _fetch(name: str, url: str) -> dict[str, Tensor]:
@@ -198,21 +250,51 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def check(model: config.Model, size: int | None = None) -> None:
-    """Checks name, weights file and, when given, the image side in pixels, building nothing.
+def check(model: config.Model, size: int | None = None, num_classes: int | None = None) -> None:
+    """Checks a network's settings and what it starts from, building nothing.
+
+    With `size`, the image side in pixels; with `num_classes`, whether head and start have them.
 
     Raises:
         InputError: what is wrong, and what would be right.
+        DamagedError: `model.init_from` is a bundle whose files are not what was written.
     """
     network = MODELS.find(model.name)
     if size is not None and size < network.min_side:
         raise InputError(
             f"data.size: {model.name} needs at least {network.min_side} pixels, got {size}"
         )
+    if num_classes is not None:
+        heads.raw_width(model.output, num_classes)
+    if model.init_from:
+        stored.check_start(model, num_classes)
     if model.weights in OPTIONAL_WEIGHTS:
         return
     if not files.exists(files.absolute(model.weights)):
         raise stored.no_file(model.weights)
+
+
+def head_parameters(model: Classifier) -> list[str]:
+    """Names, as `named_parameters` has them, of what "head only" trains.
+
+    All that follows pooled features: hidden layers and outputs, and an auxiliary head's last
+    layer (the convolutions before that are features, too).
+    """
+    starts = tuple(f"net.{head}." for head in model.heads)
+    return [name for name, _ in model.named_parameters() if name.startswith(starts)]
+
+
+def feature_layers(name: str) -> dict[str, str]:
+    """Layers for attribution in a built network of that name, for `model.get_submodule`.
+
+    "early" is the output of the last convolution before the blocks (inception: `Conv2d_4a_3x3`),
+    "last" the last feature map, before pooling; both after norm and activation.
+
+    Raises:
+        InputError: no such network.
+    """
+    network = MODELS.find(name)
+    return {"early": f"net.{network.early}", "last": f"net.{network.last}"}
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -1,20 +1,30 @@
 """Weights from a file into a network: no code is run, and nothing is left out unsaid."""
 
 import io
-from typing import Any
+import re
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from fundusray import files
+from fundusray import config, files
 from fundusray.errors import InputError
-from fundusray.verified import read_verified
+from fundusray.verified import MANIFEST, read_verified
 
 BUNDLE_WEIGHTS = "model.safetensors"
 PREFIXES = ("module.", "net.")
 """What wrappers put before a name: data-parallel training, and our own normalisation."""
-NORMALISATION = ("mean", "std")
+AROUND = ("mean", "std", "thresholds")
+"""What our own networks keep beside `net`: normalisation, and a regression's thresholds."""
+
+
+class Stored(NamedTuple):
+    """Tensors by plain name, and of a bundle, the network that they are of."""
+
+    state: dict[str, Tensor]
+    model: config.Model | None = None
+    num_classes: int = 0
 
 
 def no_file(location: str) -> InputError:
@@ -38,8 +48,25 @@ def digest(location: str) -> str:
     return files.sha256_file(whole)[:16]
 
 
-def read_state(location: str) -> dict[str, Tensor]:
-    """The tensors of a .safetensors or .pth file, or of a bundle's folder, by plain name.
+def start_digest(model: config.Model) -> str:
+    """A hash of what a run starts from: `model.weights`, or the bundle it goes on from.
+
+    Raises:
+        InputError: there is no such file or bundle.
+    """
+    if not model.init_from:
+        return digest(model.weights)
+    location = files.absolute(model.init_from)
+    weights = files.join(location, BUNDLE_WEIGHTS)
+    if not files.exists(weights):
+        raise _no_bundle(model.init_from)
+    return f"bundle {files.sha256_file(weights)[:16]}"
+
+
+def read(location: str) -> Stored:
+    """The tensors of a .safetensors or .pth file, or of a bundle, by plain name.
+
+    A bundle may be given as its folder or as the weights file in it.
 
     Raises:
         InputError: no such file, unreadable, or with code in it.
@@ -48,13 +75,102 @@ def read_state(location: str) -> dict[str, Tensor]:
     location = files.absolute(location)
     if not files.exists(location):
         raise no_file(location)
+    folder, _, name = location.rpartition("/")
+    if name == BUNDLE_WEIGHTS and files.exists(files.join(folder, MANIFEST)):
+        location = folder
     if files.is_dir(location):
-        content = read_verified(location)[0].get(BUNDLE_WEIGHTS)
-        if content is None:
-            raise InputError(f"model.weights: {location} holds no {BUNDLE_WEIGHTS}")
-        return unwrapped(_parse(content, location, safe=True), location)
+        bundle = _read_bundle(location, "model.weights")
+        return bundle._replace(state=unwrapped(bundle.state, location))
     content = files.read_bytes(location)
-    return unwrapped(_parse(content, location, safe=location.endswith(".safetensors")), location)
+    safe = location.endswith(".safetensors")
+    return Stored(unwrapped(_parse(content, location, safe), location))
+
+
+def read_state(location: str) -> dict[str, Tensor]:
+    """The tensors alone of what `read` reads."""
+    return read(location).state
+
+
+def _read_bundle(location: str, setting: str) -> Stored:
+    """A bundle with its tensors under their full names; `setting` is what errors speak of."""
+    content, about = read_verified(location)
+    if BUNDLE_WEIGHTS not in content:
+        raise InputError(f"{setting}: {location} holds no {BUNDLE_WEIGHTS}")
+    state = _parse(content[BUNDLE_WEIGHTS], location, safe=True)
+    if "recipe.json" not in content or "classes" not in about:
+        return Stored(state)
+    recipe = config.from_json(content["recipe.json"].decode())
+    return Stored(state, recipe.model, len(about["classes"]))
+
+
+def _no_bundle(location: str) -> InputError:
+    return InputError(
+        f"model.init_from: no bundle at {location}; give the folder of one, "
+        "<run folder>/bundle, that a finished training wrote; a recipe's name stands for the run "
+        "that has to be done first"
+    )
+
+
+def check_start(model: config.Model, num_classes: int | None) -> Stored:
+    """The bundle that `model.init_from` names, whole and of this very network.
+
+    Raises:
+        InputError: no bundle there, or one of another network, head or number of classes.
+        DamagedError: a file of it is missing or not what was written.
+    """
+    location = files.absolute(model.init_from)
+    if not files.is_dir(location):
+        raise _no_bundle(model.init_from)
+    bundle = _read_bundle(location, "model.init_from")
+    if bundle.model is None:
+        raise InputError(f"model.init_from: {location} is intact but no bundle of a classifier")
+    wanted = num_classes or bundle.num_classes
+    theirs, ours = _told(bundle.model, bundle.num_classes), _told(model, wanted)
+    if theirs == ours:
+        return bundle
+    hint = (
+        f"set model.name={bundle.model.name}"
+        if bundle.model.name != model.name
+        else f"to keep all but the last layers give model.weights={location}/{BUNDLE_WEIGHTS} "
+        "instead of model.init_from"
+    )
+    raise InputError(f"model.init_from={location} is {theirs}; this run is {ours}; {hint}")
+
+
+def _told(model: config.Model, num_classes: int) -> str:
+    """A network in words that differ exactly where its layers do."""
+    hidden = f", hidden layers {','.join(map(str, model.hidden))}" if model.hidden else ""
+    return f"{model.name}{hidden}, output {model.output}, {num_classes} classes"
+
+
+def go_on(built: nn.Module, model: config.Model, num_classes: int) -> list[str]:
+    """Loads the bundle of `model.init_from` whole into a built network; notes on what differs.
+
+    The recipe, not the bundle, says how pixels are normalised.
+
+    Raises:
+        InputError, DamagedError: as `check_start`.
+    """
+    bundle = check_start(model, num_classes)
+    assert bundle.model is not None, "check_start refuses what is no bundle"
+    own = {name: value for name, value in built.state_dict().items() if name in AROUND[:2]}
+    _require_same(built.state_dict(), bundle.state, "init_from", model.init_from)
+    built.load_state_dict(bundle.state | own, strict=True)
+    before, now = (bundle.model.mean, bundle.model.std), (model.mean, model.std)
+    if before == now:
+        return []
+    return [
+        f"{model.init_from} was trained with model.mean and model.std {before}, "
+        f"this run normalises with {now}"
+    ]
+
+
+def other_head(found: Stored, model: config.Model, num_classes: int) -> str:
+    """How a bundle's last layers differ in meaning from a network's; "" if not, or not known."""
+    if found.model is None or found.model.name != model.name:
+        return ""
+    theirs, ours = _told(found.model, found.num_classes), _told(model, num_classes)
+    return "" if theirs == ours else f"is of {theirs} in the bundle, of {ours} here"
 
 
 def _parse(content: bytes, location: str, safe: bool) -> Any:
@@ -84,17 +200,24 @@ def unwrapped(state: Any, location: str) -> dict[str, Tensor]:
         raise InputError(f"model.weights: {location} holds no names and tensors (a state_dict)")
     plain = dict(state)
     for prefix in PREFIXES:
-        names = [name for name in plain if name not in NORMALISATION]
+        names = [name for name in plain if name not in AROUND]
         if names and all(name.startswith(prefix) for name in names):
             # The recipe says how pixels are normalised, not the file.
             plain = {name.removeprefix(prefix): plain[name] for name in names}
     return plain
 
 
-def fit(net: nn.Module, state: dict[str, Tensor], heads: tuple[str, ...], what: str) -> list[str]:
-    """Loads a state into a network, keeping its own last layers where only their size differs.
+def fit(
+    net: nn.Module,
+    state: dict[str, Tensor],
+    heads: tuple[str, ...],
+    what: str,
+    other: str = "",
+) -> list[str]:
+    """Loads a state into a network, which keeps its own random last layers where they differ.
 
-    Notes on what was kept. Every other name and shape must agree.
+    Notes on what was kept; if one of the `heads` differs, all of them are kept. `other` says why
+    they differ although they may be of the same size. Every other name and shape must agree.
 
     Raises:
         InputError: another architecture; the first names and shapes that differ.
@@ -102,28 +225,62 @@ def fit(net: nn.Module, state: dict[str, Tensor], heads: tuple[str, ...], what: 
     own = net.state_dict()
     state = dict(state)
     notes = []
-    for head in heads:
-        given = state.get(f"{head}.weight")
-        wanted = own[f"{head}.weight"]
-        if given is None or given.ndim != 2 or given.shape[1:] != wanted.shape[1:]:
-            continue
-        if len(given) != len(wanted):
-            notes.append(
-                f"{what}: layer {head} has {len(given)} classes in the file, {len(wanted)} here; "
-                "it starts at random"
-            )
-            for part in ("weight", "bias"):
-                state[f"{head}.{part}"] = own[f"{head}.{part}"]
+    differ = {head: _difference(state, own, head) for head in heads}
+    if other or any(differ.values()):
+        for head in heads:
+            if not _replaceable(state, own, head):
+                continue
+            notes.append(f"{what}: layer {head} {other or differ[head]}; it starts at random")
+            state = {n: v for n, v in state.items() if not n.startswith(f"{head}.")}
+            state |= {n: v for n, v in own.items() if n.startswith(f"{head}.")}
     for name, value in own.items():
         # Files from before torch 0.4.1 do not have this counter, which nothing here reads.
         if name.endswith("num_batches_tracked"):
             state.setdefault(name, value)
-    _require_same(own, state, what)
+    _require_same(own, state, "weights", what)
     net.load_state_dict(state, strict=True)
     return notes
 
 
-def _require_same(own: dict[str, Tensor], state: dict[str, Tensor], what: str) -> None:
+def _layers(state: dict[str, Tensor], head: str) -> dict[str, tuple[int, ...]]:
+    """name -> shape of a head's tensors, the first layer's first."""
+    names = [name for name in state if re.fullmatch(rf"{re.escape(head)}\.(\d+\.)?\w+", name)]
+    names.sort(key=lambda name: [int(n) for n in re.findall(r"\d+", name)])
+    return {name: tuple(state[name].shape) for name in names}
+
+
+def _difference(state: dict[str, Tensor], own: dict[str, Tensor], head: str) -> str:
+    """How a head in a file differs from the network's; "" where it does not."""
+    given, wanted = _layers(state, head), _layers(own, head)
+    if given == wanted:
+        return ""
+    bias = f"{head}.bias"
+    if set(given) == set(wanted) and bias in given:
+        return f"has {given[bias][0]} outputs in the file, {wanted[bias][0]} here"
+    widths = [
+        ",".join(str(shape[0]) for name, shape in each.items() if name.endswith(".bias"))
+        for each in (given, wanted)
+    ]
+    return f"has widths {widths[0]} in the file, {widths[1]} here"
+
+
+def _replaceable(state: dict[str, Tensor], own: dict[str, Tensor], head: str) -> bool:
+    """Whether a file has some whole head on top of the same number of features."""
+    given, wanted = _layers(state, head), _layers(own, head)
+    weights = [name for name in given if name.endswith(".weight")]
+    whole = set(given) == {name for w in weights for name in (w, f"{w[: -len('weight')]}bias")}
+    features = next(iter(wanted.values()))[1:]
+    return (
+        bool(weights)
+        and whole
+        and all(len(given[w]) == 2 for w in weights)
+        and (given[weights[0]][1:] == features)
+    )
+
+
+def _require_same(
+    own: dict[str, Tensor], state: dict[str, Tensor], setting: str, what: str
+) -> None:
     missing = [name for name in own if name not in state]
     extra = [name for name in state if name not in own]
     shapes = [
@@ -138,6 +295,6 @@ def _require_same(own: dict[str, Tensor], state: dict[str, Tensor], what: str) -
     ]
     if differences:
         raise InputError(
-            f"model.weights={what}: another architecture: {'; '.join(differences)}; "
+            f"model.{setting}={what}: another architecture: {'; '.join(differences)}; "
             "set model.name to the network the file was saved from"
         )

@@ -4,10 +4,29 @@ import math
 from typing import Any
 
 from fundusray.config import Recipe, override
-from fundusray.recipes import demo, wu, yu
+from fundusray.phases import stretched
+from fundusray.recipes import demo, kon, li, wu, yu
 from fundusray.recipes.rows import RECIPES
 
-__all__ = ["RECIPES", "demo", "find", "names", "published", "smoke", "wu", "yu"]
+__all__ = [
+    "PRESETS",
+    "RECIPES",
+    "demo",
+    "find",
+    "kon",
+    "li",
+    "names",
+    "published",
+    "smoke",
+    "wu",
+    "yu",
+]
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "madry_quickstart": kon.QUICK_START,
+    "ngc_resnet50": yu.NGC,
+}
+"""Changes by name that any recipe can be given: preset=madry_quickstart."""
 
 
 def find(name: str) -> Recipe:
@@ -37,9 +56,14 @@ def smoke(recipe: Recipe) -> Recipe:
         {
             "data.source": "synthetic",
             "data.root": "",
+            "data.keywords": "",
             "data.num_images": 40,
             "data.size": size,
             "model.weights": "",
+            "model.init_from": "",
+            "train.phases": stretched(recipe.train.phases, lambda n: 1, lambda n: 2),
+            "adversarial.steps": min(recipe.adversarial.steps, 2),
+            "adversarial.judge_steps": 2,
             "train.epochs": 1,
             "train.batch": batch,
             "tune.trials": 2,

@@ -202,6 +202,7 @@ def table5_oversample_dropout0_9() -> Recipe:
 
 @_row("table5.oversample_restart", 0.76, 0.63, 0.765, "5h04")
 def table5_oversample_restart() -> Recipe:
-    """Five epochs of oversampling from the weights of the trained baseline: also give
-    model.weights=<bundle of wu.table5.baseline>/model.safetensors."""
-    return _balanced(48, {"sampling.name": "oversample", "train.epochs": 5})
+    """Five epochs of oversampling from the trained baseline: alone, also give
+    model.init_from=<bundle of wu.table5.baseline>; jobs/table.py finds it by its name."""
+    changes = {"sampling.name": "oversample", "train.epochs": 5}
+    return _balanced(48, changes | {"model.weights": "", "model.init_from": "wu.table5.baseline"})

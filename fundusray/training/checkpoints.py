@@ -5,7 +5,8 @@ and, written last, MANIFEST.json with the hash of each. Nothing in it can run co
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+import os
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import safetensors.torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from fundusray import files
 from fundusray.errors import NoCheckpointError
 from fundusray.training.optimizers import state_to_tensors, tensors_to_state
-from fundusray.verified import DamagedError, read_verified, write_verified
+from fundusray.verified import ASIDE, DamagedError, read_verified, write_verified
 
 KEEP = 2
 """Checkpoints that stay on disk: the newest, and one to fall back to."""
@@ -35,6 +36,10 @@ class Position:
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)
     """The best epoch so far: epoch, metric, value."""
+    stage: int = 0
+    """Of the phases: which optimiser the state beside it belongs to."""
+    ended: str = ""
+    """Why the run ended before its last epoch."""
 
 
 def name_of(step: int) -> str:
@@ -62,11 +67,30 @@ def save(
         "optimizer.safetensors": safetensors.torch.save(plain(tensors)),
         "state.json": json.dumps(state).encode(),
     }
-    target = files.join(folder, name_of(position.step))
-    write_verified(target, content, {"key": key, "step": position.step})
-    for old in _names(folder)[:-KEEP]:
-        files.remove(files.join(folder, old))
-    return target
+    name = name_of(position.step)
+    write_verified(files.join(folder, name), content, {"key": key, "step": position.step})
+    found = _names(folder)
+    # Later ones were refused when the run went back to before them; counted among those to keep,
+    # they would push out the good one behind this.
+    later = [other for other in found if other > name]
+    earlier = [other for other in found if other <= name]
+    for other in [*later, *earlier[:-KEEP]]:
+        files.remove(files.join(folder, other))
+    return files.join(folder, name)
+
+
+def sweep(folder: str) -> None:
+    """Clears up after writers that were killed at any moment; for the run's only writer.
+
+    What was half written goes, what was being replaced comes back.
+    """
+    files.sweep(folder)
+    if files.is_uri(folder) or not os.path.isdir(folder):
+        return
+    for entry in os.listdir(folder):
+        if entry.startswith(ASIDE):
+            aside, place = (os.path.join(folder, n) for n in (entry, entry.removeprefix(ASIDE)))
+            files.remove(aside) if os.path.isdir(place) else os.rename(aside, place)
 
 
 def _names(folder: str) -> list[str]:
@@ -83,13 +107,14 @@ def newest(folder: str, key: str) -> tuple[str, list[str]]:
     names = _names(folder)
     for name in reversed(names):
         try:
-            _, info = read_verified(files.join(folder, name))
+            content, info = read_verified(files.join(folder, name))
         except DamagedError as error:
             problems.append(str(error))
             continue
-        if info.get("key") == key:
+        problem = _unfit(name, content, info, key)
+        if not problem:
             return name, problems
-        problems.append(f"{name}: belongs to another run ({info.get('key')}, this is {key})")
+        problems.append(f"{name}: {problem}")
     if names:
         raise NoCheckpointError(
             f"{folder}: no usable checkpoint: {'; '.join(problems)}. "
@@ -98,10 +123,45 @@ def newest(folder: str, key: str) -> tuple[str, list[str]]:
     return "", problems
 
 
+def _unfit(name: str, content: dict[str, bytes], info: dict[str, Any], key: str) -> str:
+    """Why an intact checkpoint is not one to go on from; "" where it is."""
+    if info.get("key") != key:
+        return f"belongs to another run ({info.get('key')}, this is {key})"
+    if name != name_of(info["step"]):
+        return f"holds step {info['step']}; was it renamed?"
+    return _foreign(json.loads(content["state.json"]))
+
+
+def _foreign(state: dict[str, Any]) -> str:
+    """How a state differs from what this version writes; "" where it does not."""
+    known = {part.name for part in fields(Position)} | {"optimizer"}
+    missing, unknown = sorted(known - set(state)), sorted(set(state) - known)
+    if not missing and not unknown:
+        return ""
+    told = [f"lacks {', '.join(missing)}"] if missing else []
+    told += [f"has {', '.join(unknown)}"] if unknown else []
+    return f"written by another version of fundusray ({'; '.join(told)})"
+
+
+def stage_of(location: str) -> int:
+    """The stage a checkpoint was written in: who learned, and whose state it holds."""
+    content, _ = read_verified(location)
+    return json.loads(content["state.json"])["stage"]
+
+
 def load(location: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> Position:
-    """Puts a checkpoint into model and optimiser; where the run stands."""
+    """Puts a checkpoint into model and optimiser; where the run stands.
+
+    The optimiser is one of the checkpoint's stage, see `stage_of`.
+
+    Raises:
+        NoCheckpointError: another version of fundusray wrote it.
+        DamagedError: a file of it is not what was written.
+    """
     content, _ = read_verified(location)
     state = json.loads(content["state.json"])
+    if problem := _foreign(state):
+        raise NoCheckpointError(f"{location}: {problem}; go on with that version, or start over")
     model.load_state_dict(safetensors.torch.load(content["model.safetensors"]), strict=True)
     tensors = safetensors.torch.load(content["optimizer.safetensors"])
     tensors_to_state(optimizer, tensors, state.pop("optimizer"))

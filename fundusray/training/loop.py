@@ -8,17 +8,20 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fundusray.config import Loss
+from fundusray.config import Adversarial, Loss
 from fundusray.errors import FundusError
-from fundusray.losses import LOSSES
+from fundusray.losses import compute
 from fundusray.pipeline import Batch
 from fundusray.pipeline.plain import as_float
+from fundusray.training.adversarial import OBJECTIVES
+from fundusray.training.mixup import mixed
 
 AUXILIARY_WEIGHT = 0.4
 """Weight of Inception's auxiliary head in the loss (Szegedy et al. 2015; torchvision's custom)."""
@@ -36,15 +39,42 @@ class Objective:
     counts: Tensor
     """[K] float, on the device that trains."""
 
-    def per_sample(self, output: Tensor | tuple[Tensor, Tensor], target: Tensor) -> Tensor:
-        """[B] losses of logits [B, K], or of (logits, auxiliary logits) in training Inception."""
-        function = LOSSES.find(self.loss.name)
-        main, auxiliary = output if isinstance(output, tuple) else (output, None)
-        losses = function(main.float(), target, counts=self.counts, **self.loss.args)
-        if auxiliary is None:
-            return losses
-        extra = function(auxiliary.float(), target, counts=self.counts, **self.loss.args)
-        return losses + AUXILIARY_WEIGHT * extra
+    def per_sample(
+        self, output: Tensor | tuple[Tensor, Tensor], target: Tensor, valid: Tensor, progress: float
+    ) -> Tensor:
+        """[B] losses of raw outputs, or of (outputs, auxiliary outputs) in training Inception.
+
+        `progress` is the share of the run's steps done; losses that change under way ask for it.
+        """
+        of = partial(
+            compute,
+            self.loss.name,
+            self.loss.args,
+            target=target,
+            counts=self.counts,
+            progress=progress,
+            valid=valid,
+        )
+        if isinstance(output, tuple):
+            main, auxiliary = output
+            return of(main) + AUXILIARY_WEIGHT * of(auxiliary)
+        return of(output)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a step is taken: the same for every step of a stage."""
+
+    network: nn.Module
+    """What gradients of weights go through: the model, or it under data-parallel training."""
+    model: nn.Module
+    """The model itself."""
+    optimizer: torch.optim.Optimizer
+    objective: Objective
+    adversarial: Adversarial
+    precision: AbstractContextManager[Any]
+    mixup: float
+    """Alpha of mixup; 0: none."""
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
@@ -53,27 +83,32 @@ def step_seed(seed: int, step: int, rank: int) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def train_step(
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    objective: Objective,
-    precision: AbstractContextManager[Any],
-    scale: float,
-) -> Tensor:
-    """One update from this rank's share of a global batch; the sum of its valid rows' losses.
+def train_step(way: Way, batch: Batch, *, scale: float, seed: int, progress: float) -> Tensor:
+    """Updates from this rank's share of a global batch; the sum of its valid rows' losses.
 
     `scale` is world size / valid rows of the global batch: the mean over ranks that data-parallel
-    training takes is then the mean over the valid rows, however they are spread.
+    training takes is then the mean over the valid rows, however they are spread. `seed` is of the
+    step, the same for every rank: what is drawn from it is drawn per row.
     """
-    optimizer.zero_grad(set_to_none=True)
-    with precision:
-        output = network(batch.image)
-    losses = objective.per_sample(output, batch.target)
-    total = (losses * batch.valid).sum()
-    (total * scale).backward()
-    optimizer.step()
-    return total.detach()
+    per_sample = partial(way.objective.per_sample, progress=progress)
+    if way.mixup:
+        batch, per_sample = mixed(batch, per_sample, way.mixup, seed)
+    losses_of = OBJECTIVES.find(way.adversarial.method)
+    each = losses_of(
+        way.network, way.model, batch, partial(per_sample, valid=batch.valid), way.adversarial, seed
+    )
+    total = torch.zeros((), device=batch.image.device)
+    while True:
+        with way.precision:
+            losses = next(each, None)
+        if losses is None:
+            return total
+        way.optimizer.zero_grad(set_to_none=True)
+        # What does not count may hold anything; NaN times 0 would be NaN.
+        total = torch.where(batch.valid, losses, 0.0).sum()
+        (total * scale).backward()
+        way.optimizer.step()
+        total = total.detach()
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

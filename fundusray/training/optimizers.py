@@ -18,20 +18,34 @@ ONECYCLE_START, ONECYCLE_END = 25.0, 1e4
 def build_optimizer(model: nn.Module, train: Train) -> Optimizer:
     """The recipe's optimiser over the parameters that learn, its rate still at the peak.
 
-    adamw and sgd leave parameters of one dimension (biases, norms) without weight decay: pulling
-    a norm's scale to 0 regularises nothing. adam decays all of them through the gradient, as the
-    papers that use it do.
+    Without train.decay_norms, parameters of one dimension (biases, norms) do not decay: pulling a
+    norm's scale to 0 regularises nothing.
     """
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    lr, decay = peak(train), train.weight_decay
+    groups: list[dict[str, Any]] = [{"params": learned, "weight_decay": decay}]
+    if not train.decay_norms:
+        groups = [
+            {"params": [p for p in learned if p.ndim > 1], "weight_decay": decay},
+            {"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0},
+        ]
     if train.optimizer == "adam":
-        return torch.optim.Adam(learned, lr=train.lr, weight_decay=train.weight_decay)
-    groups = [
-        {"params": [p for p in learned if p.ndim > 1], "weight_decay": train.weight_decay},
-        {"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+        return torch.optim.Adam(groups, lr=lr)
     if train.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=train.lr)
-    return torch.optim.SGD(groups, lr=train.lr, momentum=train.momentum)
+        return torch.optim.AdamW(groups, lr=lr)
+    if train.optimizer == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=lr, momentum=train.momentum)
+    return torch.optim.SGD(groups, lr=lr, momentum=train.momentum, nesterov=train.nesterov)
+
+
+def peak(train: Train) -> float:
+    """The peak rate for the recipe's batch: lr for train.lr_batch images, scaled to train.batch.
+
+    linear: lr times the ratio of the batches (Goyal et al. 2017); sqrt: times its root
+    (Krizhevsky 2014); none: lr.
+    """
+    ratio = train.batch / train.lr_batch
+    return train.lr * {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[train.lr_scaling]
 
 
 def rate(step: int, total_steps: int, steps_per_epoch: int, train: Train) -> float:

@@ -163,21 +163,22 @@ def test_quotas_shuffle_within_the_batch():
 
 
 @pytest.mark.parametrize("name", ["natural", "oversample", "quotas"])
-@pytest.mark.parametrize("world", [1, 2, 4])
-def test_workers_together_show_the_global_batch(name, world):
-    plan = plan_of(name)
+@pytest.mark.parametrize("world", [1, 2, 3, 4, 5, 8])
+@pytest.mark.parametrize("batch", [16, 17])
+def test_workers_together_show_the_global_batch(name, world, batch):
+    plan = plan_of(name, batch=batch)
     parts = [share(plan, rank, world) for rank in range(world)]
-    assert parts[0].rows.shape == (len(plan.rows), 16 // world)
+    sizes = [part.rows.shape[1] for part in parts]
+    assert sum(sizes) == batch and min(sizes) >= 2 and max(sizes) - min(sizes) <= 3
+    # Neighbours 2i and 2i + 1 stay with one worker.
+    assert all(size % 2 == 0 for size in sizes[:-1])
     assert equal(Plan(*(np.concatenate(part, axis=1) for part in zip(*parts, strict=True))), plan)
 
 
-def test_share_names_the_nearest_batch_that_divides():
-    with pytest.raises(InputError, match=r"train\.batch=16 .*cluster\.workers=3.* train\.batch=15"):
-        share(plan_of(), 0, 3)
-    with pytest.raises(InputError, match=r"is train\.batch=18"):
-        share(plan_of(batch=17), 0, 6)
-    with pytest.raises(InputError, match=r"is train\.batch=5"):
-        share(plan_of(batch=3), 0, 5)
+def test_more_workers_than_pairs_of_rows_are_refused():
+    told = r"cluster\.workers=9 .*cluster\.workers=8 .*train\.batch=18"
+    with pytest.raises(InputError, match=told):
+        share(plan_of(), 0, 9)
 
 
 def test_eval_shows_every_row_in_order_and_pads():

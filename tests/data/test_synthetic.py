@@ -9,11 +9,11 @@ from PIL import Image, ImageFilter
 from fundusray import files
 from fundusray.config import Data
 from fundusray.data.anatomy import draw_eye
-from fundusray.data.found import GRADES, SOURCES
+from fundusray.data.found import GRADES, SEXES, SOURCES
 from fundusray.data.lesions import LESIONS
 from fundusray.data.manifest import SCHEMA
 from fundusray.data.painting import draw_camera
-from fundusray.data.synthetic import SHARES, _generator, draw, draw_grades
+from fundusray.data.synthetic import SHARES, _generator, draw, draw_grades, draw_sex
 from fundusray.errors import InputError
 
 BLEEDING = ("microaneurysm", "haemorrhage")
@@ -147,7 +147,7 @@ def test_source_columns(source):
     root, found = source
     assert set(found.columns) <= set(SCHEMA.names)
     assert {len(column) for column in found.columns.values()} == {20}
-    assert found.problems == [] and found.labels == {"grade": GRADES}
+    assert found.problems == [] and found.labels == {"grade": GRADES, "sex": SEXES}
     assert found.columns["image_id"][:2] == ["4-1_left", "4-1_right"]
     assert found.columns["eye"] == ["left", "right"] * 10
     for path, num_bytes in zip(found.columns["path"], found.columns["num_bytes"], strict=True):
@@ -205,3 +205,10 @@ def test_source_leaves_the_photographs_of_others_alone(tmp_path):
     with pytest.raises(InputError, match=r"data\.source=eyepacs"):
         SOURCES["synthetic"](Data(), str(tmp_path), 0)
     assert [path.name for path in tmp_path.iterdir()] == ["trainLabels.csv"]
+
+
+def test_sexes_are_drawn_per_patient_and_even() -> None:
+    drawn = [draw_sex(3, patient) for patient in range(2000)]
+    assert set(drawn) == {0, 1} and abs(np.mean(drawn) - 0.5) < 0.04
+    assert drawn == [draw_sex(3, patient) for patient in range(2000)]
+    assert drawn != [draw_sex(4, patient) for patient in range(2000)]

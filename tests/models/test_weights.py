@@ -88,7 +88,7 @@ def test_a_head_of_other_classes_starts_at_random_and_is_told(tmp_path, name, he
     torch.save(source.net.state_dict(), tmp_path / "w.pth")
     model, fresh = build(tmp_path / "w.pth", name=name), build(name=name)
     assert len(model.notes) == heads
-    assert "7 classes in the file, 5 here" in model.notes[0]
+    assert "7 outputs in the file, 5 here" in model.notes[0]
     head = {n for n in model.net.state_dict() if n.startswith(("fc.", "AuxLogits.fc."))}
     assert same(model.net.state_dict(), source.net.state_dict(), besides=head)
     assert all(torch.equal(model.net.state_dict()[n], fresh.net.state_dict()[n]) for n in head)

@@ -7,13 +7,16 @@ import pytest
 from fundusray import recipes
 from fundusray.config import from_json, override, to_json
 from fundusray.errors import InputError
+from fundusray.phases import parse
 
 
 def test_every_row_of_the_tables_is_there():
     names = recipes.names()
     assert sum(name.startswith("wu.table4.") for name in names) == 13
     assert sum(name.startswith("wu.table5.") for name in names) == 13
-    assert sum(name.startswith("yu.") for name in names) == 5
+    assert sum(name.startswith("yu.") for name in names) == 6
+    assert {"li.table1.baseline_pratt", "li.table1.ours"} <= set(names)
+    assert {"kon.odir_only", "kon.composite_std", "kon.composite_adv"} <= set(names)
     assert {"demo", "balancing"} <= set(names)
 
 
@@ -23,7 +26,18 @@ def test_recipe(name):
     assert recipe.name == name
     assert recipe == recipes.find(name)
     assert from_json(to_json(recipe)) == recipe
-    assert set(recipe.published) <= {"accuracy", "balanced_accuracy", "kappa", "time"}
+    assert set(recipe.published) <= {
+        "accuracy",
+        "balanced_accuracy",
+        "kappa",
+        "majority",
+        "reference_only",
+        "robust_accuracy",
+        "sensitivity",
+        "specificity",
+        "time",
+        "train_accuracy",
+    }
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -85,6 +99,8 @@ def test_rows_of_table_5_differ_from_the_baseline_in_what_they_name():
             "sampling.name": "oversample",
             "train.epochs": 5,
             "train.batch": 48,
+            "model.weights": "",
+            "model.init_from": "wu.table5.baseline",
         },
     }.items():
         row = recipes.find(f"wu.table5.{name}")
@@ -110,6 +126,8 @@ def test_smoke_shrinks_without_changing_the_method(name):
     recipe = recipes.find(name)
     small = recipes.smoke(recipe)
     assert (small.data.source, small.data.num_images, small.train.epochs) == ("synthetic", 40, 1)
+    assert all(max(phase.epochs, phase.steps) <= 2 for phase in parse(small.train.phases, 1))
+    assert small.model.init_from == ""
     size = 96 if recipe.model.name == "inception_v3" else 64
     assert small.data.size == (256 if name.startswith("yu.") else size)
     assert small.model.weights == "" and small.tune.trials == 2
@@ -122,3 +140,23 @@ def test_smoke_keeps_a_batch_that_workers_can_share(workers):
     recipe = override(recipes.find("demo"), {"cluster.workers": workers})
     batch = recipes.smoke(recipe).train.batch
     assert batch % workers == 0 and 8 <= batch < 8 + workers
+
+
+def test_li_feeds_fixed_shares() -> None:
+    recipe = recipes.find("li.table1.ours")
+    assert [share * 16 for share in recipe.sampling.quotas] == [8, 1, 2, 1, 4]
+    assert recipe.train.batch == 16 and recipe.model.hidden == (1024, 1024)
+
+
+def test_kon_s_adversarial_model_is_the_quick_start_of_its_library() -> None:
+    plain, adversarial = (recipes.find(f"kon.composite_{name}") for name in ("std", "adv"))
+    assert adversarial.model == plain.model and adversarial.data == plain.data
+    asked = adversarial.adversarial
+    assert (asked.method, asked.norm, asked.eps, asked.steps) == ("pgd", "l2", "0.5unit01", 20)
+    assert (asked.step_size, asked.random_start) == ("1.5unit01", False)
+    assert (adversarial.train.epochs, adversarial.train.lr) == (5, 0.1)
+
+
+def test_presets_change_any_recipe() -> None:
+    for name, changes in recipes.PRESETS.items():
+        assert override(recipes.find("demo"), changes) != recipes.find("demo"), name

@@ -1,5 +1,7 @@
 """Checkpoints: what is saved comes back to the bit, and damage is never used."""
 
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,63 @@ def test_none_usable_is_an_error_not_a_fresh_start(tmp_path: Path) -> None:
 
 def test_an_empty_folder_starts_from_nothing(tmp_path: Path) -> None:
     assert checkpoints.newest(str(tmp_path / "none"), "key") == ("", [])
+
+
+def test_another_version_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, found = trained(1)
+    place = checkpoints.save(str(tmp_path), model, found, Position(step=1), "key")
+
+    @dataclass
+    class Later(Position):
+        colour: str = ""
+
+    monkeypatch.setattr(checkpoints, "Position", Later)
+    for act in (
+        lambda: checkpoints.newest(str(tmp_path), "key"),
+        lambda: checkpoints.load(place, model, found),
+    ):
+        with pytest.raises(NoCheckpointError, match=r"step-00000001.*another version.*colour"):
+            act()
+
+
+def test_a_renamed_one_is_not_taken_for_a_later_step(tmp_path: Path) -> None:
+    model, found = trained(1)
+    for step in (1, 2):
+        checkpoints.save(str(tmp_path), model, found, Position(step=step), "key")
+    (tmp_path / "step-00000002").rename(tmp_path / "step-00000009")
+    name, problems = checkpoints.newest(str(tmp_path), "key")
+    assert name == "step-00000001"
+    assert problems == ["step-00000009: holds step 2; was it renamed?"]
+
+
+def test_refused_later_ones_do_not_push_out_the_good(tmp_path: Path) -> None:
+    model, found = trained(1)
+    for step in (5, 100):
+        checkpoints.save(str(tmp_path), model, found, Position(step=step), "key")
+    (tmp_path / "step-00000100" / "state.json").write_bytes(b"")
+    checkpoints.save(str(tmp_path), model, found, Position(step=6), "key")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000005", "step-00000006"]
+    assert checkpoints.newest(str(tmp_path), "key") == ("step-00000006", [])
+
+
+def test_what_was_being_replaced_comes_back(tmp_path: Path) -> None:
+    model, found = trained(1)
+    for step in (1, 2):
+        checkpoints.save(str(tmp_path), model, found, Position(step=step), "key")
+    (tmp_path / "step-00000002").rename(tmp_path / ".old-step-00000002")
+    shutil.copytree(tmp_path / "step-00000001", tmp_path / ".old-step-00000001")
+    (tmp_path / ".tmp-1f-step-00000003").mkdir()
+    checkpoints.sweep(str(tmp_path))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000001", "step-00000002"]
+    assert checkpoints.newest(str(tmp_path), "key") == ("step-00000002", [])
+    checkpoints.sweep(str(tmp_path / "none"))
+    checkpoints.sweep("s3://bucket/none")
+
+
+def test_the_stage_says_whose_state_it_is(tmp_path: Path) -> None:
+    model, found = trained(2)
+    place = checkpoints.save(str(tmp_path), model, found, Position(step=2, stage=1), "key")
+    assert checkpoints.stage_of(place) == 1
+    assert checkpoints.load(place, *trained(0)).stage == 1

@@ -6,9 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from fundusray.config import Loss
+from fundusray.config import Adversarial, Loss
 from fundusray.pipeline import Batch
-from fundusray.training.loop import AUXILIARY_WEIGHT, Objective, predict, step_seed, train_step
+from fundusray.training.loop import (
+    AUXILIARY_WEIGHT,
+    Objective,
+    Way,
+    predict,
+    step_seed,
+    train_step,
+)
 
 
 def batch_of(num: int, valid: list[bool] | None = None) -> Batch:
@@ -27,13 +34,17 @@ def linear() -> nn.Module:
 OBJECTIVE = Objective(Loss(), torch.tensor([4.0, 3.0, 3.0]))
 
 
+def way(model: nn.Module, rate: float = 0.0) -> Way:
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+    return Way(model, model, optimizer, OBJECTIVE, Adversarial(), nullcontext(), mixup=0.0)
+
+
 def updated(batches: list[Batch], scale: float) -> torch.Tensor:
     """Weights after one step of gradients averaged over the batches, as workers average them."""
     model, gradients = linear(), []
     for batch in batches:
         model.zero_grad()
-        still = torch.optim.SGD(model.parameters(), lr=0.0)
-        train_step(model, still, batch, OBJECTIVE, nullcontext(), scale)
+        train_step(way(model), batch, scale=scale, seed=0, progress=0.0)
         gradients.append(model[1].weight.grad.clone())
     return torch.stack(gradients).mean(0)
 
@@ -53,15 +64,15 @@ def test_two_workers_equal_one() -> None:
 def test_the_sum_of_losses_comes_back() -> None:
     model, batch = linear(), batch_of(4)
     expected = nn.functional.cross_entropy(model(batch.image), batch.target, reduction="sum")
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    total = train_step(model, optimizer, batch, OBJECTIVE, nullcontext(), 0.25)
+    total = train_step(way(model, 0.1), batch, scale=0.25, seed=0, progress=0.0)
     assert total.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_the_auxiliary_head_weighs_four_tenths() -> None:
     logits, target = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
-    alone = OBJECTIVE.per_sample(logits, target)
-    both = OBJECTIVE.per_sample((logits, logits), target)
+    valid = torch.ones(4, dtype=torch.bool)
+    alone = OBJECTIVE.per_sample(logits, target, valid, 0.0)
+    both = OBJECTIVE.per_sample((logits, logits), target, valid, 0.0)
     torch.testing.assert_close(both, (1 + AUXILIARY_WEIGHT) * alone)
 
 

@@ -1,0 +1,116 @@
+"""How far an attack may go: a norm, a radius with its unit, and the steps to get there."""
+
+import math
+import re
+from dataclasses import dataclass
+
+from fundusray.errors import InputError
+from fundusray.settings import Adversarial
+
+LEVELS = 255
+"""Steps from black to white of 8 bits."""
+
+UNITS = {
+    "/255": 1 / LEVELS,
+    "px255": 1 / LEVELS,
+    "unit01": 1.0,
+    # Half as much on [0, 1]: [-1, 1] is twice as wide.
+    "norm": 0.5,
+}
+"""What a number is followed by, and its worth where pixels are in [0, 1]."""
+
+EXAMPLES = (
+    "2/255 or 2px255 (8-bit levels), 0.5unit01 (pixels in [0, 1]), 0.1norm (pixels in [-1, 1])"
+)
+
+MOVES = 2.5
+"""Steps together are this many times the radius (Madry et al. 2018, appendix), so that an image can
+go from any place of the budget to any border of it."""
+FAST_STEP = 1.25
+"""Of the radius: the single step of FGSM from a random start (Wong et al. 2020)."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """An attack's radius and how it searches; lengths where pixels are in [0, 1]."""
+
+    norm: str
+    """linf: no pixel changes by more than eps; l2: the image, all its numbers, by no more."""
+    eps: float
+    step: float
+    steps: int
+    random_start: bool = True
+
+
+def parse_eps(text: str, norm: str, setting: str = "adversarial.eps") -> float:
+    """A length where pixels are in [0, 1], of a number and its unit.
+
+    Raises:
+        InputError: no unit, an unknown one, a length of 0 or less, or one beyond any image.
+    """
+    match = re.fullmatch(r"\s*([0-9.]+(?:e-?[0-9]+)?)\s*([a-z/][a-z0-9]*)?\s*", text.lower())
+    number = _number(match[1]) if match else math.nan
+    if math.isnan(number):
+        raise InputError(f"{setting}: a number and its unit, {EXAMPLES}, got {text!r}")
+    unit = match[2] if match else None
+    if unit is None:
+        raise InputError(
+            f"{setting}: {text!r} has no unit, which decides by a factor of 255: write "
+            f"{number:g}/255 for 8-bit levels, {number:g}unit01 for pixels in [0, 1] or "
+            f"{number:g}norm for pixels in [-1, 1]"
+        )
+    if unit not in UNITS:
+        raise InputError(f"{setting}: no unit {unit!r}; {EXAMPLES}, got {text!r}")
+    eps = number * UNITS[unit]
+    if not 0 < eps < math.inf:
+        raise InputError(f"{setting}: a length above 0, got {text!r}")
+    if norm == "linf" and eps > 1:
+        raise InputError(
+            f"{setting}: {text} is {eps * LEVELS:g} levels, more than from black to white; "
+            f"8-bit levels are written {number:g}/255"
+        )
+    return eps
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def shown(eps: float) -> str:
+    """A length where pixels are in [0, 1] as people write it: 2/255."""
+    return f"{eps * LEVELS:.4g}/{LEVELS}"
+
+
+def training_budget(settings: Adversarial) -> Budget:
+    """The attack on training images.
+
+    Steps that are not given are 2.5 eps / steps long; the one step of fast is 1.25 eps, from a
+    random start (Wong et al. 2020), and those of free are eps (Shafahi et al. 2019).
+
+    Raises:
+        InputError: a length without its unit.
+    """
+    eps = parse_eps(settings.eps, settings.norm)
+    steps = 1 if settings.method in ("fast", "free") else settings.steps
+    if settings.step_size:
+        # A step may be longer than any change that is allowed: quick starts do that.
+        step = parse_eps(settings.step_size, "l2", "adversarial.step_size")
+    else:
+        step = {"fast": FAST_STEP * eps, "free": eps}.get(settings.method, MOVES * eps / steps)
+    return Budget(settings.norm, eps, step, steps, settings.random_start)
+
+
+def judging_budget(settings: Adversarial) -> Budget:
+    """The attack under which robust accuracy is measured: the same radius, more steps.
+
+    It always starts at a random place and has steps of 2.5 eps / steps, whatever training does.
+
+    Raises:
+        InputError: a length without its unit.
+    """
+    eps = parse_eps(settings.eps, settings.norm)
+    steps = settings.judge_steps
+    return Budget(settings.norm, eps, MOVES * eps / steps, steps, random_start=True)

@@ -1,0 +1,155 @@
+"""FGSM and PGD: start, step along the gradient, project; in L-inf and L2.
+
+Only gradients with respect to images are taken: weights, their gradients and batch statistics stay
+as they are, if the network is in evaluation mode (`evaluating`). Losses are summed over images, so
+what happens to one does not depend on the others.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fundusray.attacks.budget import Budget
+
+Predict = Callable[[Tensor], Tensor]
+"""Images [B, 3, S, S] in [0, 1] to class logits [B, K]; may compute under autocast."""
+Ascend = Callable[[Tensor, Tensor], Tensor]
+"""(logits [B, K] float32, goal [B, ...]) to what is to grow, [B]."""
+
+SLACK = 1e-6
+"""What rounding may add to a distance."""
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """The loss of each image, [B]."""
+    return F.cross_entropy(logits, target, reduction="none")
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[nn.Module]:
+    """The model in evaluation mode; afterwards every layer is in the mode it was in."""
+    training = [layer for layer in model.modules() if layer.training]
+    model.eval()
+    try:
+        yield model
+    finally:
+        for layer in training:
+            layer.training = True
+
+
+def input_gradient(
+    predict: Predict, image: Tensor, goal: Tensor, ascend: Ascend = cross_entropy
+) -> tuple[Tensor, Tensor]:
+    """(gradient of `ascend` by each image [B, 3, S, S], logits [B, K] float32).
+
+    A gradient that is no number counts as 0: a network that has diverged tells so by its loss.
+    """
+    with torch.enable_grad():
+        image = image.detach().requires_grad_(True)
+        logits = predict(image).float()
+        (gradient,) = torch.autograd.grad(ascend(logits, goal).sum(), image)
+    return gradient.nan_to_num_(nan=0.0), logits.detach()
+
+
+def steepest(gradient: Tensor, budget: Budget) -> Tensor:
+    """The move by `budget.step` that raises a linear function most; none where the gradient is 0.
+
+    linf: step sign(g) (Goodfellow et al. 2015, section 4); l2: step g / ||g||.
+    """
+    if budget.norm == "linf":
+        return gradient.sign().mul_(budget.step)
+    # A saturated network's gradients are so small that their squares are 0 in float32.
+    largest = gradient.abs().amax(dim=(1, 2, 3), keepdim=True)
+    scaled = gradient / torch.where(largest > 0, largest, 1.0)
+    return scaled * (budget.step / _length(scaled).clamp_min(1.0))
+
+
+def project(attacked: Tensor, image: Tensor, budget: Budget) -> Tensor:
+    """The nearest images within eps of `image`, then within [0, 1]."""
+    offset = attacked - image
+    if budget.norm == "linf":
+        offset.clamp_(-budget.eps, budget.eps)
+    else:
+        offset *= (budget.eps / _length(offset).clamp_min(1e-30)).clamp_max(1.0)
+    return offset.add_(image).clamp_(0.0, 1.0)
+
+
+def _length(image: Tensor) -> Tensor:
+    """L2 norm of each image, [B, 1, 1, 1]."""
+    return torch.linalg.vector_norm(image, dim=(1, 2, 3), keepdim=True)
+
+
+def distance(attacked: Tensor, image: Tensor, norm: str) -> Tensor:
+    """How far each attacked image is from its original, float64 [B]."""
+    order = float("inf") if norm == "linf" else 2
+    return torch.linalg.vector_norm((attacked - image).double(), order, dim=(1, 2, 3))
+
+
+def checked(attacked: Tensor, image: Tensor, budget: Budget) -> Tensor:
+    """The attacked images, after measuring that they are within the budget and in [0, 1]."""
+    far = distance(attacked, image, budget.norm).max().item()
+    assert far <= budget.eps + SLACK * max(1.0, budget.eps), f"{far} is beyond {budget}"
+    low, high = (bound.item() for bound in attacked.aminmax())
+    assert 0 <= low <= high <= 1, f"attacked pixels in [{low}, {high}], not in [0, 1]"
+    return attacked
+
+
+def fgsm(predict: Predict, image: Tensor, target: Tensor, budget: Budget) -> Tensor:
+    """Attacked images: one step of eps from the images themselves (Goodfellow et al. 2015)."""
+    return pgd(predict, image, target, replace(budget, steps=1, step=budget.eps))
+
+
+def pgd(
+    predict: Predict,
+    image: Tensor,
+    goal: Tensor,
+    budget: Budget,
+    offset: Tensor | None = None,
+    ascend: Ascend = cross_entropy,
+) -> Tensor:
+    """Attacked images [B, 3, S, S] in [0, 1] after `budget.steps` steps.
+
+    x <- project(x + move) (Madry et al. 2018, section 2.1); the last iterate comes back. `offset`
+    is where they start, seen from the images; `goal` is the class [B], or whatever `ascend` takes.
+    """
+    if not len(image):
+        return image
+    attacked = image if offset is None else project(image + offset, image, budget)
+    for _ in range(budget.steps):
+        gradient, _ = input_gradient(predict, attacked, goal, ascend)
+        attacked = project(attacked + steepest(gradient, budget), image, budget)
+    return checked(attacked, image, budget)
+
+
+def pgd_until_fooled(
+    predict: Predict,
+    image: Tensor,
+    target: Tensor,
+    budget: Budget,
+    offset: Tensor | None = None,
+) -> Tensor:
+    """Attacked images, each as it was when first misclassified, else after the last step.
+
+    An image counts as robust if no iterate is misclassified, the image itself included; one that
+    is wrong from the beginning comes back unchanged. Those that are fooled are not computed again.
+    """
+    if not len(image):
+        return image
+    with torch.no_grad():
+        live = (predict(image).argmax(dim=1) == target).nonzero()[:, 0]
+    attacked = image.clone()
+    if offset is not None:
+        attacked[live] = project(image + offset, image, budget)[live]
+    for _ in range(budget.steps):
+        if not len(live):
+            break
+        gradient, logits = input_gradient(predict, attacked[live], target[live])
+        correct = logits.argmax(dim=1) == target[live]
+        live, gradient = live[correct], gradient[correct]
+        moved = attacked[live] + steepest(gradient, budget)
+        attacked[live] = project(moved, image[live], budget)
+    return checked(attacked, image, budget)

@@ -1,0 +1,229 @@
+"""Several trained networks as one: their mean, and the mean of their answers, judged in pairs.
+
+What an ensemble is judged on must be new to each of its members, or its figures are those of a
+network that learned the test by heart. Members may come from other data sets or other splits, so
+the rows are found here: `judged_rows`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fundusray import files
+from fundusray.cluster.evaluate import evaluate
+from fundusray.cluster.rows import reported_split, split_rows
+from fundusray.config import Recipe
+from fundusray.data import given
+from fundusray.data.leaks import find_leaks, told
+from fundusray.data.shards import PreparedSet, open_set
+from fundusray.errors import InputError
+from fundusray.metrics import METRICS, paired, predictions_table, summary
+from fundusray.models.averaging import mean_of_weights, require_alike
+from fundusray.models.bundle import Bundle, load_bundle
+
+WEIGHTS, PREDICTIONS = "mean of weights", "mean of predictions"
+PIXELS = ("preprocess", "preprocess_args", "size")
+"""Settings of the data that decide what a network gets to see."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The rows of a set that an ensemble can be judged on."""
+
+    sides: np.ndarray
+    """Of each row [N]: "test", judged; "train", known to a member; "" neither."""
+    optimistic: bool
+    """Whether a member's best epoch was chosen on them."""
+    notes: list[str]
+    """What could not be made sure of."""
+
+
+def mean_of_predictions(tables: Sequence[pa.Table]) -> pa.Table:
+    """The predictions table of an ensemble: logits are the log of the members' mean softmax.
+
+    Rows are in the first table's order.
+
+    Raises:
+        InputError: fewer than two tables, or other images, targets, patients or classes.
+    """
+    if len(tables) < 2:
+        raise InputError(f"a mean needs two tables of predictions or more, got {len(tables)}")
+    first = tables[0]
+    names = [name for name in first.column_names if name.startswith("logit_")]
+    order = np.argsort(first["image_id"].to_numpy(), kind="stable")
+    total = np.full((first.num_rows, len(names)), -np.inf)
+    for table in tables:
+        if table.column_names != first.column_names:
+            raise InputError(
+                f"cannot average {first.column_names} with {table.column_names}: other classes"
+            )
+        theirs = np.argsort(table["image_id"].to_numpy(), kind="stable")
+        for column in ("image_id", "patient_id", "target"):
+            if not table[column].take(theirs).equals(first[column].take(order)):
+                raise InputError(
+                    f"an ensemble needs the same rows of each member, but {column} differs "
+                    f"({first.num_rows} and {table.num_rows} rows); evaluate all on the same rows"
+                )
+        logits = np.stack([table[name].to_numpy()[theirs] for name in names], axis=1)
+        # log softmax, summed as logarithms: nothing vanishes where a member is sure.
+        total = np.logaddexp(total, logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
+    logits = np.empty_like(total)
+    logits[order] = total - np.log(len(tables))
+    parts = [first[column].to_pylist() for column in ("image_id", "patient_id")]
+    return predictions_table(*parts, first["target"].to_numpy(), logits)
+
+
+def judged_rows(data: PreparedSet, bundles: Sequence[str], members: Sequence[Bundle]) -> Judged:
+    """The rows that no member was trained on.
+
+    Of a member trained on these photographs, the side it reports on. Of one trained on others,
+    all but the photographs (by the sha256 of their files) its run trained on or chose its epoch
+    by, and but their patients and near-duplicates here.
+
+    Raises:
+        InputError: no row is left.
+    """
+    reported, known = np.ones(len(data.table), bool), np.zeros(len(data.table), bool)
+    optimistic, notes = False, []
+    for place, member in zip(bundles, members, strict=True):
+        if member.info.get("manifest") == data.info["manifest"]:
+            rows = split_rows(data, member.recipe)
+            side = reported_split(rows)
+            reported &= np.isin(np.arange(len(known)), rows[side])
+            known[rows["train"]] = True
+            known[rows["val"]] |= side == "test"
+            optimistic |= side == "val"
+            continue
+        theirs = _known(data.table, place)
+        if theirs is None:
+            notes.append(
+                f"{place} was trained on other photographs, and no manifest.parquet of its run is "
+                "beside it: whether some of them are judged here is not known"
+            )
+        else:
+            known |= theirs
+    sides = np.where(known, "train", np.where(reported, "test", "")).astype(object)
+    if not (sides == "test").any():
+        raise InputError(
+            "no row of these photographs is new to every member: they were trained under different "
+            "splits; train them with one data.split_file, or give other photographs (data.source=)"
+        )
+    return Judged(sides, optimistic, notes)
+
+
+def _known(table: pa.Table, bundle: str) -> np.ndarray | None:
+    """Which rows [N] a run of other photographs knows; None where its manifest is not there."""
+    location = files.join(bundle.rstrip("/").rpartition("/")[0], "manifest.parquet")
+    if not files.exists(location):
+        return None
+    theirs = files.read_table(location)
+    learned = np.isin(theirs["split"].to_pylist(), ("train", "val"))
+    hashes = set(np.array(theirs["sha256"].to_pylist(), object)[learned]) - {""}
+    known = np.array([digest in hashes for digest in table["sha256"].to_pylist()], bool)
+    for column in ("patient_id", "twin"):
+        names = table[column].to_pylist()
+        marked = {name for name, here in zip(names, known, strict=True) if here and name}
+        known |= np.array([name in marked for name in names], bool)
+    return known
+
+
+def compare(bundles: Sequence[str], recipe: Recipe, prepared: str, folder: str) -> dict[str, Any]:
+    """Judges members, their mean and the mean of their answers on the same rows of a set.
+
+    Writes into `folder`: `bundle` (the mean of weights), `split.csv` (its test side is what was
+    judged), predictions of each network, `ensemble.csv` and `ensemble.json`. Predictions that are
+    there already are not made again.
+
+    Returns:
+        {"networks": rows of network, bundle, predictions and `metrics.summary`, "differences":
+        rows of network, against, metric, difference, low, high, dropped, verdict, "notes",
+        "optimistic", "bundle", "predictions", "table"}.
+
+    Raises:
+        InputError: bundles that differ in network, classes or pixels, or know all of the rows.
+    """
+    data = open_set(prepared)
+    members = [load_bundle(place) for place in bundles]
+    for place, member in zip(bundles, members, strict=True):
+        require_alike(bundles[0], members[0], place, member)
+        _require_pixels(place, member.recipe, recipe)
+    judged = judged_rows(data, bundles, members)
+    # For whoever judges the mean later: what any member knows is on its train side.
+    split_file = files.join(folder, "split.csv")
+    given.write(split_file, data.table, judged.sides)
+    own = replace(recipe.data, split_file=split_file)
+    whole = replace(recipe, name=f"{members[0].recipe.name}.mean", data=own, published={})
+    mean = files.join(folder, "bundle")
+    mean_of_weights(bundles, mean, whole, {"manifest": data.info["manifest"]})
+    names = _names(bundles)
+    found = dict(zip([*names, WEIGHTS], [*bundles, mean], strict=True))
+    ids = data.table["image_id"].filter(pa.array(judged.sides == "test"))
+    tables, places = _predicted(found, whole, prepared, folder, ids)
+    networks = [
+        {"network": name, "bundle": found.get(name, ""), "predictions": places[name]}
+        | summary(tables[name], seed=recipe.seed)
+        for name in tables
+    ]
+    leak = told(find_leaks(data.table, judged.sides))
+    result = {
+        "networks": networks,
+        "differences": _differences(tables, names, recipe.seed),
+        "notes": judged.notes + ([leak] if leak else []),
+        "optimistic": judged.optimistic,
+        "bundle": mean,
+        "predictions": places[PREDICTIONS],
+        "table": files.join(folder, "ensemble.csv"),
+    }
+    files.write_csv(result["table"], networks)
+    files.write_json(files.join(folder, "ensemble.json"), result)
+    return result
+
+
+def _predicted(
+    found: dict[str, str], recipe: Recipe, prepared: str, folder: str, ids: pa.ChunkedArray
+) -> tuple[dict[str, pa.Table], dict[str, str]]:
+    """The table on the judged images, and its place, of each network and of the mean answer."""
+    tables, places = {}, {}
+    for number, (name, bundle) in enumerate(found.items(), 1):
+        part = files.join(folder, "mean" if name == WEIGHTS else f"member-{number}")
+        places[name] = evaluate(bundle, recipe, prepared, part)["predictions"]
+        table = files.read_table(places[name])
+        # A member that was trained on other photographs answered for all of them.
+        kept = pc.is_in(table["image_id"], value_set=ids.combine_chunks())
+        tables[name] = table.filter(kept)
+    tables[PREDICTIONS] = mean_of_predictions([tables[n] for n in found if n != WEIGHTS])
+    places[PREDICTIONS] = files.join(folder, "predictions.parquet")
+    files.write_table(places[PREDICTIONS], tables[PREDICTIONS])
+    return tables, places
+
+
+def _require_pixels(place: str, member: Recipe, recipe: Recipe) -> None:
+    for key in PIXELS:
+        theirs, ours = getattr(member.data, key), getattr(recipe.data, key)
+        if theirs != ours:
+            raise InputError(
+                f"{place} was trained with data.{key}={theirs}, these photographs are prepared "
+                f"with {ours}; an ensemble's members see the same pixels"
+            )
+
+
+def _names(bundles: Sequence[str]) -> list[str]:
+    """Short names that tell the bundles apart: their run's folder, or all of the place."""
+    runs = [files.base_name(place.rstrip("/").rpartition("/")[0]) for place in bundles]
+    return runs if len(set(runs)) == len(runs) and all(runs) else list(bundles)
+
+
+def _differences(
+    tables: dict[str, pa.Table], members: Sequence[str], seed: int
+) -> list[dict[str, Any]]:
+    """Each ensemble against each member, and one against the other."""
+    pairs = [(whole, member) for whole in (WEIGHTS, PREDICTIONS) for member in members]
+    found = []
+    for name, against in [*pairs, (WEIGHTS, PREDICTIONS)]:
+        each = paired(tables[name], tables[against], seed=seed)
+        found += [{"network": name, "against": against, "metric": m} | each[m] for m in METRICS]
+    return found

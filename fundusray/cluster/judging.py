@@ -1,0 +1,175 @@
+"""How a network that is being trained is judged: on validation rows after each epoch, under attack
+where the recipe asks for it, and at the end on the rows the run reports on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from fundusray import files
+from fundusray.attacks import judging_budget
+from fundusray.cluster.ranks import Ranks
+from fundusray.cluster.rows import halves, predictions_of, reported_split
+from fundusray.config import Recipe
+from fundusray.data.sampling import plan_eval, share
+from fundusray.data.shards import PreparedSet
+from fundusray.metrics import METRICS, point
+from fundusray.models import Classifier, fit_thresholds
+from fundusray.pipeline import Loader
+from fundusray.settings import SELECTORS
+from fundusray.training import mode
+from fundusray.training.loop import predict, to_device
+from fundusray.training.robustness import attacked_logits
+
+
+@dataclass
+class Judge:
+    """Judges one model; every worker calls it in the same order."""
+
+    recipe: Recipe
+    prepared: PreparedSet
+    sides: dict[str, np.ndarray]
+    """Rows of train, val and test."""
+    model: Classifier
+    loader: Loader
+    way: mode.Mode
+    ranks: Ranks
+    folder: str
+    """The run's."""
+
+    def __post_init__(self) -> None:
+        self.targets = self.prepared.targets()
+
+    def _batches(self, rows: np.ndarray) -> Any:
+        plan = plan_eval(rows, self.recipe.train.batch)
+        mine = share(plan, self.ranks.rank, self.ranks.world)
+        batches = self.loader.epoch(mine, seed=0, epoch=0)
+        return to_device(batches, self.ranks.device, self.way.layout == "contiguous")
+
+    def predict(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(rows [N], class logits [N, K]) sorted by row, on every worker."""
+        self.ranks.share_buffers(self.model)
+        precision = mode.autocast(self.way, self.ranks.device)
+        return self.ranks.sorted_rows(*predict(self.model, self._batches(rows), precision))
+
+    def attacked(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `predict`, of images under the stronger attack of the recipe; in full precision."""
+        self.ranks.share_buffers(self.model)
+        budget = judging_budget(self.recipe.adversarial)
+        precision = torch.autocast(self.ranks.device.type, enabled=False)
+        found = attacked_logits(
+            self.model, self._batches(rows), budget, self.recipe.seed, precision
+        )
+        return self.ranks.sorted_rows(found.rows, found.logits)
+
+    def validate(self, epoch: int) -> dict[str, Any]:
+        """The epoch's validation figures; its predictions are kept in `epochs/`."""
+        rows, logits = self.predict(self.sides["val"])
+        if self.recipe.model.output == "regression":
+            logits = self._fit_thresholds(rows, logits)
+        targets = self.targets[rows]
+        loss = nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(targets))
+        values = point(targets, logits)
+        # A metric that these rows cannot define (one class only) says nothing for any epoch.
+        row = {f"val_{m}": values[m] if values[m] is not None else 0.0 for m in METRICS}
+        row["val_loss"] = loss.item()
+        if self.recipe.adversarial.eps:
+            row |= self._robust()
+        if self.ranks.first:
+            table = predictions_of(self.prepared, rows, logits)
+            files.write_table(self._kept(epoch), table)
+        return row
+
+    def _kept(self, epoch: int) -> str:
+        """Where an epoch's validation predictions are, epochs counted from 1."""
+        return files.join(self.folder, "epochs", f"{epoch:04d}.parquet")
+
+    def _fit_thresholds(self, rows: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        """Cuts the regression's scores where kappa is best on the validation rows."""
+        thresholds = self.model.get_buffer("thresholds")
+        # The ladder's first rung is score - threshold_0.
+        scores = logits[:, 1] - logits[:, 0] + float(thresholds[0])
+        fitted = fit_thresholds(scores, self.targets[rows], logits.shape[1])
+        thresholds.copy_(torch.as_tensor(fitted, dtype=thresholds.dtype))
+        raw = torch.as_tensor(scores, dtype=thresholds.dtype)[:, None].to(thresholds.device)
+        return self.model.class_logits(raw).float().cpu().numpy()
+
+    def _robust(self) -> dict[str, Any]:
+        order = np.random.default_rng(self.recipe.seed).permutation(self.sides["val"])
+        rows = np.sort(order[: self.recipe.adversarial.judge_rows])
+        found, logits = self.attacked(rows)
+        hits = logits.argmax(axis=1) == self.targets[found]
+        return {"val_robust_accuracy": float(hits.mean()), "val_robust_n": len(found)}
+
+    def conclude(self, history: list[dict[str, Any]]) -> dict[str, Any]:
+        """Writes `predictions.parquet` of the rows the run reports on, and `attacked.parquet`.
+
+        The model holds the best epoch's weights. Returns what is reported: the side, by which
+        epochs, and whether the figures flatter.
+        """
+        side = reported_split(self.sides)
+        # Where one epoch was trained none was chosen, and nothing flatters.
+        chosen = side == "val" and len(history) > 1
+        told: dict[str, Any] = {"reported_split": side, "optimistic": chosen}
+        if chosen and self.recipe.train.report == "held_out":
+            told = self._by_halves(history)
+        else:
+            rows, logits = self.predict(self.sides[side])
+            self._write("predictions", rows, logits)
+        if self.recipe.adversarial.eps:
+            self._write("attacked", *self.attacked(self.sides[side]))
+        return told
+
+    def _by_halves(self, history: list[dict[str, Any]]) -> dict[str, Any]:
+        """Each half of the validation patients predicted by the epoch that is best on the other.
+
+        The number reported is then not the maximum it was chosen by.
+        """
+        kept = {row["epoch"]: files.read_table(self._kept(row["epoch"])) for row in history}
+        row_of = {name: row for row, name in enumerate(self.prepared.image_ids())}
+        # An image that stopped decoding under way is missing from later epochs.
+        known = [[row_of[name] for name in t["image_id"].to_pylist()] for t in kept.values()]
+        rows = np.array(sorted(set.intersection(*map(set, known))), np.int64)
+        logits = {
+            epoch: _logits(table)[np.searchsorted(own, rows)]
+            for (epoch, table), own in zip(kept.items(), known, strict=True)
+        }
+        side = halves(self.prepared, rows, self.recipe.seed)
+        metric = self.recipe.train.select
+        metric = metric if metric in METRICS else METRICS[0]
+        chosen, joined = [], np.empty_like(next(iter(logits.values())))
+        for half in (0, 1):
+            other = side != half
+            values = {
+                epoch: point(self.targets[rows[other]], given[other])[metric] or 0.0
+                for epoch, given in logits.items()
+            }
+            best = max(values, key=lambda epoch: (values[epoch], -epoch))
+            joined[side == half] = logits[best][side == half]
+            chosen.append(best)
+        self._write("predictions", rows, joined)
+        return {"reported_split": "val", "optimistic": False, "held_out_epochs": chosen}
+
+    def _write(self, name: str, rows: np.ndarray, logits: np.ndarray) -> None:
+        if self.ranks.first:
+            table = predictions_of(self.prepared, rows, logits)
+            files.write_table(files.join(self.folder, f"{name}.parquet"), table)
+
+
+def best_by(history: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The best epoch by each metric that the history has: metric -> {epoch, value}."""
+    found = {}
+    for name in SELECTORS:
+        known = [row for row in history if f"val_{name}" in row]
+        if known:
+            best = max(known, key=lambda row: (row[f"val_{name}"], -row["epoch"]))
+            found[name] = {"epoch": best["epoch"], "value": best[f"val_{name}"]}
+    return found
+
+
+def _logits(table: Any) -> np.ndarray:
+    """[N, K] of a predictions table."""
+    names = [name for name in table.column_names if name.startswith("logit_")]
+    return np.stack([table[name].to_numpy() for name in names], axis=1)

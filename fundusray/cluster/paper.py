@@ -1,0 +1,291 @@
+"""A paper's table as runs: its rows by name, shrunk to a scale, trained one after the other."""
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from typing import Any, NamedTuple
+
+import numpy as np
+import ray
+from ray.exceptions import RayError
+
+from fundusray import config, files, recipes
+from fundusray.cluster.prepare import prepare
+from fundusray.cluster.rows import split_of
+from fundusray.cluster.scales import Scale, shrunk, start_of
+from fundusray.cluster.start import resources
+from fundusray.cluster.train import check, train
+from fundusray.config import Recipe, decisive, override
+from fundusray.data import given, splits
+from fundusray.data.shards import open_set
+from fundusray.errors import DiskError, FundusError, InputError
+from fundusray.registry import unknown_name
+
+REFERENCE = "reference_only"
+"""Key of Recipe.published: another work's figures, which are shown and not run."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table, settled."""
+
+    name: str
+    published: Recipe
+    """As the paper has it."""
+    recipe: Recipe
+    """As it is run; of a row that starts from another, `model.init_from` is filled in later."""
+    parent: str = ""
+    """The row from whose trained network it starts."""
+    refused: str = ""
+    """Why it cannot be run; empty where it can."""
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is to be trained at all: not another work's figures."""
+        return not self.published.published.get(REFERENCE)
+
+
+class Outcome(NamedTuple):
+    """What became of a row."""
+
+    row: Row
+    recipe: Recipe
+    """As it was trained in the end."""
+    prepared: str
+    result: dict[str, Any]
+    """The run's result.json; empty where it failed."""
+    reason: str = ""
+    """Why it failed."""
+
+
+def tables() -> dict[str, list[str]]:
+    """Every table's name -> its rows, in the papers' order."""
+    found: dict[str, list[str]] = {}
+    for name in recipes.RECIPES:
+        table, _, row = name.rpartition(".")
+        if table and row:
+            found.setdefault(table, []).append(name)
+    return found
+
+
+def rows_of(table: str, chosen: str = "") -> list[str]:
+    """The names of a table's rows, or of those `chosen`: names or patterns with commas between.
+
+    A table is a whole beginning of recipe names: `wu.table5`, `yu`.
+
+    Raises:
+        InputError: no such table or row; the nearest is named.
+    """
+    names = [name for name in recipes.RECIPES if name.startswith(f"{table}.")]
+    if not table or not names:
+        raise unknown_name("table", table, tables())
+    short = {name: name.removeprefix(f"{table}.") for name in names}
+    wanted = [word.strip().removeprefix(f"{table}.") for word in chosen.split(",") if word.strip()]
+    for word in wanted:
+        if not any(fnmatch(row, word) for row in short.values()):
+            raise unknown_name(f"row of {table}", word, short.values())
+    return [n for n in names if not wanted or any(fnmatch(short[n], word) for word in wanted)]
+
+
+def plan(
+    names: list[str],
+    scale: Scale,
+    changes: dict[str, str],
+    starts: dict[str, str],
+    settle: Callable[[Recipe], Recipe],
+) -> list[Row]:
+    """The rows of a table, in the paper's order, and those they start from.
+
+    Args:
+        changes: dotted settings for every row; they win over the scale.
+        starts: of `starts_of`; in place of published ImageNet weights.
+        settle: makes a recipe's places absolute.
+
+    Raises:
+        InputError: settings that no row can have.
+    """
+    wanted, more = set(names), set(names)
+    while more := {_parent(name) for name in more} - wanted - {""}:
+        wanted |= more
+    names = [name for name in recipes.RECIPES if name in wanted]
+    largest = max(recipes.find(name).data.size for name in names)
+    rows, errors = [], []
+    for name in names:
+        row = Row(name, recipes.find(name), recipes.find(name), _parent(name))
+        if row.runs:
+            try:
+                row = replace(row, recipe=_settled(row, scale, largest, changes, starts, settle))
+                check(row.recipe)
+            except InputError as error:
+                row = replace(row, refused=str(error))
+                errors.append(error)
+        rows.append(row)
+    if errors and len(errors) == sum(row.runs for row in rows):
+        raise errors[0]
+    return rows
+
+
+def _parent(name: str) -> str:
+    start = recipes.find(name).model.init_from
+    return start if start in recipes.RECIPES else ""
+
+
+def _settled(
+    row: Row,
+    scale: Scale,
+    largest: int,
+    changes: dict[str, str],
+    starts: dict[str, str],
+    settle: Callable[[Recipe], Recipe],
+) -> Recipe:
+    """The recipe of a row as it is run."""
+    recipe = row.published
+    if row.parent:
+        recipe = override(recipe, {"model.init_from": "", "model.weights": ""})
+        changes = {k: v for k, v in changes.items() if k not in ("model.weights",)}
+    if "model.name" in changes:  # whose smallest side counts
+        recipe = override(recipe, {"model.name": changes["model.name"]})
+    recipe = override(shrunk(recipe, scale, largest), changes)
+    if recipe.model.weights == "imagenet" and "model.weights" not in changes:
+        recipe = override(recipe, {"model.weights": start_of(recipe.model.name, scale, starts)})
+    return settle(recipe)
+
+
+def table_folder(title: str, rows: list[Row], storage: str) -> str:
+    """Where a table's files go: its name tells which, its hash from what exactly."""
+    parts = [[row.name, row.parent, decisive(row.recipe), row.recipe.model.weights] for row in rows]
+    places = [[row.recipe.data.root, row.recipe.data.split_file] for row in rows]
+    return files.join(storage, f"{title}-{files.hash_json([parts, places], 8)}")
+
+
+def prepared_sets(rows: list[Row], storage: str) -> dict[str, str]:
+    """Row -> the folder of its prepared set; rows that look at the same pixels share one."""
+    made: dict[str, str] = {}
+    found = {}
+    for row in rows:
+        if row.runs and not row.refused:
+            same = replace(row.recipe.data, augment="none", view="", split_file="")
+            key = files.hash_json(decisive(replace(Recipe(), data=same, seed=row.recipe.seed)))
+            if key not in made:
+                made[key] = prepare(row.recipe, storage)
+            found[row.name] = made[key]
+    return found
+
+
+def capped(rows: list[Row], sets: dict[str, str], images: int, folder: str) -> list[Row]:
+    """The rows with a split file that keeps about `images` of their training images: whole
+    patients, stratified by grade. Who is judged stays as it is."""
+    if not images:
+        return rows
+    return [
+        replace(row, recipe=_capped(row.recipe, sets[row.name], images, folder))
+        if row.name in sets
+        else row
+        for row in rows
+    ]
+
+
+def _capped(recipe: Recipe, prepared: str, images: int, folder: str) -> Recipe:
+    opened = open_set(prepared)
+    sides = split_of(opened, recipe)
+    train_rows = np.flatnonzero(sides == "train")
+    if len(train_rows) <= images:
+        return recipe
+    share = images / len(train_rows)
+    table = opened.table.take(train_rows)
+    kept = splits.assign(table, "patient", (share, 1 - share, 0.0), recipe.seed)
+    sides = sides.astype(object)
+    sides[train_rows[kept != "train"]] = ""
+    place = files.join(folder, f"split-{given.digest(opened.table, sides)}.csv")
+    if not files.exists(place):
+        given.write(place, opened.table, sides)
+    return override(recipe, {"data.split_file": place})
+
+
+def run(
+    rows: list[Row],
+    sets: dict[str, str],
+    storage: str,
+    at_once: int,
+    tell: Callable[[Outcome], None],
+) -> list[Outcome]:
+    """Trains every row, those that others start from first; what became of them, in table order.
+
+    A row that is done is not trained again; one that fails does not stop the others.
+
+    Args:
+        tell: called with each outcome as it comes.
+
+    Raises:
+        DiskError: the disk is full, so that no row could go on.
+    """
+    waiting = [row for row in rows if row.runs]
+    waiting.sort(key=lambda row: bool(row.parent))
+    done: dict[str, Outcome] = {}
+    running: dict[ray.ObjectRef, Outcome] = {}
+    task = ray.remote(num_cpus=0, max_retries=0)(_attempt)
+
+    def finish(outcome: Outcome, told: dict[str, Any]) -> None:
+        if told["code"] == DiskError.exit_code:
+            raise DiskError(told["reason"])
+        outcome = outcome._replace(result=told["result"], reason=told["reason"])
+        done[outcome.row.name] = outcome
+        tell(outcome)
+
+    while waiting or running:
+        row = next((r for r in waiting if not r.parent or r.parent in done), None)
+        if row is not None and len(running) < at_once:
+            waiting.remove(row)
+            outcome, reason = _begun(row, sets, done, at_once)
+            arguments = (config.to_json(outcome.recipe), outcome.prepared, storage)
+            if reason:
+                finish(outcome, _failed(reason))
+            elif at_once == 1:
+                finish(outcome, _attempt(*arguments))
+            else:
+                running[task.remote(*arguments)] = outcome
+            continue
+        (ready,), _ = ray.wait(list(running), num_returns=1)
+        finish(running.pop(ready), _got(ready))
+    return [done[row.name] for row in rows if row.name in done]
+
+
+def _begun(
+    row: Row, sets: dict[str, str], done: dict[str, Outcome], at_once: int
+) -> tuple[Outcome, str]:
+    """The row with what it starts from and its share of the CPUs; why it cannot start."""
+    recipe, reason = row.recipe, row.refused
+    if row.parent and not reason:
+        bundle = done[row.parent].result.get("bundle", "")
+        reason = "" if bundle else f"the row it starts from, {row.parent}, failed"
+        recipe = override(recipe, {"model.init_from": bundle})
+    if at_once > 1 and not recipe.cluster.cpus:
+        cpus = int(resources()["CPU"]) // (at_once * recipe.cluster.fewest)
+        recipe = override(recipe, {"cluster.cpus": max(1, cpus)})
+    return Outcome(row, recipe, sets.get(row.name, ""), {}), reason
+
+
+def _attempt(text: str, prepared: str, storage: str) -> dict[str, Any]:
+    """One row's training: its result, or why it failed, as plain values."""
+    try:
+        recipe = config.from_json(text)
+        check(recipe)
+        return {"result": train(recipe, prepared, storage), "reason": "", "code": 0}
+    except FundusError as error:
+        return _failed(str(error), error.exit_code)
+    except Exception as error:
+        # A fault of ours or of a library: the trace is for whoever mends it, the row says it too.
+        traceback.print_exc()
+        return _failed(f"{type(error).__name__}: {error}")
+
+
+def _failed(reason: str, code: int = 1) -> dict[str, Any]:
+    return {"result": {}, "reason": reason, "code": code}
+
+
+def _got(ready: ray.ObjectRef) -> dict[str, Any]:
+    try:
+        return ray.get(ready)
+    except RayError as error:
+        return _failed(f"its process died ({type(error).__name__}); give the same command again")

@@ -1,0 +1,214 @@
+"""Pretrains a network on drawn photographs: drawn in Ray tasks, learned by Ray Train workers."""
+
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+import torch
+import torch.distributed as dist
+from ray.train.torch import TorchConfig, TorchTrainer
+
+import fundusray
+from fundusray import config, files
+from fundusray.cluster.start import resources
+from fundusray.cluster.train import RunFailedError, worker_cpus, worker_gpus
+from fundusray.config import Data, Recipe
+from fundusray.data.found import GRADES
+from fundusray.data.preprocess import PREPROCESS
+from fundusray.data.preprocess import check_args as check_preprocess
+from fundusray.errors import FundusError, InputError
+from fundusray.lock import locked
+from fundusray.metrics import summary
+from fundusray.models import check as check_model
+from fundusray.models.weights import start_digest
+from fundusray.pipeline import augment
+from fundusray.progress import Progress
+from fundusray.training import sketches
+from fundusray.training.pretraining import Place, Pretraining, sides
+from fundusray.training.sketches import PART
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the driver tells its workers, as plain values."""
+
+    recipe: str
+    """The recipe as JSON."""
+    parts: tuple[str, ...]
+    """Where the drawn photographs are."""
+    folder: str
+    key: str
+    threads: int
+    attempt: str
+
+
+def check(recipe: Recipe) -> None:
+    """Refuses what cannot run before anything is drawn.
+
+    Raises:
+        InputError: an unknown name, a bad keyword, or a batch the workers cannot share.
+    """
+    check_preprocess(recipe.data.preprocess, recipe.data.preprocess_args)
+    sketches.check(recipe.data)
+    for text in (augment.train_text(recipe.data), augment.view_text(recipe.data)):
+        augment.check(text, recipe.data.size)
+    check_model(recipe.model, recipe.data.size, len(GRADES))
+    workers, batch = recipe.cluster.fewest, recipe.train.batch
+    if batch < 2 * workers or batch % workers:
+        near = max(batch // workers, 2) * workers
+        raise InputError(f"train.batch={batch} for cluster.workers={workers}; try {near}")
+    if len(sides(recipe)[0]) < batch:
+        raise InputError(
+            f"data.num_images={recipe.data.num_images} leaves less than one batch of {batch} to "
+            "learn from; give more images or a smaller train.batch"
+        )
+
+
+def pretrain(recipe: Recipe, storage: str) -> dict[str, Any]:
+    """Runs one pretraining to its end, or goes on where it stands; the run's `result.json`.
+
+    The bundle it names holds the classification network alone.
+
+    Raises:
+        InputError: the recipe cannot be pretrained.
+        LockedError: another process works in the same folder.
+        RunFailedError: workers died more often than cluster.max_failures allows.
+    """
+    check(recipe)
+    start = start_digest(recipe.model)
+    key = files.hash_json([config.decisive(recipe), sketches.VERSION, start], 16)
+    name = f"pretrain-{(recipe.run.name or recipe.name).replace('/', '-')}-{key[:8]}"
+    folder = files.join(storage, name)
+    done = files.join(folder, "result.json")
+    if files.exists(done):
+        return files.read_json(done)
+    with locked(folder):
+        files.sweep(folder)
+        files.write_bytes(files.join(folder, "recipe.json"), config.to_json(recipe).encode())
+        job = Job(
+            recipe=config.to_json(recipe),
+            parts=tuple(draw_parts(recipe, storage)),
+            folder=folder,
+            key=key,
+            threads=worker_cpus(recipe),
+            attempt=secrets.token_hex(8),
+        )
+        _run_workers(recipe, job, name)
+        result = _result(folder)
+        files.write_json(done, result)
+    return result
+
+
+def draw_parts(recipe: Recipe, storage: str) -> list[str]:
+    """Draws what is not there yet, on all CPUs of the cluster; where the parts are.
+
+    Parts do not depend on how many are asked for: a larger set begins with a smaller one's.
+    """
+    data = recipe.data
+    way = [data.size, data.preprocess, data.preprocess_args, recipe.seed, sketches.VERSION]
+    key = files.hash_json([*way, PREPROCESS.find(data.preprocess).version], 8)
+    folder = files.join(storage, "drawn", f"{data.preprocess}-{data.size}-{key}")
+    number = -(-data.num_images // PART)
+    parts = [files.join(folder, f"part-{index:05d}.npz") for index in range(number)]
+    there = {name for name, _, _ in files.list_dir(folder)}
+    waiting = [i for i, part in enumerate(parts) if files.base_name(part) not in there]
+    progress, total = Progress("drawing", PART * len(waiting)), PART * len(waiting)
+    most = 2 * max(1, int(resources()["CPU"]))
+    running: list[ray.ObjectRef] = []
+    while waiting or running:
+        while waiting and len(running) < most:
+            index = waiting.pop(0)
+            running.append(_draw.remote(parts[index], data, recipe.seed, index))
+        (ready,), running = ray.wait(running, num_returns=1)
+        ray.get(ready)
+        progress.update(total - PART * (len(waiting) + len(running)))
+    progress.close()
+    return parts
+
+
+@ray.remote(num_cpus=1)
+def _draw(location: str, data: Data, seed: int, index: int) -> None:
+    torch.set_num_threads(1)
+    drawn = sketches.sketch(data, seed, index * PART, (index + 1) * PART)
+    files.write_bytes(location, sketches.to_bytes(drawn))
+
+
+def _run_workers(recipe: Recipe, job: Job, name: str) -> None:
+    gpus = worker_gpus(recipe)
+    per_worker: dict[str, float] = {"CPU": job.threads - 0.05} | ({"GPU": gpus} if gpus else {})
+    trainer = TorchTrainer(
+        work,
+        train_loop_config=vars(job),
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=recipe.cluster.fewest, use_gpu=gpus > 0, resources_per_worker=per_worker
+        ),
+        run_config=ray.train.RunConfig(
+            # A name of its own, as in every training: our checkpoints decide where a run stands.
+            name=f"{name}-{job.attempt[:4]}",
+            storage_path=files.join(job.folder, "ray"),
+            failure_config=ray.train.FailureConfig(
+                max_failures=recipe.cluster.max_failures, controller_failure_limit=3
+            ),
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
+        ),
+    )
+    failure = files.join(job.folder, "failure.json")
+    try:
+        trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        _raise_noted(failure, job.attempt)
+        raise RunFailedError(
+            f"pretraining in {job.folder} failed {recipe.cluster.max_failures + 1} times: {error}. "
+            "Give the same command again to go on from the last checkpoint."
+        ) from error
+    finally:
+        files.remove(files.join(job.folder, "ray"))
+    _raise_noted(failure, job.attempt)
+    files.remove(failure)
+
+
+def _raise_noted(failure: str, attempt: str) -> None:
+    """Raises what a worker noted as past curing, with its own exit code."""
+    if files.exists(failure) and files.read_json(failure)["attempt"] == attempt:
+        note = files.read_json(failure)
+        error = RunFailedError(note["reason"])
+        error.exit_code = note["code"]
+        raise error
+
+
+def _result(folder: str) -> dict[str, Any]:
+    outcome = files.read_json(files.join(folder, "outcome.json"))
+    predictions = files.join(folder, "predictions.parquet")
+    return {
+        "status": "finished",
+        "folder": folder,
+        "bundle": files.join(folder, "bundle"),
+        "predictions": predictions,
+        "history": outcome["history"],
+        "seconds": outcome["seconds"],
+        "metrics": summary(files.read_table(predictions)),
+        "version": fundusray.__version__,
+    }
+
+
+def work(settings: dict[str, Any]) -> None:
+    """The function of one worker; what no retry can cure is noted for the driver."""
+    job = Job(**settings)
+    failure = files.join(job.folder, "failure.json")
+    if files.exists(failure) and files.read_json(failure)["attempt"] == job.attempt:
+        return
+    torch.set_num_threads(job.threads)
+    try:
+        device = ray.train.torch.get_device()
+        ranks = (dist.get_rank(), dist.get_world_size())
+        place = Place(job.folder, tuple(job.parts), job.key, device, *ranks)
+        Pretraining(config.from_json(job.recipe), place).run()
+    except FundusError as error:
+        if dist.get_rank() == 0:
+            note = {"attempt": job.attempt, "reason": str(error), "code": error.exit_code}
+            files.write_json(failure, note)
+        raise

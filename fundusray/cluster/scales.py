@@ -1,0 +1,121 @@
+"""How a published row is made small: image side, length, batch and data, and nothing else."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from fundusray import files, phases
+from fundusray.config import Recipe, override
+from fundusray.errors import InputError
+from fundusray.models import MODELS
+from fundusray.pipeline import augment
+
+PUBLISHED = 20
+"""Epochs of most of the papers' rows; a scale says how many are run for as many."""
+SMALLEST = 32
+"""Pixels below which no scale goes."""
+LENGTHS = ("train.epochs", "train.mixup_epochs", "train.step_epochs")
+PIXEL_OPERATIONS = r"\b((?:\w+_)?crop|resize|pad)\((\s*(?:size|pixels)\s*=\s*)?(\d+)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """What is shrunk, and to what; 0 leaves it as published. Nothing else of a row changes."""
+
+    name: str = "paper"
+    size: int = 0
+    """Side of the table's largest images; those of other rows keep their proportion."""
+    epochs: int = 0
+    """Epochs, or steps, run for every 20 published ones; at least 1."""
+    batch: int = 0
+    images: int = 0
+    """Training images at most; the judged ones all stay, as they decide what can be told apart."""
+    drawn: int = 0
+    """Drawn photographs in place of the paper's, where no source is given."""
+
+
+SCALES = {
+    "paper": Scale(),
+    "small": Scale(name="small", size=64, epochs=4, batch=32, images=1500),
+    "tiny": Scale(name="tiny", size=32, epochs=1, batch=8, drawn=48),
+}
+
+
+def shortened(length: int, scale: Scale) -> int:
+    """Epochs or steps at a scale: in proportion, rounded up, so never none of some."""
+    return -(-length * scale.epochs // PUBLISHED) if scale.epochs else length
+
+
+def shortened_phases(text: str, scale: Scale) -> str:
+    """The text of `train.phases` with the length of every phase at a scale."""
+    if not scale.epochs:
+        return text
+    return phases.stretched(text, lambda n: shortened(n, scale), lambda n: shortened(n, scale))
+
+
+def shrunk(recipe: Recipe, scale: Scale, largest: int) -> Recipe:
+    """The recipe at a scale.
+
+    Args:
+        largest: the largest image side of the table, which becomes the scale's.
+    """
+    changes: dict[str, Any] = {"train.phases": shortened_phases(recipe.train.phases, scale)}
+    for key in LENGTHS:
+        changes[key] = shortened(getattr(recipe.train, key.removeprefix("train.")), scale)
+    if scale.batch:
+        changes["train.batch"] = scale.batch
+    if scale.size:
+        changes |= _smaller(recipe, scale.size / largest)
+    if scale.drawn:
+        drawn = {"source": "synthetic", "root": "", "keywords": "", "num_images": scale.drawn}
+        changes |= {f"data.{key}": value for key, value in drawn.items()}
+    return override(recipe, changes)
+
+
+def _smaller(recipe: Recipe, factor: float) -> dict[str, Any]:
+    """Changes to smaller images: their side, and every side that an augmentation names."""
+    data, least = recipe.data, max(SMALLEST, MODELS.find(recipe.model.name).min_side)
+    size = max(least, round(data.size * factor))
+    texts = {"data.augment": augment.train_text(data), "data.view": augment.view_text(data)}
+    if not any(re.search(PIXEL_OPERATIONS, text) for text in texts.values()):
+        return {"data.size": size}
+
+    def smaller(found: re.Match) -> str:
+        return f"{found[1]}({found[2] or ''}{max(1, round(int(found[3]) * size / data.size))}"
+
+    return {"data.size": size} | {
+        key: re.sub(PIXEL_OPERATIONS, smaller, text) for key, text in texts.items()
+    }
+
+
+def starts_of(places: Iterable[str]) -> dict[str, str]:
+    """Network -> the bundle or weights file it starts from; "" for a file of whatever network.
+
+    Raises:
+        InputError: one is not there, or two are for the same network.
+    """
+    found: dict[str, str] = {}
+    for place in places:
+        if not files.exists(place):
+            raise InputError(f"start={place}: no such bundle or weights file")
+        recipe = files.join(place, "recipe.json")
+        is_bundle = files.is_dir(place) and files.exists(recipe)
+        network = files.read_json(recipe)["model"]["name"] if is_bundle else ""
+        if network in found:
+            raise InputError(f"start: {found[network]} and {place} are for the same network")
+        found[network] = place
+    return found
+
+
+def start_of(network: str, scale: Scale, starts: dict[str, str]) -> str:
+    """What stands in for ImageNet weights."""
+    if not starts:
+        return "imagenet" if scale.name == "paper" else ""
+    place = starts.get(network, starts.get(""))
+    if place is None:
+        raise InputError(
+            f"start: none is for {network} (have: {', '.join(sorted(starts))}); give one more, "
+            "with a comma between them, or leave the row out with rows=..."
+        )
+    return place

@@ -1,0 +1,69 @@
+"""The job that makes one network of several and judges it beside them."""
+
+from typing import Any
+
+from fundusray import files
+from fundusray.cluster import ensemble as cluster_ensemble
+from fundusray.cluster import start as cluster_start
+from fundusray.command import Asked, settle
+from fundusray.config import override
+from fundusray.data.shards import open_set
+from fundusray.errors import InputError
+from fundusray.jobs.asking import prepared_of, shown
+from fundusray.jobs.training import interval_text
+from fundusray.metrics import METRICS
+from fundusray.models.bundle import load_bundle
+from fundusray.models.weights import digest
+
+
+def ensemble(asked: Asked) -> dict[str, Any]:
+    """Averages bundles, in weights and in answers, and judges both beside the single networks."""
+    bundles = [files.absolute(word) for word in asked.words]
+    if len(set(bundles)) < max(len(bundles), 2):
+        raise InputError(
+            "give two different bundles or more: "
+            "python jobs/ensemble.py <run folder>/bundle <run folder>/bundle key=value"
+        )
+    # What the networks once started from need not be there any more.
+    blank = {"run.storage": "", "model.weights": "", "model.init_from": ""}
+    recipe = override(load_bundle(bundles[0]).recipe, blank | asked.changes)
+    if "data.source" in asked.changes and "data.root" not in asked.changes:
+        recipe = override(recipe, {"data.root": ""})
+    if "data.source" in asked.changes and "data.split_file" not in asked.changes:
+        # Of other photographs, every row is judged that no member knows.
+        recipe = override(recipe, {"data.split": "patient", "data.split_file": ""})
+    recipe = settle(recipe, cluster_start.in_submitted_job())
+    if asked.show:
+        return shown(recipe)
+    prepared = prepared_of(recipe)
+    manifest = open_set(prepared).info["manifest"]
+    key = files.hash_json([sorted(digest(place) for place in bundles), bundles, manifest], 8)
+    folder = files.join(recipe.run.storage, f"{recipe.name}-ensemble-{key}")
+    found = cluster_ensemble.compare(bundles, recipe, prepared, folder)
+    print(told(found))
+    print(f"table: {found['table']}\nbundle of the mean: {found['bundle']}")
+    places = {key: found[key] for key in ("bundle", "predictions", "table")}
+    return {"status": "finished", "folder": folder, "prepared": prepared} | places
+
+
+def told(found: dict[str, Any]) -> str:
+    """The figures of `cluster.ensemble.compare` in words, the paired differences last."""
+    first = found["networks"][0]
+    lines = [f"{first['n']} images of {first['num_patients']} patients, new to every member"]
+    if found["optimistic"]:
+        lines[0] += "; best epochs were chosen on them: optimistic"
+    lines += [f"note: {note}" for note in found["notes"]]
+    for row in found["networks"]:
+        lines.append(row["network"])
+        lines += [f"  {name:18} {interval_text(row, name)}" for name in METRICS]
+    lines.append(f"always the majority class: accuracy {first['majority_accuracy']:.3f}")
+    lines.append("paired differences, 95 % intervals by patient, not corrected for their number:")
+    for row in found["differences"]:
+        name = f"{row['network']} - {row['against']}"
+        if row["difference"] is None:
+            lines.append(f"  {name}, {row['metric']}: not defined on these images")
+            continue
+        around = "" if row["low"] is None else f" [{row['low']:+.3f}, {row['high']:+.3f}]"
+        difference = f"{row['difference']:+.3f}{around}"
+        lines.append(f"  {name}, {row['metric']}: {difference} {row['verdict']}")
+    return "\n".join(lines)

@@ -1,0 +1,192 @@
+"""What a paper's table says of itself in words: its title, its notes, what each loss does."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fundusray import phases
+from fundusray.cluster.paper import REFERENCE, Outcome, Row
+from fundusray.cluster.rows import split_rows
+from fundusray.cluster.scales import Scale
+from fundusray.config import Recipe
+from fundusray.data.shards import open_set
+from fundusray.losses import panel, same_loss
+from fundusray.reports.text import interval, listed, number
+
+PAPERS = {
+    "wu": "Wu, Robust training and interpretability for fundus imaging (2020)",
+    "yu": "Yu, Lab 4: Diabetic retinopathy detection",
+    "kon": "Kon, Perceptual modulation and sex identification on fundus images (2024)",
+    "li": "Li et al., Explaining diabetic retinopathy detection via integrated gradients",
+}
+UNTOLD = ("data.root", "run.", "cluster.", "tune.", "data.id_key")
+"""Settings that say where and not what, so that a title can do without them."""
+
+
+def title_words(table: str) -> str:
+    """`<paper>, Table 5` of `wu.table5`."""
+    head, _, rest = table.partition(".")
+    words = re.sub(r"([a-z])(\d)", r"\1 \2", rest).capitalize()
+    return ", ".join(filter(None, [PAPERS.get(head, head), words]))
+
+
+def title_of(
+    table: str, rows: list[Row], sets: dict[str, str], scale: Scale, changes: dict[str, str]
+) -> str:
+    """Paper, table, scale, and everything that is not as published."""
+    parts = [*_instead(rows, sets), *_own_settings(changes)]
+    name = scale.name
+    said = f": {', '.join(parts)}" if parts else ""
+    how = "scale paper (as published)" if name == "paper" and not parts else f"scale {name}"
+    return f"{title_words(table)}, {how}{said}"
+
+
+def _instead(rows: list[Row], sets: dict[str, str]) -> list[str]:
+    """`64 px instead of 512`, and so on, for what the scale and the data change."""
+    pairs = [(row.recipe, row.published) for row in rows if row.runs and not row.refused]
+    found = []
+    for words, value in {
+        "{} px": lambda recipe: recipe.data.size,
+        "{}": _length,
+        "batch {}": lambda recipe: recipe.train.batch or "auto",
+        "source {}": lambda recipe: recipe.data.source,
+        "network {}": lambda recipe: recipe.model.name,
+    }.items():
+        here, there = ({value(pair[side]) for pair in pairs} for side in (0, 1))
+        if here != there:
+            said = re.sub("^1 epochs$", "1 epoch", words.format(_either(here)))
+            found.append(f"{said} instead of {_either(there)}")
+    counts = set()
+    for row in rows:
+        if row.name in sets and row.recipe.data.split_file:
+            counts.add(len(split_rows(open_set(sets[row.name]), row.recipe)["train"]))
+    if counts:
+        found.append(f"{_either(counts)} training images")
+    started = {started(row) for row in rows if row.published.model.weights == "imagenet"}
+    started -= {"ImageNet weights", *(started(row) for row in rows if row.parent)}
+    if started:
+        found.append(f"{_either(started)} instead of ImageNet weights")
+    return found
+
+
+def _either(values: set[Any]) -> str:
+    """`5 or 20 epochs`: the values in order, the unit they share said once."""
+    texts = [f"{value:,}" if isinstance(value, int) else str(value) for value in values]
+    texts.sort(key=lambda text: (len(text), text))
+    units = {text.partition(" ")[2] for text in texts}
+    if len(texts) > 1 and len(units) == 1 and (unit := units.pop()):
+        texts = [*(text.removesuffix(f" {unit}") for text in texts[:-1]), texts[-1]]
+    return " or ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
+
+
+def _length(recipe: Recipe) -> str:
+    """`20 epochs`, `5+20 epochs`, `550+350+495 steps`."""
+    parts = phases.parse(recipe.train.phases, recipe.train.epochs)
+    unit = "steps" if parts[-1].steps else "epochs"
+    return "+".join(str(part.steps or part.epochs) for part in parts) + f" {unit}"
+
+
+def _own_settings(changes: dict[str, str]) -> list[str]:
+    """The settings given for every row that the title does not say already."""
+    told = (*UNTOLD, "data.source", "data.size", "train.epochs", "train.batch", "model.name")
+    return [f"{key}={value}" for key, value in changes.items() if not key.startswith(told)]
+
+
+def started(row: Row) -> str:
+    """What a row starts from, in words."""
+    if row.parent:
+        return f"network of {row.parent.rpartition('.')[2]}"
+    place = row.recipe.model.weights or row.recipe.model.init_from
+    if not place:
+        return "random start"
+    if place == "imagenet":
+        return "ImageNet weights"
+    return "start from " + "/".join(place.rstrip("/").split("/")[-2:])
+
+
+def notes_of(rows: list[Row], scale: Scale, starts: dict[str, str], base: str) -> list[str]:
+    """What a reader must know of how the rows came to be."""
+    ran, found = [row for row in rows if row.runs], []
+    if scale.name != "paper":
+        found.append(
+            "At this scale the table says how the methods compare here, on these eyes and at this "
+            "length; the paper's figures are of another scale and stand beside for orientation."
+        )
+    batches = Counter(row.published.train.batch for row in ran)
+    if len(batches) > 1:
+        here = {row.recipe.train.batch for row in ran}
+        said = "here all rows have the same" if len(here) == 1 else "here as well"
+        found.append(
+            f"The paper's rows differ in batch ({_either(set(batches))}) besides their method, "
+            f"which is mixed up with it; {said}."
+        )
+    found += [
+        f"{row.name} starts from the trained network of {row.parent}; its time is its own alone."
+        for row in ran
+        if row.parent
+    ]
+    for row in rows:
+        if not row.runs:
+            told = row.published.published[REFERENCE]
+            why = told if isinstance(told, str) else "figures of another work"
+            found.append(f"{row.name} is shown as published and not run: {why}.")
+    if starts:
+        places = listed(list(starts.values()))
+        found.append(f"Rows that the paper starts from ImageNet weights start from {places}.")
+    return [*found, f"Differences are to {base}."]
+
+
+def counts_of(row: Row, prepared: str) -> list[int]:
+    """Training images per class."""
+    opened = open_set(prepared)
+    targets = opened.targets()[split_rows(opened, row.recipe)["train"]]
+    return np.bincount(targets, minlength=len(opened.classes)).tolist()
+
+
+def panels(rows: list[Row], sets: dict[str, str], table: str) -> dict[str, dict[str, Any]]:
+    """Row -> what its loss and sampling do to each class of its training images."""
+    return {
+        row.name.removeprefix(f"{table}."): dict(
+            panel(
+                row.recipe.loss,
+                row.recipe.sampling,
+                counts_of(row, sets[row.name]),
+                batch=max(row.recipe.train.batch, 1),
+            )
+        )
+        for row in rows
+        if row.name in sets
+    }
+
+
+def alike(rows: list[Row], sets: dict[str, str], table: str) -> list[str]:
+    """A sentence for every row whose loss is that of an earlier one, rows of one data set each."""
+    groups: dict[tuple[int, ...], list[Row]] = {}
+    for row in rows:
+        if row.name in sets:
+            groups.setdefault(tuple(counts_of(row, sets[row.name])), []).append(row)
+    found = []
+    for counts, members in groups.items():
+        named = [
+            (row.name.removeprefix(f"{table}."), row.recipe.loss, row.recipe.sampling)
+            for row in members
+        ]
+        found += same_loss(named, counts, batch=max(members[0].recipe.train.batch, 1))
+    return found
+
+
+def robust(outcomes: Sequence[Outcome]) -> list[str]:
+    """What attacked rows reached under the stronger attack, beside the paper's figure."""
+    found = []
+    for outcome in outcomes:
+        figures = outcome.result.get("robust")
+        if figures:
+            bounds = interval(figures["accuracy_low"], figures["accuracy_high"])
+            theirs = outcome.row.published.published.get("robust_accuracy")
+            beside = f" (paper {number(theirs)})" if theirs is not None else ""
+            said = f"accuracy {number(figures['accuracy'])} {bounds}".strip()
+            found.append(f"{outcome.row.name}, attacked: {said}{beside}.")
+    return found

@@ -1,0 +1,251 @@
+"""The job that makes a paper's table: every row run or reused, shown beside the published one."""
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fundusray import config, files
+from fundusray.cluster import paper
+from fundusray.cluster import start as cluster_start
+from fundusray.cluster import train as cluster_train
+from fundusray.cluster.paper import Outcome, Row
+from fundusray.cluster.scales import SCALES, Scale, starts_of
+from fundusray.command import Asked, settle
+from fundusray.data.shards import open_set
+from fundusray.errors import InputError
+from fundusray.jobs import paper_words as words
+from fundusray.jobs import training
+from fundusray.registry import unknown_name
+from fundusray.reports import paper as paper_report
+from fundusray.reports.paper import Line, Told
+from fundusray.reports.text import count, duration
+from fundusray.reports.trials import Trial
+
+NUMBERS = {"size": 4096, "epochs": 10_000, "batch": 100_000, "images": 10**9, "at_once": 1000}
+"""Whole numbers that are this job's own, and the most each can be."""
+OWN = ("scale", "rows", "start", "baseline", "hourly", *NUMBERS)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a command says beside dotted settings."""
+
+    table: str
+    scale: Scale
+    rows: str
+    starts: dict[str, str]
+    baseline: str
+    hourly: float
+    at_once: int
+    changes: dict[str, str]
+    """Dotted settings, for every row."""
+
+
+def table(asked: Asked) -> dict[str, Any]:
+    """Runs every row of a paper's table and writes it beside the published one."""
+    if not asked.words:
+        return listing()
+    wishes = wishes_of(asked)
+    names = paper.rows_of(wishes.table, wishes.rows)
+    submitted = cluster_start.in_submitted_job()
+    places = (lambda recipe: recipe) if asked.show else (lambda recipe: settle(recipe, submitted))
+    rows = paper.plan(names, wishes.scale, wishes.changes, wishes.starts, places)
+    if not any(row.runs for row in rows):
+        raise InputError(f"{wishes.table}: the chosen rows are published figures only, none runs")
+    if asked.show:
+        return _shown(rows)
+    base = baseline_of(rows, wishes)
+    cluster_start.start()
+    storage = next(row.recipe.run.storage for row in rows if row.name == base)
+    folder = paper.table_folder(f"{wishes.table}-{wishes.scale.name}", rows, storage)
+    sets = paper.prepared_sets(rows, storage)
+    rows = paper.capped(rows, sets, wishes.scale.images, folder)
+    told = _told(rows, sets, wishes, base, folder)
+    print(f"{told.title}\n{folder}", flush=True)
+    finished: dict[str, Outcome] = {}
+    total = sum(row.runs for row in rows)
+
+    def write(page: bool) -> dict[str, str]:
+        notes = [*told.notes, *words.robust(list(finished.values()))]
+        lines = [_line(row, finished.get(row.name), base, wishes.table) for row in rows]
+        return paper_report.write(folder, lines, replace(told, notes=notes), page)
+
+    def tell(outcome: Outcome) -> None:
+        finished[outcome.row.name] = outcome
+        print(f"row {len(finished)} of {total}: {_said(outcome)}", flush=True)
+        # The table so far, for who looks in before the last row is done.
+        write(page=False)
+
+    paper.run(rows, sets, storage, wishes.at_once, tell)
+    return _ended(list(finished.values()), folder, write(page=True))
+
+
+def _told(rows: list[Row], sets: dict[str, str], wishes: Wishes, base: str, folder: str) -> Told:
+    """What stands around the rows. The baseline's data speak for all."""
+    recipe = next(row.recipe for row in rows if row.name == base)
+    opened = open_set(sets[base])
+    notes = words.notes_of(rows, wishes.scale, wishes.starts, base)
+    return Told(
+        title=words.title_of(wishes.table, rows, sets, wishes.scale, wishes.changes),
+        about=training._about(recipe, opened, "", ""),
+        notes=[*notes, *words.alike(rows, sets, wishes.table)],
+        hourly=wishes.hourly,
+        panel=words.panels(rows, sets, wishes.table),
+        examples=training._examples(recipe, opened, folder),
+        seed=recipe.seed,
+    )
+
+
+def listing() -> dict[str, Any]:
+    """Prints every table with its rows; the job's result."""
+    found = paper.tables()
+    for name, rows in found.items():
+        print(f"{name} ({words.title_words(name)})")
+        for row in rows:
+            print(f"  {row.removeprefix(name + '.')}")
+    print("python jobs/table.py <table> scale=small data.source=<source> data.root=<folder>")
+    return {"status": "shown", "tables": found}
+
+
+def wishes_of(asked: Asked) -> Wishes:
+    """The command line, its own words apart from the dotted settings.
+
+    Raises:
+        InputError: two tables, an unknown scale, a number that is none, a start that is not there.
+    """
+    if len(asked.words) > 1:
+        raise InputError(f"one table at a time, got {' '.join(asked.words)}")
+    given = {key: value for key, value in asked.changes.items() if key in OWN}
+    changes = {key: value for key, value in asked.changes.items() if key not in OWN}
+    name = given.get("scale", "tiny" if asked.smoke else "paper")
+    if name not in SCALES:
+        raise unknown_name("scale", name, SCALES)
+    numbers = {key: _whole(key, given[key]) for key in NUMBERS if key in given}
+    at_once = numbers.pop("at_once", 1)
+    scale = replace(SCALES[name], **numbers)
+    if {"data.source", "data.root"} & set(changes):
+        scale = replace(scale, drawn=0)
+    places = [part.strip() for part in given.get("start", "").split(",") if part.strip()]
+    starts = starts_of(files.absolute(place) for place in places)
+    return Wishes(
+        table=asked.words[0],
+        scale=scale,
+        rows=given.get("rows", ""),
+        starts=starts,
+        baseline=given.get("baseline", ""),
+        hourly=_price(given.get("hourly", "0")),
+        at_once=at_once,
+        changes=changes,
+    )
+
+
+def _whole(key: str, text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= NUMBERS[key]:
+        raise InputError(f"{key}: a number from 1 to {NUMBERS[key]:,}, got {text!r}")
+    return int(text)
+
+
+def _price(text: str) -> float:
+    if not re.fullmatch(r"\d+(\.\d+)?", text):
+        raise InputError(f"hourly: the price of a worker's hour, e.g. 0.9, got {text!r}")
+    return float(text)
+
+
+def baseline_of(rows: list[Row], wishes: Wishes) -> str:
+    """The row the others are measured against: as asked, the one called baseline, or the first.
+
+    Raises:
+        InputError: an unknown row, or one that is not run.
+    """
+    able = [row.name for row in rows if row.runs and not row.refused]
+    if wishes.baseline:
+        asked = f"{wishes.table}.{wishes.baseline.removeprefix(wishes.table + '.')}"
+        if asked not in able:
+            raise unknown_name("baseline", wishes.baseline, able)
+        return asked
+    return next((name for name in able if name.endswith(".baseline")), able[0])
+
+
+def _shown(rows: list[Row]) -> dict[str, Any]:
+    for row in rows:
+        start = f" (starts from {row.parent})" if row.parent else ""
+        why = row.refused or ("" if row.runs else "published figures only, not run")
+        print(f"{row.name}{start}: {why or config.to_json(row.recipe)}")
+    return {"status": "shown", "rows": [row.name for row in rows]}
+
+
+def _said(outcome: Outcome) -> str:
+    """One line on a finished row."""
+    if outcome.reason:
+        return f"{outcome.row.name}: failed: {outcome.reason}"
+    metrics = outcome.result["metrics"]
+    paper_kappa = outcome.row.published.published.get("kappa")
+    beside = f" (paper {paper_kappa})" if paper_kappa is not None else ""
+    return (
+        f"{outcome.row.name}: kappa {training.interval_text(metrics, 'kappa')}{beside} on "
+        f"{count(metrics['n'], 'eye')}, {duration(outcome.result['seconds'])}"
+    )
+
+
+def _line(row: Row, outcome: Outcome | None, base: str, table: str) -> Line:
+    """A row as the report wants it; one that is not done yet is there, too."""
+    method = row.name.removeprefix(f"{table}.")
+    if outcome is None or not outcome.result:
+        trial = _unmeasured(row, outcome, method)
+        return Line(name=row.name, trial=trial, start=words.started(row))
+    recipe = outcome.recipe
+    trial = training._trial(recipe, outcome.result, method, open_set(outcome.prepared))
+    trial = replace(trial, baseline=row.name == base, published=_figures(row))
+    return Line(
+        name=row.name,
+        trial=trial,
+        start=words.started(row),
+        cores=recipe.cluster.most * cluster_train.worker_cpus(recipe),
+        gpus=recipe.cluster.most * cluster_train.worker_gpus(recipe),
+        workers=recipe.cluster.most,
+    )
+
+
+def _unmeasured(row: Row, outcome: Outcome | None, method: str) -> Trial:
+    """A row without figures: failed, still waiting, or published only."""
+    status, reason = "waiting", "not run yet"
+    if outcome is not None:
+        status, reason = "failed", outcome.reason
+    elif not row.runs:
+        status, reason = "published", "figures of another work"
+    recipe = row.recipe
+    return Trial(
+        method=method,
+        loss=recipe.loss.name,
+        sampler=recipe.sampling.name,
+        batch=recipe.train.batch,
+        epochs_run=0,
+        epochs_asked=recipe.train.epochs,
+        best_epoch=0,
+        selected_by=recipe.train.select,
+        optimistic=False,
+        seconds=0.0,
+        weight_ratio=float("nan"),
+        published=_figures(row),
+        status=status,
+        reason=reason,
+    )
+
+
+def _figures(row: Row) -> dict[str, Any]:
+    published = row.published.published
+    return {key: value for key, value in published.items() if key != paper.REFERENCE}
+
+
+def _ended(outcomes: list[Outcome], folder: str, places: dict[str, str]) -> dict[str, Any]:
+    """Prints the table and where the files are; the job's result."""
+    print(files.read_bytes(places["table"]).decode())
+    for name, place in places.items():
+        print(f"{name}: {place}")
+    failed = {outcome.row.name: outcome.reason for outcome in outcomes if outcome.reason}
+    result: dict[str, Any] = {"status": "finished", "folder": folder, "rows": len(outcomes)}
+    if failed:
+        names = ", ".join(failed)
+        reason = f"{len(failed)} of {len(outcomes)} rows failed: {names}"
+        result |= {"status": "failed", "code": 1, "reason": reason, "failed": failed}
+    return result | places

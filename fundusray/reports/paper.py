@@ -1,0 +1,372 @@
+"""A paper's table beside the measured one: figures, differences, what is decided, what it cost."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from markupsafe import Markup
+
+from fundusray import files
+from fundusray.metrics import METRICS
+from fundusray.reports import html, sentences
+from fundusray.reports.text import (
+    DASH,
+    count,
+    duration,
+    estimate,
+    interval,
+    known,
+    listed,
+    markdown,
+    number,
+    printable,
+    signed,
+)
+from fundusray.reports.trials import About, Measured, Trial, baseline_of, measure
+
+LEVEL = 0.05
+NORMAL = 1.959963984540054
+"""Half the width of a 95 % interval, in standard errors of a normal distribution."""
+SHOWN = ("accuracy", "balanced_accuracy", "kappa")
+Section = tuple[str, list[str], list[list[str]]]
+"""A further table: its title, the names of its columns, its rows as text."""
+DECIDED = {"better": 1, "worse": -1, "undecided": 0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A row of the table."""
+
+    name: str
+    """The recipe's, in full."""
+    trial: Trial
+    start: str = ""
+    """What it started from, in words."""
+    cores: float = 0.0
+    """CPU cores that its workers held."""
+    gpus: float = 0.0
+    workers: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """Everything a table says besides its rows."""
+
+    title: str
+    about: About
+    notes: list[str] = field(default_factory=list)
+    """Sentences on the rows: scale, same losses, weights."""
+    hourly: float = 0.0
+    """Price of an hour of one worker; 0: not given."""
+    panel: dict[str, Any] = field(default_factory=dict)
+    """Row -> what its loss and sampling do to each class."""
+    examples: str = ""
+    """Location of a sheet of photographs."""
+    seed: int = 0
+
+
+def comparisons(measured: list[Measured]) -> list[dict[str, Any]]:
+    """One row per row of the table and metric: the difference to the baseline on the same patients.
+
+    Keys: row, metric, difference, low, high (95 %, not corrected), verdict, p, holm (the verdict
+    after Holm's correction over all rows and metrics here), paper (the published difference, or
+    None), claim (supported, contradicted, undecided; empty where the paper has no difference).
+
+    p is that of a normal distribution whose 95 % interval is as wide as the bootstrap's.
+    """
+    base = baseline_of(measured)
+    found: list[dict[str, Any]] = []
+    for m in measured:
+        for metric in METRICS if m.versus else ():
+            versus = m.versus[metric]
+            row: dict[str, Any] = {"row": m.trial.method, "metric": metric}
+            row |= {key: versus[key] for key in ("difference", "low", "high", "verdict")}
+            row["p"] = p_value(versus["difference"], versus["low"], versus["high"])
+            theirs = [t.trial.published.get(metric) for t in (m, base) if t is not None]
+            row["paper"] = theirs[0] - theirs[1] if all(map(known, theirs)) else None
+            row["claim"] = _claim(row["paper"], row["verdict"])
+            found.append(row)
+    kept = holm([row["p"] for row in found])
+    for row, rejected in zip(found, kept, strict=True):
+        row["holm"] = row["verdict"] if rejected else "undecided"
+    return found
+
+
+def p_value(difference: Any, low: Any, high: Any) -> float | None:
+    """Two-sided p of a difference with its 95 % interval, as of a normal distribution."""
+    if not all(map(known, (difference, low, high))):
+        return None
+    error = (high - low) / (2 * NORMAL)
+    if error == 0:
+        return 0.0 if difference else 1.0
+    return math.erfc(abs(difference) / error / math.sqrt(2))
+
+
+def holm(values: list[float | None], level: float = LEVEL) -> list[bool]:
+    """Which hypotheses fall at a family-wise error rate of `level` (Holm 1979, step-down).
+
+    None counts as a comparison that decides nothing.
+    """
+    order = sorted(range(len(values)), key=lambda k: 1.0 if values[k] is None else values[k])
+    rejected = [False] * len(values)
+    for place, index in enumerate(order):
+        value = values[index]
+        if value is None or value > level / (len(values) - place):
+            break
+        rejected[index] = True
+    return rejected
+
+
+def _claim(paper: float | None, verdict: str) -> str:
+    """What the measured difference says about the published one."""
+    if paper is None or abs(paper) < 1e-9:
+        return ""
+    decided = DECIDED[verdict]
+    if not decided:
+        return "undecided"
+    return "supported" if decided * paper > 0 else "contradicted"
+
+
+def cost(line: Line, hourly: float) -> dict[str, float | None]:
+    """core_hours or gpu_hours of a training, and money where there is a price; None without."""
+    hours = line.trial.seconds / 3600 if known(line.trial.seconds) else 0.0
+    return {
+        "core_hours": hours * line.cores if not line.gpus else None,
+        "gpu_hours": hours * line.gpus if line.gpus else None,
+        "money": hours * line.workers * hourly if hourly else None,
+    }
+
+
+def write(folder: str, lines: list[Line], told: Told, page: bool = True) -> dict[str, str]:
+    """Writes table.md, table.csv, table.json and, with `page`, report.html; where they are.
+
+    Raises:
+        FileNotFoundError: a line's predictions, or the sheet of examples, are not there.
+    """
+    ranked = measure([line.trial for line in lines], told.seed)
+    by_trial = {id(m.trial): m for m in ranked}
+    ordered = [by_trial[id(line.trial)] for line in lines]
+    compared = comparisons(ordered)
+    rows = [_row(line, m, told, compared) for line, m in zip(lines, ordered, strict=True)]
+    notes = _notes(lines, ordered, compared, told)
+    place = {name: files.join(folder, f"table.{name}") for name in ("md", "csv", "json")}
+    extra = sections(compared, told.panel)
+    text = markdown_table(lines, ordered, told, notes, extra)
+    files.write_bytes(place["md"], text.encode())
+    files.write_csv(place["csv"], rows)
+    whole = {"title": told.title, "rows": rows, "comparisons": compared, "notes": notes}
+    files.write_json(place["json"], whole | {"panel": told.panel})
+    places = {"table": place["md"], "csv": place["csv"], "json": place["json"]}
+    if page:
+        sheet = files.read_bytes(told.examples) if told.examples else b""
+        about: Any = told.about | {"title": told.title, "notes": notes}
+        places["report"] = files.join(folder, "report.html")
+        whole_page = html.page(ranked, {}, about, sheet)
+        head, end, rest = whole_page.partition("</main>")
+        assert end, "the page's template has a main part"
+        whole_page = head + "".join(map(_as_html, extra)) + end + rest
+        files.write_bytes(places["report"], whole_page.encode())
+    return places
+
+
+def _row(
+    line: Line, measured: Measured, told: Told, compared: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """A row as plain values; None where there is no figure."""
+    trial, summary = line.trial, measured.summary
+    row: dict[str, Any] = {"row": line.name, "status": trial.status, "start": line.start}
+    row |= {key: summary.get(key) for key in ("n", "num_patients")}
+    for metric in METRICS:
+        row |= {f"{metric}{end}": summary.get(f"{metric}{end}") for end in ("", "_low", "_high")}
+    row["majority_accuracy"] = summary.get("majority_accuracy")
+    mine = {entry["metric"]: entry for entry in compared if entry["row"] == trial.method}
+    for metric in METRICS:
+        entry = mine.get(metric, {})
+        row |= {f"{metric}_{key}": entry.get(key) for key in ("difference", "verdict", "holm")}
+    row["weight_ratio"] = trial.weight_ratio if known(trial.weight_ratio) else None
+    row |= {"epochs": trial.epochs_run, "best_epoch": trial.best_epoch, "batch": trial.batch}
+    row |= {"optimistic": trial.optimistic, "seconds": trial.seconds} | cost(line, told.hourly)
+    row |= {f"paper_{metric}": trial.published.get(metric) for metric in SHOWN}
+    row["paper_time"] = trial.published.get("time")
+    row |= {"reason": printable(trial.reason), "bundle": trial.bundle}
+    return row | {"predictions": trial.predictions}
+
+
+def markdown_table(
+    lines: list[Line],
+    measured: list[Measured],
+    told: Told,
+    notes: list[str],
+    extra: list[Section],
+) -> str:
+    """What was measured beside what was published, then the other sections and the notes."""
+    heads = ["row", "start", "class weights", "accuracy", "balanced accuracy", "kappa"]
+    heads += ["kappa, difference to baseline", "time", "cost"]
+    heads += ["paper: accuracy, balanced, kappa, time"]
+    majority = sorted({m.summary["majority_accuracy"] for m in measured if m.summary})
+    said = [f"{sentences.size(measured)}, {sentences.rows_named(measured)} rows"]
+    said += [f"majority baseline accuracy {number(value)}" for value in majority]
+    said += [markdown(sentences.split_said(told.about))]
+    text = [f"# {markdown(told.title)}", "", "; ".join(part for part in said if part) + ".", ""]
+    text += [_line(heads), _line(["---"] * len(heads))]
+    base = baseline_of(measured)
+    for line, m in zip(lines, measured, strict=True):
+        text.append(_line(_cells(line, m, m is base, told.hourly)))
+    text += ["", *(f"- {markdown(note)}" for note in notes)]
+    for title, names, rows in extra:
+        text += ["", f"## {title}", "", _line(names), _line(["---"] * len(names))]
+        text += [_line([markdown(cell) for cell in row]) for row in rows]
+    return "\n".join(text) + "\n"
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cells(line: Line, measured: Measured, is_baseline: bool, hourly: float) -> list[str]:
+    trial, summary = line.trial, measured.summary
+    name = markdown(trial.method) + (" †" if trial.optimistic and summary else "")
+    figures = [estimate(summary, metric) if summary else "" for metric in SHOWN]
+    kappa = measured.versus.get("kappa")
+    difference = "baseline" if is_baseline else ""
+    if kappa:
+        said = f"{signed(kappa['difference'])} {interval(kappa['low'], kappa['high'])}".strip()
+        difference = f"{said}, {kappa['verdict']}"
+    if not summary:
+        reason = f": {trial.reason}" if trial.reason else ""
+        difference = markdown(f"{trial.status}{reason}".replace("\n", " "))
+    ratio = trial.weight_ratio
+    weights = f"1 to {number(ratio, 2)}" if known(ratio) and ratio != 1 else "equal"
+    spent = [duration(trial.seconds), _cost(line, hourly)] if summary else ["", ""]
+    shown = ["", ""] if trial.status == "published" else [markdown(line.start), weights]
+    return [name, *shown, *figures, difference, *spent, _paper(trial)]
+
+
+def _cost(line: Line, hourly: float) -> str:
+    spent = cost(line, hourly)
+    parts = [
+        f"{number(spent[key], 2)} {unit}"
+        for key, unit in (("core_hours", "core h"), ("gpu_hours", "GPU h"), ("money", "to pay"))
+        if spent[key] is not None
+    ]
+    return ", ".join(parts)
+
+
+def _paper(trial: Trial) -> str:
+    """What the paper prints; figures it has beyond the table's columns by their name."""
+    published = trial.published
+    parts = [number(published.get(metric)) for metric in SHOWN]
+    if published.get("time"):
+        parts.append(markdown(duration(published["time"])))
+    others = [
+        f"{markdown(key.replace('_', ' '))} {number(value)}"
+        for key, value in published.items()
+        if key not in SHOWN and known(value)
+    ]
+    return ", ".join(parts + others) if published else DASH
+
+
+def sections(compared: list[dict[str, Any]], panel: dict[str, Any]) -> list[Section]:
+    """The differences to the baseline, and what each row's loss and sampling do; as text."""
+    found: list[Section] = []
+    if compared:
+        heads = ["row", "metric", "paper", "here", "95 % interval", "verdict", "after Holm"]
+        rows = [
+            [row["row"], row["metric"].replace("_", " "), signed(row["paper"])]
+            + [signed(row["difference"]), interval(row["low"], row["high"]), row["verdict"]]
+            + [row["holm"], row["claim"] or DASH]
+            for row in compared
+        ]
+        found.append(("Differences to the baseline", [*heads, "the paper's direction is"], rows))
+    if panel:
+        heads = ["row", "loss", "sampling", "class weights", "images shown in an epoch"]
+        heads += ["different ones", "worth", "share of the gradient"]
+        rows = [
+            [name, p["loss"], p["sampling"], _each(p["weights"], 3), _each(p["images"], 0)]
+            + [_each(p["distinct"], 0), f"{p['effective_epoch']:,.0f}"]
+            + [_each(p["gradient_prior"], 3)]
+            for name, p in panel.items()
+        ]
+        found.append(("What loss and sampling do to each class", heads, rows))
+    return found
+
+
+def _each(values: list[float], digits: int) -> str:
+    return " / ".join(f"{value:,.{digits}f}" for value in values)
+
+
+def _as_html(section: Section) -> Markup:
+    """A section of the page; every cell is escaped."""
+    title, heads, rows = section
+    cells = Markup("").join(
+        Markup("<tr>{}</tr>\n").format(Markup("").join(map(Markup("<td>{}</td>").format, row)))
+        for row in [[printable(cell) for cell in row] for row in rows]
+    )
+    names = Markup("").join(map(Markup('<th scope="col">{}</th>').format, heads))
+    return Markup(
+        '<section>\n<h2>{}</h2>\n<div class="scroll"><table>\n'
+        "<thead><tr>{}</tr></thead>\n<tbody>\n{}</tbody>\n</table></div>\n</section>\n"
+    ).format(title, names, cells)
+
+
+def _notes(
+    lines: list[Line], measured: list[Measured], compared: list[dict[str, Any]], told: Told
+) -> list[str]:
+    """What a reader must know, the table's own before those of any leaderboard."""
+    found = [*told.notes, *_decided(compared), *_many(compared), _chance(measured), _spent(lines)]
+    found += sentences.notes(measured, told.about)
+    return [note for note in dict.fromkeys(found) if note]
+
+
+def _decided(compared: list[dict[str, Any]]) -> list[str]:
+    """Which of the paper's differences to the baseline are decided here."""
+    claims = [row for row in compared if row["claim"]]
+    if not claims:
+        return []
+    words = []
+    for claim in ("supported", "contradicted"):
+        names = [
+            f"{row['row']} in {row['metric'].replace('_', ' ')} "
+            f"(paper {signed(row['paper'])}, here {signed(row['difference'])})"
+            for row in claims
+            if row["claim"] == claim
+        ]
+        if names:
+            words.append(f"{claim}: {listed(names).replace('“', '').replace('”', '')}")
+    decided = sum(row["claim"] != "undecided" for row in claims)
+    opening = f"Of {count(len(claims), 'difference')} to the baseline that the paper prints, "
+    opening += f"the direction of {decided} is decided here"
+    return [f"{opening}; {'; '.join(words)}." if words else f"{opening}."]
+
+
+def _many(compared: list[dict[str, Any]]) -> list[str]:
+    if not compared:
+        return []
+    plain = sum(row["verdict"] != "undecided" for row in compared)
+    left = sum(row["holm"] != "undecided" for row in compared)
+    return [
+        f"{len(compared)} comparisons were made. Intervals are not corrected for that: of so many, "
+        f"about {number(LEVEL * len(compared), 1)} would be decided by chance alone. {plain} are "
+        f"decided without a correction, {left} after Holm's (family-wise error rate {LEVEL:g}; p "
+        "as of a normal distribution with an interval of that width)."
+    ]
+
+
+def _chance(measured: list[Measured]) -> str:
+    if sum(bool(m.summary) for m in measured) < 2:
+        return ""
+    return (
+        "Each row was trained once. Intervals hold the chance in who is measured, not in how a "
+        "network happens to train: another seed moves a figure, too."
+    )
+
+
+def _spent(lines: list[Line]) -> str:
+    seconds = sum(line.trial.seconds for line in lines if known(line.trial.seconds))
+    if not seconds:
+        return ""
+    return (
+        f"Training took {duration(seconds)} in all, the sum of the rows' wall clock times; cost is "
+        "time by what a row's workers hold under this command. A paper's times are on its own "
+        "hardware and at its own scale."
+    )

@@ -1,0 +1,256 @@
+"""Objectives: what a batch's loss is made of when training images are attacked.
+
+An objective is a generator `(network, model, batch, per_sample, settings, seed) -> losses [B]`:
+`network` is called where weights need gradients (it may be data-parallel), `model` is the bare
+module that attacks look at, `per_sample(output, target)` is the recipe's loss. The caller
+back-propagates each yield and steps before it asks for the next one; it enters autocast anew for
+each, since autocast keeps weights as they were. All yield once, `free` once per replay.
+
+Attacks look at the network in evaluation mode (as MadryLab's robustness, TRADES and MART do): batch
+statistics stay clean, and an image's attack does not depend on the others of its batch. Weights
+then learn from one pass in training mode over all images, clean and attacked, so that batch
+statistics are those of both, and data-parallel training sees one forward pass per backward pass.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fundusray.attacks import evaluating, pgd, random_offset, training_budget
+from fundusray.attacks.gradient import checked, project, steepest
+from fundusray.attacks.noise import drawn, slight_offset
+from fundusray.config import Adversarial
+from fundusray.pipeline import Batch
+from fundusray.registry import Registry
+
+Raw = Tensor | tuple[Tensor, Tensor]
+"""What a network gives in training mode; of Inception (main, auxiliary)."""
+PerSample = Callable[[Raw, Tensor], Tensor]
+Rows = Tensor | slice
+"""Which images of a batch: their places [M], or all."""
+
+SLIGHT = 0.001
+"""Standard deviation of the noise from which TRADES starts: where clean and attacked image are
+equal, so are their outputs, and the divergence has no gradient."""
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "madry_quickstart": {
+        "adversarial.method": "pgd",
+        "adversarial.norm": "l2",
+        "adversarial.eps": "0.5unit01",
+        "adversarial.step_size": "1.5unit01",
+        "adversarial.steps": 20,
+        "adversarial.random_start": False,
+        "train.optimizer": "sgd",
+        "train.lr": 0.1,
+        "train.momentum": 0.9,
+        "train.schedule": "constant",
+        "train.epochs": 5,
+    },
+}
+"""Dotted changes by name. madry_quickstart: the quick start of MadryLab's robustness (L2, its rate
+falls only after 50 epochs), for 5 epochs."""
+
+
+class Losses(Protocol):
+    """An objective."""
+
+    def __call__(
+        self,
+        network: nn.Module,
+        model: nn.Module,
+        batch: Batch,
+        per_sample: PerSample,
+        settings: Adversarial,
+        seed: int,
+    ) -> Iterator[Tensor]: ...
+
+
+OBJECTIVES: Registry[Losses] = Registry("adversarial.method")
+
+
+@OBJECTIVES.register("")
+def standard(
+    network: nn.Module,
+    model: nn.Module,
+    batch: Batch,
+    per_sample: PerSample,
+    settings: Adversarial,
+    seed: int,
+) -> Iterator[Tensor]:
+    """The recipe's loss of the images as they are."""
+    yield per_sample(network(batch.image), batch.target)
+
+
+@OBJECTIVES.register("fast")
+@OBJECTIVES.register("pgd")
+def attacked(
+    network: nn.Module,
+    model: nn.Module,
+    batch: Batch,
+    per_sample: PerSample,
+    settings: Adversarial,
+    seed: int,
+) -> Iterator[Tensor]:
+    """The recipe's loss of attacked images (Madry et al. 2018, eq. 2.1); fast: of FGSM from a
+    random start (Wong et al. 2020, alg. 3)."""
+    rows = attacked_rows(batch, settings, seed)
+    found = _attack(model, batch, rows, settings, seed)
+    yield per_sample(network(_replaced(batch.image, found, rows)), batch.target)
+
+
+@OBJECTIVES.register("trades")
+def trades(
+    network: nn.Module,
+    model: nn.Module,
+    batch: Batch,
+    per_sample: PerSample,
+    settings: Adversarial,
+    seed: int,
+) -> Iterator[Tensor]:
+    """loss(clean) + beta KL(clean || attacked) (Zhang et al. 2019, alg. 1; beta is 1 / lambda).
+
+    The attack raises the same divergence, from the image with noise of 0.001.
+    """
+    rows = attacked_rows(batch, settings, seed)
+    found = _diverging(model, batch.image[rows], batch.row[rows], settings, seed)
+    ours, theirs = _both(network, batch.image, found)
+    kl = divergence(_logits(model, theirs), _logits(model, ours)[rows].log_softmax(1))
+    yield per_sample(ours, batch.target) + settings.beta * _placed(kl, rows, len(batch.row))
+
+
+@OBJECTIVES.register("mart")
+def mart(
+    network: nn.Module,
+    model: nn.Module,
+    batch: Batch,
+    per_sample: PerSample,
+    settings: Adversarial,
+    seed: int,
+) -> Iterator[Tensor]:
+    """loss(attacked) - log(1 - max_{k != y} p_k(attacked)) + beta KL(clean || attacked)
+    (1 - p_y(clean)) (Wang et al. 2020, alg. 1).
+
+    With cross entropy the first two are its boosted cross entropy.
+    """
+    rows = attacked_rows(batch, settings, seed)
+    found = _attack(model, batch, rows, settings, seed)
+    ours, theirs = _both(network, batch.image, found)
+    target = batch.target[rows]
+    clean = _logits(model, ours)[rows].log_softmax(1)
+    logits = _logits(model, theirs)
+    right = clean.gather(1, target[:, None])[:, 0].exp()
+    extra = runner_up(logits, target) + settings.beta * divergence(logits, clean) * (1 - right)
+    losses = per_sample(_replaced(ours, theirs, rows), batch.target)
+    yield losses + _placed(extra, rows, len(batch.row))
+
+
+@OBJECTIVES.register("free")
+def free(
+    network: nn.Module,
+    model: nn.Module,
+    batch: Batch,
+    per_sample: PerSample,
+    settings: Adversarial,
+    seed: int,
+) -> Iterator[Tensor]:
+    """The recipe's loss of a batch that each replay attacks further (Shafahi et al. 2019, alg. 1).
+
+    The step uses the images' gradients of the very backward pass that trains the weights, so it
+    costs nothing; and it is taken in training mode. Changes do not go over to the next batch, as
+    they do in the paper: what an image sees would depend on the one before it.
+    """
+    budget = training_budget(settings)
+    chosen = torch.zeros_like(batch.valid)
+    chosen[attacked_rows(batch, settings, seed)] = True
+    chosen = chosen[:, None, None, None]
+    image = batch.image
+    if budget.random_start:
+        start = project(image + random_offset(image, batch.row, seed, budget), image, budget)
+        image = torch.where(chosen, start, image)
+    for replay in range(settings.replays):
+        image = checked(image, batch.image, budget).detach().requires_grad_(True)
+        yield per_sample(network(image), batch.target)
+        if replay + 1 < settings.replays:
+            assert image.grad is not None, "a yielded loss was not back-propagated"
+            moved = image.detach() + steepest(image.grad.nan_to_num(nan=0.0), budget)
+            image = torch.where(chosen, project(moved, batch.image, budget), batch.image)
+
+
+def attacked_rows(batch: Batch, settings: Adversarial, seed: int) -> Rows:
+    """The places of a batch that are attacked: all, or a share by (seed, row)."""
+    if settings.share == 1:
+        return slice(None)
+    return drawn(batch.row, seed, settings.share).nonzero()[:, 0]
+
+
+def divergence(logits: Tensor, clean: Tensor) -> Tensor:
+    """KL(clean || attacked) [B], of logits [B, K] and the clean image's log-probabilities."""
+    return (clean.exp() * (clean - logits.log_softmax(1))).sum(1)
+
+
+def runner_up(logits: Tensor, target: Tensor) -> Tensor:
+    """-log(1 - max_{k != y} p_k), [B]; of two classes, cross entropy."""
+    of_target = F.one_hot(target, logits.shape[1]).bool()
+    other = logits.masked_fill(of_target, -torch.inf).argmax(1)
+    rest = logits.masked_fill(F.one_hot(other, logits.shape[1]).bool(), -torch.inf)
+    return logits.logsumexp(1) - rest.logsumexp(1)
+
+
+def _attack(model: nn.Module, batch: Batch, rows: Rows, settings: Adversarial, seed: int) -> Tensor:
+    """The attacked images of these rows."""
+    budget = training_budget(settings)
+    image, row = batch.image[rows], batch.row[rows]
+    offset = random_offset(image, row, seed, budget) if budget.random_start else None
+    with evaluating(model):
+        return pgd(model, image, batch.target[rows], budget, offset)
+
+
+def _diverging(
+    model: nn.Module, image: Tensor, row: Tensor, settings: Adversarial, seed: int
+) -> Tensor:
+    """The images attacked so that the network says something else than of clean ones."""
+    if not len(image):
+        return image
+    offset = slight_offset(image, row, seed, SLIGHT)
+    with evaluating(model):
+        # With a graph that nobody uses: without one, autocast would keep weights cast without one
+        # for the pass that learns.
+        clean = model(image).float().log_softmax(1).detach()
+        return pgd(model, image, clean, training_budget(settings), offset, divergence)
+
+
+def _both(network: nn.Module, clean: Tensor, found: Tensor) -> tuple[Raw, Raw]:
+    """What the network gives for clean and for attacked images, in one pass."""
+    raw = network(torch.cat([clean, found]))
+    num = len(clean)
+    if isinstance(raw, tuple):
+        main, auxiliary = raw
+        return (main[:num], auxiliary[:num]), (main[num:], auxiliary[num:])
+    return raw[:num], raw[num:]
+
+
+def _logits(model: nn.Module, raw: Raw) -> Tensor:
+    """Class logits [B, K] float32 of what a network gives, without an auxiliary head."""
+    main = raw[0] if isinstance(raw, tuple) else raw
+    return model.class_logits(main).float()
+
+
+def _placed(values: Tensor, rows: Rows, num: int) -> Tensor:
+    """[num] with the values [M] in their rows and 0 elsewhere."""
+    whole = values.new_zeros(num)
+    whole[rows] = values
+    return whole
+
+
+def _replaced(ours: Raw, theirs: Raw, rows: Rows) -> Raw:
+    """`ours` with those rows from `theirs`."""
+    if isinstance(ours, tuple) and isinstance(theirs, tuple):
+        main, auxiliary = (_replaced(a, b, rows) for a, b in zip(ours, theirs, strict=True))
+        return main, auxiliary
+    whole = ours.clone()
+    whole[rows] = theirs
+    return whole

@@ -1,0 +1,149 @@
+"""Drawn photographs to pretrain on: prepared, with a grade and the masks of all that is on them."""
+
+import io
+import zipfile
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from fundusray import files
+from fundusray.config import Data
+from fundusray.data.found import GRADES
+from fundusray.data.fundus import Fundus, find_fundus
+from fundusray.data.images import encode_jpeg
+from fundusray.data.lesions import LESIONS
+from fundusray.data.preprocess import PREPROCESS, apply
+from fundusray.data.synthetic import LANDMARKS, Drawn, draw
+from fundusray.errors import InputError
+from fundusray.pipeline import plain
+from fundusray.pipeline.augment import Augmentation
+
+MAPS = (*LESIONS, *LANDMARKS)
+"""What is looked for; bit i of a mask is kind i."""
+VERSION = 1
+"""Goes up when drawing gives other pixels: what was drawn before is then drawn anew."""
+PART = 64
+"""Photographs of one task."""
+SQUARE = ("graham", "diameter", "resize")
+"""Preprocessings whose result is the square around the circle of the fundus."""
+
+
+class Sketches(NamedTuple):
+    """Drawn photographs, prepared, and what is on them."""
+
+    image: np.ndarray
+    """uint8 [N, S, S, 3]."""
+    masks: np.ndarray
+    """uint16 [N, S, S], bit i is kind i of MAPS."""
+    grade: np.ndarray
+    """int64 [N]."""
+
+
+def check(data: Data) -> None:
+    """Refuses a preprocessing of which nobody knows where it puts a mask.
+
+    Raises:
+        InputError: names those that are known.
+    """
+    known = (*SQUARE, "center_crop")
+    if data.preprocess not in known:
+        raise InputError(
+            f"data.preprocess={data.preprocess}: drawn masks can follow {', '.join(known)}; "
+            "pretrain with one of these, the weights serve any preprocessing"
+        )
+
+
+def draw_grade(seed: int, index: int) -> int:
+    """The grade of a drawn photograph: every one as often, for a network to learn all."""
+    return int(np.random.default_rng([seed % 2**32, index, 7]).integers(len(GRADES)))
+
+
+def sketch(data: Data, seed: int, start: int, stop: int) -> Sketches:
+    """The photographs start to stop of a seed, each a function of (seed, its position) alone.
+
+    They are drawn in many manners (`lifelike`), stored as JPEG as a camera would, and prepared.
+    """
+    side = max(192, 2 * data.size)
+    images, masks, grades = [], [], []
+    for index in range(start, stop):
+        grade = draw_grade(seed, index)
+        drawn = draw(seed, index, grade, side, lifelike=True)
+        content = encode_jpeg(drawn.image, 70 + (index * 7) % 26)
+        photograph = np.asarray(Image.open(io.BytesIO(content)))
+        images.append(apply(data, photograph))
+        masks.append(_bits(drawn, photograph, data))
+        grades.append(grade)
+    return Sketches(np.stack(images), np.stack(masks), np.array(grades, np.int64))
+
+
+def _bits(drawn: Drawn, photograph: np.ndarray, data: Data) -> np.ndarray:
+    """The masks where the prepared picture shows them, uint16 [S, S]: a pixel counts where a
+    quarter of it is covered, so that a small lesion stays seen."""
+    side = float(len(photograph))
+    x, y, radius = Fundus(side / 2, side / 2, side / 2)
+    if data.preprocess in SQUARE:
+        x, y, radius = find_fundus(photograph)
+    bits = np.zeros((data.size, data.size), np.uint16)
+    # Beyond the photograph's border there is nothing, where resizing would go on with its edge.
+    pad = int(np.ceil(max(0.0, radius - min(x, y, side - x, side - y)))) + 1
+    box = (x - radius + pad, y - radius + pad, x + radius + pad, y + radius + pad)
+    for bit, mask in enumerate([*drawn.masks.values(), *drawn.landmarks.values()]):
+        if not mask.any():
+            continue
+        layer = Image.fromarray(np.pad(mask.astype(np.float32), pad))
+        small = layer.resize((data.size, data.size), Image.Resampling.BOX, box=box)
+        bits |= (np.asarray(small) >= 0.25).astype(np.uint16) << np.uint16(bit)
+    return bits
+
+
+def to_bytes(sketches: Sketches) -> bytes:
+    """The content of a part's file."""
+    sink = io.BytesIO()
+    np.savez_compressed(sink, **sketches._asdict())
+    return sink.getvalue()
+
+
+def read_parts(locations: list[str]) -> Sketches:
+    """The photographs of some parts, in order; 5 bytes a pixel in memory.
+
+    Raises:
+        InputError: a part is damaged; names it and the cure.
+    """
+    parts = []
+    for location in locations:
+        try:
+            with np.load(io.BytesIO(files.read_bytes(location))) as content:
+                parts.append(Sketches(*(content[name] for name in Sketches._fields)))
+        except (zipfile.BadZipFile, ValueError, KeyError, EOFError) as error:
+            raise InputError(f"{location} is damaged ({error}); delete it and run again") from error
+    return Sketches(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def shown(
+    sketches: Sketches, rows: np.ndarray, augmentation: Augmentation, data: Data, **keys: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(images [B, 3, S, S] in [0, 1], masks [B, M, S, S] in [0, 1], grades [B]) of some rows.
+
+    They are augmented as a function of (seed, epoch, row), the masks moved as their image is.
+    """
+    rows = np.asarray(rows, np.int64)
+    draws = augmentation.draw(data.size, rows=rows, repeat=np.zeros_like(rows), **keys)
+    level = plain.fill_level(PREPROCESS.find(data.preprocess).fill)
+    image = plain.as_float(torch.from_numpy(sketches.image[rows]).permute(0, 3, 1, 2))
+    image = plain.augment(image, draws, level)
+    ones, nothing = np.ones_like(draws.brightness), np.zeros_like(draws.coloured)
+    moves = draws._replace(
+        brightness=ones, contrast=ones, coloured=nothing, std=np.zeros_like(draws.std)
+    )
+    bits = sketches.masks[rows][:, None] >> np.arange(len(MAPS), dtype=np.uint16)[:, None, None]
+    layers = torch.from_numpy((bits & 1).astype(np.float32))
+    # Masks go the way of images, three at a time.
+    missing = -len(MAPS) % 3
+    layers = F.pad(layers, (0, 0, 0, 0, 0, missing))
+    moved = [plain.augment(three, moves, 0) for three in layers.split(3, dim=1)]
+    masks = torch.cat(moved, dim=1)[:, : len(MAPS)]
+    return image, masks, torch.from_numpy(sketches.grade[rows])

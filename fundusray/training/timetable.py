@@ -1,0 +1,82 @@
+"""The phases of a run laid out over its steps: who learns when, and at which rate."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from fundusray.config import Train
+from fundusray.models import head_parameters
+from fundusray.phases import Phase, parse
+from fundusray.training.optimizers import peak, rate
+
+
+@dataclass(frozen=True)
+class Span:
+    """A phase in steps of the run: start <= step < stop."""
+
+    phase: Phase
+    start: int
+    stop: int
+    stage: int
+    """Spans of one stage share an optimiser."""
+
+
+class Timetable:
+    """The phases of a run laid out over its steps."""
+
+    def __init__(self, train: Train, steps_per_epoch: int) -> None:
+        self._train, self.steps_per_epoch = train, steps_per_epoch
+        self.spans: list[Span] = []
+        """In order, without gaps."""
+        start = stage = 0
+        before: Phase | None = None
+        for phase in parse(train.phases, train.epochs):
+            length = phase.steps or phase.epochs * steps_per_epoch
+            if before and (before.trainable, before.norm) != (phase.trainable, phase.norm):
+                stage += 1
+            self.spans.append(Span(phase, start, start + length, stage))
+            start, before = start + length, phase
+
+    @property
+    def steps(self) -> int:
+        """Of the whole run."""
+        return self.spans[-1].stop
+
+    @property
+    def epochs(self) -> int:
+        """Of the whole run; the last one may be cut short."""
+        return -(-self.steps // self.steps_per_epoch)
+
+    def steps_of(self, epoch: int) -> int:
+        """Steps of an epoch, counted from 0."""
+        return min(self.steps_per_epoch, self.steps - epoch * self.steps_per_epoch)
+
+    def span(self, step: int) -> Span:
+        """The phase a step belongs to; the last one where all are done."""
+        return next((span for span in self.spans if step < span.stop), self.spans[-1])
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step: a function of nothing else."""
+        span = self.span(step)
+        length = span.stop - span.start
+        scheduled = rate(step - span.start, length, self.steps_per_epoch, self._train)
+        return span.phase.lr * peak(self._train) / self._train.lr * scheduled
+
+
+def enter(model: nn.Module, phase: Phase) -> int:
+    """Sets which parameters learn; how many numbers that are."""
+    heads = set(head_parameters(model)) if phase.trainable == "head" else None
+    count = 0
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(heads is None or name in heads)
+        count += parameter.numel() * parameter.requires_grad
+    return count
+
+
+def train_mode(network: nn.Module, phase: Phase) -> None:
+    """Puts a network into training mode, batch norms as the phase has them."""
+    network.train()
+    if phase.norm == "frozen":
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()

@@ -1,0 +1,306 @@
+"""Attacks on linear networks do what algebra says; on others, what torchattacks does."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fundusray.attacks import Budget, evaluating, fgsm, pgd, pgd_until_fooled, random_offset
+from fundusray.attacks.gradient import checked, distance, input_gradient, project, steepest
+
+BUDGETS = [Budget("linf", 8 / 255, 2 / 255, 5), Budget("l2", 0.5, 0.15, 5)]
+
+
+def network(seed: int = 0) -> nn.Sequential:
+    """Convolution, batch statistics, dropout: all that could go wrong."""
+    torch.manual_seed(seed)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5),
+        nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(128, 4),
+    )  # fmt: skip
+    net[1].running_mean.normal_()
+    net[1].running_var.uniform_(0.5, 2)
+    nn.init.normal_(net[6].weight, std=0.5)
+    return net
+
+
+def pictures(num: int = 6, side: int = 12) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(4)
+    image = torch.rand(num, 3, side, side, generator=generator)
+    return image, torch.arange(num) % 4, 10 + torch.arange(num)
+
+
+class Linear(nn.Module):
+    """Logits (0, w x + b): the gradient's direction is w everywhere."""
+
+    def __init__(self, num: int, bias: float = 0.0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.weight = nn.Parameter(torch.randn(num, generator=generator))
+        self.bias = bias
+
+    def forward(self, image: Tensor) -> Tensor:
+        z = image.flatten(1) @ self.weight + self.bias
+        return torch.stack([torch.zeros_like(z), z], dim=1)
+
+
+def test_fgsm_on_a_line_is_the_worst_there_is() -> None:
+    """Target 1: the best move against w is -eps sign(w), and z falls by eps ||w||_1."""
+    image = torch.full((2, 3, 4, 4), 0.5)
+    model, eps = Linear(48), 0.1
+    found = fgsm(model, image, torch.tensor([1, 0]), Budget("linf", eps, 0.02, 7))
+    change = (model(found) - model(image))[:, 1] / model.weight.abs().sum()
+    torch.testing.assert_close(change, torch.tensor([-eps, eps]))
+    sign = model.weight.detach().sign().view(3, 4, 4)
+    torch.testing.assert_close(found - image, torch.stack([-eps * sign, eps * sign]))
+
+
+def test_l2_on_a_line_goes_along_the_weight() -> None:
+    """z changes by eps ||w||_2 once step x steps reaches eps; before that, by step x steps."""
+    image, target = torch.full((1, 3, 4, 4), 0.5), torch.tensor([1])
+    model = Linear(48)
+    length = model.weight.detach().norm()
+    for steps, reached in ((2, 0.2), (9, 0.3)):
+        found = pgd(model, image, target, Budget("l2", 0.3, 0.1, steps))
+        fall = (model(image) - model(found))[0, 1] / length
+        assert fall.item() == pytest.approx(reached, rel=1e-5)
+
+
+def test_pgd_on_a_line_reaches_the_corner_and_stays_in_range() -> None:
+    image = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(2))
+    model, eps = Linear(48), 0.3
+    found = pgd(model, image, torch.ones(2, dtype=torch.long), Budget("linf", eps, 0.1, 5))
+    corner = (image - eps * model.weight.detach().sign().view(3, 4, 4)).clamp(0, 1)
+    torch.testing.assert_close(found, corner)
+
+
+def test_it_stops_where_the_line_is_crossed() -> None:
+    """Margins of 0.5, 2.5 and 9.5 steps: crossed after steps 1, 3 and, of 5, never."""
+    image, target = torch.full((3, 3, 4, 4), 0.5), torch.ones(3, dtype=torch.long)
+    steps_off, step = torch.tensor([0.5, 2.5, 9.5]), 0.01
+    model = Linear(48)
+    worth = step * model.weight.detach().abs().sum()
+    model.bias = steps_off * worth - (image.flatten(1) @ model.weight.detach())
+
+    class Rows(nn.Module):
+        """The bias goes with the image, whichever of them are asked for."""
+
+        def forward(self, part: Tensor) -> Tensor:
+            # Which image it is, is written where the weight is 0.
+            which = part[:, 0, 0, 0].mul(100).round().long() - 50
+            z = part.flatten(1) @ model.weight + model.bias[which]
+            return torch.stack([torch.zeros_like(z), z], dim=1)
+
+    with torch.no_grad():
+        worth_lost = step * model.weight[0].abs()
+        model.weight[0] = 0.0
+        worth = worth - worth_lost
+        image[:, 0, 0, 0] += torch.tensor([0.0, 0.01, 0.02])
+        model.bias = steps_off * worth - (image.flatten(1) @ model.weight)
+    found = pgd_until_fooled(Rows(), image, target, Budget("linf", 0.2, step, 5))
+    far = distance(found, image, "linf")
+    torch.testing.assert_close(
+        far, torch.tensor([0.01, 0.03, 0.05], dtype=torch.float64), atol=1e-6, rtol=0
+    )
+    assert Rows()(found).argmax(1).tolist() == [0, 0, 1]
+
+
+def test_what_is_wrong_already_is_left_alone() -> None:
+    image, _, row = pictures()
+    model = network()
+    budget = BUDGETS[0]
+    with evaluating(model):
+        wrong = (model(image).argmax(1) + 1) % 4
+        offset = random_offset(image, row, 0, budget)
+        assert torch.equal(pgd_until_fooled(model, image, wrong, budget, offset), image)
+
+
+@pytest.mark.parametrize("budget", BUDGETS, ids=lambda budget: budget.norm)
+@pytest.mark.parametrize("random_start", [False, True])
+def test_pgd_is_that_of_torchattacks(
+    budget: Budget, random_start: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torchattacks
+
+    image, target, row = pictures()
+    model = network().eval()
+    offset = random_offset(image, row, 0, budget) if random_start else None
+    kind = torchattacks.PGD if budget.norm == "linf" else torchattacks.PGDL2
+    peer = kind(model, eps=budget.eps, alpha=budget.step, steps=budget.steps, random_start=False)
+    if offset is None:
+        theirs = peer(image, target)
+    else:
+        # Theirs starts anywhere; it is led to our place by what it draws.
+        peer.random_start = True
+        if budget.norm == "linf":
+            monkeypatch.setattr(Tensor, "uniform_", lambda self, low, high: self.copy_(offset))
+        else:
+            monkeypatch.setattr(Tensor, "normal_", lambda self: self.copy_(offset))
+            length = (offset.flatten(1).norm(dim=1) / budget.eps).view(-1, 1, 1, 1)
+            monkeypatch.setattr(Tensor, "uniform_", lambda self, low, high: self.copy_(length))
+        theirs = peer(image, target)
+        monkeypatch.undo()
+    ours = pgd(model, image, target, budget, offset)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    assert distance(ours, image, budget.norm).min() > 0.9 * budget.eps
+
+
+def test_fgsm_is_that_of_torchattacks() -> None:
+    import torchattacks
+
+    image, target, _ = pictures()
+    model = network().eval()
+    theirs = torchattacks.FGSM(model, eps=0.02)(image, target)
+    torch.testing.assert_close(fgsm(model, image, target, Budget("linf", 0.02, 1, 9)), theirs)
+
+
+@pytest.mark.parametrize("budget", BUDGETS, ids=lambda budget: budget.norm)
+@pytest.mark.parametrize("attack", [pgd, pgd_until_fooled])
+def test_the_rest_of_the_batch_does_not_matter(
+    budget: Budget, attack: Callable[..., Tensor]
+) -> None:
+    image, _, row = pictures()
+    model = network().eval()
+    target = model(image).argmax(1)
+    whole = attack(model, image, target, budget, random_offset(image, row, 9, budget))
+    for part in ([0, 1, 2], [5, 3], [4]):
+        offset = random_offset(image[part], row[part], 9, budget)
+        alone = attack(model, image[part], target[part], budget, offset)
+        torch.testing.assert_close(alone, whole[part], atol=1e-5, rtol=0)
+    assert not torch.equal(whole, attack(model, image, target, budget, None))
+
+
+@pytest.mark.parametrize("budget", BUDGETS, ids=lambda budget: budget.norm)
+def test_images_stay_within_the_budget_and_in_range(budget: Budget) -> None:
+    image, target, row = pictures()
+    image = (image * 1.4 - 0.2).clamp(0, 1)  # many pixels on the border
+    model = network().eval()
+    found = pgd(model, image, target, budget, random_offset(image, row, 0, budget))
+    order = float("inf") if budget.norm == "linf" else 2
+    far = torch.linalg.vector_norm((found - image).flatten(1).double(), order, dim=1)
+    assert far.max() <= budget.eps + 1e-6
+    assert found.min() >= 0
+    assert found.max() <= 1
+    before = F.cross_entropy(model(image), target, reduction="none")
+    assert (F.cross_entropy(model(found), target, reduction="none") > before).all()
+
+
+def test_beyond_the_budget_is_our_own_mistake() -> None:
+    image = torch.full((2, 3, 2, 2), 0.5)
+    with pytest.raises(AssertionError, match="beyond"):
+        checked(image + 0.1001, image, Budget("linf", 0.1, 0.1, 1))
+    with pytest.raises(AssertionError, match="beyond"):
+        checked(image * torch.nan, image, Budget("linf", 0.1, 0.1, 1))
+    with pytest.raises(AssertionError, match=r"not in \[0, 1\]"):
+        checked(image + 0.6, image, Budget("linf", 0.7, 0.1, 1))
+
+
+def test_projection_on_a_sphere_and_a_cube() -> None:
+    image = torch.full((2, 3, 1, 1), 0.5)
+    moved = image + torch.tensor([[0.3, 0.0, 0.4], [0.03, 0.0, 0.04]]).view(2, 3, 1, 1)
+    ball = project(moved, image, Budget("l2", 0.25, 0.1, 1)) - image
+    expected = torch.tensor([[0.15, 0.0, 0.2], [0.03, 0.0, 0.04]]).view(2, 3, 1, 1)
+    torch.testing.assert_close(ball, expected)
+    cube = project(moved, image, Budget("linf", 0.35, 0.1, 1)) - image
+    expected = torch.tensor([[0.3, 0.0, 0.35], [0.03, 0.0, 0.04]]).view(2, 3, 1, 1)
+    torch.testing.assert_close(cube, expected)
+
+
+@pytest.mark.parametrize("budget", BUDGETS, ids=lambda budget: budget.norm)
+def test_gradients_of_nothing_and_next_to_nothing(budget: Budget) -> None:
+    none = steepest(torch.zeros(1, 3, 2, 2), budget)
+    assert torch.equal(none, torch.zeros(1, 3, 2, 2))
+    direction = torch.randn(1, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(steepest(direction * 1e-30, budget), steepest(direction, budget))
+    torch.testing.assert_close(steepest(direction * 1e30, budget), steepest(direction, budget))
+
+
+def test_a_network_that_diverged_moves_nothing() -> None:
+    image, target, _ = pictures()
+    model = network().eval()
+    model[6].weight.data.fill_(torch.nan)
+    for budget in BUDGETS:
+        assert torch.equal(pgd(model, image, target, budget), image)
+
+
+@pytest.mark.parametrize("outside", [torch.enable_grad, torch.no_grad])
+def test_the_network_stays_as_it_was(outside: Callable[[], AbstractContextManager]) -> None:
+    image, target, row = pictures()
+    model = network().train()
+    model[3].eval()  # a layer that is held in another mode keeps it
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    modes = [layer.training for layer in model.modules()]
+    drawn = torch.get_rng_state()
+    with outside(), evaluating(model):
+        assert not any(layer.training for layer in model.modules())
+        for budget in BUDGETS:
+            offset = random_offset(image, row, 0, budget)
+            found = pgd(model, image, target, budget, offset)
+            assert not found.requires_grad
+            pgd_until_fooled(model, image, target, budget, offset)
+    assert [layer.training for layer in model.modules()] == modes
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert torch.equal(torch.get_rng_state(), drawn)
+
+
+def test_the_mode_comes_back_after_an_error() -> None:
+    model = network().train()
+    with pytest.raises(RuntimeError, match="broken"), evaluating(model):
+        raise RuntimeError("broken")
+    assert all(layer.training for layer in model.modules())
+
+
+def test_losses_are_taken_in_full_precision() -> None:
+    image, target, _ = pictures()
+    model = network().eval()
+
+    def ascend(logits: Tensor, goal: Tensor) -> Tensor:
+        assert logits.dtype == torch.float32
+        return F.cross_entropy(logits, goal, reduction="none")
+
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model(image).dtype == torch.bfloat16
+        gradient, logits = input_gradient(model, image, target, ascend)
+        found = pgd(model, image, target, BUDGETS[0])
+    assert gradient.dtype == logits.dtype == found.dtype == torch.float32
+    exact, _ = input_gradient(model, image, target)
+    alike = F.cosine_similarity(gradient.flatten(1), exact.flatten(1))
+    assert alike.min() > 0.98
+
+
+def test_the_layout_in_memory_is_kept() -> None:
+    image, target, row = pictures()
+    model = network().eval().to(memory_format=torch.channels_last)
+    image = image.contiguous(memory_format=torch.channels_last)
+    for budget in BUDGETS:
+        found = pgd(model, image, target, budget, random_offset(image, row, 0, budget))
+        assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_another_goal_is_descended_to() -> None:
+    """A targeted attack is the loss with its sign changed."""
+    image, _, _ = pictures()
+    model = network().eval()
+    goal = torch.full((len(image),), 2)
+    before = F.cross_entropy(model(image), goal, reduction="none")
+    for budget in BUDGETS:
+        found = pgd(model, image, goal, budget, None, towards)
+        assert (F.cross_entropy(model(found), goal, reduction="none") < before - 0.05).all()
+
+
+def towards(logits: Tensor, goal: Tensor) -> Tensor:
+    """The log-probability of the goal."""
+    return -F.cross_entropy(logits, goal, reduction="none")
+
+
+def test_no_images_are_no_trouble() -> None:
+    model = network().eval()
+    image, target = torch.zeros(0, 3, 12, 12), torch.zeros(0, dtype=torch.long)
+    for budget in BUDGETS:
+        assert pgd(model, image, target, budget).shape == image.shape
+        assert pgd_until_fooled(model, image, target, budget).shape == image.shape

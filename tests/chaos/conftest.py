@@ -1,0 +1,59 @@
+"""An unbroken run to compare with, and commands that leave no process behind."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.harness import ENVIRONMENT, Command
+
+
+@pytest.fixture(scope="session")
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A storage folder with the prepared set and a finished, unbroken run."""
+    storage = tmp_path_factory.mktemp("unbroken") / "runs"
+    storage.mkdir()
+    command = Command(storage)
+    try:
+        assert command.end(300) == 0, command.text
+    finally:
+        command.kill()
+    return storage
+
+
+@pytest.fixture
+def storage(ready: Path, tmp_path: Path) -> Path:
+    """A storage folder with the prepared set, and no run."""
+    target = tmp_path / "runs"
+    shutil.copytree(ready, target, ignore=shutil.ignore_patterns("demo-*"))
+    return target
+
+
+@pytest.fixture
+def start(storage: Path) -> Iterator[Callable[..., Command]]:
+    """start(key__of__a__setting="value") -> the command, running."""
+    commands: list[Command] = []
+
+    def begin(where: Path = storage, **changes: str) -> Command:
+        commands.append(Command(where, **changes))
+        return commands[-1]
+
+    yield begin
+    for command in commands:
+        command.kill()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """A local Ray with two CPUs in this process."""
+    import ray
+
+    from fundusray.cluster.start import start as start_ray
+
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    start_ray(cpus=2)
+    yield
+    ray.shutdown()

@@ -1,0 +1,45 @@
+"""Folders are told apart by the tables they hold."""
+
+from pathlib import Path
+
+import pytest
+
+from fundusray.data.found import SOURCES
+from fundusray.data.layouts import MARKS, find_root, source_of
+from fundusray.errors import InputError
+
+
+def test_every_mark_is_of_a_source() -> None:
+    assert set(MARKS) <= set(SOURCES)
+
+
+@pytest.mark.parametrize("source", sorted(MARKS))
+def test_a_source_is_known_by_any_of_its_marks(source: str, tmp_path: Path) -> None:
+    for place, mark in enumerate(MARKS[source]):
+        root = tmp_path / str(place)
+        root.mkdir()
+        (root / mark).mkdir()
+        (root / "README.md").write_text("about")
+        assert source_of(str(root)) == source
+
+
+def test_none_and_several_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no layout known"):
+        source_of(str(tmp_path))
+    (tmp_path / "train.csv").write_text("")
+    (tmp_path / "trainLabels.csv").write_text("")
+    with pytest.raises(InputError, match="could be eyepacs or aptos"):
+        source_of(str(tmp_path))
+
+
+def test_a_name_is_found_in_the_folder_of_data_sets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sets" / "mine").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FUNDUSRAY_DATA", raising=False)
+    with pytest.raises(InputError, match="set FUNDUSRAY_DATA"):
+        find_root("mine")
+    assert find_root("sets/mine") == str(tmp_path / "sets" / "mine")
+    monkeypatch.setenv("FUNDUSRAY_DATA", str(tmp_path / "sets"))
+    assert find_root("mine") == str(tmp_path / "sets" / "mine")
