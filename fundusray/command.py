@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fundusray import config, files
+from fundusray import config, files, recipes
 from fundusray.config import Data, Recipe
 from fundusray.errors import DiskError, FundusError, InputError
 
@@ -70,10 +70,13 @@ def settle(recipe: Recipe, submitted: bool) -> Recipe:
         InputError: a relative place in a submitted job, or data.root missing or not there.
     """
     data, storage = recipe.data, recipe.run.storage
+    # A row of a table may name the row it goes on from; only the table knows its bundle.
+    named = recipe.model.init_from in recipes.RECIPES
     places = {
         "run.storage": storage,
         "data.split_file": data.split_file,
         "data.id_key": data.id_key,
+        "model.init_from": "" if named else recipe.model.init_from,
     }
     several = "," in data.source
     roots = [part.strip() for part in data.root.split(",")] if several else [data.root]
@@ -90,9 +93,11 @@ def settle(recipe: Recipe, submitted: bool) -> Recipe:
     root = ",".join(_settled_roots(data, roots))
     default = JOB_STORAGE if submitted else LOCAL_STORAGE
     storage = files.absolute(storage or default)
-    if recipe.model.weights and recipe.model.weights != "imagenet":
-        weights = files.absolute(recipe.model.weights)
-        recipe = replace(recipe, model=replace(recipe.model, weights=weights))
+    model = recipe.model
+    if model.weights and model.weights != "imagenet":
+        recipe = replace(recipe, model=replace(model, weights=files.absolute(model.weights)))
+    if model.init_from and not named:
+        recipe = replace(recipe, model=replace(model, init_from=files.absolute(model.init_from)))
     return replace(
         recipe,
         data=replace(
@@ -143,7 +148,13 @@ def usage(text: str) -> str:
             for part in key.split("."):
                 node = getattr(node, part)
         lines.append(f"  {key}" if "<" in key else f"  {key}={_plain(node)}")
-    return "\n".join([*lines, "  show=true   print the recipe and stop", "  smoke=true  shrink it"])
+    switches = [
+        "  data=<folder>   photographs, known by their tables; or a name in FUNDUSRAY_DATA",
+        "  preset=<name>   several settings at once (madry_quickstart, ngc_resnet50)",
+        "  show=true       print the recipe and stop",
+        "  smoke=true      shrink it",
+    ]
+    return "\n".join([*lines, *switches])
 
 
 def _plain(value: Any) -> str:

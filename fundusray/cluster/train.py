@@ -11,16 +11,17 @@ from ray.train.torch import TorchConfig, TorchTrainer
 import fundusray
 from fundusray import config, files
 from fundusray.attacks import judging_budget, training_budget
+from fundusray.cluster.keeping import Job
 from fundusray.cluster.pulse import COLLECTIVE_TIMEOUT, Monitor
 from fundusray.cluster.rows import reported_split, split_digest, split_of, split_rows
 from fundusray.cluster.start import resources
 from fundusray.cluster.stopping import Stop
-from fundusray.cluster.worker import Job, work
+from fundusray.cluster.worker import work
 from fundusray.config import Recipe
 from fundusray.data import SOURCES, given
 from fundusray.data.leaks import find_leaks, refusal
 from fundusray.data.preprocess import check_args as check_preprocess
-from fundusray.data.sampling import plan_epoch, share
+from fundusray.data.sampling import Plan, plan_epoch, share
 from fundusray.data.shards import PreparedSet, open_set
 from fundusray.errors import FundusError, InputError
 from fundusray.lock import locked
@@ -29,6 +30,7 @@ from fundusray.metrics import summary
 from fundusray.models import check as check_model
 from fundusray.models.weights import start_digest
 from fundusray.pipeline import augment
+from fundusray.training.timetable import Timetable
 
 MOST_CPUS = 8
 """More threads than this no longer help one worker's steps."""
@@ -147,17 +149,27 @@ def check_split(recipe: Recipe, prepared: PreparedSet, sides: dict[str, np.ndarr
     rows = sides["train"]
     if len(np.unique(targets[rows])) < 2:
         raise InputError("the train split holds one class only; training needs at least two")
-    plan = plan_epoch(
+    share(first_plan(recipe, prepared, rows), 0, recipe.cluster.most)
+
+
+def first_plan(recipe: Recipe, prepared: PreparedSet, rows: np.ndarray) -> Plan:
+    """The first epoch over the train rows."""
+    return plan_epoch(
         recipe.sampling,
         rows,
-        targets[rows],
+        prepared.targets()[rows],
         num_classes=len(prepared.classes),
         batch=recipe.train.batch,
         seed=recipe.seed,
         epoch=0,
         drop_last=recipe.train.drop_last,
     )
-    share(plan, 0, recipe.cluster.most)
+
+
+def timetable_of(recipe: Recipe, prepared: PreparedSet) -> Timetable:
+    """How many steps and epochs a recipe trains on a set."""
+    rows = split_rows(prepared, recipe)["train"]
+    return Timetable(recipe.train, len(first_plan(recipe, prepared, rows).rows))
 
 
 def write_split(folder: str, prepared: PreparedSet, sides: dict[str, np.ndarray]) -> None:

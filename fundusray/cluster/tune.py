@@ -20,7 +20,14 @@ from fundusray import config, files
 from fundusray.cluster.rows import split_rows
 from fundusray.cluster.start import resources
 from fundusray.cluster.study import Space, study_of
-from fundusray.cluster.train import check, check_split, run_folder, train, worker_gpus
+from fundusray.cluster.train import (
+    check,
+    check_split,
+    run_folder,
+    timetable_of,
+    train,
+    worker_gpus,
+)
 from fundusray.config import Recipe, override
 from fundusray.data.shards import open_set
 from fundusray.errors import FundusError
@@ -175,10 +182,11 @@ def _tuner(search: Search) -> tune.Tuner:
         points_to_evaluate=search.points,
         **goal,
     )
-    grace = min(base.tune.grace, base.train.epochs)
+    epochs = timetable_of(base, open_set(search.prepared)).epochs
+    grace = min(base.tune.grace, epochs)
     scheduler = Halving(
         search.points,
-        base.train.epochs,
+        epochs,
         time_attr="epoch",
         grace_period=grace,
         reduction_factor=3,

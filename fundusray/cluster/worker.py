@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ import torch.distributed as dist
 
 from fundusray import files
 from fundusray.cluster.judging import Judge, best_by
+from fundusray.cluster.keeping import Job, Keeper
 from fundusray.cluster.modes import described, known_mode
 from fundusray.cluster.pulse import Pulse
 from fundusray.cluster.quarantine import Quarantine
@@ -32,23 +33,23 @@ from fundusray.data.sampling import Plan, plan_epoch, share
 from fundusray.data.shards import open_set
 from fundusray.errors import FundusError
 from fundusray.models import build_model
-from fundusray.models.bundle import load_bundle, save_bundle
+from fundusray.models.bundle import load_bundle
 from fundusray.pipeline import Batch, Loader, augment, make_loader
 from fundusray.progress import Progress
 from fundusray.training import checkpoints, mode
 from fundusray.training.checkpoints import Position
 from fundusray.training.loop import (
-    DivergedError,
     Objective,
     Way,
+    diverged,
     set_rate,
     step_seed,
     to_device,
     train_step,
 )
 from fundusray.training.optimizers import build_optimizer
-from fundusray.training.timetable import Timetable, enter, train_mode
 from fundusray.training.robustness import alarm
+from fundusray.training.timetable import Timetable, enter, train_mode
 
 BEFORE_JUDGING = 5.0
 """Seconds of training that a run which is ended while it judges may lose."""
@@ -58,24 +59,6 @@ STEP_DRAWS = -1
 
 class StoppedError(Exception):
     """Somebody asked for the run to stop; its checkpoint is written."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a driver tells its workers; plain values, so that it travels as JSON."""
-
-    recipe: str
-    """The recipe as JSON."""
-    prepared: str
-    """Folder of the prepared set."""
-    folder: str
-    """The run's folder."""
-    key: str
-    """The run's hash; checkpoints of another run are refused."""
-    storage: str
-    threads: int
-    attempt: str
-    """Names this call of fit, so that a failure noted by an earlier one does not count."""
 
 
 def work(config: dict[str, Any]) -> None:
@@ -108,6 +91,7 @@ class Training:
         self.recipe: Recipe = from_json(job.recipe)
         self.device = ray.train.torch.get_device()
         self.ranks = Ranks(self.device)
+        self.keeper = Keeper(job, self.ranks)
         self.prepared = open_set(job.prepared, cache=os.path.expanduser("~/.cache/fundusray"))
         self.sides = split_rows(self.prepared, self.recipe)
         self.targets = self.prepared.targets()
@@ -134,7 +118,6 @@ class Training:
         )  # fmt: skip
         self.quarantine = Quarantine([self.loader, view], self.prepared)
         self.watcher = Watcher(job.folder, job.attempt)
-        self.checkpointed = time.monotonic()
 
     def _choose_mode(self) -> tuple[mode.Mode, str]:
         """Precision and layout, equal on every rank, and words for them."""
@@ -149,21 +132,13 @@ class Training:
 
     def _resume(self) -> Position:
         """Where the run stands; model and optimiser as they were there."""
-        folder = files.join(self.job.folder, "checkpoints")
-        name = self.ranks.agree(lambda: self._newest(folder))
-        self._enter(checkpoints.stage_of(files.join(folder, name)) if name else 0)
-        if not name:
+        newest = self.keeper.newest()
+        self._enter(checkpoints.stage_of(newest) if newest else 0)
+        if not newest:
             return Position()
-        position = checkpoints.load(files.join(folder, name), self.model, self.optimizer)
+        position = checkpoints.load(newest, self.model, self.optimizer)
         self._say(f"resuming from step {position.step}")
         return position
-
-    def _newest(self, folder: str) -> str:
-        files.sweep(folder)
-        name, problems = checkpoints.newest(folder, self.job.key)
-        for problem in problems:
-            print(f"checkpoint refused: {problem}", file=sys.stderr, flush=True)
-        return name
 
     def _enter(self, stage: int) -> None:
         """Begins a stage: who learns, a fresh optimiser, gradients shared anew."""
@@ -259,9 +234,9 @@ class Training:
             if asked:
                 self._checkpoint()
                 raise StoppedError
-            if leaving or self._age() > self.recipe.train.checkpoint_seconds:
+            if leaving or self.keeper.age > self.recipe.train.checkpoint_seconds:
                 self._checkpoint()
-        if self._age() > BEFORE_JUDGING:
+        if self.keeper.age > BEFORE_JUDGING:
             self._checkpoint()
         taken = max(time.monotonic() - began, 1e-9)
         row = self._told(epoch) | {
@@ -278,10 +253,6 @@ class Training:
             bar.update(steps, f"{shown}, {row['images_per_second']:.0f} images/s")
             bar.close()
         return row
-
-    def _age(self) -> float:
-        """Seconds since the last checkpoint."""
-        return time.monotonic() - self.checkpointed
 
     def _alarm(self) -> str:
         """Why the run ends early: robustness that was only apparent; "" where it does not."""
@@ -326,7 +297,8 @@ class Training:
         told = torch.tensor(wishes, dtype=total.dtype, device=self.device)
         summed, stop, leave = self.ranks.total(torch.cat([total[None], told])).tolist()
         if not np.isfinite(summed):
-            raise self._diverged(summed, step, rows)
+            ids, lr = self.prepared.image_ids(), self.optimizer.param_groups[0]["lr"]
+            raise diverged(summed, step, lr, [ids[row] for row in rows], self.keeper.folder)
         self.position.loss_sum += summed
         self.position.seen += valid
         self.position.step, self.position.stage = step + 1, self.stage
@@ -338,36 +310,16 @@ class Training:
         over = train.mixup_epochs and step >= train.mixup_epochs * self.timetable.steps_per_epoch
         return replace(self.way, mixup=0.0) if over else self.way
 
-    def _diverged(self, summed: float, step: int, rows: np.ndarray) -> DivergedError:
-        ids = self.prepared.image_ids()
-        names = ", ".join(ids[row] for row in rows[:8])
-        return DivergedError(
-            f"loss is {summed} at step {step} (rate "
-            f"{self.optimizer.param_groups[0]['lr']:.2e}; images {names}, ...); "
-            f"the last good checkpoint is in {self.job.folder}/checkpoints. "
-            "Lower train.lr or set train.precision=fp32."
-        )
-
     def _keep_best(self, row: dict[str, Any]) -> None:
         metric = f"val_{self.recipe.train.select}"
         if self.position.best and row[metric] <= self.position.best["value"]:
             return
         self.position.best = {"epoch": row["epoch"], "metric": metric, "value": row[metric]}
-        if self.ranks.first:
-            save_bundle(
-                files.join(self.job.folder, "bundle"),
-                checkpoints.plain(self.model.state_dict()),
-                self.recipe,
-                self.prepared.classes,
-                {"key": self.job.key, "best": self.position.best, "counts": self.counts}
-                | {"prepared": self.job.prepared, "manifest": self.prepared.info["manifest"]},
-            )
+        told = {"best": self.position.best, "counts": self.counts}
+        self.keeper.bundle(self.model, self.recipe, self.prepared, told)
 
     def _checkpoint(self) -> None:
-        if self.ranks.first:
-            folder = files.join(self.job.folder, "checkpoints")
-            checkpoints.save(folder, self.model, self.optimizer, self.position, self.job.key)
-        self.checkpointed = time.monotonic()
+        self.keeper.checkpoint(self.model, self.optimizer, self.position)
 
     def _finish(self) -> None:
         """The best epoch's predictions of the rows the run reports on, then `outcome.json`."""

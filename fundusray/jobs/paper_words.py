@@ -22,6 +22,7 @@ PAPERS = {
     "kon": "Kon, Perceptual modulation and sex identification on fundus images (2024)",
     "li": "Li et al., Explaining diabetic retinopathy detection via integrated gradients",
 }
+IMAGENET = "ImageNet weights"
 UNTOLD = ("data.root", "run.", "cluster.", "tune.", "data.id_key")
 """Settings that say where and not what, so that a title can do without them."""
 
@@ -65,10 +66,10 @@ def _instead(rows: list[Row], sets: dict[str, str]) -> list[str]:
             counts.add(len(split_rows(open_set(sets[row.name]), row.recipe)["train"]))
     if counts:
         found.append(f"{_either(counts)} training images")
-    started = {started(row) for row in rows if row.published.model.weights == "imagenet"}
-    started -= {"ImageNet weights", *(started(row) for row in rows if row.parent)}
-    if started:
-        found.append(f"{_either(started)} instead of ImageNet weights")
+    by = {started(row) for row in rows if row.published.model.weights == "imagenet"}
+    by -= {IMAGENET, *(started(row) for row in rows if row.parent)}
+    if by:
+        found.append(f"{_either(by)} instead of {IMAGENET}")
     return found
 
 
@@ -103,7 +104,7 @@ def started(row: Row) -> str:
     if not place:
         return "random start"
     if place == "imagenet":
-        return "ImageNet weights"
+        return IMAGENET
     return "start from " + "/".join(place.rstrip("/").split("/")[-2:])
 
 

@@ -14,15 +14,17 @@ from fundusray.cluster import prepare as cluster_prepare
 from fundusray.cluster import start as cluster_start
 from fundusray.cluster import train as cluster_train
 from fundusray.cluster import tune as cluster_tune
-from fundusray.cluster.rows import reported_split, split_of, split_rows
+from fundusray.cluster.rows import split_of, split_rows
 from fundusray.cluster.study import Space
+from fundusray.cluster.train import timetable_of
 from fundusray.command import Asked, settle
 from fundusray.config import Recipe, override
 from fundusray.data.joining import locate
 from fundusray.data.leaks import find_leaks, told
 from fundusray.data.shards import PreparedSet, open_set
 from fundusray.errors import InputError
-from fundusray.jobs.asking import prepared_of, recipe_of, shown
+from fundusray.jobs.asking import expanded, prepared_of, recipe_of, shown
+from fundusray.jobs.honesty import notes_of
 from fundusray.losses import effective_weights, weight_ratio
 from fundusray.models.bundle import load_bundle
 from fundusray.pipeline.augment import train_text, view_text
@@ -47,8 +49,9 @@ def evaluate(asked: Asked) -> dict[str, Any]:
         raise InputError("give one bundle: python jobs/evaluate.py <run folder>/bundle key=value")
     bundle = files.absolute(asked.words[0])
     trained = load_bundle(bundle)
-    recipe = override(trained.recipe, {"run.storage": ""} | asked.changes)
-    if "data.source" in asked.changes and "data.root" not in asked.changes:
+    changes = expanded(asked.changes)
+    recipe = override(trained.recipe, {"run.storage": ""} | changes)
+    if "data.source" in changes and "data.root" not in changes:
         recipe = override(recipe, {"data.root": ""})
     recipe = settle(recipe, cluster_start.in_submitted_job())
     if asked.show:
@@ -71,7 +74,7 @@ def _told(
     opened = open_set(prepared)
     trial = _trial(recipe, result, recipe.name, opened)
     about = _about(recipe, opened, recipe.name, mode)
-    about["notes"] += _undecoded(result)
+    about["notes"] += _undecoded(result) + notes_of(recipe, result, opened)
     examples = _examples(recipe, opened, folder)
     paths = tables.write_run(folder, trial, about, examples)
     metrics = result["metrics"]
@@ -80,6 +83,8 @@ def _told(
     )
     for name in ("accuracy", "balanced_accuracy", "kappa", "auc_referable"):
         print(f"  {name:18} {interval_text(metrics, name)}")
+    if result.get("robust"):
+        print(f"  {'under attack':18} accuracy {interval_text(result['robust'], 'accuracy')}")
     print(f"  always the majority class: accuracy {metrics['majority_accuracy']:.3f}")
     print(f"report: {paths['report']}")
     keys = ("status", "folder", "bundle", "predictions")
@@ -164,10 +169,10 @@ def _trial(
         sampler=recipe.sampling.name,
         batch=recipe.train.batch,
         epochs_run=len(result.get("history", [])),
-        epochs_asked=recipe.train.epochs,
+        epochs_asked=timetable_of(recipe, opened).epochs,
         best_epoch=best.get("epoch", 0),
         selected_by=recipe.train.select,
-        optimistic=reported_split(sides) == "val",
+        optimistic=result.get("optimistic", False),
         seconds=result.get("seconds", 0.0),
         weight_ratio=weight_ratio(weights),
         overrides=proposed or {},
@@ -189,6 +194,7 @@ def _about(recipe: Recipe, opened: PreparedSet, title: str, mode: str) -> dict[s
     patients = np.array(opened.patients())
     num_classes, model = len(opened.classes), recipe.model
     start = f"weights {model.weights}" if model.weights else "random start"
+    start = f"from {model.init_from}" if model.init_from else start
     splits = {
         name: {
             "n": len(rows),
@@ -208,7 +214,7 @@ def _about(recipe: Recipe, opened: PreparedSet, title: str, mode: str) -> dict[s
         "leak": told(find_leaks(opened.table, split_of(opened, recipe))),
         "classes": list(opened.classes),
         "preprocess": _pixels_said(recipe),
-        "model": f"{model.name}, {start}, dropout {model.dropout:g}",
+        "model": f"{model.name}{_head_said(recipe)}, {start}, dropout {model.dropout:g}",
         "mode": mode,
         "seed": recipe.seed,
         "prepared": _quarantine(opened),
@@ -216,6 +222,14 @@ def _about(recipe: Recipe, opened: PreparedSet, title: str, mode: str) -> dict[s
         "versions": {"fundusray": fundusray.__version__, "python": platform.python_version()},
         "notes": _data_notes(opened),
     }
+
+
+def _head_said(recipe: Recipe) -> str:
+    """What follows the features, where it is not one layer of class logits."""
+    model = recipe.model
+    hidden = "".join(f" -> {width}" for width in model.hidden)
+    output = "" if model.output == "softmax" else f" -> {model.output}"
+    return hidden + output
 
 
 def _split_said(recipe: Recipe) -> str:

@@ -271,22 +271,20 @@ def sections(compared: list[dict[str, Any]], panel: dict[str, Any]) -> list[Sect
     found: list[Section] = []
     if compared:
         heads = ["row", "metric", "paper", "here", "95 % interval", "verdict", "after Holm"]
-        rows = [
-            [row["row"], row["metric"].replace("_", " "), signed(row["paper"])]
-            + [signed(row["difference"]), interval(row["low"], row["high"]), row["verdict"]]
-            + [row["holm"], row["claim"] or DASH]
-            for row in compared
-        ]
+        rows = []
+        for row in compared:
+            cells = [row["row"], row["metric"].replace("_", " "), signed(row["paper"])]
+            cells += [signed(row["difference"]), interval(row["low"], row["high"])]
+            rows.append([*cells, row["verdict"], row["holm"], row["claim"] or DASH])
         found.append(("Differences to the baseline", [*heads, "the paper's direction is"], rows))
     if panel:
         heads = ["row", "loss", "sampling", "class weights", "images shown in an epoch"]
         heads += ["different ones", "worth", "share of the gradient"]
-        rows = [
-            [name, p["loss"], p["sampling"], _each(p["weights"], 3), _each(p["images"], 0)]
-            + [_each(p["distinct"], 0), f"{p['effective_epoch']:,.0f}"]
-            + [_each(p["gradient_prior"], 3)]
-            for name, p in panel.items()
-        ]
+        rows = []
+        for name, p in panel.items():
+            cells = [name, p["loss"], p["sampling"], _each(p["weights"], 3)]
+            cells += [_each(p["images"], 0), _each(p["distinct"], 0)]
+            rows.append([*cells, f"{p['effective_epoch']:,.0f}", _each(p["gradient_prior"], 3)])
         found.append(("What loss and sampling do to each class", heads, rows))
     return found
 

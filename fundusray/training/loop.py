@@ -31,6 +31,14 @@ class DivergedError(FundusError):
     """The loss stopped being a number; more steps would only spoil the last good checkpoint."""
 
 
+def diverged(loss: float, step: int, lr: float, names: list[str], folder: str) -> DivergedError:
+    """The error of a step whose loss is no number; `names` of the images it was taken on."""
+    return DivergedError(
+        f"loss is {loss} at step {step} (rate {lr:.2e}; images {', '.join(names[:8])}, ...); "
+        f"the last good checkpoint is in {folder}. Lower train.lr or set train.precision=fp32."
+    )
+
+
 @dataclass(frozen=True)
 class Objective:
     """The loss of a recipe over class counts of its train rows."""

@@ -73,7 +73,7 @@ def sketch(data: Data, seed: int, start: int, stop: int) -> Sketches:
         grade = draw_grade(seed, index)
         drawn = draw(seed, index, grade, side, lifelike=True)
         content = encode_jpeg(drawn.image, 70 + (index * 7) % 26)
-        photograph = np.asarray(Image.open(io.BytesIO(content)))
+        photograph = np.array(Image.open(io.BytesIO(content)))
         images.append(apply(data, photograph))
         masks.append(_bits(drawn, photograph, data))
         grades.append(grade)

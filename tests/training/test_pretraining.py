@@ -104,7 +104,8 @@ def test_masks_lie_where_the_prepared_picture_shows_them(preprocess: str) -> Non
         data = Data(size=64, preprocess=preprocess)
         bits = sketches._bits(marked, photograph, data)
         lesion = bits >> MAPS.index("haemorrhage") & 1 == 1
-        prepared, plain = apply(data, photograph).astype(int), apply(data, drawn.image).astype(int)
+        prepared = apply(data, photograph).astype(int)
+        plain = apply(data, drawn.image.copy()).astype(int)
         blue = (prepared - plain)[..., 2] > 60
         assert lesion.sum() > 10
         both, either = (lesion & blue).sum(), (lesion | blue).sum()
@@ -240,7 +241,9 @@ def test_broken_off_and_resumed_gives_the_same_bits(
     whole, again = weights_of(tmp_path / "whole"), weights_of(tmp_path / "broken")
     assert whole.keys() == again.keys()
     assert all(torch.equal(whole[name], again[name]) for name in whole)
-    tables = [files.read_table(str(tmp_path / n / "predictions.parquet")) for n in ("whole", "broken")]
+    tables = [
+        files.read_table(str(tmp_path / n / "predictions.parquet")) for n in ("whole", "broken")
+    ]
     assert tables[0].equals(tables[1])
 
 
@@ -272,18 +275,19 @@ def test_it_learns_what_it_sees(location: str, tmp_path: Path, recipe: Recipe) -
     assert last["train_loss"] < 0.5 * first["train_loss"]
 
 
-def test_a_loss_that_is_no_number_stops_it(
-    recipe: Recipe, location: str, tmp_path: Path
-) -> None:
+def test_a_loss_that_is_no_number_stops_it(recipe: Recipe, location: str, tmp_path: Path) -> None:
     run = Pretraining(override(recipe, {"train.lr": 1e30}), place(tmp_path, location))
     with pytest.raises(pretraining.DivergedError, match=r"at step \d+.*train\.lr"):
         run.run()
     name, _ = checkpoints.newest(str(tmp_path / "checkpoints"), "key")
-    assert name == "" or torch.isfinite(
-        safetensors.torch.load_file(tmp_path / "checkpoints" / name / "model.safetensors")[
-            "model.net.conv1.weight"
-        ]
-    ).all()
+    assert (
+        name == ""
+        or torch.isfinite(
+            safetensors.torch.load_file(tmp_path / "checkpoints" / name / "model.safetensors")[
+                "model.net.conv1.weight"
+            ]
+        ).all()
+    )
 
 
 def test_lifelike_photographs_vary_and_keep_exact_masks() -> None:

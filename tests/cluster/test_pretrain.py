@@ -1,0 +1,89 @@
+"""Pretraining on a cluster: drawn once, finished runs stay, the bundle starts a real training."""
+
+from pathlib import Path
+
+import pytest
+
+from fundusray import files
+from fundusray.cluster import pretrain, train
+from fundusray.command import Asked
+from fundusray.config import Recipe, override
+from fundusray.errors import InputError
+from fundusray.jobs import pretrain as job
+from fundusray.models.bundle import load_bundle
+
+
+@pytest.fixture(scope="session")
+def sketchy(small: Recipe) -> Recipe:
+    """A pretraining of seconds."""
+    return override(
+        small,
+        {
+            "name": "sketchy",
+            "data.num_images": 40,
+            "data.fractions": (0.8, 0.2, 0.0),
+            "train.epochs": 1,
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"data.preprocess": "contour"}, r"data\.preprocess=contour"),
+        ({"data.preprocess": "grahm"}, "graham"),
+        ({"model.name": "resnet81"}, "resnet18"),
+        ({"cluster.workers": "3"}, r"cluster\.workers=3; try 6"),
+        ({"train.batch": 40}, r"data\.num_images=40 leaves less than one batch of 40"),
+        ({"data.augment": "rotat(3)"}, "rotate"),
+    ],
+)
+def test_what_cannot_run_is_refused(sketchy: Recipe, changes: dict, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        pretrain.check(override(sketchy, changes))
+
+
+@pytest.mark.parametrize(
+    ("words", "changes", "smoke", "expected"),
+    [
+        (["wu.table5.baseline"], {}, False, ("efficientnet_b0", 3000, 512, 8, "onecycle")),
+        (["wu.table5.baseline"], {"train.epochs": "3", "data.size": "96"}, False,
+         ("efficientnet_b0", 3000, 96, 3, "onecycle")),
+        ([], {"model.name": "resnet50"}, True, ("resnet50", 80, 64, 1, "onecycle")),
+        ([], {"data.num_images": "60"}, True, ("resnet18", 60, 64, 1, "onecycle")),
+    ],
+)  # fmt: skip
+def test_the_job_reads_a_recipe_as_a_pretraining(
+    words: list[str], changes: dict, smoke: bool, expected: tuple, monkeypatch, capsys
+) -> None:
+    seen = []
+    monkeypatch.setattr(job, "shown", lambda recipe: seen.append(recipe) or {})
+    job.pretrain(Asked(words, changes, show=True, smoke=smoke))
+    (recipe,) = seen
+    data, train_part = recipe.data, recipe.train
+    found = (recipe.model.name, data.num_images, data.size, train_part.epochs, train_part.schedule)
+    assert found == expected
+    assert (data.source, data.root, recipe.model.weights) == ("synthetic", "", "")
+
+
+@pytest.mark.ray
+def test_drawn_once_run_once_and_a_start_for_a_training(
+    sketchy: Recipe, small: Recipe, prepared: str, storage: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    result = pretrain.pretrain(sketchy, storage)
+    drawn = Path(storage) / "drawn"
+    parts = {part: part.stat().st_mtime_ns for part in drawn.rglob("*.npz")}
+    assert len(parts) == 1
+    assert result["status"] == "finished" and result["metrics"]["n"] == 8
+    assert len(result["history"]) == 1 and "vessel" in result["history"][0]["dice_of"]
+    capfd.readouterr()
+    assert pretrain.pretrain(sketchy, storage) == result
+    longer = pretrain.pretrain(override(sketchy, {"train.epochs": 2}), storage)
+    assert longer["folder"] != result["folder"]
+    assert {part: part.stat().st_mtime_ns for part in drawn.rglob("*.npz")} == parts
+    assert "drawing" not in capfd.readouterr().err
+    begun = override(small, {"model.init_from": result["bundle"], "train.epochs": 1})
+    trained = train.train(begun, prepared, storage)
+    assert trained["status"] == "finished"
+    assert files.exists(trained["bundle"])
+    assert load_bundle(result["bundle"]).recipe.data.source == "synthetic"
