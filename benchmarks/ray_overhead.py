@@ -21,10 +21,10 @@ import torch
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from fundusray.cluster.start import start
-from fundusray.config import Loss, Model, Train
+from fundusray.config import Adversarial, Loss, Model, Train
 from fundusray.models import build_model
 from fundusray.pipeline import Batch
-from fundusray.training.loop import Objective, step_seed, train_step
+from fundusray.training.loop import Objective, Way, step_seed, train_step
 from fundusray.training.optimizers import build_optimizer
 
 ROUNDS, STEPS, BATCH, SIDE, THREADS = 3, 30, 8, 96, 1
@@ -36,6 +36,7 @@ def loop(config: dict[str, Any]) -> None:
     model = build_model(Model(name="resnet18"), 5, 0).to(memory_format=torch.channels_last)
     optimizer = build_optimizer(model, Train())
     objective = Objective(Loss(), torch.ones(5))
+    way = Way(model, model, optimizer, objective, Adversarial(), nullcontext(), mixup=0.0)
     model.train()
     seconds = []
     for step in range(STEPS):
@@ -43,7 +44,7 @@ def loop(config: dict[str, Any]) -> None:
         image = torch.rand(BATCH, 3, SIDE, SIDE).to(memory_format=torch.channels_last)
         batch = Batch(image, torch.arange(BATCH) % 5, torch.arange(BATCH), torch.ones(BATCH) > 0)
         clock = time.perf_counter()
-        train_step(model, optimizer, batch, objective, nullcontext(), 1 / BATCH)
+        train_step(way, batch, scale=1 / BATCH, seed=step, progress=0.0)
         seconds.append(time.perf_counter() - clock)
     digest = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in model.parameters()))
     told = {"step": statistics.median(seconds[3:]), "sum": sum(seconds), "hash": digest.hexdigest()}

@@ -76,6 +76,7 @@ def settle(recipe: Recipe, submitted: bool) -> Recipe:
         "run.storage": storage,
         "data.split_file": data.split_file,
         "data.id_key": data.id_key,
+        "data.mix": data.mix,
         "model.init_from": "" if named else recipe.model.init_from,
     }
     several = "," in data.source
@@ -105,6 +106,7 @@ def settle(recipe: Recipe, submitted: bool) -> Recipe:
             root=root,
             split_file=data.split_file and files.absolute(data.split_file),
             id_key=data.id_key and files.absolute(data.id_key),
+            mix=data.mix and files.absolute(data.mix),
         ),
         run=replace(recipe.run, storage=storage),
     )

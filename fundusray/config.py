@@ -213,8 +213,10 @@ def decisive(recipe: Recipe) -> dict[str, Any]:
     for section in ("run", "cluster", "tune", "published", "name"):
         tree.pop(section)
     tree["train"].pop("checkpoint_seconds")
+    if not tree["data"]["mix"]:
+        tree["data"].pop("mix_share")
     tree["model"].pop("weights")
     tree["model"].pop("init_from")
-    for key in ("split_file", "allow_leak", "id_key", "max_bad"):
+    for key in ("split_file", "allow_leak", "id_key", "max_bad", "mix"):
         tree["data"].pop(key)
     return tree

@@ -64,6 +64,10 @@ class Data:
     operations, e.g. "random_crop(224) + hflip(0.5)"."""
     view: str = ""
     """What is done to images that are judged, e.g. "resize(224)"; empty: as the preset has it."""
+    mix: str = ""
+    """A prepared set of corrupted or attacked copies of the same images, to train on both."""
+    mix_share: float = 0.5
+    """Share of showings that are of the copy."""
     max_bad: float = 0.01
     """Share of unusable rows and images above which the job stops."""
     pipeline: str = "dali"
@@ -85,6 +89,7 @@ class Data:
         good = good and abs(sum(self.fractions) - 1) < 1e-6 and self.fractions[1] > 0
         need = "three shares (train, val, test) that sum to 1, train and val above 0"
         require(good, "data.fractions", need, self.fractions)
+        require(0 <= self.mix_share <= 1, "data.mix_share", "a share in [0, 1]", self.mix_share)
         require(0 <= self.max_bad <= 1, "data.max_bad", "a share in [0, 1]", self.max_bad)
 
 

@@ -91,6 +91,8 @@ def distance(attacked: Tensor, image: Tensor, norm: str) -> Tensor:
 
 def checked(attacked: Tensor, image: Tensor, budget: Budget) -> Tensor:
     """The attacked images, after measuring that they are within the budget and in [0, 1]."""
+    if not len(image):
+        return attacked
     far = distance(attacked, image, budget.norm).max().item()
     assert far <= budget.eps + SLACK * max(1.0, budget.eps), f"{far} is beyond {budget}"
     low, high = (bound.item() for bound in attacked.aminmax())

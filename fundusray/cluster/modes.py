@@ -29,8 +29,7 @@ def known_mode(
     {"mode": {precision, layout}, "seconds": {mode: seconds of a step}, "for": what was asked}
     """
     wanted = recipe.train
-    kind = torch.cuda.get_device_name() if device.type == "cuda" else _cpu_name()
-    asked = [recipe.model.name, shape, wanted.precision, wanted.layout, kind]
+    asked = [recipe.model.name, shape, wanted.precision, wanted.layout, machine(device)]
     asked += [torch.get_num_threads(), torch.__version__]
     note = files.join(storage, "modes", files.hash_json(asked) + ".json")
     if not files.exists(note):
@@ -49,7 +48,10 @@ def described(told: dict[str, Any]) -> str:
     return f"{text} (step: {seconds})" if seconds else text
 
 
-def _cpu_name() -> str:
+def machine(device: torch.device) -> str:
+    """The kind of device that computes."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     info = "/proc/cpuinfo"
     lines = files.read_bytes(info).decode().splitlines() if os.path.exists(info) else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

@@ -21,11 +21,15 @@ class Quarantine:
         """Row -> reason."""
         return {row: why for loader in self._loaders for row, why in loader.quarantined.items()}
 
+    def _name(self, row: int) -> str:
+        # Rows beyond the set are its copies in another one.
+        return self._ids[row % len(self._ids)]
+
     def tell(self) -> None:
         """Names each image once; any worker may meet one."""
         found = self._found()
         for row in sorted(found.keys() - self._told):
-            print(f"quarantined: {self._ids[row]} ({found[row]})", file=sys.stderr, flush=True)
+            print(f"quarantined: {self._name(row)} ({found[row]})", file=sys.stderr, flush=True)
         self._told |= found.keys()
 
     def gathered(self, world: int) -> list[dict[str, str]]:
@@ -35,4 +39,4 @@ class Quarantine:
             parts = [None] * world
             dist.all_gather_object(parts, self._found())
         found = {row: reason for part in parts for row, reason in part.items()}
-        return [{"image_id": self._ids[row], "reason": found[row]} for row in sorted(found)]
+        return [{"image_id": self._name(row), "reason": found[row]} for row in sorted(found)]

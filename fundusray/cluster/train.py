@@ -11,6 +11,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 import fundusray
 from fundusray import config, files
 from fundusray.attacks import judging_budget, training_budget
+from fundusray.cluster.fitting import with_batch
 from fundusray.cluster.keeping import Job
 from fundusray.cluster.pulse import COLLECTIVE_TIMEOUT, Monitor
 from fundusray.cluster.rows import reported_split, split_digest, split_of, split_rows
@@ -20,6 +21,7 @@ from fundusray.cluster.worker import work
 from fundusray.config import Recipe
 from fundusray.data import SOURCES, given
 from fundusray.data.leaks import find_leaks, refusal
+from fundusray.data.mixing import beside
 from fundusray.data.preprocess import check_args as check_preprocess
 from fundusray.data.sampling import Plan, plan_epoch, share
 from fundusray.data.shards import PreparedSet, open_set
@@ -67,7 +69,10 @@ def run_key(recipe: Recipe, prepared: PreparedSet) -> str:
     which side of the split, and the weights it starts from."""
     split = split_digest(prepared, recipe)
     weights = start_digest(recipe.model)
-    return files.hash_json([config.decisive(recipe), prepared.info["manifest"], split, weights], 16)
+    parts = [config.decisive(recipe), prepared.info["manifest"], split, weights]
+    if recipe.data.mix:
+        parts.append(files.sha256_file(files.join(recipe.data.mix, "set.json")))
+    return files.hash_json(parts, 16)
 
 
 def run_folder(recipe: Recipe, prepared: PreparedSet, storage: str) -> str:
@@ -86,6 +91,11 @@ def worker_gpus(recipe: Recipe) -> float:
     """GPUs of one worker: as asked, or one where the cluster has any."""
     asked = recipe.cluster.gpus
     return asked if asked >= 0 else float(resources().get("GPU", 0) > 0)
+
+
+def settled(recipe: Recipe, prepared: PreparedSet, storage: str) -> Recipe:
+    """The recipe with its batch a number (train.batch=auto)."""
+    return with_batch(recipe, prepared, storage, worker_cpus(recipe) - 0.05, worker_gpus(recipe))
 
 
 def train(
@@ -108,6 +118,7 @@ def train(
     """
     check(recipe)
     prepared = open_set(prepared_folder)
+    recipe = settled(recipe, prepared, storage)
     folder = run_folder(recipe, prepared, storage)
     done = files.join(folder, "result.json")
     if files.exists(done):
@@ -150,6 +161,8 @@ def check_split(recipe: Recipe, prepared: PreparedSet, sides: dict[str, np.ndarr
     if len(np.unique(targets[rows])) < 2:
         raise InputError("the train split holds one class only; training needs at least two")
     share(first_plan(recipe, prepared, rows), 0, recipe.cluster.most)
+    if recipe.data.mix:
+        beside(prepared, open_set(recipe.data.mix))
 
 
 def first_plan(recipe: Recipe, prepared: PreparedSet, rows: np.ndarray) -> Plan:

@@ -29,8 +29,9 @@ from fundusray.cluster.ranks import Ranks
 from fundusray.cluster.rows import split_rows
 from fundusray.cluster.stopping import Watcher
 from fundusray.config import Recipe, from_json
+from fundusray.data.mixing import beside, mixed
 from fundusray.data.sampling import Plan, plan_epoch, share
-from fundusray.data.shards import open_set
+from fundusray.data.shards import PreparedSet, open_set
 from fundusray.errors import FundusError
 from fundusray.models import build_model
 from fundusray.models.bundle import load_bundle
@@ -110,8 +111,13 @@ class Training:
         self.timetable = Timetable(self.recipe.train, len(self._plan(0).rows))
         self.position = self._resume()
         data = self.recipe.data
-        self.loader = self._loader(augment.train_text(data))
-        view = self._loader(augment.view_text(data))
+        shown = self.prepared
+        if data.mix:
+            shown = beside(
+                shown, open_set(data.mix, cache=os.path.expanduser("~/.cache/fundusray"))
+            )
+        self.loader = self._loader(shown, augment.train_text(data))
+        view = self._loader(self.prepared, augment.view_text(data))
         self.judge = Judge(
             self.recipe, self.prepared, self.sides, self.model, view, self.mode, self.ranks,
             job.folder,
@@ -157,9 +163,9 @@ class Training:
         )
         train_mode(self.way.network, phase)
 
-    def _loader(self, text: str) -> Loader:
+    def _loader(self, shown: PreparedSet, text: str) -> Loader:
         return make_loader(
-            self.prepared,
+            shown,
             # The largest slice that falls to one worker.
             batch=self.recipe.train.batch // self.ranks.world + 3,
             augment=text,
@@ -217,6 +223,9 @@ class Training:
         name = files.base_name(self.job.folder)
         bar = Progress(f"{name} epoch {epoch + 1}/{self.timetable.epochs}", steps)
         plan = Plan(*(part[:steps] for part in self._plan(epoch)))
+        if self.recipe.data.mix:
+            share_of, num = self.recipe.data.mix_share, len(self.prepared)
+            plan = mixed(plan, share_of, num, self.recipe.seed, epoch)
         mine = share(plan, self.ranks.rank, self.ranks.world)
         batches = to_device(
             self.loader.epoch(mine, seed=self.recipe.seed, epoch=epoch, start=start),
@@ -298,7 +307,9 @@ class Training:
         summed, stop, leave = self.ranks.total(torch.cat([total[None], told])).tolist()
         if not np.isfinite(summed):
             ids, lr = self.prepared.image_ids(), self.optimizer.param_groups[0]["lr"]
-            raise diverged(summed, step, lr, [ids[row] for row in rows], self.keeper.folder)
+            raise diverged(
+                summed, step, lr, [ids[row % len(ids)] for row in rows], self.keeper.folder
+            )
         self.position.loss_sum += summed
         self.position.seen += valid
         self.position.step, self.position.stage = step + 1, self.stage

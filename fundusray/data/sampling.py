@@ -16,7 +16,7 @@ from fundusray.errors import InputError
 from fundusray.registry import Registry
 
 # One stream of random numbers for each purpose, so that none is used twice.
-_EPOCH, _REMAINDER, _CLASS, _WITHIN_BATCH = range(4)
+_EPOCH, _REMAINDER, _CLASS, _WITHIN_BATCH, _MIX = range(5)
 
 
 class Plan(NamedTuple):
@@ -224,6 +224,11 @@ def _occurrences(rows: np.ndarray) -> np.ndarray:
     before = np.empty(len(rows), np.int64)
     before[order] = np.arange(len(rows)) - first.repeat(counts)
     return before
+
+
+def uniform(size: int, seed: int, epoch: int) -> np.ndarray:
+    """Numbers in [0, 1), float64 [size], that depend on nothing but the key."""
+    return (_raw(size, seed, _MIX, epoch) >> np.uint64(11)) * 2.0**-53
 
 
 def _raw(size: int, seed: int, stream: int, *key: int) -> np.ndarray:

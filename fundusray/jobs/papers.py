@@ -193,7 +193,9 @@ def _line(row: Row, outcome: Outcome | None, base: str, table: str) -> Line:
     if outcome is None or not outcome.result:
         trial = _unmeasured(row, outcome, method)
         return Line(name=row.name, trial=trial, start=words.started(row))
-    recipe = outcome.recipe
+    # As it was run, perhaps by an earlier command with other workers.
+    text = files.read_bytes(files.join(outcome.result["folder"], "recipe.json")).decode()
+    recipe = config.from_json(text)
     trial = training._trial(recipe, outcome.result, method, open_set(outcome.prepared))
     trial = replace(trial, baseline=row.name == base, published=_figures(row))
     return Line(

@@ -39,6 +39,7 @@ def train(asked: Asked) -> dict[str, Any]:
     if asked.show:
         return shown(recipe)
     prepared = prepared_of(recipe)
+    recipe = cluster_train.settled(recipe, open_set(prepared), recipe.run.storage)
     result = cluster_train.train(recipe, prepared, recipe.run.storage)
     return _told(recipe, prepared, result, result["folder"], result["mode"])
 
@@ -105,6 +106,7 @@ def tune(asked: Asked, space: Space) -> dict[str, Any]:
     if asked.show:
         return shown(recipe)
     prepared, storage = prepared_of(recipe), recipe.run.storage
+    recipe = cluster_train.settled(recipe, open_set(prepared), storage)
     found = cluster_tune.search(recipe, prepared, storage, space)
     opened = open_set(prepared)
     trials = [_searched(recipe, entry, prepared, opened, space.method) for entry in found["trials"]]

@@ -66,9 +66,10 @@ def quadratic_kappa(
     own share of it, so that their number is a setting that matters. A batch of one class says 0.
     Rows that are not `valid` weigh nothing.
     """
-    p = widen(logits).softmax(dim=1)
+    keep = torch.ones_like(target, dtype=torch.bool) if valid is None else valid
+    # What does not count may hold anything; NaN times 0 would be NaN.
+    p = widen(logits).masked_fill(~keep[:, None], 0.0).softmax(dim=1)
     num_classes = p.shape[1]
-    keep = torch.ones_like(target) if valid is None else valid
     keep = (keep / keep.sum().clamp_min(1)).to(p.dtype)
     grades = torch.arange(num_classes, device=p.device, dtype=p.dtype) / (num_classes - 1)
     penalty = (grades[:, None] - grades) ** 2  # [K, K], at most 1

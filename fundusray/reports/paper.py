@@ -365,6 +365,6 @@ def _spent(lines: list[Line]) -> str:
         return ""
     return (
         f"Training took {duration(seconds)} in all, the sum of the rows' wall clock times; cost is "
-        "time by what a row's workers hold under this command. A paper's times are on its own "
+        "time by what a row's workers held. A paper's times are on its own "
         "hardware and at its own scale."
     )

@@ -164,27 +164,25 @@ def free(
     they do in the paper: what an image sees would depend on the one before it.
     """
     budget = training_budget(settings)
-    chosen = torch.zeros_like(batch.valid)
-    chosen[attacked_rows(batch, settings, seed)] = True
-    chosen = chosen[:, None, None, None]
-    image = batch.image
+    rows = attacked_rows(batch, settings, seed)
+    clean = found = batch.image[rows]
     if budget.random_start:
-        start = project(image + random_offset(image, batch.row, seed, budget), image, budget)
-        image = torch.where(chosen, start, image)
+        found = project(clean + random_offset(clean, batch.row[rows], seed, budget), clean, budget)
     for replay in range(settings.replays):
-        image = checked(image, batch.image, budget).detach().requires_grad_(True)
+        image = _replaced(batch.image, checked(found, clean, budget), rows).requires_grad_(True)
         yield per_sample(network(image), batch.target)
         if replay + 1 < settings.replays:
             assert image.grad is not None, "a yielded loss was not back-propagated"
-            moved = image.detach() + steepest(image.grad.nan_to_num(nan=0.0), budget)
-            image = torch.where(chosen, project(moved, batch.image, budget), batch.image)
+            gradient = image.grad[rows].nan_to_num(nan=0.0)
+            found = project(found + steepest(gradient, budget), clean, budget)
 
 
 def attacked_rows(batch: Batch, settings: Adversarial, seed: int) -> Rows:
-    """The places of a batch that are attacked: all, or a share by (seed, row)."""
-    if settings.share == 1:
-        return slice(None)
-    return drawn(batch.row, seed, settings.share).nonzero()[:, 0]
+    """The places of a batch that are attacked: all that count, or a share by (seed, row)."""
+    chosen = batch.valid
+    if settings.share < 1:
+        chosen = chosen & drawn(batch.row, seed, settings.share)
+    return slice(None) if bool(chosen.all()) else chosen.nonzero()[:, 0]
 
 
 def divergence(logits: Tensor, clean: Tensor) -> Tensor:
@@ -236,7 +234,7 @@ def _both(network: nn.Module, clean: Tensor, found: Tensor) -> tuple[Raw, Raw]:
 def _logits(model: nn.Module, raw: Raw) -> Tensor:
     """Class logits [B, K] float32 of what a network gives, without an auxiliary head."""
     main = raw[0] if isinstance(raw, tuple) else raw
-    return model.class_logits(main).float()
+    return model.class_logits(main.float())
 
 
 def _placed(values: Tensor, rows: Rows, num: int) -> Tensor:

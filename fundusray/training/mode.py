@@ -108,14 +108,14 @@ def _time(
         trial.zero_grad(set_to_none=True)
         with autocast(way, device):
             output = trial(image)
-        _sum_of_squares(output).backward()
+        sum_of_squares(output).backward()
         taken.append(_now(device) - start)
         if len(taken) > 1 and (taken[-1] > limit or sum(taken) > ENOUGH_SECONDS):
             break
     return statistics.median(taken[1:])
 
 
-def _sum_of_squares(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+def sum_of_squares(output: Tensor | tuple[Tensor, ...]) -> Tensor:
     """A number that every parameter, those of an auxiliary head too, has a gradient of."""
     parts = output if isinstance(output, tuple) else (output,)
     return sum((part.float().square().sum() for part in parts), torch.zeros(()).to(parts[0].device))

@@ -6,20 +6,30 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import ray
 
-from tests.chaos.harness import ENVIRONMENT, Command
+from fundusray.cluster.prepare import prepare
+from fundusray.cluster.start import start as start_ray
+from fundusray.cluster.train import train
+from tests.chaos.harness import ENVIRONMENT, Command, recipe
 
 
 @pytest.fixture(scope="session")
-def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cluster() -> Iterator[None]:
+    """A local Ray with two CPUs in this process."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    start_ray(cpus=2)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def ready(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A storage folder with the prepared set and a finished, unbroken run."""
     storage = tmp_path_factory.mktemp("unbroken") / "runs"
-    storage.mkdir()
-    command = Command(storage)
-    try:
-        assert command.end(300) == 0, command.text
-    finally:
-        command.kill()
+    asked = recipe()
+    train(asked, prepare(asked, str(storage)), str(storage))
     return storage
 
 
@@ -43,17 +53,3 @@ def start(storage: Path) -> Iterator[Callable[..., Command]]:
     yield begin
     for command in commands:
         command.kill()
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[None]:
-    """A local Ray with two CPUs in this process."""
-    import ray
-
-    from fundusray.cluster.start import start as start_ray
-
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    start_ray(cpus=2)
-    yield
-    ray.shutdown()

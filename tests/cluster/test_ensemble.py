@@ -1,6 +1,8 @@
 """Ensembles: mean answers by hand, rows that no member knows, and the whole on a small cluster."""
 
+import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,17 +13,19 @@ from fundusray import files
 from fundusray.cluster.ensemble import (
     PREDICTIONS,
     WEIGHTS,
-    compare,
     judged_rows,
     mean_of_predictions,
 )
+from fundusray.cluster.rows import split_rows
 from fundusray.cluster.train import train
-from fundusray.config import Recipe, override
+from fundusray.command import parse
+from fundusray.config import Model, Recipe, override
 from fundusray.data.shards import open_set
 from fundusray.errors import InputError
-from fundusray.jobs.ensembles import told
+from fundusray.jobs.ensembles import ensemble, told
 from fundusray.metrics import predictions_table
-from fundusray.models.bundle import load_bundle
+from fundusray.models import build_model
+from fundusray.models.bundle import load_bundle, save_bundle
 
 
 def table(logits, ids=("a", "b", "c"), targets=(0, 1, 1)):
@@ -176,29 +180,65 @@ class TestJudgedRows:
             judged_rows(fake_set(), [place, place], [member("there"), member("there")])
 
 
+def trained_nowhere(folder, seed):
+    """A bundle that no run made."""
+    settings = Model(name="resnet18")
+    state = build_model(settings, 5, seed).state_dict()
+    recipe = Recipe(name="loose", model=replace(settings, init_from="/gone/bundle"))
+    save_bundle(str(folder), state, recipe, list("abcde"), {"manifest": "there"})
+    return str(folder)
+
+
+class TestJob:
+    @pytest.mark.parametrize("words", [[], ["a/bundle"], ["a/bundle", "a/bundle"]])
+    def test_needs_two_different_bundles(self, words):
+        with pytest.raises(InputError, match=r"two different bundles.*jobs/ensemble.py"):
+            ensemble(parse(words))
+
+    def test_shows_what_it_would_judge_by(self, tmp_path, capsys):
+        """The first bundle's recipe; what that once started from need not be there."""
+        words = [trained_nowhere(tmp_path / str(seed), seed) for seed in (0, 1)]
+        result = ensemble(parse([*words, "show=true", f"run.storage={tmp_path}"]))
+        assert result["status"] == "shown"
+        assert json.loads(capsys.readouterr().out)["model"]["init_from"] == ""
+
+    def test_a_figure_that_is_not_defined_is_said_to_be(self):
+        row = {"network": "a", "n": 4, "num_patients": 2, "majority_accuracy": 1.0}
+        figures = ("accuracy", "balanced_accuracy", "kappa", "auc_referable")
+        networks = [row | {name: None for name in figures}]
+        lost = {"network": "a", "against": "b", "metric": "kappa", "difference": None}
+        kept = lost | {"metric": "accuracy", "difference": 0.25, "verdict": "undecided"}
+        found = {"networks": networks, "notes": ["look out"], "optimistic": True}
+        text = told(found | {"differences": [lost, kept | {"low": -0.5, "high": 0.75}]})
+        assert "a - b, kappa: not defined on these images" in text
+        assert "a - b, accuracy: +0.250 [-0.500, +0.750] undecided" in text
+        assert "note: look out" in text and "optimistic" in text
+
+
 @pytest.mark.ray
 def test_members_and_ensembles_on_the_same_rows(
-    small: Recipe, prepared: str, storage: str, tmp_path
+    small: Recipe, prepared: str, storage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two seeds under one split; the mean of weights and of answers beside them, in pairs."""
-    runs = []
-    data = open_set(prepared)
+    """Two rates under one split; the mean of weights and of answers beside them, in pairs."""
     first = override(small, {"train.epochs": 1})
-    runs.append(train(first, prepared, storage))
+    runs = [train(first, prepared, storage)]
     split = files.join(runs[0]["folder"], "split.csv")
     second = override(first, {"train.lr": 3e-4, "data.split_file": split})
     runs.append(train(second, prepared, storage))
-    bundles = [run["bundle"] for run in runs]
-    found = compare(bundles, first, prepared, str(tmp_path))
+    result = ensemble(parse([*(run["bundle"] for run in runs), f"run.storage={storage}"]))
+    assert result["status"] == "finished" and result["prepared"] == prepared
+    found = files.read_json(files.join(result["folder"], "ensemble.json"))
     names = [row["network"] for row in found["networks"]]
     assert names[2:] == [WEIGHTS, PREDICTIONS] and len(set(names)) == 4
     assert {row["n"] for row in found["networks"]} == {runs[0]["metrics"]["n"]}
-    assert len(found["differences"]) == 5 * 4
+    assert len(found["differences"]) == 5 * 4 and found["notes"] == []
     for row, run in zip(found["networks"], runs, strict=False):
         assert row["accuracy"] == run["metrics"]["accuracy"]
-    mean = load_bundle(found["bundle"])
-    assert mean.info["manifest"] == data.info["manifest"]
+    mean = load_bundle(result["bundle"])
+    assert mean.info["manifest"] == open_set(prepared).info["manifest"]
+    sides = split_rows(open_set(prepared), mean.recipe)
+    assert len(sides["test"]) == runs[0]["metrics"]["n"] and not len(sides["val"])
     members = [files.read_table(row["predictions"]) for row in found["networks"][:2]]
-    assert files.read_table(found["predictions"]).equals(mean_of_predictions(members))
-    text = told(found)
+    assert files.read_table(result["predictions"]).equals(mean_of_predictions(members))
+    text = capsys.readouterr().out
     assert "always the majority class" in text and "undecided" in text

@@ -75,17 +75,18 @@ class TestContract:
         """The caller's sum over valid rows and its gradient, whatever the other rows hold."""
         valid = torch.arange(64) % 3 > 0
         found = []
-        for other in (0.0, 50.0):
+        for other in (0.0, 50.0, math.nan):
             raw = raw_of(name, logits)
             raw[~valid] = other
             raw.requires_grad_(True)
             label = torch.where(valid, target, 4 if other else 0)
-            total = (loss(name, raw, label, args, valid=valid) * valid).sum()
+            total = torch.where(valid, loss(name, raw, label, args, valid=valid), 0.0).sum()
             total.backward()
-            assert (raw.grad[~valid] == 0).all()
+            assert (raw.grad[~valid] == 0).all() or math.isnan(other)
             found.append((total.item(), raw.grad[valid]))
-        assert found[0][0] == pytest.approx(found[1][0], rel=1e-12)
-        torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-9, atol=1e-15)
+        for value, gradient in found[1:]:
+            assert value == pytest.approx(found[0][0], rel=1e-12)
+            torch.testing.assert_close(gradient, found[0][1], rtol=1e-9, atol=1e-15)
 
     def test_an_empty_class_makes_nothing_infinite(self, name, args, logits, target):
         raw = raw_of(name, logits).requires_grad_(True)

@@ -57,6 +57,10 @@ def batch_of(num: int = 8) -> Batch:
     return Batch(image, torch.arange(num) % 3, 100 + torch.arange(num), valid)
 
 
+def all_valid() -> Batch:
+    return batch_of()._replace(valid=torch.ones(8, dtype=torch.bool))
+
+
 def part_of(batch: Batch, rows: list[int]) -> Batch:
     return Batch(*(part[rows] for part in batch))
 
@@ -106,9 +110,9 @@ def test_attacked_images_are_worse_and_near(method: str, norm: str) -> None:
     order = math.inf if norm == "linf" else 2
     for image in model.seen[: len(every)]:
         far = torch.linalg.vector_norm((image - batch.image).flatten(1), order, dim=1)
-        assert 0 < far.min() <= far.max() <= parse_eps(eps, norm) + 1e-6
+        assert 0 < far[batch.valid].min() <= far.max() <= parse_eps(eps, norm) + 1e-6
+        assert far[~batch.valid].max() == 0
         assert 0 <= image.min() <= image.max() <= 1
-    # A row that is padding has no gradient in free.
     worse = (every[-1] > clean) | ~batch.valid
     assert worse.all()
     torch.testing.assert_close(
@@ -157,7 +161,7 @@ def test_free_says_when_it_got_no_gradient() -> None:
 
 def test_trades_is_the_formula() -> None:
     """F.kl_div, which takes its arguments the other way round, says the same."""
-    model, batch = Tiny(), batch_of()
+    model, batch = Tiny(), all_valid()
     (losses,) = replayed(model, batch, settings("trades", beta=6.0))
     clean, found = model.seen[0].split(8)
     assert torch.equal(clean, batch.image)
@@ -173,7 +177,7 @@ def test_trades_is_the_formula() -> None:
 
 def test_trades_learns_through_both_images() -> None:
     """As in the authors' code; a clean side held still would give other gradients."""
-    model, batch = Tiny(), batch_of()
+    model, batch = Tiny(), all_valid()
     replayed(model, batch, settings("trades", beta=2.0))
     got = model.last.weight.grad.clone()
     clean, found = model.seen[0].split(8)
@@ -186,7 +190,7 @@ def test_trades_learns_through_both_images() -> None:
 
 def test_mart_is_the_formula() -> None:
     """As in the authors' code, without its guards against log 0."""
-    model, batch = Tiny(), batch_of()
+    model, batch = Tiny(), all_valid()
     (losses,) = replayed(model, batch, settings("mart", beta=5.0))
     clean, found = model.seen[0].split(8)
     z, p, target = model(found), model(found).softmax(1), batch.target
@@ -195,8 +199,8 @@ def test_mart_is_the_formula() -> None:
     boosted = F.cross_entropy(z, target, reduction="none") - torch.log(1 - p[range(8), other])
     q = model(clean).softmax(1)
     kl = (q * (q / p).log()).sum(1)
-    expected = boosted + 5 * kl * (1 - q[range(8), target])
-    torch.testing.assert_close(losses, expected.detach(), atol=1e-5, rtol=1e-5)
+    expected = (boosted + 5 * kl * (1 - q[range(8), target])).detach()
+    torch.testing.assert_close(losses, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_the_runner_up_of_two_classes_is_cross_entropy() -> None:
@@ -240,6 +244,21 @@ def test_a_share_of_rows_is_attacked_and_the_rest_is_not(method: str) -> None:
     assert 5 <= int((~same).sum()) <= 28
     again = replayed(model, batch, settings(method, share=0.4), seed=6)[-1]
     assert not torch.equal(same, (again - clean).abs() < 1e-5)
+
+
+@pytest.mark.parametrize("method", ATTACKING)
+def test_rows_that_do_not_count_may_hold_anything(method: str) -> None:
+    """The padding at the end is neither attacked nor in the way; nor is a batch of nothing else."""
+    batch = batch_of()
+    whole = replayed(Tiny(), batch, settings(method))
+    batch.image[-1] = 5.0
+    broken = replayed(Tiny(), batch, settings(method))
+    for one, other in zip(whole, broken, strict=True):
+        torch.testing.assert_close(one[:-1], other[:-1])
+    padding = part_of(batch_of(), [7])
+    assert all(
+        torch.isfinite(losses).all() for losses in replayed(Tiny(), padding, settings(method))
+    )
 
 
 @pytest.mark.parametrize("method", ATTACKING)
@@ -308,7 +327,7 @@ def test_ordinal_outputs_are_compared_as_classes() -> None:
         assert output.shape[1] == 2
         return output.square().sum(1)
 
-    model, batch = Ordinal(classes=2), batch_of()
+    model, batch = Ordinal(classes=2), all_valid()
     (losses,) = OBJECTIVES.find("trades")(
         model, model, batch, loss, settings("trades", beta=3.0), 5
     )

@@ -1,0 +1,69 @@
+"""train.batch=auto: the batch is found on the machines that train, and remembered."""
+
+from dataclasses import replace
+
+import ray
+import torch
+
+from fundusray import files
+from fundusray.cluster.modes import machine
+from fundusray.cluster.rows import split_rows
+from fundusray.config import Recipe, from_json, override, to_json
+from fundusray.data.shards import PreparedSet
+from fundusray.errors import InputError
+from fundusray.models import build_model
+from fundusray.pipeline import augment
+from fundusray.training.fitting import batch_that_fits
+
+ATTACKED = 2
+"""TRADES and MART hold activations of clean and attacked images at once."""
+
+
+def with_batch(
+    recipe: Recipe, prepared: PreparedSet, storage: str, cpus: float, gpus: float
+) -> Recipe:
+    """The recipe with its batch a number: as given, or the largest that fits its workers.
+
+    What was found on such a machine is kept in `<storage>/batches/`, so that a run which goes on,
+    and the next one, train with the same.
+
+    Args:
+        cpus, gpus: of one worker.
+
+    Raises:
+        InputError: not even two images fit.
+    """
+    if recipe.train.batch:
+        return recipe
+    rows = len(split_rows(prepared, recipe)["train"])
+    workers, classes = recipe.cluster.fewest, len(prepared.classes)
+    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(found_batch)
+    each = ray.get(task.remote(to_json(recipe), classes, rows // workers, storage))
+    if each < 2:
+        raise InputError(
+            f"train.batch=auto: not two images of {recipe.data.size} pixels fit beside "
+            f"{recipe.model.name}; give a smaller data.size or another model.name"
+        )
+    batch = min(each * workers, rows - rows % 2)
+    print(f"train.batch=auto: {batch}, {each} for each worker", flush=True)
+    return override(recipe, {"train.batch": batch})
+
+
+def found_batch(text: str, num_classes: int, most: int, storage: str) -> int:
+    """The batch of one worker on the machine this runs on, tried or remembered."""
+    recipe = from_json(text)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    data, train = recipe.data, recipe.train
+    side = augment.output_size(augment.train_text(data), data.size)
+    # bf16 takes less; where the choice is left open, the batch fits either way.
+    precision = "bf16" if train.precision == "bf16" else "fp32"
+    both = ATTACKED if recipe.adversarial.method in ("trades", "mart") else 1
+    model = recipe.model
+    what = [model.name, model.hidden, model.output, num_classes, side, precision, both]
+    asked = [*what, train.optimizer, most, machine(device), torch.__version__]
+    note = files.join(storage, "batches", files.hash_json(asked) + ".json")
+    if not files.exists(note):
+        built = build_model(replace(model, weights="", init_from=""), num_classes, seed=0)
+        found = batch_that_fits(built, side, train, device, precision, most * both) // both
+        files.write_json(note, {"batch": found - found % 2, "for": asked})
+    return files.read_json(note)["batch"]
