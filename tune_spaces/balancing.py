@@ -5,7 +5,14 @@ A parameter bears the recipe key it sets, so what a trial draws goes through `ov
 
 from typing import Any
 
-LOSSES = ["cross_entropy", "class_weights", "inverse_frequency", "focal", "class_balanced"]
+LOSSES = [
+    "cross_entropy",
+    "class_weights",
+    "inverse_frequency",
+    "focal",
+    "class_balanced",
+    "balanced_softmax",
+]
 BETAS = [0.9, 0.99, 0.999, 0.9999, 0.99999]
 """Of the class balanced loss; 1 - beta in even steps of its logarithm."""
 SAMPLINGS = ["natural", "oversample", "quotas"]
@@ -63,6 +70,7 @@ def method(overrides: dict[str, Any]) -> str:
         "class_weights": f"class weights n^-{number('loss.args.power', 1)}",
         "inverse_frequency": "inverse frequency loss",
         "focal": f"focal loss γ={float(number('loss.args.gamma', 2)):.3g}",
+        "balanced_softmax": "balanced softmax",
         "class_balanced": f"class balanced loss β={number('loss.args.beta', 0.999)}",
     }
     sampling = overrides.get("sampling.name", "natural")

@@ -50,6 +50,8 @@ class Manner(NamedTuple):
     """Contrast of the retina's own unevenness."""
     grain: float = 0.0
     """Contrast of the finest unevenness, about a hundredth of the field wide."""
+    blue: float = 1.0
+    """Contrast of all that is seen in blue, of which little light comes back."""
     drusen: int = 0
     """Pale dots that are no sign of diabetes."""
     reflexes: int = 0
@@ -65,15 +67,16 @@ def draw_manner(rng: np.random.Generator) -> Manner:
     return Manner(
         shift=(rng.uniform(-0.35, 0.25), rng.normal(0, 0.06)),
         zoom=rng.uniform(0.85, 1.08),
-        vessels=rng.uniform(0.5, 1.0),
-        blood=rng.uniform(0.15, 0.65),
-        pale=rng.uniform(0.25, 0.95),
+        vessels=rng.uniform(0.45, 0.95),
+        blood=rng.uniform(0.1, 0.5),
+        pale=rng.uniform(0.3, 1.1),
         size=rng.uniform(0.4, 0.9),
-        number=rng.uniform(0.3, 1.0),
+        number=rng.uniform(0.15, 0.9),
         choroid=rng.uniform(0.02, 0.11) if rng.random() < 0.4 else 0.0,
         mottle=rng.uniform(0.1, 0.8),
         grain=rng.uniform(0.0, 0.04),
-        drusen=int(rng.integers(3, 30)) if rng.random() < 0.2 else 0,
+        blue=rng.uniform(0.3, 0.9),
+        drusen=int(rng.integers(3, 30)) if rng.random() < 0.3 else 0,
         reflexes=int(rng.integers(1, 3)) if rng.random() < 0.45 else 0,
     )
 

@@ -126,6 +126,10 @@ def paint(
             if kind in lesions:
                 layer += manner.pale * opacity * lesions[kind] * (tone[channel] - layer)
         layer *= 1 - _BLOOD[channel] * blood
+        if manner.grain:
+            layer *= 1 + 0.7 * manner.grain * _noise(rng, 110, side)
+    if manner.blue != 1:
+        colours[2] += (1 - manner.blue) * (float(camera.colour[2]) - colours[2])
     return colours
 
 

@@ -195,7 +195,8 @@ def _line(row: Row, outcome: Outcome | None, base: str, table: str) -> Line:
         return Line(name=row.name, trial=trial, start=words.started(row))
     # As it was run, perhaps by an earlier command with other workers.
     text = files.read_bytes(files.join(outcome.result["folder"], "recipe.json")).decode()
-    recipe = config.from_json(text)
+    ran = config.from_json(text)
+    recipe = replace(outcome.recipe, cluster=ran.cluster, train=ran.train)
     trial = training._trial(recipe, outcome.result, method, open_set(outcome.prepared))
     trial = replace(trial, baseline=row.name == base, published=_figures(row))
     return Line(

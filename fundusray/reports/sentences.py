@@ -15,7 +15,7 @@ from fundusray.reports.text import (
 )
 from fundusray.reports.trials import About, Measured, baseline_of
 
-UNWEIGHTED = ("cross_entropy", "focal")
+WEIGHTED = ("class_balanced", "inverse_frequency", "class_weights")
 SAME_RATIO = 1.05
 FEW = 5
 RESAMPLES = 1000
@@ -156,7 +156,7 @@ def _unbalanced(measured: list[Measured]) -> str:
     same = [
         m
         for m in measured
-        if m.trial.loss not in UNWEIGHTED
+        if m.trial.loss in WEIGHTED
         and known(m.trial.weight_ratio)
         and m.trial.weight_ratio < SAME_RATIO
     ]

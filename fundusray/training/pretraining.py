@@ -19,7 +19,7 @@ from fundusray import files
 from fundusray.config import Recipe, Train
 from fundusray.data.found import GRADES
 from fundusray.metrics import METRICS, point, predictions_table
-from fundusray.models import build_model
+from fundusray.models import build_model, head_parameters
 from fundusray.models.bundle import save_bundle
 from fundusray.models.classifiers import Classifier
 from fundusray.pipeline import augment
@@ -107,6 +107,19 @@ def feature_maps(model: Classifier, size: int) -> dict[str, int]:
     return dict(found[side] for side in sides)
 
 
+@torch.no_grad()
+def calm(model: Classifier) -> None:
+    """Makes the head of a random start a tenth as wide.
+
+    timm begins efficientnet's last layer so wide that its logits are off by 4 and a short training
+    spends its first hundred steps on unlearning them.
+    """
+    parameters = dict(model.named_parameters())
+    for name in head_parameters(model):
+        if parameters[name].ndim > 1:
+            parameters[name].mul_(0.1)
+
+
 def losses(out: tuple[Tensor, Tensor | None, Tensor], masks: Tensor, grade: Tensor) -> Tensor:
     """The mean loss of a batch: cross entropy of the grades; of the masks cross entropy and
     1 - Dice of each kind over the batch (Milletari et al. 2016), so that a kind seldom seen counts.
@@ -174,6 +187,8 @@ class Pretraining:
         self.views = [augment.parse(text(data)) for text in (augment.train_text, augment.view_text)]
         model = build_model(recipe.model, len(GRADES), recipe.seed)
         size = self.views[0].side(data.size)
+        if not (recipe.model.weights or recipe.model.init_from):
+            calm(model)
         self.net = Pretrained(model, size).to(place.device)
         self.mode = mode_of(recipe.train, place.device)
         prepare(self.net, self.mode)

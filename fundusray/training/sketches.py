@@ -24,7 +24,7 @@ from fundusray.pipeline.augment import Augmentation
 
 MAPS = (*LESIONS, *LANDMARKS)
 """What is looked for; bit i of a mask is kind i."""
-VERSION = 1
+VERSION = 2
 """Goes up when drawing gives other pixels: what was drawn before is then drawn anew."""
 PART = 64
 """Photographs of one task."""

@@ -32,7 +32,7 @@ def largest_file(num_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("limit", [0, 100, 3000])
+@pytest.mark.parametrize("limit", [0, 100, 1500])
 def test_a_checkpoint_that_does_not_fit_spoils_none(tmp_path: Path, limit: int) -> None:
     parts = trained()
     for step in (1, 2):
@@ -72,7 +72,7 @@ def test_old_or_new_never_half(
         write(str(place), 10_000)
     assert place.read_bytes() == before and list(tmp_path.iterdir()) == [place]
     write(str(place), 10_000)
-    assert len(place.read_bytes()) > 10_000
+    assert len(place.read_bytes()) >= 10_000
 
 
 @pytest.fixture

@@ -1,0 +1,354 @@
+"""A paper's table is run row by row, small where asked, and nothing of a row is lost on the way."""
+
+import json
+import runpy
+import sys
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from fundusray import files, phases, recipes
+from fundusray.cluster import paper
+from fundusray.cluster.paper import Outcome, Row
+from fundusray.cluster.scales import (
+    SCALES,
+    Scale,
+    shortened,
+    shortened_phases,
+    shrunk,
+    start_of,
+    starts_of,
+)
+from fundusray.command import parse
+from fundusray.config import Recipe, override
+from fundusray.data import given
+from fundusray.errors import DiskError, InputError
+from fundusray.jobs import paper_words, papers
+from fundusray.pipeline import augment
+
+ROOT = Path(__file__).parent.parent.parent
+SMALL = SCALES["small"]
+
+
+def as_is(recipe: Recipe) -> Recipe:
+    return recipe
+
+
+def planned(table: str, scale: Scale = SMALL, chosen: str = "", **changes: str) -> list[Row]:
+    names = paper.rows_of(table, chosen)
+    dotted = {key.replace("__", "."): value for key, value in changes.items()}
+    return paper.plan(names, scale, dotted, {}, as_is)
+
+
+def test_tables_hold_every_row_in_the_papers_order() -> None:
+    found = paper.tables()
+    assert len(found["wu.table4"]) == len(found["wu.table5"]) == 13
+    assert found["wu.table5"][0] == "wu.table5.baseline"
+    assert found["wu.table5"][-1] == "wu.table5.oversample_restart"
+    assert "demo" not in found and "" not in found
+    # A name is a whole beginning: "wu" is every table of Wu, "wu.table" is none.
+    assert set(found["wu.table4"] + found["wu.table5"]) <= set(paper.rows_of("wu"))
+    with pytest.raises(InputError, match=r"no table named 'wu.table'; did you mean 'wu.table"):
+        paper.rows_of("wu.table")
+    with pytest.raises(InputError, match="no table named ''"):
+        paper.rows_of("")
+
+
+def test_rows_are_chosen_by_name_or_pattern() -> None:
+    assert paper.rows_of("wu.table5", "focal_gamma?") == [
+        f"wu.table5.focal_gamma{gamma}" for gamma in (1, 2, 3, 4)
+    ]
+    assert paper.rows_of("wu.table5", " focal_gamma2, wu.table5.baseline ") == [
+        "wu.table5.baseline",
+        "wu.table5.focal_gamma2",
+    ]
+    with pytest.raises(InputError, match=r"no row of wu.table5 named 'focl'; did you mean 'foc"):
+        paper.rows_of("wu.table5", "baseline,focl")
+
+
+def test_lengths_keep_their_proportion() -> None:
+    # 4 for every 20, rounded up: 5 -> 1, 25 -> 5, 250 -> 50; and never none of some.
+    assert [shortened(n, SMALL) for n in (20, 5, 25, 250, 1)] == [4, 1, 5, 50, 1]
+    assert [shortened(n, Scale(epochs=3)) for n in (20, 5, 0)] == [3, 1, 0]
+    assert shortened(20, SCALES["paper"]) == 20
+    told = "head(epochs=5) + all(epochs=20)"
+    found = phases.parse(shortened_phases(told, SMALL), 1)
+    assert [(part.trainable, part.epochs) for part in found] == [("head", 1), ("all", 4)]
+    told = "all(steps=550) + all(steps=350, lr=0.2) + all(steps=495, lr=0.05)"
+    found = phases.parse(shortened_phases(told, SMALL), 1)
+    assert [(part.steps, part.lr) for part in found] == [(110, 1), (70, 0.2), (99, 0.05)]
+    assert shortened_phases(told, SCALES["paper"]) == told
+
+
+@pytest.mark.parametrize("name", [n for rows in paper.tables().values() for n in rows])
+def test_a_scale_changes_what_it_says_and_nothing_else(name: str) -> None:
+    row = recipes.find(name)
+    assert shrunk(row, SCALES["paper"], row.data.size) == row
+    small = shrunk(row, SMALL, row.data.size)
+    same = {
+        "data.size": row.data.size,
+        "data.augment": row.data.augment,
+        "data.view": row.data.view,
+        "train.epochs": row.train.epochs,
+        "train.mixup_epochs": row.train.mixup_epochs,
+        "train.step_epochs": row.train.step_epochs,
+        "train.phases": row.train.phases,
+        "train.batch": row.train.batch,
+    }
+    assert override(small, same) == row
+    assert small.data.size in (64, 75) and small.train.batch == 32
+
+
+def test_sides_that_an_augmentation_names_shrink_with_the_image() -> None:
+    row = shrunk(recipes.find("yu.resnet18_scratch"), SMALL, 256)
+    # 224 of 256 pixels are 56 of 64.
+    assert row.data.size == 64
+    assert augment.output_size(augment.train_text(row.data), 64) == 56
+    assert augment.output_size(augment.view_text(row.data), 64) == 56
+    assert "rotate(20)" in row.data.augment
+    table = {row.name: row.recipe.data.size for row in planned("wu.table4")}
+    assert table["wu.table4.resnet18_512"] == 64 and table["wu.table4.resnet18_256"] == 32
+    # Inception takes no less than 75.
+    assert table["wu.table4.inception_v3_299"] == 75
+
+
+def test_a_row_that_starts_from_another_brings_it_along() -> None:
+    rows = planned("wu.table5", chosen="oversample_restart")
+    assert [row.name for row in rows] == ["wu.table5.baseline", "wu.table5.oversample_restart"]
+    restart = rows[1]
+    assert restart.parent == "wu.table5.baseline" and restart.recipe.train.epochs == 1
+    assert restart.recipe.model.weights == restart.recipe.model.init_from == ""
+    quoted, ours = planned("li.table1")
+    assert not quoted.runs and ours.runs
+
+
+def test_settings_win_over_the_scale_and_one_wrong_row_does_not_stop_the_others() -> None:
+    rows = planned("wu.table5", SCALES["tiny"], data__source="eyepacs", train__batch="12")
+    assert {row.recipe.data.source for row in rows} == {"eyepacs"}
+    assert {row.recipe.train.batch for row in rows} == {12}
+    rows = planned("wu.table4", data__size="64")
+    refused = {row.name for row in rows if row.refused}
+    assert refused == {"wu.table4.inception_v3_299"}
+    with pytest.raises(InputError, match="did you mean 'train.epochs'"):
+        planned("wu.table5", train__epoch="3")
+
+
+def test_what_stands_in_for_imagenet_weights(tmp_path: Path) -> None:
+    for network in ("resnet18", "resnet50"):
+        files.write_json(str(tmp_path / network / "recipe.json"), {"model": {"name": network}})
+    weights = tmp_path / "any.safetensors"
+    weights.write_bytes(b"x")
+    bundles = [str(tmp_path / network) for network in ("resnet18", "resnet50")]
+    starts = starts_of(bundles)
+    assert starts == {"resnet18": bundles[0], "resnet50": bundles[1]}
+    assert start_of("resnet50", SMALL, starts) == bundles[1]
+    with pytest.raises(InputError, match="none is for efficientnet_b0"):
+        start_of("efficientnet_b0", SMALL, starts)
+    starts = starts_of([bundles[0], str(weights)])
+    assert start_of("efficientnet_b0", SMALL, starts) == str(weights)
+    assert start_of("resnet18", SMALL, {}) == ""
+    assert start_of("resnet18", SCALES["paper"], {}) == "imagenet"
+    with pytest.raises(InputError, match="same network"):
+        starts_of([bundles[0], bundles[0]])
+    with pytest.raises(InputError, match="no such bundle"):
+        starts_of([str(tmp_path / "none")])
+
+
+def eyes(patients: int) -> pa.Table:
+    """Two eyes each; grades by patient, the first in most."""
+    grades = [(0, 0, 0, 0, 0, 0, 1, 2, 3, 4)[p % 10] for p in range(patients)]
+    return pa.table(
+        {
+            "image_id": [f"{p}_{eye}" for p in range(patients) for eye in ("left", "right")],
+            "patient_id": [str(p) for p in range(patients) for _ in range(2)],
+            "twin": [""] * (2 * patients),
+            "target": [grade for grade in grades for _ in range(2)],
+        }
+    )
+
+
+def test_a_cap_keeps_whole_patients_every_grade_and_all_who_are_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = eyes(200)
+    monkeypatch.setattr(paper, "open_set", lambda folder: SimpleNamespace(table=table))
+    recipe = override(Recipe(), {"data.fractions": "0.6,0.2,0.2"})
+    rows = [Row("a.b", recipe, recipe), Row("a.c", recipe, recipe, refused="why")]
+    sets = {"a.b": "set"}
+    assert paper.capped(rows, sets, 0, str(tmp_path)) == rows
+    assert paper.capped(rows, sets, 240, str(tmp_path)) == rows
+    capped = paper.capped(rows, sets, 60, str(tmp_path))
+    assert capped[1] == rows[1]
+    whole = given.assign(table, recipe.data, recipe.seed)
+    sides = given.assign(table, capped[0].recipe.data, recipe.seed)
+    for judged in ("val", "test"):
+        assert np.array_equal(sides == judged, whole == judged)
+    kept = sides == "train"
+    assert abs(kept.sum() - 60) <= 4 and (whole[kept] == "train").all()
+    patients = Counter(np.array(table["patient_id"].to_pylist())[kept])
+    assert set(patients.values()) == {2}
+    shares = np.bincount(np.array(table["target"])[kept], minlength=5) / kept.sum()
+    assert shares.min() > 0 and shares[0] == pytest.approx(0.6, abs=0.1)
+    assert paper.capped(rows, sets, 60, str(tmp_path)) == capped
+
+
+Told = list[tuple[str, str]]
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
+    """Training stands still: it notes its recipe, and fails for loss focal."""
+    seen: list[Recipe] = []
+
+    def train(recipe: Recipe, prepared: str, storage: str) -> dict[str, Any]:
+        seen.append(recipe)
+        if recipe.loss.name == "focal":
+            raise InputError("focal does not fit")
+        return {"bundle": f"{storage}/{recipe.name}/bundle"}
+
+    monkeypatch.setattr(paper, "train", train)
+    monkeypatch.setattr(paper, "check", lambda recipe: None)
+    return seen
+
+
+def run_all(rows: list[Row]) -> tuple[list[Outcome], Told]:
+    told: Told = []
+    sets = {row.name: "set" for row in rows}
+    outcomes = paper.run(
+        rows, sets, "/s", 1, lambda outcome: told.append((outcome.row.name, outcome.reason))
+    )
+    return outcomes, told
+
+
+def test_rows_run_after_what_they_start_from_and_a_failure_stops_none(
+    trained: list[Recipe],
+) -> None:
+    rows = planned("wu.table5", chosen="baseline,focal_gamma2,oversample_restart")
+    outcomes, told = run_all(rows[::-1])
+    assert [recipe.name for recipe in trained][-1] == "wu.table5.oversample_restart"
+    assert trained[-1].model.init_from == "/s/wu.table5.baseline/bundle"
+    assert dict(told)["wu.table5.focal_gamma2"] == "focal does not fit" and len(told) == 3
+    assert [outcome.row.name for outcome in outcomes] == [row.name for row in rows[::-1]]
+
+
+def test_a_row_whose_start_failed_says_so(
+    trained: list[Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = planned("wu.table5", chosen="oversample_restart", loss__name="focal")
+    _, told = run_all(rows)
+    assert told[1][1] == "the row it starts from, wu.table5.baseline, failed" and len(trained) == 1
+
+    def full(*_: Any) -> None:
+        raise DiskError("no room")
+
+    monkeypatch.setattr(paper, "train", full)
+    with pytest.raises(DiskError, match="no room"):
+        run_all(rows)
+
+
+def test_a_title_says_everything_that_is_not_as_published() -> None:
+    wishes = papers.wishes_of(parse(["wu.table5", "scale=small", "train.lr=1e-3", "epochs=2"]))
+    rows = paper.plan(
+        paper.rows_of("wu.table5"), wishes.scale, wishes.changes, wishes.starts, as_is
+    )
+    title = paper_words.title_of("wu.table5", rows, {}, wishes.scale, wishes.changes)
+    assert title == (
+        "Wu, Robust training and interpretability for fundus imaging (2020), Table 5, scale small: "
+        "64 px instead of 512, 1 or 2 epochs instead of 5 or 20 epochs, batch 32 instead of 16 or "
+        "48, random start instead of ImageNet weights, train.lr=1e-3"
+    )
+    rows = planned("wu.table5", SCALES["paper"])
+    title = paper_words.title_of("wu.table5", rows, {}, SCALES["paper"], {})
+    assert title.endswith("Table 5, scale paper (as published)")
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("scale=smal", "did you mean 'small'"),
+        ("images=0", "images: a number from 1"),
+        ("at_once=two", "at_once: a number from 1"),
+        ("hourly=-1", "hourly: the price"),
+        ("start=/no/such", "no such bundle"),
+    ],
+)
+def test_wrong_words_are_refused(word: str, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        papers.wishes_of(parse(["wu.table5", word]))
+
+
+def test_the_baseline_is_asked_for_or_found() -> None:
+    rows = planned("wu.table5")
+    wishes = papers.wishes_of(parse(["wu.table5", "baseline=focal_gamma2"]))
+    assert papers.baseline_of(rows, wishes) == "wu.table5.focal_gamma2"
+    plain = papers.wishes_of(parse(["wu.table5"]))
+    assert papers.baseline_of(rows, plain) == "wu.table5.baseline"
+    quoted = papers.wishes_of(parse(["li.table1"]))
+    assert papers.baseline_of(planned("li.table1"), quoted) == "li.table1.ours"
+    with pytest.raises(InputError, match="no baseline named 'baseline_pratt'"):
+        wrong = papers.wishes_of(parse(["li.table1", "baseline=baseline_pratt"]))
+        papers.baseline_of(planned("li.table1"), wrong)
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Runs jobs/table.py in this process: (exit code, RESULT, output)."""
+    monkeypatch.chdir(tmp_path)
+
+    def go(*arguments: str) -> tuple[int, dict, str]:
+        monkeypatch.setattr(sys, "argv", ["jobs/table.py", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / "jobs" / "table.py"), run_name="__main__")
+        told = capsys.readouterr()
+        result = json.loads(told.out.strip().splitlines()[-1].removeprefix("RESULT "))
+        return int(ended.value.code or 0), result, told.out + told.err
+
+    return go
+
+
+def test_without_a_name_the_tables_are_listed(job, tmp_path: Path) -> None:
+    code, result, text = job()
+    assert code == 0 and len(result["tables"]["wu.table5"]) == 13
+    assert "  focal_gamma2\n" in text and "Table 5)" in text
+    code, _, text = job("wu.tabel5")
+    assert code == 2 and "did you mean 'wu.table5'" in text
+    code, result, text = job("wu.table5", "scale=small", "rows=oversample_restart", "show=true")
+    assert code == 0 and result["rows"] == ["wu.table5.baseline", "wu.table5.oversample_restart"]
+    assert "wu.table5.oversample_restart (starts from wu.table5.baseline): {" in text
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.ray
+def test_a_tiny_table_side_by_side(cluster: None, job, tmp_path: Path) -> None:
+    command = ("wu.table5", "scale=tiny", "model.name=resnet18", "at_once=2", "hourly=0.9")
+    command += ("rows=baseline,class_balanced_beta0_9,oversample_restart", "data.split=patient")
+    command += ("data.allow_leak=false", "data.fractions=0.5,0.2,0.3", "train.precision=fp32")
+    command += ("train.layout=contiguous",)
+    code, result, text = job(*command)
+    assert code == 0, text
+    whole = json.loads(Path(result["json"]).read_text())
+    baseline, balanced, restart = whole["rows"]
+    assert [row["status"] for row in whole["rows"]] == ["finished"] * 3
+    assert restart["start"] == "network of baseline" and baseline["start"] == "random start"
+    assert len({(row["n"], row["num_patients"]) for row in whole["rows"]}) == 1
+    assert balanced["kappa_verdict"] in ("better", "worse", "undecided")
+    # On a few dozen eyes beta .9 is not yet cross entropy: its weights are told.
+    assert balanced["weight_ratio"] > 1 and "What loss and sampling do" in text
+    recipe = json.loads((Path(restart["bundle"]).parent / "recipe.json").read_text())
+    assert recipe["model"]["init_from"] == baseline["bundle"]
+    assert recipe["cluster"]["cpus"] == 1
+    assert "scale tiny: 32 px instead of 512" in Path(result["report"]).read_text()
+    # Nothing is trained again, and one more row joins the same runs; one that fails is in it.
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
+    assert len(before) == 3
+    more = [*command[:5], command[5] + ",focal_gamma2", *command[6:], "loss.args.gamma=1"]
+    code, result, text = job(*more)
+    assert code == 2, text
+    code, again, text = job(*command[:3], *command[4:])
+    assert code == 0 and again["folder"] == json.loads(json.dumps(again["folder"]))
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
