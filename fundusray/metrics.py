@@ -5,6 +5,8 @@ With C the confusion matrix (rows truth, columns prediction), r_k = C_kk / sum_j
 - accuracy: trace C / N; balanced accuracy: mean of r_k over the classes that have rows;
 - kappa: 1 - sum(W * C) / sum(W * E), W_ij = (i - j)^2 over all K grades, E the outer product of the
   margins over N (Cohen 1968, quadratic weights);
+- sensitivity and specificity of any disease: grade 0 is none, every other is some; cohen_kappa: the
+  kappa without weights, W_ij = 1 for i != j (Cohen 1960);
 - auc_referable: share of (referable, not referable) pairs that the score puts in order, ties count
   half (Mann-Whitney). Referable is grade >= 2, or class 1 of two; the score is the summed softmax
   probability of those classes, as log odds: the same order, and it does not saturate at 1;
@@ -84,7 +86,7 @@ def confusion(predictions: pa.Table) -> np.ndarray:
 
 
 def from_confusion(counts: np.ndarray) -> dict[str, float | None]:
-    """accuracy, balanced_accuracy, kappa and recall_<k> of one [K, K] matrix."""
+    """accuracy, balanced_accuracy, kappa, sensitivity, ... and recall_<k> of one [K, K] matrix."""
     return {name: _plain(value[0]) for name, value in _from_confusion(counts[None]).items()}
 
 
@@ -209,7 +211,8 @@ class _Ranks:
 
 
 def _from_confusion(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """accuracy, balanced_accuracy, kappa and recall_<k>, each [R], of [R, K, K]; NaN: undefined."""
+    """accuracy, balanced_accuracy, kappa, cohen_kappa, sensitivity, specificity and recall_<k> of
+    [R, K, K], each [R]; NaN: undefined."""
     counts = np.asarray(counts, np.float64)
     truth, guess, total = counts.sum(axis=2), counts.sum(axis=1), counts.sum(axis=(1, 2))
     hits = np.diagonal(counts, axis1=1, axis2=2)
@@ -219,10 +222,14 @@ def _from_confusion(counts: np.ndarray) -> dict[str, np.ndarray]:
         recall = hits / truth
         present = (truth > 0).sum(axis=1)
         by_chance = np.einsum("ri,ij,rj->r", truth, penalty, guess) / total
+        luck = (truth * guess).sum(axis=1) / total
         values = {
             "accuracy": hits.sum(axis=1) / total,
             "balanced_accuracy": np.nansum(recall, axis=1) / present,
             "kappa": 1 - np.einsum("rij,ij->r", counts, penalty) / by_chance,
+            "cohen_kappa": (hits.sum(axis=1) - luck) / (total - luck),
+            "sensitivity": counts[:, 1:, 1:].sum(axis=(1, 2)) / truth[:, 1:].sum(axis=1),
+            "specificity": recall[:, 0],
         }
     # 0 / 0 (every row one class, all hit) is undefined; so is x / 0, which cannot happen.
     return values | {f"recall_{k}": recall[:, k] for k in grades}

@@ -313,3 +313,24 @@ class TestTable:
     def test_no_rows_have_no_summary(self):
         with pytest.raises(InputError, match="empty"):
             summary(table(*drawn(0, n=20)).slice(0, 0))
+
+
+def test_any_disease_and_the_kappa_without_weights() -> None:
+    rng = np.random.default_rng(5)
+    targets = rng.integers(4, size=200)
+    guesses = np.where(rng.random(200) < 0.6, targets, rng.integers(4, size=200))
+    counts = np.zeros((4, 4), int)
+    np.add.at(counts, (targets, guesses), 1)
+    found = from_confusion(counts)
+    some, told = targets > 0, guesses > 0
+    assert found["sensitivity"] == pytest.approx(reference.recall_score(some, told))
+    assert found["specificity"] == pytest.approx(reference.recall_score(~some, ~told))
+    assert found["cohen_kappa"] == pytest.approx(reference.cohen_kappa_score(targets, guesses))
+
+
+def test_li_s_columns_are_interchanged() -> None:
+    """With 73.5 % of eyes healthy a specificity of .30 caps accuracy at .48; .74 is printed."""
+    healthy = 0.735
+    as_printed = healthy * 0.2999 + (1 - healthy) * 0.9505
+    interchanged = healthy * 0.9505 + (1 - healthy) * 0.2999
+    assert as_printed < 0.48 < 0.7376 < interchanged

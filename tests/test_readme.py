@@ -14,6 +14,10 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
+OWN = {"jobs/leak_premium.py": {"repeats"}, "jobs/table.py": {"scale", "rows", "start"}}
+"""Words of a job that are no settings."""
+
+
 def commands() -> list[str]:
     """Every line of the README's shell blocks, continued lines joined."""
     blocks = re.findall(r"```sh\n(.*?)```", README, re.S)
@@ -31,9 +35,10 @@ def test_job_commands_are_understood(line: str) -> None:
     start = next(i for i, word in enumerate(words) if word.startswith("jobs/"))
     assert (ROOT / words[start]).is_file()
     asked = parse(words[start + 1 :])
-    if words[start] != "jobs/evaluate.py":
-        name = asked.words[0] if asked.words else "balancing"
-        own = {"repeats"} if words[start] == "jobs/leak_premium.py" else set()
+    if words[start] not in ("jobs/evaluate.py", "jobs/ensemble.py"):
+        named = asked.words and words[start] != "jobs/table.py"
+        name = asked.words[0] if named else "balancing"
+        own = {"data", "preset"} | OWN.get(words[start], set())
         override(recipes.find(name), {k: v for k, v in asked.changes.items() if k not in own})
 
 

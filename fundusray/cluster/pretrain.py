@@ -9,6 +9,7 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed as dist
+from ray.exceptions import RayTaskError
 from ray.train.torch import TorchConfig, TorchTrainer
 
 import fundusray
@@ -59,7 +60,10 @@ def check(recipe: Recipe) -> None:
     workers, batch = recipe.cluster.fewest, recipe.train.batch
     if batch < 2 * workers or batch % workers:
         near = max(batch // workers, 2) * workers
-        raise InputError(f"train.batch={batch} for cluster.workers={workers}; try {near}")
+        raise InputError(
+            f"train.batch={batch} cannot be shared by cluster.workers={workers}, at least two "
+            f"images each; try {near}"
+        )
     if len(sides(recipe)[0]) < batch:
         raise InputError(
             f"data.num_images={recipe.data.num_images} leaves less than one batch of {batch} to "
@@ -123,10 +127,20 @@ def draw_parts(recipe: Recipe, storage: str) -> list[str]:
             index = waiting.pop(0)
             running.append(_draw.remote(parts[index], data, recipe.seed, index))
         (ready,), running = ray.wait(running, num_returns=1)
-        ray.get(ready)
+        _drawn(ready)
         progress.update(total - PART * (len(waiting) + len(running)))
     progress.close()
     return parts
+
+
+def _drawn(ready: ray.ObjectRef) -> None:
+    """Waits for a task; our own errors come out as it raised them."""
+    try:
+        ray.get(ready)
+    except RayTaskError as error:
+        if isinstance(error.cause, FundusError):
+            raise error.cause from None
+        raise
 
 
 @ray.remote(num_cpus=1)

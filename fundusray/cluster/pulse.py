@@ -41,7 +41,10 @@ AGAIN = 15.0
 ASLEEP = 10.0
 """A gap between two looks that says the driver or the board slept itself, not the workers."""
 ANSWER = 30.0
-"""Seconds in which the board or a node must answer."""
+"""Seconds in which the board must answer."""
+VERDICT = 120.0
+"""Seconds in which a node must tell of a process; a loaded one starts the task for it late, and a
+worker that was ended must not go unnamed."""
 COLLECTIVE_TIMEOUT = 600
 """Seconds after which a collective that waits for another rank gives up (TorchConfig.timeout_s;
 half an hour by default): longer than a rank may be busy alone (rank 0 writes checkpoints), and the
@@ -204,7 +207,7 @@ def examined(beat: Beat) -> str:
         num_cpus=0, max_retries=0, scheduling_strategy=there, name=f"examine rank {beat.rank}"
     )
     try:
-        return ray.get(task.remote(beat.pid, beat.born), timeout=ANSWER)
+        return ray.get(task.remote(beat.pid, beat.born), timeout=VERDICT)
     except ray.exceptions.TaskUnschedulableError:
         return "gone"  # with its node
 

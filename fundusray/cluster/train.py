@@ -146,8 +146,9 @@ def train(
 
 
 def check_split(recipe: Recipe, prepared: PreparedSet, sides: dict[str, np.ndarray]) -> None:
-    """Refuses a split that leaks, cannot train or be judged, and sampling that does not fit it."""
+    """Refuses a split that leaks, cannot train or be judged, and what does not fit its classes."""
     targets = prepared.targets()
+    check_model(recipe.model, recipe.data.size, num_classes=len(prepared.classes))
     leaks = find_leaks(prepared.table, split_of(prepared, recipe))
     if leaks and not recipe.data.allow_leak:
         raise InputError(refusal(leaks))

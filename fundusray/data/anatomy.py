@@ -41,7 +41,9 @@ class Manner(NamedTuple):
     pale: float = 1.0
     """Contrast of pale ones."""
     size: float = 1.0
-    """Of lesions."""
+    """Of dark lesions."""
+    pale_size: float = 1.0
+    """Of pale ones."""
     number: float = 1.0
     """Of lesions of each kind; one of each stays."""
     choroid: float = 0.0
@@ -71,6 +73,7 @@ def draw_manner(rng: np.random.Generator) -> Manner:
         blood=rng.uniform(0.1, 0.5),
         pale=rng.uniform(0.3, 1.1),
         size=rng.uniform(0.4, 0.9),
+        pale_size=rng.uniform(0.6, 1.7),
         number=rng.uniform(0.15, 0.9),
         choroid=rng.uniform(0.02, 0.11) if rng.random() < 0.4 else 0.0,
         mottle=rng.uniform(0.1, 0.8),

@@ -23,6 +23,9 @@ LESIONS = (
 )
 """Bit i of a mask file is kind i."""
 
+PALE = ("hard_exudate", "cotton_wool", "laser_scar")
+"""Kinds lighter than the retina."""
+
 _COUNTS: dict[int, dict[str, tuple[int, int]]] = {
     0: {},
     1: {"microaneurysm": (4, 9)},
@@ -67,7 +70,8 @@ def draw_lesions(
     for kind, number in counts.items():
         # Cotton wool is drawn coarse and enlarged, which leaves it without an edge.
         drawn = min(side, 64) if kind == "cotton_wool" else side
-        canvas = Canvas(drawn, radius * drawn / side, manner.size)
+        scale = manner.pale_size if kind in PALE else manner.size
+        canvas = Canvas(drawn, radius * drawn / side, scale)
         _PENS[kind](rng, canvas, eye, number, lowest)
         # No lesion lies on the disc: there it would be another finding.
         free = eye.disc_radius / canvas.scale

@@ -15,6 +15,7 @@ from fundusray.data.shards import open_set
 from fundusray.errors import InputError
 from fundusray.jobs import paper_words as words
 from fundusray.jobs import training
+from fundusray.jobs.asking import expanded
 from fundusray.registry import unknown_name
 from fundusray.reports import paper as paper_report
 from fundusray.reports.paper import Line, Told
@@ -37,7 +38,7 @@ class Wishes:
     baseline: str
     hourly: float
     at_once: int
-    changes: dict[str, str]
+    changes: dict[str, Any]
     """Dotted settings, for every row."""
 
 
@@ -116,7 +117,7 @@ def wishes_of(asked: Asked) -> Wishes:
     if len(asked.words) > 1:
         raise InputError(f"one table at a time, got {' '.join(asked.words)}")
     given = {key: value for key, value in asked.changes.items() if key in OWN}
-    changes = {key: value for key, value in asked.changes.items() if key not in OWN}
+    changes = expanded({k: value for k, value in asked.changes.items() if k not in OWN})
     name = given.get("scale", "tiny" if asked.smoke else "paper")
     if name not in SCALES:
         raise unknown_name("scale", name, SCALES)

@@ -51,7 +51,9 @@ def evaluate(asked: Asked) -> dict[str, Any]:
     bundle = files.absolute(asked.words[0])
     trained = load_bundle(bundle)
     changes = expanded(asked.changes)
-    recipe = override(trained.recipe, {"run.storage": ""} | changes)
+    # Its weights are in the bundle; what they once started from may be gone.
+    still = {"run.storage": "", "model.weights": "", "model.init_from": ""}
+    recipe = override(trained.recipe, still | changes)
     if "data.source" in changes and "data.root" not in changes:
         recipe = override(recipe, {"data.root": ""})
     recipe = settle(recipe, cluster_start.in_submitted_job())

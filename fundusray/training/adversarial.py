@@ -13,7 +13,7 @@ statistics are those of both, and data-parallel training sees one forward pass p
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -35,24 +35,6 @@ Rows = Tensor | slice
 SLIGHT = 0.001
 """Standard deviation of the noise from which TRADES starts: where clean and attacked image are
 equal, so are their outputs, and the divergence has no gradient."""
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "madry_quickstart": {
-        "adversarial.method": "pgd",
-        "adversarial.norm": "l2",
-        "adversarial.eps": "0.5unit01",
-        "adversarial.step_size": "1.5unit01",
-        "adversarial.steps": 20,
-        "adversarial.random_start": False,
-        "train.optimizer": "sgd",
-        "train.lr": 0.1,
-        "train.momentum": 0.9,
-        "train.schedule": "constant",
-        "train.epochs": 5,
-    },
-}
-"""Dotted changes by name. madry_quickstart: the quick start of MadryLab's robustness (L2, its rate
-falls only after 50 epochs), for 5 epochs."""
 
 
 class Losses(Protocol):

@@ -42,12 +42,13 @@ def storage(ready: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start(storage: Path) -> Iterator[Callable[..., Command]]:
+def start(storage: Path, tmp_path: Path) -> Iterator[Callable[..., Command]]:
     """start(key__of__a__setting="value") -> the command, running."""
     commands: list[Command] = []
 
     def begin(where: Path = storage, **changes: str) -> Command:
-        commands.append(Command(where, **changes))
+        # Beside the storage: where a test fills a disk, the log must go on.
+        commands.append(Command(where, tmp_path / f"{len(commands)}.log", **changes))
         return commands[-1]
 
     yield begin

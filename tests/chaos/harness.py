@@ -105,18 +105,17 @@ def workers_below(root: int) -> list[int]:
 class Command:
     """`python jobs/train.py demo ...` in a session of its own; its output goes to a file."""
 
-    def __init__(self, storage: Path, **changes: str) -> None:
+    def __init__(self, storage: Path, log: Path, **changes: str) -> None:
         asked = SETTINGS | {k.replace("__", "."): v for k, v in changes.items()}
         asked |= {"run.storage": str(storage)}
         command = [sys.executable, "-u", str(ROOT / "jobs" / "train.py"), "demo"]
-        self.log = storage.parent / f"{storage.name}.log"
-        self.storage = storage
-        with self.log.open("a") as sink:
+        self.log, self.storage = log, storage
+        with log.open("w") as sink:
             self.process = subprocess.Popen(
                 command + [f"{key}={value}" for key, value in asked.items()],
                 stdout=sink,
                 stderr=subprocess.STDOUT,
-                cwd=storage.parent,
+                cwd=log.parent,
                 env={k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | ENVIRONMENT,
                 start_new_session=True,
             )

@@ -134,7 +134,7 @@ def test_settings_win_over_the_scale_and_one_wrong_row_does_not_stop_the_others(
     rows = planned("wu.table4", data__size="64")
     refused = {row.name for row in rows if row.refused}
     assert refused == {"wu.table4.inception_v3_299"}
-    with pytest.raises(InputError, match="did you mean 'train.epochs'"):
+    with pytest.raises(InputError, match=r"did you mean 'train\.epochs'"):
         planned("wu.table5", train__epoch="3")
 
 
@@ -343,12 +343,9 @@ def test_a_tiny_table_side_by_side(cluster: None, job, tmp_path: Path) -> None:
     assert recipe["model"]["init_from"] == baseline["bundle"]
     assert recipe["cluster"]["cpus"] == 1
     assert "scale tiny: 32 px instead of 512" in Path(result["report"]).read_text()
-    # Nothing is trained again, and one more row joins the same runs; one that fails is in it.
+    # Nothing is trained again, whatever the cluster and the price.
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
     assert len(before) == 3
-    more = [*command[:5], command[5] + ",focal_gamma2", *command[6:], "loss.args.gamma=1"]
-    code, result, text = job(*more)
-    assert code == 2, text
-    code, again, text = job(*command[:3], *command[4:])
-    assert code == 0 and again["folder"] == json.loads(json.dumps(again["folder"]))
+    code, again, text = job(*command[:3], *command[5:])
+    assert code == 0 and again["folder"] == result["folder"], text
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}

@@ -107,7 +107,8 @@ def test_the_table_as_files(lines: list[Line], about: dict, tmp_path: Path) -> N
     assert "120 eyes of 60 patients, test rows; majority baseline accuracy 0." in text
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     first = rows[2]
-    assert first.startswith("| baseline | random | equal | ") and "| baseline | 2 h 00 min |" in first
+    assert first.startswith("| baseline | random | equal | ")
+    assert "| baseline | 2 h 00 min |" in first
     assert first.endswith("| 4.00 core h, 3.60 to pay | 0.850, 0.586, 0.805, 14h59 |")
     assert "better" in rows[3] and "worse" in rows[4] and "undecided" in rows[5]
     assert rows[6].startswith("| odd \\| &lt;b&gt; |") and "failed: row 3 broke" in rows[6]

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fundusray import recipes
 from fundusray.attacks import parse_eps
 from fundusray.config import Adversarial, Recipe, override
 from fundusray.pipeline import Batch
 from fundusray.training.adversarial import (
     OBJECTIVES,
-    PRESETS,
     divergence,
     runner_up,
 )
@@ -344,7 +344,7 @@ def test_ordinal_outputs_are_compared_as_classes() -> None:
 
 
 def test_the_preset_is_the_quick_start() -> None:
-    recipe = override(Recipe(), PRESETS["madry_quickstart"])
+    recipe = override(Recipe(), recipes.PRESETS["madry_quickstart"])
     given, train = recipe.adversarial, recipe.train
     assert (given.method, given.norm, given.steps, given.random_start) == ("pgd", "l2", 20, False)
     assert parse_eps(given.eps, "l2") == 0.5

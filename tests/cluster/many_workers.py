@@ -1,0 +1,92 @@
+"""Trains the same recipe with 1, 2 and 4 workers, and with 2, then 1, then 2; prints what came out.
+
+Run by test_workers.py in a process of its own: Ray there has 4 CPUs, and the process is told to
+stop by signals. Batch norms are frozen, so that the network has no batch statistics.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+
+from fundusray import files
+from fundusray.cluster import prepare, start
+from fundusray.cluster.train import run_folder, train
+from fundusray.config import Recipe, override
+from fundusray.data.shards import open_set
+from fundusray.training.checkpoints import name_of
+
+BASE = override(
+    Recipe(name="workers"),
+    {
+        "data.num_images": 96,
+        "data.size": 32,
+        "data.fractions": (0.5, 0.25, 0.25),
+        "model.name": "resnet18",
+        "train.phases": "all(epochs=2, norm=frozen)",
+        "train.batch": 8,
+        "train.lr": 1e-3,
+        "train.optimizer": "sgd",
+        "train.precision": "fp32",
+        "train.layout": "contiguous",
+        "train.checkpoint_seconds": 0.0,
+        "cluster.cpus": 1,
+    },
+)
+
+
+def told(result: dict) -> dict:
+    """Figures of a run, and its weights' file."""
+    kept = {k: v for k, v in result["metrics"].items() if isinstance(v, float)}
+    losses = [[row["train_loss"], row["val_loss"]] for row in result["history"]]
+    return {"metrics": kept, "losses": losses, "bundle": result["bundle"]}
+
+
+def stop_at(folder: str, step: int) -> None:
+    """Tells this process to stop once the run has done so many steps."""
+    place = Path(folder, "checkpoints")
+    while not place.exists() or max((p.name for p in place.iterdir()), default="") < name_of(step):
+        time.sleep(0.02)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def changing(prepared: str, storage: str, steps: list[int]) -> dict:
+    """The run with 2 workers, then 1, then 2, changed at these steps."""
+    for workers, step in zip((2, 1, 2), [*steps, 0], strict=True):
+        recipe = override(BASE, {"cluster.workers": workers})
+        if step:
+            folder = run_folder(recipe, open_set(prepared), storage)
+            threading.Thread(target=stop_at, args=(folder, step), daemon=True).start()
+        try:
+            return train(recipe, prepared, storage)
+        except SystemExit as ended:
+            assert ended.code == 143
+            done = sorted(Path(folder, "checkpoints").iterdir())[-1].name
+            print(f"stopped with {workers} workers at {done}", file=sys.stderr)
+    raise AssertionError("the last part must end")
+
+
+def main(folder: str) -> None:
+    start.start(cpus=4)
+    prepared = prepare.prepare(BASE, folder)
+    found = {}
+    for workers in (1, 2, 4):
+        recipe = override(BASE, {"cluster.workers": workers})
+        found[str(workers)] = told(train(recipe, prepared, files.join(folder, str(workers))))
+    found["changing"] = told(changing(prepared, files.join(folder, "changing"), [3, 7]))
+    one = safetensors.numpy.load_file(files.join(found["1"]["bundle"], "model.safetensors"))
+    for name, run in found.items():
+        own = safetensors.numpy.load_file(files.join(run["bundle"], "model.safetensors"))
+        assert own.keys() == one.keys(), name
+        run["distance"] = max(float(np.abs(own[k] - one[k]).max()) for k in one if one[k].size)
+    print("FOUND " + json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
