@@ -54,7 +54,7 @@ class Keeper:
         return files.join(self.folder, name) if name else ""
 
     def _newest(self) -> str:
-        files.sweep(self.folder)
+        checkpoints.sweep(self.folder)
         name, problems = checkpoints.newest(self.folder, self.job.key)
         for problem in problems:
             print(f"checkpoint refused: {problem}", file=sys.stderr, flush=True)

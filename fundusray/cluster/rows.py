@@ -7,6 +7,8 @@ from fundusray import files
 from fundusray.config import Recipe
 from fundusray.data import given
 from fundusray.data.leaks import SIDES
+from fundusray.data.mixing import mixed
+from fundusray.data.sampling import Plan, plan_epoch
 from fundusray.data.shards import PreparedSet
 from fundusray.data.splits import kin
 from fundusray.metrics import predictions_table
@@ -26,6 +28,28 @@ def split_rows(prepared: PreparedSet, recipe: Recipe) -> dict[str, np.ndarray]:
     """The rows of each side of the split: train, val, test."""
     sides = split_of(prepared, recipe)
     return {name: np.flatnonzero(sides == name) for name in SIDES}
+
+
+def epoch_plan(recipe: Recipe, prepared: PreparedSet, rows: np.ndarray, epoch: int) -> Plan:
+    """The order of one training epoch over `rows`; rows beyond the set are copies of data.mix.
+
+    Raises:
+        InputError: a batch larger than the rows, or quotas that do not fit the classes.
+    """
+    train = recipe.train
+    plan = plan_epoch(
+        recipe.sampling,
+        rows,
+        prepared.targets()[rows],
+        num_classes=len(prepared.classes),
+        batch=train.batch,
+        seed=recipe.seed,
+        epoch=epoch,
+        drop_last=train.drop_last,
+    )
+    if recipe.data.mix:
+        return mixed(plan, recipe.data.mix_share, len(prepared), recipe.seed, epoch)
+    return plan
 
 
 def reported_split(sides: dict[str, np.ndarray]) -> str:

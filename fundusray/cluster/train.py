@@ -14,7 +14,7 @@ from fundusray.attacks import judging_budget, training_budget
 from fundusray.cluster.fitting import with_batch
 from fundusray.cluster.keeping import Job
 from fundusray.cluster.pulse import COLLECTIVE_TIMEOUT, Monitor
-from fundusray.cluster.rows import reported_split, split_digest, split_of, split_rows
+from fundusray.cluster.rows import epoch_plan, reported_split, split_digest, split_of, split_rows
 from fundusray.cluster.start import resources
 from fundusray.cluster.stopping import Stop
 from fundusray.cluster.worker import work
@@ -23,7 +23,7 @@ from fundusray.data import SOURCES, given
 from fundusray.data.leaks import find_leaks, refusal
 from fundusray.data.mixing import beside
 from fundusray.data.preprocess import check_args as check_preprocess
-from fundusray.data.sampling import Plan, plan_epoch, share
+from fundusray.data.sampling import share
 from fundusray.data.shards import PreparedSet, open_set
 from fundusray.errors import FundusError, InputError
 from fundusray.lock import locked
@@ -161,29 +161,15 @@ def check_split(recipe: Recipe, prepared: PreparedSet, sides: dict[str, np.ndarr
     rows = sides["train"]
     if len(np.unique(targets[rows])) < 2:
         raise InputError("the train split holds one class only; training needs at least two")
-    share(first_plan(recipe, prepared, rows), 0, recipe.cluster.most)
+    share(epoch_plan(recipe, prepared, rows, 0), 0, recipe.cluster.most)
     if recipe.data.mix:
         beside(prepared, open_set(recipe.data.mix))
-
-
-def first_plan(recipe: Recipe, prepared: PreparedSet, rows: np.ndarray) -> Plan:
-    """The first epoch over the train rows."""
-    return plan_epoch(
-        recipe.sampling,
-        rows,
-        prepared.targets()[rows],
-        num_classes=len(prepared.classes),
-        batch=recipe.train.batch,
-        seed=recipe.seed,
-        epoch=0,
-        drop_last=recipe.train.drop_last,
-    )
 
 
 def timetable_of(recipe: Recipe, prepared: PreparedSet) -> Timetable:
     """How many steps and epochs a recipe trains on a set."""
     rows = split_rows(prepared, recipe)["train"]
-    return Timetable(recipe.train, len(first_plan(recipe, prepared, rows).rows))
+    return Timetable(recipe.train, len(epoch_plan(recipe, prepared, rows, 0).rows))
 
 
 def write_split(folder: str, prepared: PreparedSet, sides: dict[str, np.ndarray]) -> None:
@@ -235,6 +221,7 @@ def _run_workers(recipe: Recipe, job: Job, callbacks: tuple[Any, ...], name: str
         except ray.train.TrainingFailedError as error:
             stop.raise_if_stopped()
             _raise_noted(failure, attempt)
+            _raise_told(error)
             raise RunFailedError(
                 f"training in {folder} failed {recipe.cluster.max_failures + 1} times: {error}. "
                 "Give the same command again to go on from the last checkpoint."
@@ -254,6 +241,15 @@ def _raise_noted(failure: str, attempt: str) -> None:
     error = RunFailedError(note["reason"])
     error.exit_code = note["code"]
     raise error
+
+
+def _raise_told(error: ray.train.TrainingFailedError) -> None:
+    """Raises what a worker could not even note, its disk being full, with its own exit code."""
+    for cause in getattr(error, "worker_failures", {}).values():
+        if isinstance(cause, FundusError):
+            found = RunFailedError(str(cause))
+            found.exit_code = cause.exit_code
+            raise found from error
 
 
 def _result(

@@ -5,11 +5,10 @@ The order of rows and the augmentation are functions of (seed, epoch, row), star
 is killed and replaced therefore ends with the same bits as one that never was.
 """
 
+import gc
 import json
-import os
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -26,11 +25,11 @@ from fundusray.cluster.modes import described, known_mode
 from fundusray.cluster.pulse import Pulse
 from fundusray.cluster.quarantine import Quarantine
 from fundusray.cluster.ranks import Ranks
-from fundusray.cluster.rows import split_rows
+from fundusray.cluster.rows import epoch_plan, split_rows
 from fundusray.cluster.stopping import Watcher
 from fundusray.config import Recipe, from_json
-from fundusray.data.mixing import beside, mixed
-from fundusray.data.sampling import Plan, plan_epoch, share
+from fundusray.data.mixing import beside
+from fundusray.data.sampling import Plan, share
 from fundusray.data.shards import PreparedSet, open_set
 from fundusray.errors import FundusError
 from fundusray.models import build_model
@@ -45,6 +44,7 @@ from fundusray.training.loop import (
     diverged,
     set_rate,
     step_seed,
+    timed,
     to_device,
     train_step,
 )
@@ -79,9 +79,17 @@ def work(config: dict[str, Any]) -> None:
         return
     except FundusError as error:
         if dist.get_rank() == 0:
-            note = {"attempt": job.attempt, "reason": str(error), "code": error.exit_code}
-            files.write_json(failure, note)
+            _note(failure, job.attempt, error)
         raise
+
+
+def _note(failure: str, attempt: str, error: FundusError) -> None:
+    note = {"attempt": attempt, "reason": str(error), "code": error.exit_code}
+    try:
+        files.write_json(failure, note)
+    except (OSError, FundusError) as second:
+        # On a full disk the error itself, which Ray carries, has to tell the driver.
+        print(f"cannot write {failure}: {second}", file=sys.stderr, flush=True)
 
 
 class Training:
@@ -93,12 +101,12 @@ class Training:
         self.device = ray.train.torch.get_device()
         self.ranks = Ranks(self.device)
         self.keeper = Keeper(job, self.ranks)
-        self.prepared = open_set(job.prepared, cache=os.path.expanduser("~/.cache/fundusray"))
+        self.prepared = open_set(job.prepared)
         self.sides = split_rows(self.prepared, self.recipe)
         self.targets = self.prepared.targets()
         self.num_classes = len(self.prepared.classes)
-        train_targets = self.targets[self.sides["train"]]
-        self.counts = np.bincount(train_targets, minlength=self.num_classes).tolist()
+        learned = self.targets[self.sides["train"]]
+        self.counts = np.bincount(learned, minlength=self.num_classes).tolist()
         self.objective = Objective(
             self.recipe.loss, torch.tensor(self.counts, dtype=torch.float32, device=self.device)
         )
@@ -113,9 +121,7 @@ class Training:
         data = self.recipe.data
         shown = self.prepared
         if data.mix:
-            shown = beside(
-                shown, open_set(data.mix, cache=os.path.expanduser("~/.cache/fundusray"))
-            )
+            shown = beside(shown, open_set(data.mix))
         self.loader = self._loader(shown, augment.train_text(data))
         view = self._loader(self.prepared, augment.view_text(data))
         self.judge = Judge(
@@ -150,6 +156,9 @@ class Training:
         """Begins a stage: who learns, a fresh optimiser, gradients shared anew."""
         train = self.recipe.train
         phase = next(span.phase for span in self.timetable.spans if span.stage == stage)
+        # What shares gradients has hooks on the parameters until it is gone for good.
+        self.way = None
+        gc.collect()
         self.stage, self.learning = stage, enter(self.model, phase)
         self.optimizer = build_optimizer(self.model, train)
         self.way = Way(
@@ -180,17 +189,7 @@ class Training:
             print(text, file=sys.stderr, flush=True)
 
     def _plan(self, epoch: int) -> Plan:
-        rows, train = self.sides["train"], self.recipe.train
-        return plan_epoch(
-            self.recipe.sampling,
-            rows,
-            self.targets[rows],
-            num_classes=self.num_classes,
-            batch=train.batch,
-            seed=self.recipe.seed,
-            epoch=epoch,
-            drop_last=train.drop_last,
-        )
+        return epoch_plan(self.recipe, self.prepared, self.sides["train"], epoch)
 
     def run(self) -> None:
         """Trains from where the run stands to its end, then predicts the rows it reports on.
@@ -223,9 +222,6 @@ class Training:
         name = files.base_name(self.job.folder)
         bar = Progress(f"{name} epoch {epoch + 1}/{self.timetable.epochs}", steps)
         plan = Plan(*(part[:steps] for part in self._plan(epoch)))
-        if self.recipe.data.mix:
-            share_of, num = self.recipe.data.mix_share, len(self.prepared)
-            plan = mixed(plan, share_of, num, self.recipe.seed, epoch)
         mine = share(plan, self.ranks.rank, self.ranks.world)
         batches = to_device(
             self.loader.epoch(mine, seed=self.recipe.seed, epoch=epoch, start=start),
@@ -233,7 +229,7 @@ class Training:
             self.mode.layout == "contiguous",
         )
         train_mode(self.way.network, self.timetable.span(self.position.step).phase)
-        for index, (batch, wait) in enumerate(_timed(batches), start):
+        for index, (batch, wait) in enumerate(timed(batches), start):
             clock, valid = time.monotonic(), int(plan.valid[index].sum())
             asked, leaving = self._step(batch, valid, first + index, plan.rows[index])
             waited, trained = waited + wait, trained + valid
@@ -347,16 +343,6 @@ class Training:
             outcome |= {"counts": self.counts, "best_by": best_by(good)}
             outcome |= {"quarantined": quarantined}
             files.write_json(files.join(self.job.folder, "outcome.json"), outcome)
-
-
-def _timed(batches: Iterator[Any]) -> Iterator[tuple[Any, float]]:
-    """Each batch with the seconds it was waited for."""
-    while True:
-        clock = time.monotonic()
-        batch = next(batches, None)
-        if batch is None:
-            return
-        yield batch, time.monotonic() - clock
 
 
 def _numbers(row: dict[str, Any]) -> dict[str, Any]:

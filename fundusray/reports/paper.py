@@ -1,6 +1,5 @@
 """A paper's table beside the measured one: figures, differences, what is decided, what it cost."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +8,7 @@ from markupsafe import Markup
 from fundusray import files
 from fundusray.metrics import METRICS
 from fundusray.reports import html, sentences
+from fundusray.reports.comparisons import LEVEL, comparisons
 from fundusray.reports.text import (
     DASH,
     count,
@@ -24,13 +24,9 @@ from fundusray.reports.text import (
 )
 from fundusray.reports.trials import About, Measured, Trial, baseline_of, measure
 
-LEVEL = 0.05
-NORMAL = 1.959963984540054
-"""Half the width of a 95 % interval, in standard errors of a normal distribution."""
 SHOWN = ("accuracy", "balanced_accuracy", "kappa")
 Section = tuple[str, list[str], list[list[str]]]
 """A further table: its title, the names of its columns, its rows as text."""
-DECIDED = {"better": 1, "worse": -1, "undecided": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,68 +59,6 @@ class Told:
     examples: str = ""
     """Location of a sheet of photographs."""
     seed: int = 0
-
-
-def comparisons(measured: list[Measured]) -> list[dict[str, Any]]:
-    """One row per row of the table and metric: the difference to the baseline on the same patients.
-
-    Keys: row, metric, difference, low, high (95 %, not corrected), verdict, p, holm (the verdict
-    after Holm's correction over all rows and metrics here), paper (the published difference, or
-    None), claim (supported, contradicted, undecided; empty where the paper has no difference).
-
-    p is that of a normal distribution whose 95 % interval is as wide as the bootstrap's.
-    """
-    base = baseline_of(measured)
-    found: list[dict[str, Any]] = []
-    for m in measured:
-        for metric in METRICS if m.versus else ():
-            versus = m.versus[metric]
-            row: dict[str, Any] = {"row": m.trial.method, "metric": metric}
-            row |= {key: versus[key] for key in ("difference", "low", "high", "verdict")}
-            row["p"] = p_value(versus["difference"], versus["low"], versus["high"])
-            theirs = [t.trial.published.get(metric) for t in (m, base) if t is not None]
-            row["paper"] = theirs[0] - theirs[1] if all(map(known, theirs)) else None
-            row["claim"] = _claim(row["paper"], row["verdict"])
-            found.append(row)
-    kept = holm([row["p"] for row in found])
-    for row, rejected in zip(found, kept, strict=True):
-        row["holm"] = row["verdict"] if rejected else "undecided"
-    return found
-
-
-def p_value(difference: Any, low: Any, high: Any) -> float | None:
-    """Two-sided p of a difference with its 95 % interval, as of a normal distribution."""
-    if not all(map(known, (difference, low, high))):
-        return None
-    error = (high - low) / (2 * NORMAL)
-    if error == 0:
-        return 0.0 if difference else 1.0
-    return math.erfc(abs(difference) / error / math.sqrt(2))
-
-
-def holm(values: list[float | None], level: float = LEVEL) -> list[bool]:
-    """Which hypotheses fall at a family-wise error rate of `level` (Holm 1979, step-down).
-
-    None counts as a comparison that decides nothing.
-    """
-    order = sorted(range(len(values)), key=lambda k: 1.0 if values[k] is None else values[k])
-    rejected = [False] * len(values)
-    for place, index in enumerate(order):
-        value = values[index]
-        if value is None or value > level / (len(values) - place):
-            break
-        rejected[index] = True
-    return rejected
-
-
-def _claim(paper: float | None, verdict: str) -> str:
-    """What the measured difference says about the published one."""
-    if paper is None or abs(paper) < 1e-9:
-        return ""
-    decided = DECIDED[verdict]
-    if not decided:
-        return "undecided"
-    return "supported" if decided * paper > 0 else "contradicted"
 
 
 def cost(line: Line, hourly: float) -> dict[str, float | None]:
@@ -215,7 +149,8 @@ def markdown_table(
     text += ["", *(f"- {markdown(note)}" for note in notes)]
     for title, names, rows in extra:
         text += ["", f"## {title}", "", _line(names), _line(["---"] * len(names))]
-        text += [_line([markdown(cell) for cell in row]) for row in rows]
+        # An interval is in brackets of our own.
+        text += [_line([c if c[:1] == "[" else markdown(c) for c in row]) for row in rows]
     return "\n".join(text) + "\n"
 
 
@@ -237,6 +172,7 @@ def _cells(line: Line, measured: Measured, is_baseline: bool, hourly: float) -> 
         difference = markdown(f"{trial.status}{reason}".replace("\n", " "))
     ratio = trial.weight_ratio
     weights = f"1 to {number(ratio, 2)}" if known(ratio) and ratio != 1 else "equal"
+    weights = weights if summary else ""
     spent = [duration(trial.seconds), _cost(line, hourly)] if summary else ["", ""]
     shown = ["", ""] if trial.status == "published" else [markdown(line.start), weights]
     return [name, *shown, *figures, difference, *spent, _paper(trial)]
@@ -333,7 +269,7 @@ def _decided(compared: list[dict[str, Any]]) -> list[str]:
             words.append(f"{claim}: {listed(names).replace('“', '').replace('”', '')}")
     decided = sum(row["claim"] != "undecided" for row in claims)
     opening = f"Of {count(len(claims), 'difference')} to the baseline that the paper prints, "
-    opening += f"the direction of {decided} is decided here"
+    opening += f"the direction of {decided} is decided here, after Holm's correction"
     return [f"{opening}; {'; '.join(words)}." if words else f"{opening}."]
 
 

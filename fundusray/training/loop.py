@@ -5,6 +5,7 @@ continued, or repeated, makes the same draws and there is no generator state to 
 """
 
 import hashlib
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -152,3 +153,13 @@ def to_device(batches: Iterable[Batch], device: torch.device, contiguous: bool) 
         image = image.contiguous(memory_format=layout)
         rest = [part.to(device, non_blocking=True) for part in batch[1:]]
         yield Batch(image, *rest)
+
+
+def timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
+    """Each batch with the seconds it was waited for."""
+    while True:
+        clock = time.monotonic()
+        batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch, time.monotonic() - clock

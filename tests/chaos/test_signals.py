@@ -74,12 +74,3 @@ def test_the_second_signal_stops_at_once(
     assert time.monotonic() - began < 20
     assert command.left_over() == []
     finish(start(), ready)
-
-
-@pytest.mark.chaos
-def test_a_signal_to_everybody_still_saves(start: Callable[..., Command], ready: Path) -> None:
-    """`timeout` and service managers end all processes of a program, those of Ray among them."""
-    command = start(train__checkpoint_seconds="1000")
-    command.reach(3)
-    assert saved_and_stopped(command, signal.SIGTERM, group=True) == 143
-    finish(start(train__checkpoint_seconds="1000"), ready)

@@ -29,7 +29,7 @@ BASE = override(
         "data.size": 32,
         "data.fractions": (0.5, 0.25, 0.25),
         "model.name": "resnet18",
-        "train.phases": "all(epochs=2, norm=frozen)",
+        "train.phases": "head(epochs=1, norm=frozen) + all(epochs=1, norm=frozen)",
         "train.batch": 8,
         "train.lr": 1e-3,
         "train.optimizer": "sgd",

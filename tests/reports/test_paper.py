@@ -11,7 +11,8 @@ import pytest
 
 from fundusray import files, metrics
 from fundusray.reports import paper
-from fundusray.reports.paper import Line, Told, holm, p_value
+from fundusray.reports.comparisons import comparisons, holm, p_value
+from fundusray.reports.paper import Line, Told
 from fundusray.reports.trials import Trial, measure
 
 PUBLISHED = {"accuracy": 0.85, "balanced_accuracy": 0.586, "kappa": 0.805, "time": "14h59"}
@@ -64,7 +65,7 @@ def test_holm_by_hand() -> None:
 
 def test_differences_are_row_minus_baseline_and_judge_the_paper(lines: list[Line]) -> None:
     ranked = {m.trial.method: m for m in measure([line.trial for line in lines])}
-    found = paper.comparisons([ranked[line.trial.method] for line in lines])
+    found = comparisons([ranked[line.trial.method] for line in lines])
     assert len(found) == 3 * len(metrics.METRICS)
     by = {(row["row"], row["metric"]): row for row in found}
     tables = {

@@ -1,0 +1,77 @@
+"""Differences of a table's rows to its baseline, corrected for their number, and what they say
+about the published ones."""
+
+import math
+from typing import Any
+
+from fundusray.metrics import METRICS
+from fundusray.reports.text import known
+from fundusray.reports.trials import Measured, baseline_of
+
+LEVEL = 0.05
+NORMAL = 1.959963984540054
+"""Half the width of a 95 % interval, in standard errors of a normal distribution."""
+DECIDED = {"better": 1, "worse": -1, "undecided": 0}
+
+
+def comparisons(measured: list[Measured]) -> list[dict[str, Any]]:
+    """One row per row of the table and metric: the difference to the baseline on the same patients.
+
+    Keys: row, metric, difference, low, high (95 %, not corrected), verdict, p, holm (the verdict
+    after Holm's correction over all rows and metrics here), paper (the published difference, or
+    None), claim (supported, contradicted, undecided, after Holm's correction; empty where the paper
+    has no difference).
+
+    p is that of a normal distribution whose 95 % interval is as wide as the bootstrap's.
+    """
+    base = baseline_of(measured)
+    found: list[dict[str, Any]] = []
+    for m in measured:
+        for metric in METRICS if m.versus else ():
+            versus = m.versus[metric]
+            row: dict[str, Any] = {"row": m.trial.method, "metric": metric}
+            row |= {key: versus[key] for key in ("difference", "low", "high", "verdict")}
+            row["p"] = p_value(versus["difference"], versus["low"], versus["high"])
+            theirs = [t.trial.published.get(metric) for t in (m, base) if t is not None]
+            row["paper"] = theirs[0] - theirs[1] if all(map(known, theirs)) else None
+            found.append(row)
+    kept = holm([row["p"] for row in found])
+    for row, rejected in zip(found, kept, strict=True):
+        row["holm"] = row["verdict"] if rejected else "undecided"
+        row["claim"] = _claim(row["paper"], row["holm"])
+    return found
+
+
+def p_value(difference: Any, low: Any, high: Any) -> float | None:
+    """Two-sided p of a difference with its 95 % interval, as of a normal distribution."""
+    if not all(map(known, (difference, low, high))):
+        return None
+    error = (high - low) / (2 * NORMAL)
+    if error == 0:
+        return 0.0 if difference else 1.0
+    return math.erfc(abs(difference) / error / math.sqrt(2))
+
+
+def holm(values: list[float | None], level: float = LEVEL) -> list[bool]:
+    """Which hypotheses fall at a family-wise error rate of `level` (Holm 1979, step-down).
+
+    None counts as a comparison that decides nothing.
+    """
+    order = sorted(range(len(values)), key=lambda k: 1.0 if values[k] is None else values[k])
+    rejected = [False] * len(values)
+    for place, index in enumerate(order):
+        value = values[index]
+        if value is None or value > level / (len(values) - place):
+            break
+        rejected[index] = True
+    return rejected
+
+
+def _claim(paper: float | None, verdict: str) -> str:
+    """What the measured difference says about the published one."""
+    if paper is None or abs(paper) < 1e-9:
+        return ""
+    decided = DECIDED[verdict]
+    if not decided:
+        return "undecided"
+    return "supported" if decided * paper > 0 else "contradicted"
