@@ -88,11 +88,11 @@ def _told(rows: list[Row], sets: dict[str, str], wishes: Wishes, base: str, fold
     notes = words.notes_of(rows, wishes.scale, wishes.starts, base)
     return Told(
         title=words.title_of(wishes.table, rows, sets, wishes.scale, wishes.changes),
-        about=training._about(recipe, opened, "", ""),
+        about=training.about_of(recipe, opened, "", ""),
         notes=[*notes, *words.alike(rows, sets, wishes.table)],
         hourly=wishes.hourly,
         panel=words.panels(rows, sets, wishes.table),
-        examples=training._examples(recipe, opened, folder),
+        examples=training.examples_of(recipe, opened, folder),
         seed=recipe.seed,
     )
 
@@ -198,7 +198,7 @@ def _line(row: Row, outcome: Outcome | None, base: str, table: str) -> Line:
     text = files.read_bytes(files.join(outcome.result["folder"], "recipe.json")).decode()
     ran = config.from_json(text)
     recipe = replace(outcome.recipe, cluster=ran.cluster, train=ran.train)
-    trial = training._trial(recipe, outcome.result, method, open_set(outcome.prepared))
+    trial = training.trial_of(recipe, outcome.result, method, open_set(outcome.prepared))
     trial = replace(trial, baseline=row.name == base, published=_figures(row))
     return Line(
         name=row.name,

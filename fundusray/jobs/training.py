@@ -75,10 +75,10 @@ def _told(
 ) -> dict[str, Any]:
     """The report of one training or evaluation, its summary printed; the job's result."""
     opened = open_set(prepared)
-    trial = _trial(recipe, result, recipe.name, opened)
-    about = _about(recipe, opened, recipe.name, mode)
+    trial = trial_of(recipe, result, recipe.name, opened)
+    about = about_of(recipe, opened, recipe.name, mode)
     about["notes"] += _undecoded(result) + notes_of(recipe, result, opened)
-    examples = _examples(recipe, opened, folder)
+    examples = examples_of(recipe, opened, folder)
     paths = tables.write_run(folder, trial, about, examples)
     metrics = result["metrics"]
     print(
@@ -114,8 +114,8 @@ def tune(asked: Asked, space: Space) -> dict[str, Any]:
     trials = [_searched(recipe, entry, prepared, opened, space.method) for entry in found["trials"]]
     folder = found["folder"]
     modes = {t["mode"] for t in (_result_of(e["folder"]) for e in found["trials"]) if t}
-    about = _about(recipe, opened, f"{recipe.name}: balancing methods", "; ".join(sorted(modes)))
-    examples = _examples(recipe, opened, folder)
+    about = about_of(recipe, opened, f"{recipe.name}: balancing methods", "; ".join(sorted(modes)))
+    examples = examples_of(recipe, opened, folder)
     paths = tables.write_search(folder, trials, found["study"], about, examples)
     best = tables.leaderboard(trials)[0]
     print(f"best: {best['method']}, kappa {interval_text(best, 'kappa')} on {best['n']} images")
@@ -144,7 +144,7 @@ def _searched(
     if result is None or entry["error"]:
         reason = entry["error"] or "ended before its first epoch did"
         result = {"status": "failed", "reason": reason}
-    return _trial(recipe, result, name, opened, entry["proposed"])
+    return trial_of(recipe, result, name, opened, entry["proposed"])
 
 
 def _early(recipe: Recipe, folder: str, prepared: str) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def _early(recipe: Recipe, folder: str, prepared: str) -> dict[str, Any]:
     return result | kept | {"status": "stopped early", "reason": "others did better by then"}
 
 
-def _trial(
+def trial_of(
     recipe: Recipe,
     result: dict[str, Any],
     method: str,
@@ -192,7 +192,7 @@ def _trial(
     )
 
 
-def _about(recipe: Recipe, opened: PreparedSet, title: str, mode: str) -> dict[str, Any]:
+def about_of(recipe: Recipe, opened: PreparedSet, title: str, mode: str) -> dict[str, Any]:
     """What the page says around the figures."""
     sides, targets = split_rows(opened, recipe), opened.targets()
     patients = np.array(opened.patients())
@@ -280,7 +280,7 @@ def _quarantine(opened: PreparedSet) -> dict[str, Any]:
     return {"kept": len(opened.table), "repaired": repaired, "skipped": skipped}
 
 
-def _examples(recipe: Recipe, opened: PreparedSet, folder: str) -> str:
+def examples_of(recipe: Recipe, opened: PreparedSet, folder: str) -> str:
     """Writes the sheet of photographs as taken, prepared and augmented; where it is."""
     data = recipe.data
     places = locate(data, cluster_prepare.data_root(recipe, recipe.run.storage))

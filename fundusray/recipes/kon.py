@@ -36,7 +36,7 @@ CODE: dict[str, str | int | float | bool] = {
     "train.lr": 0.1,
     "train.weight_decay": 1e-5,
     "train.decay_norms": True,
-    "data.augment": "hflip(0.5) + rotate(-10, 10)",
+    "data.augment": "hflip(0.5) + rotate(10)",
 }
 """What the author's notebook does and the paper does not say."""
 
