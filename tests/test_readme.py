@@ -9,6 +9,9 @@ import pytest
 from fundusray import recipes
 from fundusray.command import parse
 from fundusray.config import override
+from fundusray.losses import LOSSES
+from fundusray.phases import parse as parse_phases
+from fundusray.training.adversarial import OBJECTIVES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -57,3 +60,23 @@ def test_make_targets_exist() -> None:
 def test_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_training_page_names_every_loss_output_and_method() -> None:
+    text = (ROOT / "docs" / "training.md").read_text()
+    named = set(re.findall(r"`([a-z_]+)`", text))
+    assert set(LOSSES) <= named
+    for word in ("softmax", "binary", "regression", "coral", "corn"):
+        assert re.search(rf"^\| {word}\b|, {word} \|", text, re.M), word
+    assert {name for name in OBJECTIVES if name} <= named
+    for preset in recipes.PRESETS:
+        assert f"preset={preset}" in text
+
+
+@pytest.mark.parametrize("name", ["head(epochs=5) + all(epochs=20)", "norm=frozen"])
+def test_phases_of_the_training_page_are_understood(name: str) -> None:
+    text = (ROOT / "docs" / "training.md").read_text()
+    rows = [row for row in re.findall(r"^\| `([^`]+)` \|", text, re.M) if "epochs=" in row]
+    assert any(name in row for row in rows)
+    for row in rows:
+        assert parse_phases(row, 1)
