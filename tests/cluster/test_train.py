@@ -149,5 +149,5 @@ def test_what_does_not_fit_the_data_is_refused(small: Recipe, prepared: str) -> 
         wrong = override(small, given)
         with pytest.raises(InputError, match=told):
             check_split(wrong, opened, split_rows(opened, wrong))
-    with pytest.raises(InputError, match=r"cluster\.workers=3"):
-        train(override(small, {"cluster.workers": 3}), prepared, "unused")
+    with pytest.raises(InputError, match=r"cluster\.workers=5"):
+        train(override(small, {"cluster.workers": 5}), prepared, "unused")
