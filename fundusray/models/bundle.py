@@ -113,13 +113,14 @@ def load_bundle(folder: str) -> Bundle:
 def card(recipe: config.Recipe, classes: Sequence[str], info: dict[str, Any]) -> str:
     """The model card, Markdown."""
     data, model = recipe.data, recipe.model
+    length = recipe.train.phases or f"{recipe.train.epochs} epochs"
     lines = [
         f"# {_cell(recipe.name)}",
         "",
         f"- Network: {_network(model)}",
         f"- Data: {data.source}, {data.preprocess} at {data.size} px, split by {data.split}",
         f"- Loss: {recipe.loss.name} {recipe.loss.args or ''}".rstrip(),
-        f"- Sampling: {recipe.sampling.name}; {recipe.train.epochs} epochs, seed {recipe.seed}",
+        f"- Sampling: {recipe.sampling.name}; {length}, seed {recipe.seed}",
         f"- Classes: {', '.join(_cell(name) for name in classes)}",
         f"- Versions: {', '.join(f'{name} {number}' for name, number in versions().items())}",
     ]
