@@ -5,6 +5,7 @@ Run by test_elastic.py in a process of its own. Prints what came out, beside one
 
 import functools
 import json
+import socket
 import sys
 import threading
 import time
@@ -62,7 +63,11 @@ def change(cluster: Cluster, node: object, folder: Path) -> None:
 
 
 def main(folder: str) -> None:
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    head = {"num_cpus": 1, "dashboard_port": port}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     node = cluster.add_node(num_cpus=1)
     ray.init(address=cluster.address)
     # As often as a test can wait for; a minute otherwise.
