@@ -5,7 +5,9 @@ Run by test_elastic.py in a process of its own. Prints what came out, beside one
 
 import functools
 import json
-import socket
+import os
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -15,10 +17,9 @@ import numpy as np
 import ray
 import ray.train
 import safetensors.numpy
-from ray.cluster_utils import Cluster
 
 from fundusray import files
-from fundusray.cluster import prepare
+from fundusray.cluster import prepare, start
 from fundusray.cluster.train import run_folder, train
 from fundusray.config import Recipe, override
 from fundusray.data.shards import open_set
@@ -32,7 +33,7 @@ BASE = override(
         "data.fractions": (0.5, 0.25, 0.25),
         "model.name": "resnet18",
         # Without batch statistics, which are each worker's own.
-        "train.phases": "all(epochs=60, norm=frozen)",
+        "train.phases": "all(epochs=40, norm=frozen)",
         "train.batch": 8,
         "train.lr": 1e-4,
         "train.optimizer": "sgd",
@@ -52,24 +53,33 @@ def reached(folder: Path, step: int) -> None:
         time.sleep(0.1)
 
 
-def change(cluster: Cluster, node: object, folder: Path) -> None:
-    """Takes the node away, and gives another one back."""
-    reached(folder, 40)
-    cluster.remove_node(node, allow_graceful=False)
+def join(address: str) -> subprocess.Popen:
+    """A node of one CPU that joins the cluster."""
+    return subprocess.Popen(
+        [RAY, "start", "--address", address, "--num-cpus", "1", "--block"],
+        env=os.environ | {"RAY_AUTH_MODE": "token"},
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def change(address: str, node: subprocess.Popen, folder: Path) -> None:
+    """Takes the node away, as a spot instance goes, and later gives another one."""
+    reached(folder, 20)
+    os.killpg(node.pid, signal.SIGKILL)
     print("node lost", file=sys.stderr, flush=True)
-    reached(folder, 120)
-    cluster.add_node(num_cpus=1)
+    reached(folder, 80)
+    NODES.append(join(address))
     print("node added", file=sys.stderr, flush=True)
 
 
+RAY = str(Path(sys.executable).with_name("ray"))
+NODES: list[subprocess.Popen] = []
+
+
 def main(folder: str) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    head = {"num_cpus": 1, "dashboard_port": port}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    node = cluster.add_node(num_cpus=1)
-    ray.init(address=cluster.address)
+    start.start(cpus=1)
+    address = ray.get_runtime_context().gcs_address
     # As often as a test can wait for; a minute otherwise.
     ray.train.ScalingConfig = functools.partial(
         ray.train.ScalingConfig, elastic_resize_monitor_interval_s=1.0
@@ -79,7 +89,11 @@ def main(folder: str) -> None:
     elastic = override(BASE, {"cluster.workers": (1, 2)})
     storage = files.join(folder, "elastic")
     place = Path(run_folder(elastic, open_set(prepared), storage))
-    threading.Thread(target=change, args=(cluster, node, place), daemon=True).start()
+    NODES.append(join(address))
+    while ray.cluster_resources().get("CPU", 0) < 2:
+        time.sleep(0.5)
+    arguments = (address, NODES[0], place)
+    threading.Thread(target=change, args=arguments, daemon=True).start()
     many = train(elastic, prepared, storage)
     weights = [
         safetensors.numpy.load_file(files.join(run["bundle"], "model.safetensors"))
@@ -88,8 +102,8 @@ def main(folder: str) -> None:
     distance = max(float(np.abs(weights[0][k] - weights[1][k]).max()) for k in weights[0])
     losses = [[row["train_loss"] for row in run["history"]] for run in (one, many)]
     print("FOUND " + json.dumps({"distance": distance, "losses": losses}))
-    ray.shutdown()
-    cluster.shutdown()
+    for node in NODES[1:]:
+        os.killpg(node.pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":
