@@ -93,7 +93,9 @@ def _length(recipe: Recipe) -> str:
 def _own_settings(changes: dict[str, str]) -> list[str]:
     """The settings given for every row that the title does not say already."""
     told = (*UNTOLD, "data.source", "data.size", "train.epochs", "train.batch", "model.name")
-    return [f"{key}={value}" for key, value in changes.items() if not key.startswith(told)]
+    # data=<folder> empties the keywords, which most rows do not have.
+    given = {key: value for key, value in changes.items() if (key, value) != ("data.keywords", "")}
+    return [f"{key}={value}" for key, value in given.items() if not key.startswith(told)]
 
 
 def started(row: Row) -> str:

@@ -177,6 +177,7 @@ def trial_of(
         best_epoch=best.get("epoch", 0),
         selected_by=recipe.train.select,
         optimistic=result.get("optimistic", False),
+        side=result.get("reported_split", "test"),
         seconds=result.get("seconds", 0.0),
         weight_ratio=weight_ratio(weights),
         overrides=proposed or {},

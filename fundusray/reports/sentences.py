@@ -23,7 +23,7 @@ RESAMPLES = 1000
 
 def rows_named(measured: list[Measured]) -> str:
     """Which rows the figures are measured on: "test", or "validation" where a trial says so."""
-    return "validation" if any(m.trial.optimistic for m in measured) else "test"
+    return "validation" if any(m.trial.side == "val" for m in measured) else "test"
 
 
 def size(measured: list[Measured]) -> str:

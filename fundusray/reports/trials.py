@@ -30,6 +30,8 @@ class Trial:
     weight_ratio: float
     """Largest over smallest class weight in effect."""
     overrides: dict[str, Any] = field(default_factory=dict)
+    side: str = "test"
+    """The side of the split it is measured on."""
     published: dict[str, Any] = field(default_factory=dict)
     """The paper's accuracy, balanced_accuracy, kappa, time; may be empty."""
     bundle: str = ""
