@@ -44,6 +44,7 @@ def test_a_stopped_worker_is_named_within_a_minute(
     assert ends(command.folder) == unbroken
 
 
+@pytest.mark.chaos
 def test_a_loss_that_is_no_number_stops_the_run_at_its_step(ready: Path, tmp_path: Path) -> None:
     prepared = str(next(ready.rglob("set.json")).parent)
     hot = recipe(train__lr="1e30", train__schedule="constant")
