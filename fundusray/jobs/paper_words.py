@@ -166,13 +166,15 @@ def panels(rows: list[Row], sets: dict[str, str], table: str) -> dict[str, dict[
 
 
 def alike(rows: list[Row], sets: dict[str, str], table: str) -> list[str]:
-    """A sentence for every row whose loss is that of an earlier one, rows of one data set each."""
-    groups: dict[tuple[int, ...], list[Row]] = {}
+    """A sentence for every row whose loss is that of an earlier one, rows of one data set each; of
+    attacked or blended images even the same loss is another objective."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         if row.name in sets:
-            groups.setdefault(tuple(counts_of(row, sets[row.name])), []).append(row)
+            recipe, counts = row.recipe, tuple(counts_of(row, sets[row.name]))
+            groups.setdefault((counts, recipe.adversarial, recipe.train.mixup), []).append(row)
     found = []
-    for counts, members in groups.items():
+    for (counts, *_), members in groups.items():
         named = [
             (row.name.removeprefix(f"{table}."), row.recipe.loss, row.recipe.sampling)
             for row in members
