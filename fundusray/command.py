@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fundusray import config, files, recipes
+from fundusray.cluster.start import left_as_found
 from fundusray.config import Data, Recipe
 from fundusray.errors import DiskError, FundusError, InputError
 
@@ -174,7 +175,8 @@ def main(text: str, act: Callable[[Asked], dict[str, Any]], arguments: list[str]
         return 0
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        result = act(parse(arguments))
+        with left_as_found():
+            result = act(parse(arguments))
     except KeyboardInterrupt:
         result = _stopped(130, "interrupted; the same command goes on where it stands")
     except SystemExit:  # of our handler, or the one Ray puts in its place

@@ -24,8 +24,8 @@ from fundusray.settings import (
     Sampling,
     Train,
     Tune,
-    require,
 )
+from fundusray.settings.need import require
 
 __all__ = [
     "Adversarial",

@@ -1,6 +1,5 @@
 """Metrics against scikit-learn and by hand; intervals against simulated truth."""
 
-import time
 import tracemalloc
 import warnings
 
@@ -210,16 +209,13 @@ class TestBootstrap:
         for name, count in covered.items():
             assert 0.92 <= count / trials <= 0.975, name
 
-    def test_the_whole_of_eyepacs_fits_time_and_memory(self):
+    def test_the_whole_of_eyepacs_fits_in_memory(self):
         rows = table(*drawn(6, n=35_000))
         tracemalloc.start()
-        start = time.perf_counter()
         summary(rows, resamples=100)
-        taken = time.perf_counter() - start
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        # Memory does not grow with the resamples, time does: 1000 take ten times this.
-        assert peak < 300e6 and taken < 2
+        assert peak < 300e6
 
 
 class TestPaired:

@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow as pa
 import ray
 import torch
-from ray.exceptions import RayError, RayTaskError
 
 from fundusray import files
 from fundusray.cluster.start import resources
+from fundusray.cluster.tasks import WorkerLostError, result_of
 from fundusray.config import Data, Recipe
 from fundusray.data import manifest as manifests
 from fundusray.data.manifest import Manifest
@@ -147,18 +147,14 @@ def _result(ready: ray.ObjectRef, chunk: pa.Table, data: Data) -> dict[str, Any]
         FundusError: our own, as the task raised it; or that workers keep dying of this chunk.
     """
     try:
-        return ray.get(ready)
-    except RayTaskError as error:
-        if isinstance(error.cause, FundusError):
-            raise error.cause from None
-        raise
-    except RayError as error:
+        return result_of(ready)
+    except WorkerLostError as error:
         names = chunk["image_id" if data.id_key else "path"]
         first, last = names[0].as_py(), names[-1].as_py()
         raise FundusError(
-            f"a worker died {RETRIES + 1} times while preparing {first} to {last} "
-            f"({type(error).__name__}); look for an odd file among them, or for too little memory, "
-            "and run again: what is done stays"
+            f"preparing {first} to {last} was tried {RETRIES + 1} times ({error}); "
+            "look for an odd file among them, or for too little memory, and run again: what is "
+            "done stays"
         ) from error
 
 

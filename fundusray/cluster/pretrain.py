@@ -9,12 +9,12 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed as dist
-from ray.exceptions import RayTaskError
 from ray.train.torch import TorchConfig, TorchTrainer
 
 import fundusray
 from fundusray import config, files
 from fundusray.cluster.start import resources
+from fundusray.cluster.tasks import result_of
 from fundusray.cluster.train import RunFailedError, worker_cpus, worker_gpus
 from fundusray.config import Data, Recipe
 from fundusray.data.found import GRADES
@@ -127,20 +127,10 @@ def draw_parts(recipe: Recipe, storage: str) -> list[str]:
             index = waiting.pop(0)
             running.append(_draw.remote(parts[index], data, recipe.seed, index))
         (ready,), running = ray.wait(running, num_returns=1)
-        _drawn(ready)
+        result_of(ready)
         progress.update(total - PART * (len(waiting) + len(running)))
     progress.close()
     return parts
-
-
-def _drawn(ready: ray.ObjectRef) -> None:
-    """Waits for a task; our own errors come out as it raised them."""
-    try:
-        ray.get(ready)
-    except RayTaskError as error:
-        if isinstance(error.cause, FundusError):
-            raise error.cause from None
-        raise
 
 
 @ray.remote(num_cpus=1)

@@ -4,18 +4,17 @@ import PIL
 import pyarrow as pa
 import ray
 import torch
-from ray.exceptions import RayError, RayTaskError
 
 from fundusray import files
 from fundusray.cluster.prepare import data_root
 from fundusray.cluster.start import resources
+from fundusray.cluster.tasks import WorkerLostError, result_of
 from fundusray.config import Data, Recipe
 from fundusray.data import manifest as manifests
 from fundusray.data.findings import Findings, conclude
 from fundusray.data.manifest import Manifest
 from fundusray.data.preprocess import PREPROCESS, check_args
 from fundusray.data.scan import VERSION, examine, known_by, lost, read_parts, write_part
-from fundusray.errors import FundusError
 from fundusray.lock import locked
 from fundusray.progress import Progress
 
@@ -114,10 +113,6 @@ def _result(ready: ray.ObjectRef) -> tuple[int, int] | None:
         FundusError: our own, as the task raised it.
     """
     try:
-        return ray.get(ready)
-    except RayTaskError as error:
-        if isinstance(error.cause, FundusError):
-            raise error.cause from None
-        raise
-    except RayError:
+        return result_of(ready)
+    except WorkerLostError:
         return None

@@ -5,6 +5,8 @@ import os
 import re
 import socket
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import ray
 
@@ -67,6 +69,21 @@ def start(cpus: int | None = None) -> None:
     # Without its dashboard, Ray lets a stopped trial keep its resources for ever.
     ray.init(address="local", num_cpus=cpus, include_dashboard=True, logging_level=logging.WARNING)
     _close_token()
+
+
+@contextmanager
+def left_as_found() -> Iterator[None]:
+    """Leaves the Ray that was started or joined inside; one that was there before stays.
+
+    Ray prints what its processes say for as long as this one is connected, so that only what comes
+    after is sure to be the last on the screen.
+    """
+    before = ray.is_initialized()
+    try:
+        yield
+    finally:
+        if not before:
+            ray.shutdown()
 
 
 def _join(told: dict[str, str]) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import ray
 import torch
-from ray.exceptions import RayTaskError
 
 from fundusray.cluster.start import resources
+from fundusray.cluster.tasks import result_of
 from fundusray.data.images import BadImage
 from fundusray.data.shards import PreparedSet, open_set
 from fundusray.data.statistics import Sums, add, describe, sum_levels
@@ -45,7 +45,7 @@ def statistics(prepared: str, rows: np.ndarray) -> dict[str, Any]:
         while chunks and len(running) < most:
             running.append(_sums.remote(prepared, chunks.pop(0)))
         (ready,), running = ray.wait(running, num_returns=1)
-        parts.append(_result(ready))
+        parts.append(result_of(ready))
         progress.update(sum(part.images for part in parts))
     progress.close()
     return describe(add(parts))
@@ -55,15 +55,6 @@ def statistics(prepared: str, rows: np.ndarray) -> dict[str, Any]:
 def _sums(prepared: str, rows: np.ndarray) -> Sums:
     torch.set_num_threads(1)
     return sum_levels(_images(open_set(prepared), rows))
-
-
-def _result(ready: ray.ObjectRef) -> Sums:
-    try:
-        return ray.get(ready)
-    except RayTaskError as error:
-        if isinstance(error.cause, InputError):
-            raise error.cause from None
-        raise
 
 
 def _images(prepared: PreparedSet, rows: np.ndarray) -> Iterator[np.ndarray]:

@@ -58,20 +58,20 @@ def test_the_first_signal_lets_the_work_end_by_itself(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_second_signal_does_not_wait(tmp_path: Path, number: int) -> None:
     go_on = threading.Event()
+    waited_for: list[bool] = []
 
     def work() -> None:
         os.kill(os.getpid(), number)
         time.sleep(stopping.SAME + 0.1)
         os.kill(os.getpid(), number)
-        go_on.wait(20)
+        waited_for.append(go_on.wait(60))
 
-    began = time.monotonic()
     with (
         pytest.raises((KeyboardInterrupt, SystemExit)) as ended,
         Stop(str(tmp_path), "now") as stop,
     ):
         stop.run(work)
-    assert time.monotonic() - began < 3
+    assert not waited_for
     assert ended.type is KeyboardInterrupt or ended.value.code == 143
     go_on.set()
 
@@ -146,12 +146,6 @@ def test_looking_is_cheap_however_slow_the_storage(
         assert not watcher.asked()
     # 50 ms a look: at 2 % of the time, the next one is due after 2.5 s.
     assert len(looks) == 1
-    monkeypatch.undo()
-    watcher._next = 0.0
-    began = time.monotonic()
-    for _ in range(10_000):
-        watcher.asked()
-    assert time.monotonic() - began < 0.5
 
 
 def test_a_node_that_leaves_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

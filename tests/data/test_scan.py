@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -104,9 +103,7 @@ def check_classified(rows: dict[str, Row], times: int) -> None:
 
 
 def test_every_damaged_file_is_classified(damaged: Any, tmp_path: Path) -> None:
-    began = time.monotonic()
     check_classified(examined(tmp_path, damaged(10)), 10)
-    assert time.monotonic() - began < 180, "none of them takes a second"
 
 
 @pytest.mark.slow
@@ -269,7 +266,6 @@ def test_what_leads_out_of_the_root_stops_it(tmp_path: Path) -> None:
 def test_a_decoder_that_never_returns_ends_its_process(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"x")
     program = f"""
-import time
 import pyarrow as pa
 from fundusray.config import Data
 from fundusray.data import scan

@@ -1,0 +1,30 @@
+"""The recipe: everything that decides a result, as one frozen value of sections.
+
+Each field's docstring is its help; `__post_init__` refuses what cannot be.
+"""
+
+from fundusray.settings.learning import (
+    SELECTORS,
+    Adversarial,
+    Loss,
+    Model,
+    Sampling,
+    Train,
+)
+from fundusray.settings.photographs import Data
+from fundusray.settings.places import Cluster, Run, Tune
+from fundusray.settings.recipe import Recipe
+
+__all__ = [
+    "SELECTORS",
+    "Adversarial",
+    "Cluster",
+    "Data",
+    "Loss",
+    "Model",
+    "Recipe",
+    "Run",
+    "Sampling",
+    "Train",
+    "Tune",
+]

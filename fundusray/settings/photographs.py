@@ -1,0 +1,79 @@
+"""What is learned from: photographs, and how they are shown."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from fundusray.registry import unknown_name
+from fundusray.settings.need import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Which photographs, prepared how, split how."""
+
+    source: str = "synthetic"
+    """A registered source (synthetic, eyepacs, folder, csv, ...), or several with commas."""
+    root: str = ""
+    """Folder or URI of the photographs, one per source; empty for synthetic."""
+    target: str = "grade"
+    """The label that is learned: grade, edema, sex, whatever the source has."""
+    keywords: str = ""
+    """Keep only eyes whose diagnostic keywords hold this text, e.g. "normal fundus"."""
+    table: str = ""
+    """Of source csv: the table, seen from the root."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Of source csv: what its columns are called, e.g. {"image": "file", "grade": "dx"}."""
+    id_key: str = ""
+    """A file with a secret: ids of photographs and patients are replaced by hashes keyed by it."""
+    num_images: int = 400
+    """How many photographs the synthetic source draws; other sources ignore it."""
+    size: int = 256
+    """Side of a prepared image, pixels."""
+    preprocess: str = "graham"
+    """A registered preprocessing: graham, diameter, contour, resize, center_crop."""
+    preprocess_args: dict[str, Any] = field(default_factory=dict)
+    """Its keywords, e.g. {"clip": 0.9}."""
+    encoding: str = "jpeg"
+    """How prepared images are kept: jpeg (quality 95; small) or raw (uint8; fast, about 9 times as
+    large)."""
+    split: str = "patient"
+    """patient: patients and near-duplicates stay on one side; image: eyes of a patient may
+    straddle, as in the papers; given: the publisher's own."""
+    split_file: str = ""
+    """A CSV (image_id,split) that says where each image goes; wins over data.split."""
+    allow_leak: bool = False
+    """Go on although a patient or near-duplicate is on two sides; every table then says so."""
+    fractions: tuple[float, ...] = (0.7, 0.1, 0.2)
+    """Shares of train, val, test; a test share of 0 reports on val, and says so."""
+    augment: str = "wu"
+    """What is done to training images: a preset (wu, yu, kon, none) or a composition of
+    operations, e.g. "random_crop(224) + hflip(0.5)"."""
+    view: str = ""
+    """What is done to images that are judged, e.g. "resize(224)"; empty: as the preset has it."""
+    mix: str = ""
+    """A prepared set of corrupted or attacked copies of the same images, to train on both."""
+    mix_share: float = 0.5
+    """Share of showings that are of the copy."""
+    max_bad: float = 0.01
+    """Share of unusable rows and images above which the job stops."""
+    pipeline: str = "dali"
+    """dali; plain (torch and numpy, the slow reference); memory (raw sets, held in memory)."""
+
+    def __post_init__(self) -> None:
+        require(self.size >= 16, "data.size", "needs at least 16 pixels", self.size)
+        require(self.num_images >= 20, "data.num_images", "needs at least 20", self.num_images)
+        for key, choices in {
+            "split": ("patient", "image", "given"),
+            "encoding": ("jpeg", "raw"),
+            "pipeline": ("dali", "plain", "memory"),
+        }.items():
+            if getattr(self, key) not in choices:
+                raise unknown_name(f"data.{key}", getattr(self, key), choices)
+        raw = self.encoding == "raw" or self.pipeline != "memory"
+        require(raw, "data.pipeline=memory", "data.encoding=raw", self.encoding)
+        good = len(self.fractions) == 3 and min(self.fractions) >= 0 and self.fractions[0] > 0
+        good = good and abs(sum(self.fractions) - 1) < 1e-6 and self.fractions[1] > 0
+        need = "three shares (train, val, test) that sum to 1, train and val above 0"
+        require(good, "data.fractions", need, self.fractions)
+        require(0 <= self.mix_share <= 1, "data.mix_share", "a share in [0, 1]", self.mix_share)
+        require(0 <= self.max_bad <= 1, "data.max_bad", "a share in [0, 1]", self.max_bad)

@@ -1,0 +1,67 @@
+"""Where it runs, how much of it, and where its results go."""
+
+from dataclasses import dataclass
+
+from fundusray.settings.need import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """How much of the cluster one training uses."""
+
+    workers: tuple[int, ...] = (1,)
+    """Workers of a training: a number, or fewest and most (1,4): as many as the cluster has room
+    for, also while it runs."""
+    cpus: int = 0
+    """CPUs per worker; 0: what the cluster has over the workers, at most 8."""
+    gpus: float = -1.0
+    """GPUs per worker; -1: 1 where the cluster has any, else 0."""
+    max_failures: int = 3
+    """Times a dead worker is replaced before the run gives up."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.workers, int):
+            object.__setattr__(self, "workers", (self.workers,))
+        good = len(self.workers) in (1, 2) and 1 <= self.workers[0] <= self.workers[-1]
+        need = "a number of at least 1, or fewest and most of them"
+        require(good, "cluster.workers", need, self.workers)
+        require(self.cpus >= 0, "cluster.cpus", "0 (automatic) or more", self.cpus)
+        good = self.gpus == -1 or self.gpus >= 0
+        require(good, "cluster.gpus", "-1 (automatic), 0 or more", self.gpus)
+        require(self.max_failures >= 0, "cluster.max_failures", "0 or more", self.max_failures)
+
+    @property
+    def fewest(self) -> int:
+        """Workers a training needs."""
+        return self.workers[0]
+
+    @property
+    def most(self) -> int:
+        """Workers a training can use."""
+        return self.workers[-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tune:
+    """How large a search is."""
+
+    trials: int = 10
+    concurrent: int = 0
+    """Trials at a time; 0: as many as the cluster's resources carry."""
+    grace: int = 3
+    """Epochs every proposed trial gets before it can be stopped early."""
+
+    def __post_init__(self) -> None:
+        require(self.trials >= 1, "tune.trials", "at least 1", self.trials)
+        require(self.concurrent >= 0, "tune.concurrent", "0 (automatic) or more", self.concurrent)
+        require(self.grace >= 1, "tune.grace", "at least 1 epoch", self.grace)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Where results go."""
+
+    storage: str = ""
+    """Folder or URI; empty: ./runs, or ~/fundusray-runs in a submitted job."""
+    name: str = ""
+    """Empty: the recipe's name."""

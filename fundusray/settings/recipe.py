@@ -1,0 +1,27 @@
+"""One run, whole."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from fundusray.settings.learning import Adversarial, Loss, Model, Sampling, Train
+from fundusray.settings.photographs import Data
+from fundusray.settings.places import Cluster, Run, Tune
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One run, whole."""
+
+    name: str = "custom"
+    data: Data = field(default_factory=Data)
+    model: Model = field(default_factory=Model)
+    loss: Loss = field(default_factory=Loss)
+    sampling: Sampling = field(default_factory=Sampling)
+    train: Train = field(default_factory=Train)
+    adversarial: Adversarial = field(default_factory=Adversarial)
+    cluster: Cluster = field(default_factory=Cluster)
+    tune: Tune = field(default_factory=Tune)
+    run: Run = field(default_factory=Run)
+    seed: int = 0
+    published: dict[str, Any] = field(default_factory=dict)
+    """The paper's figures for this row, shown beside measured ones."""
