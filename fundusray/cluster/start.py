@@ -66,9 +66,41 @@ def start(cpus: int | None = None) -> None:
     if joined:
         _join({name: os.environ[name] for name in settings})
         return
-    # Without its dashboard, Ray lets a stopped trial keep its resources for ever.
-    ray.init(address="local", num_cpus=cpus, include_dashboard=True, logging_level=logging.WARNING)
+    with _environment(_place()):
+        # Without its dashboard, Ray lets a stopped trial keep its resources for ever.
+        ray.init(
+            address="local", num_cpus=cpus, include_dashboard=True, logging_level=logging.WARNING
+        )
     _close_token()
+
+
+def _place() -> dict[str, str]:
+    """Settings by which a cluster begins at a known address, and all of its processes know it.
+
+    Ray's own helpers (what ends the leftovers of a dead run, what shows runs on the dashboard) ask
+    "the" cluster of the machine about it. Beside a second one they would ask a wrong one, hear of
+    no such run, and end it.
+    """
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    host = ray.util.get_node_ip_address()
+    return {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"{host}:{port}"}
+
+
+@contextmanager
+def _environment(settings: dict[str, str]) -> Iterator[None]:
+    """Environment variables for what is started inside; this process has them only meanwhile."""
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

@@ -1,8 +1,6 @@
 """Preparing on the cluster: end to end, reuse, going on after a kill."""
 
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +12,6 @@ import pytest
 
 from fundusray import files
 from fundusray.cluster import prepare as preparing
-from fundusray.cluster import start
 from fundusray.cluster.prepare import data_root, prepare
 from fundusray.config import Data, Recipe, override
 from fundusray.data.manifest import Manifest
@@ -188,23 +185,3 @@ def test_a_root_too_few_or_many_is_told(source: str, root: str) -> None:
     several = override(Recipe(), {"data.source": source, "data.root": root})
     with pytest.raises(InputError, match=r"needs [12] roots in data\.root .* got [03]"):
         data_root(several, "/store")
-
-
-@pytest.mark.ray
-def test_starting_twice_is_starting_once(cluster: None) -> None:
-    before = start.resources()
-    start.start(cpus=1)
-    assert start.resources() == before == {"CPU": 2.0, "GPU": 0.0}
-    assert not start.in_submitted_job()
-    token = Path(start.TOKEN).expanduser()
-    assert not token.exists() or not token.stat().st_mode & 0o077
-
-
-@pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "127.0.0.1:1"])
-def test_a_cluster_that_cannot_be_joined_is_named(address: str) -> None:
-    program = "from fundusray.cluster import start; start.start()"
-    environment = os.environ | {"RAY_ADDRESS": address}
-    command = [sys.executable, "-c", program]
-    told = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-    assert told.returncode != 0
-    assert f"InputError: RAY_ADDRESS={address}: cannot join" in told.stderr
