@@ -324,7 +324,7 @@ def _sheet(pairs: Sequence[tuple[str, Sequence[np.ndarray]]], tile: int) -> byte
         figure = Figure(figsize=(width / 100, height / 100), dpi=100)
         for place, (title, _) in enumerate(pairs):
             top = 1 - (place * (tile + line + gap) + line / 2) / height
-            figure.text(gap / width, top, short(title, 60), va="center", fontsize=10)
+            figure.text(gap / width, top, short(title, 72), va="center", fontsize=10)
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         sheet = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

@@ -82,7 +82,8 @@ def write(folder: str, lines: list[Line], told: Told, page: bool = True) -> dict
     ordered = [by_trial[id(line.trial)] for line in lines]
     compared = comparisons(ordered)
     rows = [_row(line, m, told, compared) for line, m in zip(lines, ordered, strict=True)]
-    notes = _notes(lines, ordered, compared, told)
+    own = _own_notes(lines, ordered, compared, told)
+    notes = list(dict.fromkeys([*own, *sentences.notes(ordered, told.about)]))
     place = {name: files.join(folder, f"table.{name}") for name in ("md", "csv", "json")}
     extra = sections(compared, told.panel)
     text = markdown_table(lines, ordered, told, notes, extra)
@@ -93,7 +94,9 @@ def write(folder: str, lines: list[Line], told: Told, page: bool = True) -> dict
     places = {"table": place["md"], "csv": place["csv"], "json": place["json"]}
     if page:
         sheet = files.read_bytes(told.examples) if told.examples else b""
-        about: Any = told.about | {"title": told.title, "notes": notes}
+        # The page itself adds what is said of any leaderboard.
+        beside = [*own, *told.about.get("notes", [])]
+        about: Any = told.about | {"title": told.title, "notes": beside}
         places["report"] = files.join(folder, "report.html")
         whole_page = html.page(ranked, {}, about, sheet)
         head, end, rest = whole_page.partition("</main>")
@@ -243,12 +246,11 @@ def _as_html(section: Section) -> Markup:
     ).format(title, names, cells)
 
 
-def _notes(
+def _own_notes(
     lines: list[Line], measured: list[Measured], compared: list[dict[str, Any]], told: Told
 ) -> list[str]:
-    """What a reader must know, the table's own before those of any leaderboard."""
+    """What a reader must know of this table, beside what is said of any leaderboard."""
     found = [*told.notes, *_decided(compared), *_many(compared), _chance(measured), _spent(lines)]
-    found += sentences.notes(measured, told.about)
     return [note for note in dict.fromkeys(found) if note]
 
 

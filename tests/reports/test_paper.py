@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 
 from fundusray import files, metrics
 from fundusray.reports import paper
@@ -132,6 +133,8 @@ def test_the_table_as_files(lines: list[Line], about: dict, tmp_path: Path) -> N
     assert "<h2>Differences to the baseline</h2>" in page
     assert "ahead &lt;i&gt;" in page and "0.750 / 0.250" in page and "<i>" not in page
     assert "row 3\\x0abroke" in page or "row 3 broke" in page
+    for note in whole["notes"]:
+        assert page.count(f"<li>{escape(note)}</li>") == 1, note
     assert page.count("</main>") == 1 and page.index("0.750 / 0.250") < page.index("</main>")
 
 
