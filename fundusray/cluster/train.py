@@ -11,13 +11,13 @@ from ray.train.torch import TorchConfig, TorchTrainer
 import fundusray
 from fundusray import config, files
 from fundusray.attacks import judging_budget, training_budget
+from fundusray.cluster.entry import work
 from fundusray.cluster.fitting import with_batch
 from fundusray.cluster.keeping import Job
 from fundusray.cluster.pulse import COLLECTIVE_TIMEOUT, Monitor
 from fundusray.cluster.rows import epoch_plan, reported_split, split_digest, split_of, split_rows
 from fundusray.cluster.start import resources
 from fundusray.cluster.stopping import Stop
-from fundusray.cluster.worker import work
 from fundusray.config import Recipe
 from fundusray.data import SOURCES, given
 from fundusray.data.leaks import find_leaks, refusal

@@ -24,6 +24,7 @@ from tests.chaos.harness import (
 )
 
 pytestmark = pytest.mark.ray
+KILLS = 10
 
 
 def prepared_in(storage: Path) -> str:
@@ -80,23 +81,18 @@ def unbroken(ready: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[
     return of
 
 
-@pytest.mark.parametrize(
-    ("workers", "kills"),
-    [
-        ("2", 1),
-        pytest.param("1", 10, marks=pytest.mark.chaos),
-        pytest.param("2", 10, marks=pytest.mark.chaos),
-    ],
-)
+@pytest.mark.chaos
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_killed_workers_change_no_bit(
-    unbroken: Callable[[str], dict], ready: Path, tmp_path: Path, workers: str, kills: int
+    unbroken: Callable[[str], dict], ready: Path, tmp_path: Path, workers: str
 ) -> None:
     asked, prepared = recipe(cluster__workers=workers), prepared_in(ready)
     expected = unbroken(workers)
     folder = Path(run_folder(asked, open_set(prepared), str(tmp_path)))
-    with Assassin(folder, kills, seed=int(workers)) as assassin:
+    with Assassin(folder, KILLS, seed=int(workers)) as assassin:
         train(asked, prepared, str(tmp_path))
-    assert 1 <= assassin.killed <= kills and assassin.killed >= kills - 1
+    # The last one may come when the run is already over.
+    assert assassin.killed in (KILLS - 1, KILLS)
     assert ends(folder) == expected
     assert_kept(folder)
 

@@ -57,7 +57,7 @@ def command(storage: Path) -> list[str]:
         "data.num_images=60",
         "data.size=32",
         "train.epochs=1",
-        "tune.trials=4",
+        "tune.trials=3",
         "train.precision=fp32",
         "train.layout=contiguous",
     ]
@@ -74,24 +74,24 @@ def test_a_killed_search_goes_on_and_runs_no_finished_trial_again(tmp_path: Path
         return {str(p): p.stat().st_mtime for p in tmp_path.glob("demo-*/result.json")}
 
     deadline = time.monotonic() + 400
-    while len(finished()) < 2 and time.monotonic() < deadline and driver.poll() is None:
+    while not finished() and time.monotonic() < deadline and driver.poll() is None:
         time.sleep(0.1)
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
     before = finished()
-    assert 2 <= len(before) < 4, (tmp_path / "log").read_text()[-3000:]
+    assert 1 <= len(before) < 3, (tmp_path / "log").read_text()[-3000:]
 
     done = subprocess.run(command(tmp_path), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     after = finished()
     assert {path: after[path] for path in before} == before
-    assert len(after) == 4
+    assert len(after) == 3
 
     result = json.loads(done.stdout.strip().splitlines()[-1].removeprefix("RESULT "))
     assert result["status"] == "finished"
     with open(result["leaderboard"], newline="") as table:
         rows = list(csv.DictReader(table))
-    assert len(rows) == 4 and all(row["kappa"] for row in rows)
+    assert len(rows) == 3 and all(row["kappa"] for row in rows)
     assert {row["sampler"] for row in rows} >= {"natural", "oversample"}
     assert Path(result["report"]).read_text().lower().startswith("<!doctype html>")
     for key in ("bundle", "predictions", "prepared"):
