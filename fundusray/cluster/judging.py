@@ -17,6 +17,7 @@ from fundusray.data.sampling import plan_eval, share
 from fundusray.data.shards import PreparedSet
 from fundusray.metrics import METRICS, point
 from fundusray.models import Classifier, fit_thresholds
+from fundusray.models.heads import ladder
 from fundusray.pipeline import Loader
 from fundusray.settings import SELECTORS
 from fundusray.training import mode
@@ -41,6 +42,7 @@ class Judge:
 
     def __post_init__(self) -> None:
         self.targets = self.prepared.targets()
+        self.regression = self.recipe.model.output == "regression"
 
     def _batches(self, rows: np.ndarray) -> Any:
         plan = plan_eval(rows, self.recipe.train.batch)
@@ -67,7 +69,7 @@ class Judge:
     def validate(self, epoch: int) -> dict[str, Any]:
         """The epoch's validation figures; its predictions are kept in `epochs/`."""
         rows, logits = self.predict(self.sides["val"])
-        if self.recipe.model.output == "regression":
+        if self.regression:
             logits = self._fit_thresholds(rows, logits)
         targets = self.targets[rows]
         loss = nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(targets))
@@ -110,8 +112,9 @@ class Judge:
         epochs, and whether the figures flatter.
         """
         side = reported_split(self.sides)
-        # Where one epoch was trained none was chosen, and nothing flatters.
-        chosen = side == "val" and len(history) > 1
+        # Where one epoch was trained none was chosen, and nothing flatters; but the thresholds of
+        # a regression are always fitted to the validation rows.
+        chosen = side == "val" and (len(history) > 1 or self.regression)
         told: dict[str, Any] = {"reported_split": side, "optimistic": chosen}
         if chosen and self.recipe.train.report == "held_out":
             told = self._by_halves(history)
@@ -120,6 +123,8 @@ class Judge:
             self._write("predictions", rows, logits)
         if self.recipe.adversarial.eps:
             self._write("attacked", *self.attacked(self.sides[side]))
+            # One network only is attacked: that of the epoch which all validation rows chose.
+            told["robust_optimistic"] = chosen
         return told
 
     def _by_halves(self, history: list[dict[str, Any]]) -> dict[str, Any]:
@@ -138,24 +143,56 @@ class Judge:
         }
         side = halves(self.prepared, rows, self.recipe.seed)
         metric = self.recipe.train.select
+        # An attack judges one slice of the rows, too few for two halves.
         metric = metric if metric in METRICS else METRICS[0]
-        chosen, joined = [], np.empty_like(next(iter(logits.values())))
-        for half in (0, 1):
-            other = side != half
-            values = {
-                epoch: point(self.targets[rows[other]], given[other])[metric] or 0.0
-                for epoch, given in logits.items()
-            }
-            best = max(values, key=lambda epoch: (values[epoch], -epoch))
-            joined[side == half] = logits[best][side == half]
-            chosen.append(best)
+        joined, chosen = held_out(logits, self.targets[rows], side, metric, self.regression)
         self._write("predictions", rows, joined)
-        return {"reported_split": "val", "optimistic": False, "held_out_epochs": chosen}
+        told = {"held_out_epochs": chosen, "held_out_by": metric}
+        return {"reported_split": "val", "optimistic": False} | told
 
     def _write(self, name: str, rows: np.ndarray, logits: np.ndarray) -> None:
         if self.ranks.first:
             table = predictions_of(self.prepared, rows, logits)
             files.write_table(files.join(self.folder, f"{name}.parquet"), table)
+
+
+def held_out(
+    logits: dict[int, np.ndarray],
+    targets: np.ndarray,
+    half: np.ndarray,
+    metric: str,
+    regression: bool = False,
+) -> tuple[np.ndarray, list[int]]:
+    """Each half of some rows as the epoch sees it that is best on the other half.
+
+    Args:
+        logits: of each epoch [N, K].
+        targets: int64 [N].
+        half: 0 or 1 of each row [N].
+        metric: what is best, by its name in METRICS; of equal epochs the earliest is.
+        regression: the logits are a regression's, whose thresholds were fitted to all rows; they
+            are fitted anew, to the other half alone.
+
+    Returns:
+        (logits [N, K], the epochs of half 0 and of half 1).
+    """
+    joined, chosen = np.empty_like(next(iter(logits.values()))), []
+    for mine in (0, 1):
+        other = half != mine
+        seen = {e: _recut(g, targets, other) if regression else g for e, g in logits.items()}
+        values = {e: point(targets[other], g[other])[metric] or 0.0 for e, g in seen.items()}
+        best = max(values, key=lambda epoch: (values[epoch], -epoch))
+        joined[~other] = seen[best][~other]
+        chosen.append(best)
+    return joined, chosen
+
+
+def _recut(logits: np.ndarray, targets: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """A regression's logits with thresholds that are fitted to the known rows alone."""
+    # The ladder's first rung is the score less a threshold; a shift of all scores changes nothing.
+    scores = logits[:, 1] - logits[:, 0]
+    fitted = fit_thresholds(scores[known], targets[known], logits.shape[1])
+    return ladder(torch.from_numpy(scores)[:, None] - fitted).numpy()
 
 
 def best_by(history: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

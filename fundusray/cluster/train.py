@@ -69,7 +69,8 @@ def run_key(recipe: Recipe, prepared: PreparedSet) -> str:
     which side of the split, and the weights it starts from."""
     split = split_digest(prepared, recipe)
     weights = start_digest(recipe.model)
-    parts = [config.decisive(recipe), prepared.info["manifest"], split, weights]
+    pixels = prepared.info["preprocess_version"]
+    parts = [config.decisive(recipe), prepared.info["manifest"], pixels, split, weights]
     if recipe.data.mix:
         parts.append(files.sha256_file(files.join(recipe.data.mix, "set.json")))
     return files.hash_json(parts, 16)
@@ -266,6 +267,7 @@ def _result(
         "reported_split": outcome["reported_split"],
         "optimistic": outcome["optimistic"],
         "held_out_epochs": outcome.get("held_out_epochs", []),
+        "held_out_by": outcome.get("held_out_by", ""),
         "best": outcome["best"],
         "best_by": outcome["best_by"],
         "ended": outcome["ended"],
@@ -275,14 +277,15 @@ def _result(
         "quarantined": outcome["quarantined"],
         "weight_ratio": weight_ratio(weights),
         "metrics": summary(files.read_table(predictions), seed=recipe.seed),
-        "robust": _robust(recipe, folder),
+        "robust": _robust(recipe, folder, outcome),
         "version": fundusray.__version__,
     }
 
 
-def _robust(recipe: Recipe, folder: str) -> dict[str, Any]:
+def _robust(recipe: Recipe, folder: str, outcome: dict[str, Any]) -> dict[str, Any]:
     """The figures of the same rows under the recipe's stronger attack; {} where it has none."""
     if not recipe.adversarial.eps:
         return {}
     attacked = files.join(folder, "attacked.parquet")
-    return {"predictions": attacked} | summary(files.read_table(attacked), seed=recipe.seed)
+    told = {"predictions": attacked, "optimistic": outcome.get("robust_optimistic", False)}
+    return told | summary(files.read_table(attacked), seed=recipe.seed)

@@ -24,6 +24,7 @@ from fundusray.cluster.train import (
     check,
     check_split,
     run_folder,
+    run_key,
     timetable_of,
     train,
     worker_gpus,
@@ -39,7 +40,7 @@ DRIVER_CPU = 0.01
 def search_folder(recipe: Recipe, prepared: str, points: list[dict[str, Any]], storage: str) -> str:
     """Where a search lives: the same command finds it again."""
     size = [recipe.tune.trials, recipe.tune.grace]
-    key = [config.decisive(recipe), open_set(prepared).info["manifest"], points, size]
+    key = [run_key(recipe, open_set(prepared)), points, size]
     name = (recipe.run.name or recipe.name).replace("/", "-")
     return files.join(storage, f"{name}-search-{files.hash_json(key, 8)}")
 

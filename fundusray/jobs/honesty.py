@@ -11,6 +11,10 @@ from fundusray.data.shards import PreparedSet
 from fundusray.losses import panel, sentences
 from fundusray.reports.text import estimate, number
 
+FLATTERED = (
+    "of the network that was best on these very rows, so the figures under attack are optimistic"
+)
+
 
 def notes_of(recipe: Recipe, result: dict[str, Any], opened: PreparedSet) -> list[str]:
     """Phases, how the epoch was chosen, what the loss does to each class, robustness, an early end.
@@ -34,10 +38,11 @@ def _chosen(result: dict[str, Any]) -> str:
     epochs = result.get("held_out_epochs")
     if not epochs:
         return ""
+    metric = result["held_out_by"].replace("_", " ")
     return (
         "there are no test rows: each half of the validation patients is judged by the epoch that "
-        f"was best on the other half (epochs {epochs[0]} and {epochs[1]}); train.report=selected "
-        "gives the papers' way, the maximum over the same rows"
+        f"was best on the other half by {metric} (epochs {epochs[0]} and {epochs[1]}); "
+        "train.report=selected gives the papers' way, the maximum over the same rows"
     )
 
 
@@ -51,4 +56,5 @@ def _robust(recipe: Recipe, result: dict[str, Any]) -> str:
         f"under attack ({how}): accuracy {estimate(robust, 'accuracy')} on {robust['n']} images, "
         f"balanced {estimate(robust, 'balanced_accuracy')}; majority class "
         f"{number(robust['majority_accuracy'])}"
+        + (f"; {FLATTERED}" if robust["optimistic"] else "")
     )

@@ -193,5 +193,7 @@ def robust(outcomes: Sequence[Outcome]) -> list[str]:
             theirs = outcome.row.published.published.get("robust_accuracy")
             beside = f" (paper {number(theirs)})" if theirs is not None else ""
             said = f"accuracy {number(figures['accuracy'])} {bounds}".strip()
-            found.append(f"{outcome.row.name}, attacked: {said}{beside}.")
+            flattered = "; optimistic: the epoch was chosen on these rows"
+            caution = flattered if figures["optimistic"] else ""
+            found.append(f"{outcome.row.name}, attacked: {said}{beside}{caution}.")
     return found

@@ -12,8 +12,8 @@ from fundusray.cluster.rows import split_digest, split_rows
 from fundusray.cluster.scan import scan as scan_set
 from fundusray.cluster.start import start
 from fundusray.cluster.statistics import statistics
+from fundusray.cluster.train import run_key
 from fundusray.command import Asked
-from fundusray.config import decisive
 from fundusray.data.images import BadImage, decode
 from fundusray.data.manifest import build
 from fundusray.data.photos import read_photo
@@ -44,7 +44,7 @@ def leak_premium(asked: Asked) -> dict[str, Any]:
     if asked.show:
         return shown(recipe)
     prepared = prepared_of(recipe)
-    key = files.hash_json([decisive(recipe), open_set(prepared).info["manifest"], repeats], 8)
+    key = files.hash_json([run_key(recipe, open_set(prepared)), repeats], 8)
     name = recipe.run.name or recipe.name
     folder = files.join(recipe.run.storage, f"{name}-leak-premium-{key}")
     found = premium.measure(recipe, prepared, folder, repeats)

@@ -18,12 +18,11 @@ from fundusray.data.shards import open_set
 from fundusray.verified import read_verified
 from tests.chaos.harness import Command, ends, recipe, step_of, until, workers_below
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.chaos]
 NOTICED = 60.0
 """Seconds in which a hung worker is named."""
 
 
-@pytest.mark.chaos
 def test_a_stopped_worker_is_named_within_a_minute(
     start: Callable[..., Command], tmp_path: Path, storage: Path
 ) -> None:
@@ -44,7 +43,6 @@ def test_a_stopped_worker_is_named_within_a_minute(
     assert ends(command.folder) == unbroken
 
 
-@pytest.mark.chaos
 def test_a_loss_that_is_no_number_stops_the_run_at_its_step(ready: Path, tmp_path: Path) -> None:
     prepared = str(next(ready.rglob("set.json")).parent)
     hot = recipe(train__lr="1e30", train__schedule="constant")

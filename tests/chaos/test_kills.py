@@ -23,7 +23,7 @@ from tests.chaos.harness import (
     workers_below,
 )
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.chaos]
 KILLS = 10
 
 
@@ -81,7 +81,6 @@ def unbroken(ready: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[
     return of
 
 
-@pytest.mark.chaos
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_killed_workers_change_no_bit(
     unbroken: Callable[[str], dict], ready: Path, tmp_path: Path, workers: str
@@ -97,7 +96,6 @@ def test_killed_workers_change_no_bit(
     assert_kept(folder)
 
 
-@pytest.mark.chaos
 @pytest.mark.parametrize("seed", range(5))
 def test_a_killed_driver_changes_no_bit(
     start: Callable[..., Command], ready: Path, seed: int

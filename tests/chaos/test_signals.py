@@ -10,7 +10,7 @@ import pytest
 
 from tests.chaos.harness import Command, assert_kept, ends, step_of
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.chaos]
 SAVED = 5.0
 """Seconds from the signal to the checkpoint."""
 
@@ -43,7 +43,7 @@ def finish(command: Command, ready: Path) -> None:
     [
         pytest.param(signal.SIGTERM, False, 143, id="terminated"),
         # A terminal sends Ctrl-C to every process that it has started, Ray's among them.
-        pytest.param(signal.SIGINT, True, 130, id="ctrl-c", marks=pytest.mark.chaos),
+        pytest.param(signal.SIGINT, True, 130, id="ctrl-c"),
     ],
 )
 def test_one_signal_saves_and_the_same_command_goes_on(
@@ -58,7 +58,6 @@ def test_one_signal_saves_and_the_same_command_goes_on(
     finish(start(**seldom), ready)
 
 
-@pytest.mark.chaos
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_second_signal_stops_at_once(
     start: Callable[..., Command], ready: Path, number: int, code: int

@@ -6,6 +6,7 @@ import pytest
 import ray
 
 from fundusray.cluster import prepare, start
+from fundusray.cluster.train import train
 from fundusray.config import Recipe, override
 
 
@@ -45,3 +46,9 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def prepared(cluster: None, small: Recipe, storage: str) -> str:
     return prepare.prepare(small, storage)
+
+
+@pytest.fixture(scope="session")
+def unbroken(small: Recipe, prepared: str, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """The result of a training that nobody disturbed."""
+    return train(small, prepared, str(tmp_path_factory.mktemp("unbroken")))

@@ -1,4 +1,6 @@
-"""Trains the same recipe with 1, 2 and 4 workers, and with 2, then 1, then 2; prints what came out.
+"""Trains one recipe with several numbers of workers, also changing under way; prints what came out.
+
+`many_workers.py <folder> 1 4 2-1-2`: with one worker, with four, and with 2, then 1, then 2.
 
 Run by test_workers.py in a process of its own: Ray there has 4 CPUs, and the process is told to
 stop by signals. Batch norms are frozen, so that the network has no batch statistics.
@@ -40,6 +42,9 @@ BASE = override(
     },
 )
 
+CHANGES = [3, 7]
+"""Steps after which the number of workers changes: one in each phase of six."""
+
 
 def told(result: dict) -> dict:
     """Figures of a run, and its weights' file."""
@@ -56,37 +61,38 @@ def stop_at(folder: str, step: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def changing(prepared: str, storage: str, steps: list[int]) -> dict:
-    """The run with 2 workers, then 1, then 2, changed at these steps."""
-    for workers, step in zip((2, 1, 2), [*steps, 0], strict=True):
+def run(prepared: str, storage: str, plan: list[int]) -> dict:
+    """The run with one number of workers after the other, changed at the steps of CHANGES."""
+    for place, workers in enumerate(plan, 1):
         recipe = override(BASE, {"cluster.workers": workers})
-        if step:
-            folder = run_folder(recipe, open_set(prepared), storage)
-            threading.Thread(target=stop_at, args=(folder, step), daemon=True).start()
-        try:
+        if place == len(plan):
             return train(recipe, prepared, storage)
+        folder = run_folder(recipe, open_set(prepared), storage)
+        stop = threading.Thread(target=stop_at, args=(folder, CHANGES[place - 1]), daemon=True)
+        stop.start()
+        try:
+            train(recipe, prepared, storage)
         except SystemExit as ended:
             assert ended.code == 143
             done = sorted(Path(folder, "checkpoints").iterdir())[-1].name
             print(f"stopped with {workers} workers at {done}", file=sys.stderr)
-    raise AssertionError("the last part must end")
+    raise AssertionError("it was to be stopped, and ended")
 
 
-def main(folder: str) -> None:
-    start.start(cpus=4)
+def main(folder: str, plans: list[str]) -> None:
+    start.start(cpus=max(int(number) for plan in plans for number in plan.split("-")))
     prepared = prepare.prepare(BASE, folder)
     found = {}
-    for workers in (1, 2, 4):
-        recipe = override(BASE, {"cluster.workers": workers})
-        found[str(workers)] = told(train(recipe, prepared, files.join(folder, str(workers))))
-    found["changing"] = told(changing(prepared, files.join(folder, "changing"), [3, 7]))
+    for plan in plans:
+        numbers = [int(number) for number in plan.split("-")]
+        found[plan] = told(run(prepared, files.join(folder, plan), numbers))
     one = safetensors.numpy.load_file(files.join(found["1"]["bundle"], "model.safetensors"))
-    for name, run in found.items():
-        own = safetensors.numpy.load_file(files.join(run["bundle"], "model.safetensors"))
-        assert own.keys() == one.keys(), name
-        run["distance"] = max(float(np.abs(own[k] - one[k]).max()) for k in one if one[k].size)
+    for plan, result in found.items():
+        own = safetensors.numpy.load_file(files.join(result["bundle"], "model.safetensors"))
+        assert own.keys() == one.keys(), plan
+        result["distance"] = max(float(np.abs(own[k] - one[k]).max()) for k in one if one[k].size)
     print("FOUND " + json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], sys.argv[2:])

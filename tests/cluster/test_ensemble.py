@@ -217,14 +217,16 @@ class TestJob:
 
 @pytest.mark.ray
 def test_members_and_ensembles_on_the_same_rows(
-    small: Recipe, prepared: str, storage: str, capsys: pytest.CaptureFixture[str]
+    unbroken: dict,
+    small: Recipe,
+    prepared: str,
+    storage: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Two rates under one split; the mean of weights and of answers beside them, in pairs."""
-    first = override(small, {"train.epochs": 1})
-    runs = [train(first, prepared, storage)]
-    split = files.join(runs[0]["folder"], "split.csv")
-    second = override(first, {"train.lr": 3e-4, "data.split_file": split})
-    runs.append(train(second, prepared, storage))
+    split = files.join(unbroken["folder"], "split.csv")
+    second = override(small, {"train.lr": 3e-4, "data.split_file": split})
+    runs = [unbroken, train(second, prepared, storage)]
     result = ensemble(parse([*(run["bundle"] for run in runs), f"run.storage={storage}"]))
     assert result["status"] == "finished" and result["prepared"] == prepared
     found = files.read_json(files.join(result["folder"], "ensemble.json"))

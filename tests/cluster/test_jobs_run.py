@@ -132,6 +132,7 @@ def test_wrong_tables_end_with_two_and_write_nothing(run, eyepacs_tree, tmp_path
     assert code == 0, text
 
 
+@pytest.mark.slow
 def test_leak_premium(run, tmp_path: Path) -> None:
     command = ("leak_premium.py", "demo", "smoke=true", "repeats=1", "data.num_images=60")
     command += ("data.fractions=0.5,0.2,0.3",)

@@ -1,0 +1,57 @@
+"""Halves of the validation rows judge each other, so that nothing is told by what it was chosen."""
+
+import numpy as np
+import pytest
+import torch
+
+from fundusray.cluster.judging import held_out
+from fundusray.metrics import point
+from fundusray.models import fit_thresholds
+from fundusray.models.heads import ladder
+
+
+def hot(answers: np.ndarray, classes: int) -> np.ndarray:
+    return np.eye(classes, dtype=np.float32)[answers]
+
+
+def test_each_half_is_told_by_the_epoch_the_other_chose() -> None:
+    targets = np.array([0, 1, 0, 1, 0, 1, 0, 1])
+    half = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    wrong = 1 - targets
+    first = hot(np.where(half == 0, targets, wrong), 2)  # right on half 0 alone
+    second = hot(np.where(half == 1, targets, wrong), 2)
+    joined, chosen = held_out({1: first, 2: second}, targets, half, "accuracy")
+    assert chosen == [2, 1]
+    assert point(targets, joined)["accuracy"] == 0.0
+    both = {1: first, 2: hot(targets, 2), 3: hot(targets, 2)}
+    joined, chosen = held_out(both, targets, half, "accuracy")
+    assert chosen == [2, 1] and point(targets, joined)["accuracy"] == 0.5
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_thresholds_of_a_regression_are_not_fitted_to_what_they_judge(epochs: int) -> None:
+    """Scores that say nothing have no kappa; fitted to the same rows, they seem to have one."""
+    told, flattered = [], []
+    for seed in range(60):
+        draw = np.random.default_rng(seed)
+        targets, half = draw.integers(0, 5, 60), np.arange(60) % 2
+        logits = {}
+        for epoch in range(epochs):
+            scores = draw.normal(2, 1, 60).astype(np.float32)
+            fitted = fit_thresholds(scores, targets, 5)
+            logits[epoch] = ladder(torch.from_numpy(scores)[:, None] - fitted).numpy()
+        flattered.append(max(point(targets, given)["kappa"] for given in logits.values()))
+        joined, _ = held_out(logits, targets, half, "kappa", regression=True)
+        told.append(point(targets, joined)["kappa"])
+    error = np.std(told) / np.sqrt(len(told))
+    assert np.mean(flattered) > 0.1
+    assert abs(np.mean(told)) < 4 * error < 0.1
+
+
+def test_a_regression_that_knows_its_rows_still_does() -> None:
+    targets = np.tile(np.arange(5), 12)
+    scores = (targets + np.random.default_rng(0).normal(0, 0.1, 60)).astype(np.float32)
+    given = ladder(torch.from_numpy(scores)[:, None] - fit_thresholds(scores, targets, 5)).numpy()
+    half = np.arange(60) // 30
+    joined, chosen = held_out({7: given}, targets, half, "kappa", regression=True)
+    assert chosen == [7, 7] and point(targets, joined)["kappa"] > 0.97
