@@ -1,4 +1,5 @@
-"""Predict with a bundle and measure, on its own test rows or on other photographs.
+"""Predict with a bundle and measure, on its own test rows or on other photographs, where those that
+it was trained on are left out.
 
 python jobs/evaluate.py runs/demo-1a2b3c4d/bundle
 python jobs/evaluate.py runs/demo-1a2b3c4d/bundle data.source=eyepacs data.root=/data/other
@@ -7,7 +8,7 @@ python jobs/evaluate.py runs/demo-1a2b3c4d/bundle data.source=eyepacs data.root=
 import sys
 
 from fundusray.command import main
-from fundusray.jobs.training import evaluate
+from fundusray.jobs.evaluating import evaluate
 
 if __name__ == "__main__":
     sys.exit(main(__doc__, evaluate, sys.argv[1:]))

@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from fundusray import files
-from fundusray.cluster.evaluate import evaluate
-from fundusray.cluster.rows import reported_split, split_rows
+from fundusray.cluster.evaluate import predicted
+from fundusray.cluster.unseen import require_pixels, unseen
 from fundusray.config import Recipe
 from fundusray.data import given
 from fundusray.data.leaks import find_leaks, told
@@ -26,8 +25,6 @@ from fundusray.models.averaging import mean_of_weights, require_alike
 from fundusray.models.bundle import Bundle, load_bundle
 
 WEIGHTS, PREDICTIONS = "mean of weights", "mean of predictions"
-PIXELS = ("preprocess", "preprocess_args", "size")
-"""Settings of the data that decide what a network gets to see."""
 
 
 @dataclass(frozen=True)
@@ -81,31 +78,19 @@ def judged_rows(data: PreparedSet, bundles: Sequence[str], members: Sequence[Bun
     """The rows that no member was trained on.
 
     Of a member trained on these photographs, the side it reports on. Of one trained on others,
-    all but the photographs (by the sha256 of their files) its run trained on or chose its epoch
-    by, and but their patients and near-duplicates here.
+    all but what it knows of them; see `unseen.unseen`.
 
     Raises:
-        InputError: no row is left.
+        InputError: no row is left, or a member's own split cannot be read.
     """
     reported, known = np.ones(len(data.table), bool), np.zeros(len(data.table), bool)
     optimistic, notes = False, []
     for place, member in zip(bundles, members, strict=True):
-        if member.info.get("manifest") == data.info["manifest"]:
-            rows = split_rows(data, member.recipe)
-            side = reported_split(rows)
-            reported &= np.isin(np.arange(len(known)), rows[side])
-            known[rows["train"]] = True
-            known[rows["val"]] |= side == "test"
-            optimistic |= side == "val"
-            continue
-        theirs = _known(data.table, place)
-        if theirs is None:
-            notes.append(
-                f"{place} was trained on other photographs, and no manifest.parquet of its run is "
-                "beside it: whether some of them are judged here is not known"
-            )
-        else:
-            known |= theirs
+        found = unseen(data, place, member)
+        reported &= found.sides == found.side
+        known |= found.known
+        optimistic |= found.side == "val"
+        notes += found.notes
     sides = np.where(known, "train", np.where(reported, "test", "")).astype(object)
     if not (sides == "test").any():
         raise InputError(
@@ -113,22 +98,6 @@ def judged_rows(data: PreparedSet, bundles: Sequence[str], members: Sequence[Bun
             "splits; train them with one data.split_file, or give other photographs (data.source=)"
         )
     return Judged(sides, optimistic, notes)
-
-
-def _known(table: pa.Table, bundle: str) -> np.ndarray | None:
-    """Which rows [N] a run of other photographs knows; None where its manifest is not there."""
-    location = files.join(bundle.rstrip("/").rpartition("/")[0], "manifest.parquet")
-    if not files.exists(location):
-        return None
-    theirs = files.read_table(location)
-    learned = np.isin(theirs["split"].to_pylist(), ("train", "val"))
-    hashes = set(np.array(theirs["sha256"].to_pylist(), object)[learned]) - {""}
-    known = np.array([digest in hashes for digest in table["sha256"].to_pylist()], bool)
-    for column in ("patient_id", "twin"):
-        names = table[column].to_pylist()
-        marked = {name for name, here in zip(names, known, strict=True) if here and name}
-        known |= np.array([name in marked for name in names], bool)
-    return known
 
 
 def compare(bundles: Sequence[str], recipe: Recipe, prepared: str, folder: str) -> dict[str, Any]:
@@ -150,7 +119,7 @@ def compare(bundles: Sequence[str], recipe: Recipe, prepared: str, folder: str) 
     members = [load_bundle(place) for place in bundles]
     for place, member in zip(bundles, members, strict=True):
         require_alike(bundles[0], members[0], place, member)
-        _require_pixels(place, member.recipe, recipe)
+        require_pixels(place, member.recipe.data, recipe.data)
     judged = judged_rows(data, bundles, members)
     # For whoever judges the mean later: what any member knows is on its train side.
     split_file = files.join(folder, "split.csv")
@@ -161,8 +130,8 @@ def compare(bundles: Sequence[str], recipe: Recipe, prepared: str, folder: str) 
     mean_of_weights(bundles, mean, whole, {"manifest": data.info["manifest"]})
     names = _names(bundles)
     found = dict(zip([*names, WEIGHTS], [*bundles, mean], strict=True))
-    ids = data.table["image_id"].filter(pa.array(judged.sides == "test"))
-    tables, places = _predicted(found, whole, prepared, folder, ids)
+    rows = np.flatnonzero(judged.sides == "test")
+    tables, places = _predicted(found, prepared, rows, folder)
     networks = [
         {"network": name, "bundle": found.get(name, ""), "predictions": places[name]}
         | summary(tables[name], seed=recipe.seed)
@@ -184,31 +153,18 @@ def compare(bundles: Sequence[str], recipe: Recipe, prepared: str, folder: str) 
 
 
 def _predicted(
-    found: dict[str, str], recipe: Recipe, prepared: str, folder: str, ids: pa.ChunkedArray
+    found: dict[str, str], prepared: str, rows: np.ndarray, folder: str
 ) -> tuple[dict[str, pa.Table], dict[str, str]]:
-    """The table on the judged images, and its place, of each network and of the mean answer."""
+    """The table on the judged rows, and its place, of each network and of the mean answer."""
     tables, places = {}, {}
     for number, (name, bundle) in enumerate(found.items(), 1):
         part = files.join(folder, "mean" if name == WEIGHTS else f"member-{number}")
-        places[name] = evaluate(bundle, recipe, prepared, part)["predictions"]
-        table = files.read_table(places[name])
-        # A member that was trained on other photographs answered for all of them.
-        kept = pc.is_in(table["image_id"], value_set=ids.combine_chunks())
-        tables[name] = table.filter(kept)
+        places[name] = predicted(bundle, prepared, rows, part)
+        tables[name] = files.read_table(places[name])
     tables[PREDICTIONS] = mean_of_predictions([tables[n] for n in found if n != WEIGHTS])
     places[PREDICTIONS] = files.join(folder, "predictions.parquet")
     files.write_table(places[PREDICTIONS], tables[PREDICTIONS])
     return tables, places
-
-
-def _require_pixels(place: str, member: Recipe, recipe: Recipe) -> None:
-    for key in PIXELS:
-        theirs, ours = getattr(member.data, key), getattr(recipe.data, key)
-        if theirs != ours:
-            raise InputError(
-                f"{place} was trained with data.{key}={theirs}, these photographs are prepared "
-                f"with {ours}; an ensemble's members see the same pixels"
-            )
 
 
 def _names(bundles: Sequence[str]) -> list[str]:

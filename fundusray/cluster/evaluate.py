@@ -7,14 +7,16 @@ import ray
 import torch
 
 from fundusray import files
-from fundusray.cluster.rows import predictions_of, reported_split, split_rows
+from fundusray.cluster.rows import predictions_of
 from fundusray.cluster.start import resources
-from fundusray.config import Recipe
+from fundusray.cluster.tasks import result_of
+from fundusray.cluster.unseen import Unseen
 from fundusray.data.sampling import plan_eval
 from fundusray.data.shards import open_set
 from fundusray.errors import InputError
 from fundusray.metrics import summary
 from fundusray.models.bundle import load_bundle
+from fundusray.models.weights import digest
 from fundusray.pipeline import augment, make_loader
 from fundusray.progress import Progress
 from fundusray.training.loop import predict, to_device
@@ -46,37 +48,59 @@ def predict_rows(
     return predict(model, batches, torch.autocast(device.type, enabled=False))
 
 
-def evaluate(bundle: str, recipe: Recipe, prepared: str, folder: str) -> dict[str, Any]:
-    """Predicts and writes `predictions.parquet` into `folder`; the figures.
+def predicted(bundle: str, prepared: str, rows: np.ndarray, folder: str) -> str:
+    """Where in `folder` the predictions of some rows of a set are; they are made unless there.
 
-    On the photographs the bundle was trained with, only the rows it reports on; on any others, all
-    rows, since none was trained on. Predictions that are there already are not made again.
+    The file's name holds a hash of the weights, the set and the rows, so that those of an earlier
+    state of the bundle are never taken for these.
 
     Raises:
-        InputError: the set has other classes than the bundle.
+        InputError: the set has other classes than the bundle, or a training that still runs wrote
+            the bundle anew meanwhile.
     """
-    location = files.join(folder, "predictions.parquet")
+    weights = digest(bundle)
+    key = files.hash_json([weights, files.base_name(prepared), rows.tolist()], 8)
+    location = files.join(folder, f"predictions-{key}.parquet")
+    if files.exists(location):
+        return location
     opened, data = load_bundle(bundle), open_set(prepared)
     if tuple(opened.classes) != tuple(data.classes):
         raise InputError(
             f"{bundle} knows the classes {list(opened.classes)}, the data have {list(data.classes)}"
         )
-    same = opened.info["manifest"] == data.info["manifest"]
-    sides = split_rows(data, recipe)
-    split = reported_split(sides) if same else "all"
-    rows = sides[split] if same else np.arange(len(data.table))
-    if not files.exists(location):
-        found, logits = _spread(bundle, prepared, rows)
-        files.write_table(location, predictions_of(data, found, logits))
-    metrics = summary(files.read_table(location), seed=recipe.seed)
+    found, logits = _spread(bundle, prepared, rows)
+    if digest(bundle) != weights:
+        raise InputError(
+            f"{bundle} was written anew while it predicted, by a training that still runs; give "
+            "the command again, or after the training"
+        )
+    files.write_table(location, predictions_of(data, found, logits))
+    return location
+
+
+def evaluate(bundle: str, judged: Unseen, prepared: str, folder: str, seed: int) -> dict[str, Any]:
+    """The figures of a bundle on the rows of a set that are new to it.
+
+    Predictions are written into `folder`, see `predicted`; `seed` is of the intervals.
+
+    Raises:
+        InputError: the set has other classes than the bundle, or no row is new to it.
+    """
+    if not len(judged.rows):
+        raise InputError(
+            f"none of the {len(judged.sides):,} photographs is new to {bundle}: it was trained on "
+            "them or chose its epoch by them; give others (data.source=, data.root=)"
+        )
+    location = predicted(bundle, prepared, judged.rows, folder)
     return {
         "status": "finished",
         "folder": folder,
         "bundle": bundle,
         "predictions": location,
-        "reported_split": split,
-        "optimistic": split == "val",
-        "metrics": metrics,
+        "reported_split": judged.side,
+        "optimistic": judged.side == "val",
+        "notes": judged.notes,
+        "metrics": summary(files.read_table(location), seed=seed),
     }
 
 
@@ -91,7 +115,7 @@ def _spread(bundle: str, prepared: str, rows: np.ndarray) -> tuple[np.ndarray, n
     while pending:
         ready, _ = ray.wait(list(pending), num_returns=1)
         done += pending.pop(ready[0])
-        parts.append(ray.get(ready[0]))
+        parts.append(result_of(ready[0]))
         bar.update(done)
     bar.close()
     found = np.concatenate([part[0] for part in parts])

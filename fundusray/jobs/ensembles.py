@@ -7,7 +7,6 @@ from fundusray.cluster import ensemble as cluster_ensemble
 from fundusray.cluster import start as cluster_start
 from fundusray.command import Asked, settle
 from fundusray.config import override
-from fundusray.data.shards import open_set
 from fundusray.errors import InputError
 from fundusray.jobs.asking import prepared_of, shown
 from fundusray.jobs.training import interval_text
@@ -29,15 +28,12 @@ def ensemble(asked: Asked) -> dict[str, Any]:
     recipe = override(load_bundle(bundles[0]).recipe, blank | asked.changes)
     if "data.source" in asked.changes and "data.root" not in asked.changes:
         recipe = override(recipe, {"data.root": ""})
-    if "data.source" in asked.changes and "data.split_file" not in asked.changes:
-        # Of other photographs, every row is judged that no member knows.
-        recipe = override(recipe, {"data.split": "patient", "data.split_file": ""})
     recipe = settle(recipe, cluster_start.in_submitted_job())
     if asked.show:
         return shown(recipe)
     prepared = prepared_of(recipe)
-    manifest = open_set(prepared).info["manifest"]
-    key = files.hash_json([sorted(digest(place) for place in bundles), bundles, manifest], 8)
+    weights = [digest(place) for place in bundles]
+    key = files.hash_json([sorted(weights), bundles, files.base_name(prepared)], 8)
     folder = files.join(recipe.run.storage, f"{recipe.name}-ensemble-{key}")
     found = cluster_ensemble.compare(bundles, recipe, prepared, folder)
     print(told(found))

@@ -1,13 +1,10 @@
 """What a reader should know of how a network was trained and judged, in sentences."""
 
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from fundusray.attacks import judging_budget, shown
-from fundusray.cluster.rows import split_rows
 from fundusray.config import Recipe
-from fundusray.data.shards import PreparedSet
 from fundusray.losses import panel, sentences
 from fundusray.reports.text import estimate, number
 
@@ -16,17 +13,21 @@ FLATTERED = (
 )
 
 
-def notes_of(recipe: Recipe, result: dict[str, Any], opened: PreparedSet) -> list[str]:
+def notes_of(
+    recipe: Recipe, result: dict[str, Any], counts: list[int] | None, classes: Sequence[str]
+) -> list[str]:
     """Phases, how the epoch was chosen, what the loss does to each class, robustness, an early end.
 
     Args:
         result: of a training, or of an evaluation, which knows less.
+        counts: training images per class, None where they are not known.
     """
     found = [_phases(recipe), _chosen(result), result.get("ended", ""), _robust(recipe, result)]
-    rows = split_rows(opened, recipe)["train"]
-    counts = np.bincount(opened.targets()[rows], minlength=len(opened.classes)).tolist()
+    found = [note for note in found if note]
+    if counts is None:
+        return found
     said = panel(recipe.loss, recipe.sampling, counts, batch=recipe.train.batch)
-    return [note for note in found if note] + sentences(said, opened.classes)
+    return found + sentences(said, classes)
 
 
 def _phases(recipe: Recipe) -> str:

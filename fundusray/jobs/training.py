@@ -1,5 +1,6 @@
-"""Jobs that train and judge: run on the cluster, write the report, say where."""
+"""Jobs that train: run on the cluster, write the report, say where."""
 
+import math
 import platform
 import sys
 from collections.abc import Callable
@@ -17,13 +18,13 @@ from fundusray.cluster import tune as cluster_tune
 from fundusray.cluster.rows import split_of, split_rows
 from fundusray.cluster.study import Space
 from fundusray.cluster.train import timetable_of
-from fundusray.command import Asked, settle
+from fundusray.cluster.unseen import unseen
+from fundusray.command import Asked
 from fundusray.config import Recipe, override
 from fundusray.data.joining import locate
-from fundusray.data.leaks import find_leaks, told
+from fundusray.data.leaks import SIDES, find_leaks, told
 from fundusray.data.shards import PreparedSet, open_set
-from fundusray.errors import InputError
-from fundusray.jobs.asking import expanded, prepared_of, recipe_of, shown
+from fundusray.jobs.asking import prepared_of, recipe_of, shown
 from fundusray.jobs.honesty import notes_of
 from fundusray.losses import effective_weights, weight_ratio
 from fundusray.models.bundle import load_bundle
@@ -41,54 +42,30 @@ def train(asked: Asked) -> dict[str, Any]:
     prepared = prepared_of(recipe)
     recipe = cluster_train.settled(recipe, open_set(prepared), recipe.run.storage)
     result = cluster_train.train(recipe, prepared, recipe.run.storage)
-    return _told(recipe, prepared, result, result["folder"], result["mode"])
-
-
-def evaluate(asked: Asked) -> dict[str, Any]:
-    """Measures a bundle on its own test rows, or on other photographs."""
-    if len(asked.words) != 1:
-        raise InputError("give one bundle: python jobs/evaluate.py <run folder>/bundle key=value")
-    bundle = files.absolute(asked.words[0])
-    trained = load_bundle(bundle)
-    changes = expanded(asked.changes)
-    # Its weights are in the bundle; what they once started from may be gone.
-    still = {"run.storage": "", "model.weights": "", "model.init_from": ""}
-    recipe = override(trained.recipe, still | changes)
-    if "data.source" in changes and "data.root" not in changes:
-        recipe = override(recipe, {"data.root": ""})
-    recipe = settle(recipe, cluster_start.in_submitted_job())
-    if asked.show:
-        return shown(recipe)
-    prepared = prepared_of(recipe)
-    manifest = open_set(prepared).info["manifest"]
-    if manifest != trained.info["manifest"]:
-        # Other photographs: none was trained on, and the split of the training is not theirs.
-        recipe = override(recipe, {"data.split": "patient", "data.split_file": ""})
-    key = files.hash_json([bundle, manifest], 8)
-    folder = files.join(recipe.run.storage, f"{recipe.name}-evaluation-{key}")
-    result = cluster_evaluate.evaluate(bundle, recipe, prepared, folder)
-    return _told(recipe, prepared, result, folder, "fp32 channels_last")
-
-
-def _told(
-    recipe: Recipe, prepared: str, result: dict[str, Any], folder: str, mode: str
-) -> dict[str, Any]:
-    """The report of one training or evaluation, its summary printed; the job's result."""
     opened = open_set(prepared)
     trial = trial_of(recipe, result, recipe.name, opened)
-    about = about_of(recipe, opened, recipe.name, mode)
-    about["notes"] += _undecoded(result) + notes_of(recipe, result, opened)
-    examples = examples_of(recipe, opened, folder)
+    about = about_of(recipe, opened, recipe.name, result["mode"])
+    notes = notes_of(recipe, result, _learned(recipe, opened), opened.classes)
+    about["notes"] += _undecoded(result) + notes
+    return written(recipe, prepared, result, trial, about)
+
+
+def written(
+    recipe: Recipe, prepared: str, result: dict[str, Any], trial: tables.Trial, about: tables.About
+) -> dict[str, Any]:
+    """The report of one training or evaluation, its summary printed; the job's result."""
+    folder = result["folder"]
+    examples = examples_of(recipe, open_set(prepared), folder)
     paths = tables.write_run(folder, trial, about, examples)
-    metrics = result["metrics"]
-    print(
-        f"{metrics['n']} images of {metrics['num_patients']} patients ({result['reported_split']})"
-    )
+    metrics, side = result["metrics"], result["reported_split"]
+    print(f"{metrics['n']} images of {metrics['num_patients']} patients ({side} rows)")
     for name in ("accuracy", "balanced_accuracy", "kappa", "auc_referable"):
         print(f"  {name:18} {interval_text(metrics, name)}")
     if result.get("robust"):
         print(f"  {'under attack':18} accuracy {interval_text(result['robust'], 'accuracy')}")
     print(f"  always the majority class: accuracy {metrics['majority_accuracy']:.3f}")
+    for note in result.get("notes", []):
+        print(f"note: {note}")
     print(f"report: {paths['report']}")
     keys = ("status", "folder", "bundle", "predictions")
     return {key: result[key] for key in keys} | paths | {"prepared": prepared}
@@ -148,11 +125,16 @@ def _searched(
 
 
 def _early(recipe: Recipe, folder: str, prepared: str) -> dict[str, Any]:
-    bundle = files.join(folder, "bundle")
-    result = cluster_evaluate.evaluate(bundle, recipe, prepared, folder)
-    name, _ = checkpoints.newest(files.join(folder, "checkpoints"), load_bundle(bundle).info["key"])
-    state = files.read_json(files.join(folder, "checkpoints", name, "state.json"))
-    kept = {key: state[key] for key in ("history", "best", "seconds")}
+    place = files.join(folder, "bundle")
+    bundle = load_bundle(place)
+    judged = unseen(open_set(prepared), place, bundle)
+    result = cluster_evaluate.evaluate(place, judged, prepared, folder, recipe.seed)
+    # The first bundle is written before the first checkpoint; a kill may fall in between.
+    kept = {"history": [], "best": bundle.info["best"], "seconds": 0.0}
+    name, _ = checkpoints.newest(files.join(folder, "checkpoints"), bundle.info["key"])
+    if name:
+        state = files.read_json(files.join(folder, "checkpoints", name, "state.json"))
+        kept = {key: state[key] for key in kept}
     return result | kept | {"status": "stopped early", "reason": "others did better by then"}
 
 
@@ -163,28 +145,46 @@ def trial_of(
     opened: PreparedSet,
     proposed: dict[str, Any] | None = None,
 ) -> tables.Trial:
-    best, sides = result.get("best", {}), split_rows(opened, recipe)
-    targets = opened.targets()[sides["train"]]
-    counts = np.bincount(targets, minlength=len(opened.classes)).tolist()
-    weights = effective_weights(recipe.loss.name, recipe.loss.args, counts)
+    """A training of the recipe on a set, as the report wants it."""
+    epochs = timetable_of(recipe, opened).epochs
+    return trial_from(recipe, result, method, _learned(recipe, opened), epochs, proposed)
+
+
+def _learned(recipe: Recipe, opened: PreparedSet) -> list[int]:
+    """Training images per class."""
+    targets = opened.targets()[split_rows(opened, recipe)["train"]]
+    return np.bincount(targets, minlength=len(opened.classes)).tolist()
+
+
+def trial_from(
+    recipe: Recipe,
+    result: dict[str, Any],
+    method: str,
+    counts: list[int] | None,
+    epochs: int,
+    proposed: dict[str, Any] | None = None,
+) -> tables.Trial:
+    """As `trial_of`, from the training images per class, None where they are not known."""
+    best, history = result.get("best", {}), result.get("history", [])
+    weights = effective_weights(recipe.loss.name, recipe.loss.args, counts) if counts else []
     return tables.Trial(
         method=method,
         loss=recipe.loss.name,
         sampler=recipe.sampling.name,
         batch=recipe.train.batch,
-        epochs_run=len(result.get("history", [])),
-        epochs_asked=timetable_of(recipe, opened).epochs,
+        epochs_run=max(len(history), best.get("epoch", 0)),
+        epochs_asked=epochs,
         best_epoch=best.get("epoch", 0),
         selected_by=recipe.train.select,
         optimistic=result.get("optimistic", False),
         side=result.get("reported_split", "test"),
         seconds=result.get("seconds", 0.0),
-        weight_ratio=weight_ratio(weights),
+        weight_ratio=weight_ratio(weights) if weights else math.nan,
         overrides=proposed or {},
         published=recipe.published or recipes.published(recipe),
         bundle=result.get("bundle", ""),
         predictions=result.get("predictions", ""),
-        history=result.get("history", []),
+        history=history,
         baseline=recipe.loss.name == "cross_entropy"
         and recipe.sampling.name == "natural"
         and recipe.model.dropout == 0,
@@ -193,10 +193,16 @@ def trial_of(
     )
 
 
-def about_of(recipe: Recipe, opened: PreparedSet, title: str, mode: str) -> dict[str, Any]:
-    """What the page says around the figures."""
-    sides, targets = split_rows(opened, recipe), opened.targets()
-    patients = np.array(opened.patients())
+def about_of(
+    recipe: Recipe, opened: PreparedSet, title: str, mode: str, sides: np.ndarray | None = None
+) -> tables.About:
+    """What the page says around the figures.
+
+    Args:
+        sides: of each row [N], where it is not the recipe's own split.
+    """
+    sides = split_of(opened, recipe) if sides is None else sides
+    patients, targets = np.array(opened.patients()), opened.targets()
     num_classes, model = len(opened.classes), recipe.model
     start = f"weights {model.weights}" if model.weights else "random start"
     start = f"from {model.init_from}" if model.init_from else start
@@ -206,8 +212,8 @@ def about_of(recipe: Recipe, opened: PreparedSet, title: str, mode: str) -> dict
             "patients": len(set(patients[rows])),
             "counts": np.bincount(targets[rows], minlength=num_classes).tolist(),
         }
-        for name, rows in sides.items()
-        if len(rows)
+        for name in (*SIDES, "all", "known")
+        if len(rows := np.flatnonzero(sides == name))
     }
     return {
         "title": title,
@@ -216,7 +222,7 @@ def about_of(recipe: Recipe, opened: PreparedSet, title: str, mode: str) -> dict
         "source": f"{recipe.data.source} {recipe.data.root}".strip(),
         "splits": splits,
         "split": _split_said(recipe),
-        "leak": told(find_leaks(opened.table, split_of(opened, recipe))),
+        "leak": told(find_leaks(opened.table, sides)),
         "classes": list(opened.classes),
         "preprocess": _pixels_said(recipe),
         "model": f"{model.name}{_head_said(recipe)}, {start}, dropout {model.dropout:g}",

@@ -22,8 +22,12 @@ RESAMPLES = 1000
 
 
 def rows_named(measured: list[Measured]) -> str:
-    """Which rows the figures are measured on: "test", or "validation" where a trial says so."""
-    return "validation" if any(m.trial.side == "val" for m in measured) else "test"
+    """Which rows the figures are measured on: "test", or "validation" where a trial says so; "all"
+    of photographs that have no split."""
+    sides = {m.trial.side for m in measured}
+    if "all" in sides:
+        return "all"
+    return "validation" if "val" in sides else "test"
 
 
 def size(measured: list[Measured]) -> str:
@@ -257,7 +261,7 @@ DEFINITIONS = [
     ),
     ("Majority baseline", "The accuracy of calling every eye the most frequent grade."),
     ("Best epoch", "The epoch with the best {selected} on the validation rows."),
-    ("Rows", "Measured on the {rows} rows{split}."),
+    ("Rows", "Measured on {rows} rows{split}."),
     ("Time", "Wall clock of the training, on this hardware; a paper’s is on its own."),
     ("Paper", "What the publication reports on its own split; not measured here."),
 ]
@@ -267,11 +271,11 @@ def definitions(measured: list[Measured], about: About) -> list[tuple[str, str]]
     """(term, meaning) of everything the page measures."""
     selected = Counter(m.trial.selected_by for m in measured).most_common(1)
     resamples = next((m.summary["resamples"] for m in measured if m.summary), RESAMPLES)
-    how = split_said(about)
+    how, named = split_said(about), rows_named(measured)
     facts = {
         "resamples": f"{resamples:,}",
         "selected": selected[0][0].removeprefix("val_") if selected else "metric",
-        "rows": rows_named(measured),
+        "rows": named if named == "all" else f"the {named}",
         "split": f", {how}" if how else "",
     }
     return [(term, meaning.format(**facts)) for term, meaning in DEFINITIONS]

@@ -71,6 +71,13 @@ def test_train_smoke_then_evaluate(run, tmp_path: Path) -> None:
     metrics = json.loads(Path(judged["metrics"]).read_text())
     assert metrics["n"] == len(ours) and 0 <= metrics["majority_accuracy"] <= 1
 
+    # Another seed draws other photographs: no split, no row that was learned from.
+    code, other, text = run("evaluate.py", trained["bundle"], "seed=7")
+    assert code == 0 and "(all rows)" in text, text
+    assert other["folder"] != judged["folder"] and other["prepared"] != judged["prepared"]
+    page = Path(other["report"]).read_text()
+    assert "Measured on all rows." in page
+
 
 def test_prepare_says_where_and_what_colours(run) -> None:
     drawn = ("demo", "data.num_images=24", "data.size=32", "data.encoding=raw")

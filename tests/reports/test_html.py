@@ -155,3 +155,9 @@ def test_long_quarantine_is_cut_and_says_so(render, make_trial, about):
     assert "the first 100 of 150" in page.text
     assert "img99" in page.text
     assert "img100" not in page.text
+
+
+def test_rows_without_a_split_are_called_all(render, make_trial):
+    page = render([make_trial("abroad", side="all")], {}, {"split": ""})
+    assert "all rows" in page.text and "Measured on all rows." in page.text
+    assert "test rows" not in page.text

@@ -1,0 +1,126 @@
+"""Which rows of a prepared set a trained network is judged on: those that are new to it."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fundusray import files
+from fundusray.cluster.rows import reported_split
+from fundusray.config import Data
+from fundusray.data import given
+from fundusray.data.leaks import SIDES
+from fundusray.data.shards import PreparedSet
+from fundusray.data.splits import kin
+from fundusray.errors import InputError
+from fundusray.models.bundle import Bundle
+
+PIXELS = ("preprocess", "preprocess_args", "size")
+"""Settings of the data that decide what a network gets to see."""
+KNOWN = {"test": ("train", "val"), "val": ("train",), "all": ("known",)}
+"""Of each side that is judged: the sides it must not share a row with."""
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """The rows of a set as one network sees them."""
+
+    sides: np.ndarray
+    """Of each row [N]. Where it is the set the network was trained on, the side of the network's
+    own split, "" where that leaves the row out; of any other set, "all" or "known"."""
+    side: str
+    """The side that is judged: test, or val where its run has no test rows; "all" of other sets."""
+    notes: list[str]
+    """What was left out and what could not be made sure of, in sentences."""
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The rows that are judged."""
+        return np.flatnonzero(self.sides == self.side)
+
+    @property
+    def known(self) -> np.ndarray:
+        """Which rows [N] the network learned from or chose its epoch by, as far as is known."""
+        return np.isin(self.sides, KNOWN[self.side])
+
+
+def unseen(data: PreparedSet, place: str, bundle: Bundle) -> Unseen:
+    """What of a set is new to the network at `place`.
+
+    Of the set it was trained on, the side its run reports on: by the split.csv beside the bundle,
+    or, without one, by its recipe. Of any other, all but the photographs (by the sha256 of their
+    files) its run trained on or chose its epoch by, and but their patients and near-duplicates.
+
+    Raises:
+        InputError: the network's own split does not fit the set, or its file is gone.
+    """
+    manifest = bundle.info.get("manifest")
+    if manifest is not None and manifest == data.info["manifest"]:
+        sides = _own_sides(data, place, bundle)
+        rows = {name: np.flatnonzero(sides == name) for name in SIDES}
+        return Unseen(sides, reported_split(rows), [])
+    if "pretrained" in bundle.info:
+        note = f"{place} was pretrained {bundle.info['pretrained']}: none of these was learned from"
+        return Unseen(np.full(len(data.table), "all"), "all", [note])
+    known, notes = np.zeros(len(data.table), bool), []
+    # The mean of several networks knows what any of them does.
+    for member in bundle.info.get("members", [place]):
+        theirs = _known(data.table, _run_of(member))
+        if theirs is None:
+            notes.append(
+                f"{member} was trained on other photographs, and no manifest.parquet of its run is "
+                "beside it: whether some of them are judged here is not known"
+            )
+        else:
+            known |= theirs
+    if known.any():
+        notes.append(
+            f"{known.sum():,} of {len(known):,} photographs are left out: {place} was trained on "
+            "them or chose its epoch by them, or by others of the same patients, or by their "
+            "near-duplicates"
+        )
+    return Unseen(np.where(known, "known", "all"), "all", notes)
+
+
+def require_pixels(place: str, trained: Data, asked: Data) -> None:
+    """Refuses photographs that are prepared otherwise than those a network was trained on.
+
+    Raises:
+        InputError: the setting, and both its values.
+    """
+    for key in PIXELS:
+        theirs, ours = getattr(trained, key), getattr(asked, key)
+        if theirs != ours:
+            raise InputError(
+                f"{place} was trained with data.{key}={theirs}, here it would be judged with "
+                f"{ours}: on pixels it never saw; leave data.{key} as the network has it"
+            )
+
+
+def _run_of(place: str) -> str:
+    """The folder of the run that a bundle lies in."""
+    return place.rstrip("/").rpartition("/")[0]
+
+
+def _own_sides(data: PreparedSet, place: str, bundle: Bundle) -> np.ndarray:
+    """The side of each row [N] in the split the network was trained under."""
+    beside = files.join(_run_of(place), "split.csv")
+    settings = bundle.recipe.data
+    if files.exists(beside):
+        # The file that the recipe names may have been changed since, or be gone.
+        settings = replace(settings, split_file=beside)
+    return given.assign(data.table, settings, bundle.recipe.seed)
+
+
+def _known(table: pa.Table, run: str) -> np.ndarray | None:
+    """Which rows [N] a run of another set knows; None where its manifest is not there."""
+    location = files.join(run, "manifest.parquet")
+    if not files.exists(location):
+        return None
+    theirs = files.read_table(location)
+    learned = theirs.filter(pc.is_in(theirs["split"], value_set=pa.array(["train", "val"])))
+    hashes = set(learned["sha256"].to_pylist()) - {""}
+    known = np.array([digest in hashes for digest in table["sha256"].to_pylist()], bool)
+    group, _ = kin(table)
+    return np.isin(group, group[known])

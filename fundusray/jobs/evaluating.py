@@ -1,0 +1,101 @@
+"""The job that measures a trained network on photographs that are new to it."""
+
+from typing import Any
+
+import numpy as np
+
+from fundusray import files
+from fundusray.cluster import evaluate as cluster_evaluate
+from fundusray.cluster import start as cluster_start
+from fundusray.cluster.unseen import Unseen, require_pixels, unseen
+from fundusray.command import Asked, settle
+from fundusray.config import Recipe, override
+from fundusray.data.sampling import plan_epoch
+from fundusray.data.shards import PreparedSet, open_set
+from fundusray.errors import InputError
+from fundusray.jobs.asking import expanded, prepared_of, shown
+from fundusray.jobs.honesty import notes_of
+from fundusray.jobs.training import about_of, trial_from, written
+from fundusray.models.bundle import Bundle, load_bundle
+from fundusray.models.weights import digest
+from fundusray.reports import tables
+from fundusray.training.timetable import Timetable
+
+SPLITTING = ("split", "split_file", "fractions")
+"""Settings of the data that decide who is on which side."""
+
+
+def evaluate(asked: Asked) -> dict[str, Any]:
+    """Measures a bundle on its own test rows, or on all other photographs it does not know."""
+    if len(asked.words) != 1:
+        raise InputError("give one bundle: python jobs/evaluate.py <run folder>/bundle key=value")
+    place = files.absolute(asked.words[0])
+    bundle = load_bundle(place)
+    recipe = _asked(place, bundle.recipe, asked)
+    if asked.show:
+        return shown(recipe)
+    prepared = prepared_of(recipe)
+    opened = open_set(prepared)
+    judged = unseen(opened, place, bundle)
+    key = files.hash_json([digest(place), files.base_name(prepared)], 8)
+    folder = files.join(recipe.run.storage, f"{recipe.name}-evaluation-{key}")
+    result = cluster_evaluate.evaluate(place, judged, prepared, folder, recipe.seed)
+    result["best"] = bundle.info.get("best", {})
+    trial, about = page_of(recipe, bundle, opened, judged, result)
+    return written(recipe, prepared, result, trial, about)
+
+
+def _asked(place: str, trained: Recipe, asked: Asked) -> Recipe:
+    """The network's recipe with the photographs that the command line asks for.
+
+    Raises:
+        InputError: other pixels, or another split, than the network was trained with.
+    """
+    changes = expanded(asked.changes)
+    # Its weights are in the bundle; what they once started from may be gone.
+    still = {"run.storage": "", "model.weights": "", "model.init_from": ""}
+    recipe = override(trained, still | changes)
+    if "data.source" in changes and "data.root" not in changes:
+        recipe = override(recipe, {"data.root": ""})
+    recipe = settle(recipe, cluster_start.in_submitted_job())
+    require_pixels(place, trained.data, recipe.data)
+    for key in SPLITTING:
+        theirs, ours = getattr(trained.data, key), getattr(recipe.data, key)
+        if f"data.{key}" in changes and theirs != ours:
+            raise InputError(
+                f"data.{key}={ours}: {place} was trained under its own split (data.{key}="
+                f"{theirs or 'none'}), and what is judged is that split's side, or of other "
+                f"photographs every one that it does not know; leave data.{key} out"
+            )
+    return recipe
+
+
+def page_of(
+    recipe: Recipe, bundle: Bundle, opened: PreparedSet, judged: Unseen, result: dict[str, Any]
+) -> tuple[tables.Trial, tables.About]:
+    """What the page of an evaluation says; of the training, what the bundle knows."""
+    counts = bundle.info.get("counts") if "manifest" in bundle.info else None
+    trial = trial_from(recipe, result, recipe.name, counts, _epochs(recipe, counts))
+    about = about_of(recipe, opened, recipe.name, "fp32 channels_last", judged.sides)
+    if judged.side == "all":
+        about["split"] = ""
+    about["notes"] += judged.notes + notes_of(recipe, result, counts, opened.classes)
+    return trial, about
+
+
+def _epochs(recipe: Recipe, counts: list[int] | None) -> int:
+    """How many epochs the training was asked for; 0 where its images per class are not known."""
+    if counts is None:
+        return 0
+    targets = np.repeat(np.arange(len(counts)), counts)
+    plan = plan_epoch(
+        recipe.sampling,
+        np.arange(len(targets)),
+        targets,
+        num_classes=len(counts),
+        batch=recipe.train.batch,
+        seed=recipe.seed,
+        epoch=0,
+        drop_last=recipe.train.drop_last,
+    )
+    return Timetable(recipe.train, len(plan.rows)).epochs

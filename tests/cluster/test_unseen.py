@@ -1,0 +1,120 @@
+"""What of a set is new to a network: its own split's side, or of other sets what it never saw."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from fundusray import files
+from fundusray.cluster.unseen import require_pixels, unseen
+from fundusray.config import Recipe, override
+from fundusray.data import given
+from fundusray.errors import InputError
+
+
+def fake_set(num=20, manifest="here"):
+    """What is read of a prepared set: two eyes of each patient, no near-duplicates."""
+    columns = {
+        "image_id": [f"i{n}" for n in range(num)],
+        "patient_id": [f"p{n // 2}" for n in range(num)],
+        "twin": [""] * num,
+        "sha256": [f"h{n}" for n in range(num)],
+        "target": [n // 2 % 5 for n in range(num)],
+        "split": [""] * num,
+    }
+    return SimpleNamespace(table=pa.table(columns), info={"manifest": manifest})
+
+
+def with_twins(data, twins):
+    data.table = data.table.set_column(2, "twin", pa.array(twins))
+    return data
+
+
+def bundle(changes=None, **info):
+    return SimpleNamespace(info=info, recipe=override(Recipe(), changes or {}))
+
+
+def run(folder, hashes):
+    """A bundle's place in a run whose manifest gives each hash a side."""
+    folder.mkdir()
+    columns = {"sha256": list(hashes), "split": list(hashes.values())}
+    files.write_table(str(folder / "manifest.parquet"), pa.table(columns))
+    return str(folder / "bundle")
+
+
+class TestOwnSet:
+    def test_the_split_is_the_one_beside_the_bundle(self, tmp_path):
+        """Not what the recipe's file says by now; that may even be gone."""
+        data = fake_set()
+        sides = np.array(["train"] * 10 + ["val"] * 4 + ["test"] * 4 + [""] * 2)
+        given.write(str(tmp_path / "split.csv"), data.table, sides)
+        gone = bundle({"data.split_file": "/gone/split.csv"}, manifest="here")
+        found = unseen(data, str(tmp_path / "bundle"), gone)
+        assert found.sides.tolist() == sides.tolist() and found.notes == []
+        assert found.side == "test" and found.rows.tolist() == [14, 15, 16, 17]
+        assert np.flatnonzero(found.known).tolist() == list(range(14))
+
+    def test_without_it_the_recipe_splits(self, tmp_path):
+        data = fake_set(40)
+        one = bundle({"data.fractions": (0.5, 0.5, 0.0), "seed": 3}, manifest="here")
+        found = unseen(data, str(tmp_path / "bundle"), one)
+        assert found.sides.tolist() == given.assign(data.table, one.recipe.data, 3).tolist()
+        assert found.side == "val" and len(found.rows) == 20
+        assert found.known.tolist() == (found.sides == "train").tolist()
+
+
+class TestOtherSets:
+    def test_what_the_run_knows_is_left_out_and_counted(self, tmp_path):
+        """Ten photographs were added to the folder: the others are still those it learned."""
+        old = {f"h{n}": "train" if n < 6 else "val" for n in range(8)} | {"h8": "test", "": "train"}
+        found = unseen(fake_set(), run(tmp_path / "run", old), bundle(manifest="before"))
+        assert found.side == "all" and found.rows.tolist() == list(range(8, 20))
+        assert np.flatnonzero(found.known).tolist() == list(range(8))
+        (note,) = found.notes
+        assert note.startswith("8 of 20 photographs are left out")
+
+    def test_patients_of_near_duplicates_are_left_out(self, tmp_path):
+        """i0 is known; i3 is its near-duplicate, and i2 the other eye of i3's patient."""
+        data = with_twins(fake_set(6), ["i0", "", "", "i0", "", ""])
+        place = run(tmp_path / "run", {"h0": "train"})
+        assert unseen(data, place, bundle(manifest="there")).rows.tolist() == [4, 5]
+
+    def test_a_set_of_three_needs_no_split(self, tmp_path):
+        found = unseen(fake_set(3), run(tmp_path / "run", {"x": "train"}), bundle(manifest="there"))
+        assert found.rows.tolist() == [0, 1, 2] and found.notes == []
+
+    def test_that_a_run_cannot_be_asked_is_noted(self, tmp_path):
+        place = str(tmp_path / "bundle")
+        found = unseen(fake_set(), place, bundle(manifest="there"))
+        assert len(found.rows) == 20
+        (note,) = found.notes
+        assert place in note and "no manifest.parquet" in note
+
+    def test_a_mean_knows_what_its_members_know(self, tmp_path):
+        members = [run(tmp_path / "a", {"h0": "train"}), run(tmp_path / "b", {"h5": "val"})]
+        mean = bundle(manifest="there", members=members)
+        found = unseen(fake_set(8), str(tmp_path / "mean" / "bundle"), mean)
+        assert found.rows.tolist() == [2, 3, 6, 7]
+        (note,) = found.notes
+        assert note.startswith("4 of 8")
+
+    def test_a_start_from_drawings_knows_none(self, tmp_path):
+        drawn = bundle(pretrained="on drawn photographs", key="k")
+        found = unseen(fake_set(), str(tmp_path / "bundle"), drawn)
+        assert found.side == "all" and len(found.rows) == 20
+        (note,) = found.notes
+        assert "pretrained on drawn photographs" in note
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"data.size": 128}, {"data.preprocess": "resize"}, {"data.preprocess_args": {"clip": 0.9}}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_other_pixels_are_refused(changes):
+    trained = Recipe()
+    require_pixels("x/bundle", trained.data, override(trained, {"data.source": "aptos"}).data)
+    (key,) = changes
+    with pytest.raises(InputError, match=rf"x/bundle was trained with {key}="):
+        require_pixels("x/bundle", trained.data, override(trained, changes).data)

@@ -1,0 +1,124 @@
+"""The job that evaluates: what it refuses, and what its page says."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from fundusray import files
+from fundusray.cluster.unseen import Unseen
+from fundusray.command import parse
+from fundusray.config import Model, Recipe, override
+from fundusray.errors import InputError
+from fundusray.jobs import training
+from fundusray.jobs.evaluating import evaluate, page_of
+from fundusray.models import build_model
+from fundusray.models.bundle import save_bundle
+
+CLASSES = ("none", "mild", "severe")
+
+
+def saved(folder):
+    """A bundle of the default recipe at 64 px."""
+    recipe = override(Recipe(name="loose", model=Model(name="resnet18")), {"data.size": 64})
+    save_bundle(str(folder), build_model(recipe.model, 5, 0).state_dict(), recipe, "abcde", {})
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ("data.preprocess=resize", "was trained with data.preprocess=graham"),
+        ("data.size=32", "was trained with data.size=64"),
+        ("data.fractions=0.5,0.2,0.3", "leave data.fractions out"),
+        ("data.split=image", "leave data.split out"),
+        ("data.split_file=/other.csv", "leave data.split_file out"),
+    ],
+)
+def test_other_pixels_and_other_splits_are_refused(change, told, tmp_path):
+    with pytest.raises(InputError, match=told):
+        evaluate(parse([saved(tmp_path / "bundle"), change, "show=true"]))
+
+
+def test_what_agrees_with_the_network_may_be_given(tmp_path, capsys):
+    same = ("data.size=64", "data.split=patient", "data.fractions=0.7,0.1,0.2", "seed=5")
+    result = evaluate(parse([saved(tmp_path / "bundle"), *same, "show=true"]))
+    assert result["status"] == "shown"
+    assert json.loads(capsys.readouterr().out)["seed"] == 5
+
+
+@pytest.fixture
+def opened(tmp_path, monkeypatch):
+    """Three photographs of three patients, too few for any split."""
+    monkeypatch.setattr(training.cluster_start, "resources", lambda: {"CPU": 2.0})
+    empty = pa.table({name: pa.array([], pa.string()) for name in ("image_id", "where", "reason")})
+    files.write_table(str(tmp_path / "skipped.parquet"), empty)
+    columns = {"patient_id": list("pqr"), "twin": [""] * 3, "repaired": [False] * 3}
+    return SimpleNamespace(
+        table=pa.table(columns),
+        classes=CLASSES,
+        folder=str(tmp_path),
+        info={"num_conflicts": 0},
+        targets=lambda: np.array([0, 0, 2]),
+        patients=lambda: list("pqr"),
+    )
+
+
+RESULT = {"status": "finished", "reported_split": "all", "best": {"epoch": 3}}
+
+
+def focal(**changes):
+    return override(Recipe(name="loose"), {"loss.name": "class_balanced", **changes})
+
+
+def test_the_page_of_other_photographs_shows_no_split(opened):
+    info = {"manifest": "there", "counts": [90, 8, 2]}
+    judged = Unseen(np.array(["all", "known", "all"]), "all", ["1 of 3 left out"])
+    recipe = override(focal(), {"train.batch": 10, "train.epochs": 7})
+    trial, about = page_of(recipe, SimpleNamespace(info=info), opened, judged, RESULT)
+    assert {name: part["counts"] for name, part in about["splits"].items()} == {
+        "all": [1, 0, 1],
+        "known": [1, 0, 0],
+    }
+    assert about["split"] == about["leak"] == ""
+    assert about["notes"][0] == "1 of 3 left out"
+    # What the loss did was done on the classes of the training.
+    own = training.trial_from(recipe, RESULT, "x", [90, 8, 2], 7)
+    assert trial.weight_ratio == own.weight_ratio > 2
+    assert (trial.side, trial.epochs_run, trial.epochs_asked) == ("all", 3, 7)
+
+
+def test_without_the_counts_of_the_training_nothing_is_said_of_its_loss(opened):
+    judged = Unseen(np.array(["all"] * 3), "all", [])
+    drawn = SimpleNamespace(info={"pretrained": "on drawn photographs", "counts": [5, 5, 5]})
+    trial, about = page_of(focal(), drawn, opened, judged, RESULT)
+    assert about["notes"] == [] and math.isnan(trial.weight_ratio)
+    assert about["splits"]["all"]["n"] == 3
+
+
+def test_the_page_of_its_own_photographs_shows_the_networks_split(opened):
+    info = {"manifest": "here", "counts": [60, 30, 10]}
+    judged = Unseen(np.array(["train", "val", "test"]), "test", [])
+    recipe = focal(seed=9)
+    result = RESULT | {"reported_split": "test"}
+    trial, about = page_of(recipe, SimpleNamespace(info=info), opened, judged, result)
+    assert list(about["splits"]) == ["train", "val", "test"] and about["split"] == "patient"
+    assert trial.side == "test" and any("weigh" in note for note in about["notes"])
+
+
+def test_a_trial_that_was_killed_before_its_first_checkpoint_is_told(tmp_path, monkeypatch):
+    """The bundle of an epoch is written before its checkpoint."""
+    best = {"epoch": 1, "metric": "val_kappa", "value": 0.5}
+    bundle = SimpleNamespace(info={"key": "k", "best": best})
+    found = {"status": "finished", "bundle": "b", "metrics": {}}
+    monkeypatch.setattr(training, "load_bundle", lambda place: bundle)
+    monkeypatch.setattr(training, "open_set", lambda folder: None)
+    monkeypatch.setattr(training, "unseen", lambda *given: None)
+    monkeypatch.setattr(training.cluster_evaluate, "evaluate", lambda *given: found)
+    (tmp_path / "checkpoints").mkdir()
+    result = training._early(Recipe(), str(tmp_path), "prepared")
+    assert (result["status"], result["history"], result["best"]) == ("stopped early", [], best)
+    assert training.trial_from(Recipe(), result, "x", [1, 1], 4).epochs_run == 1
