@@ -50,7 +50,8 @@ def override(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     """The recipe with dotted keys changed; strings are converted by the field's type.
 
     Another `loss.name` empties `loss.args` first, so that a focal gamma never reaches another loss;
-    so does another `data.preprocess` with `data.preprocess_args`.
+    so do another `data.preprocess` with `data.preprocess_args` and another `sampling.name` with
+    `sampling.quotas`.
 
     Raises:
         InputError: an unknown key (the nearest is named) or a value of the wrong type.
@@ -62,6 +63,9 @@ def override(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     if new_preprocess is not None and new_preprocess != recipe.data.preprocess:
         data = dataclasses.replace(recipe.data, preprocess_args={})
         recipe = dataclasses.replace(recipe, data=data)
+    new_sampling = changes.get("sampling.name")
+    if new_sampling is not None and new_sampling != recipe.sampling.name:
+        recipe = dataclasses.replace(recipe, sampling=Sampling(name=new_sampling))
     # All keys of a section change together, so that settings which constrain each other
     # (three fractions, say) are checked only once they are all there.
     tree: dict[str, Any] = {}

@@ -19,6 +19,7 @@ from fundusray.registry import unknown_name
 
 TRAINABLE = ("all", "head")
 NORMS = ("train", "frozen")
+KEYS = ("epochs", "steps", "lr", "norm")
 EXAMPLE = "head(epochs=5) + all(epochs=20)"
 
 
@@ -43,7 +44,7 @@ def parse(text: str, epochs: int) -> tuple[Phase, ...]:
     """
     if not text.strip():
         return (Phase(epochs=epochs),)
-    return tuple(_phase(part.strip()) for part in text.split("+"))
+    return tuple(_phase(part.strip()) for part in re.split(r"(?<=\))\s*\+", text))
 
 
 def _phase(text: str) -> Phase:
@@ -55,10 +56,8 @@ def _phase(text: str) -> Phase:
     given: dict[str, str] = {}
     for pair in filter(None, (part.strip() for part in call[2].split(","))):
         key, _, value = (part.strip() for part in pair.partition("="))
-        if key not in ("epochs", "steps", "lr", "norm"):
-            raise unknown_name(
-                f"argument of phase {call[1]}", key, ("epochs", "steps", "lr", "norm")
-            )
+        if key not in KEYS:
+            raise unknown_name(f"argument of phase {call[1]}", key, KEYS)
         if key in given:
             raise InputError(f"train.phases: {text!r} gives {key} twice")
         given[key] = value
@@ -72,7 +71,7 @@ def _phase(text: str) -> Phase:
 
 
 def _whole(value: str, text: str) -> int:
-    if not value.isdigit() or int(value) == 0:
+    if not value.isdecimal() or int(value) == 0:
         raise InputError(f"train.phases: {text!r} trains nothing; give a whole number above 0")
     return int(value)
 
@@ -96,7 +95,7 @@ def stretched(text: str, epochs: Callable[[int], int], steps: Callable[[int], in
         length = f"epochs={max(1, epochs(phase.epochs))}"
         if phase.steps:
             length = f"steps={max(1, steps(phase.steps))}"
-        rate = f", lr={phase.lr:g}" if phase.lr != 1 else ""
+        rate = f", lr={str(phase.lr).removesuffix('.0')}" if phase.lr != 1 else ""
         norm = f", norm={phase.norm}" if phase.norm != "train" else ""
         told.append(f"{phase.trainable}({length}{rate}{norm})")
     return " + ".join(told)

@@ -90,6 +90,9 @@ class TestOverride:
             ("model.std", "1,1,0"),
             ("model.mean", "1,1"),
             ("sampling.quotas", "0.5,0.6"),
+            ("sampling.quotas", "0.5,0.5"),
+            ("seed", -1),
+            ("seed", 2**63),
             ("train.batch", 1),
             ("train.warmup", 1),
             ("cluster.workers", 0),
@@ -166,6 +169,13 @@ class TestOverride:
     def test_settings_that_need_each_other_change_together(self):
         changes = {"sampling.name": "quotas", "sampling.quotas": "0.5,0.5"}
         assert override(Recipe(), changes).sampling == Sampling(name="quotas", quotas=(0.5, 0.5))
+
+    def test_another_sampling_has_no_quotas_and_nesterov_needs_momentum(self):
+        assert override(CHANGED, {"sampling.name": "natural"}).sampling == Sampling()
+        assert override(CHANGED, {"sampling.name": "quotas"}) == CHANGED
+        assert override(Recipe(), {"train.nesterov": True}).train.nesterov
+        with pytest.raises(InputError, match=r"train\.nesterov: needs train\.momentum above 0"):
+            override(Recipe(), {"train.nesterov": True, "train.momentum": 0})
 
     def test_leaves_the_original_and_all_else_alone(self):
         recipe = Recipe()

@@ -50,6 +50,17 @@ def test_show_prints_the_resolved_recipe(run) -> None:
     assert shown["train"]["epochs"] == 5 and shown["train"]["batch"] == 48
 
 
+@pytest.mark.parametrize(("mark", "kept"), [("full_df.csv", True), ("trainLabels.csv", False)])
+def test_a_given_folder_keeps_the_keywords_its_source_has(
+    mark: str, kept: bool, tmp_path: Path, run
+) -> None:
+    (tmp_path / mark).write_text("")
+    code, _, text = run("train.py", "kon.odir_only", f"data={tmp_path}", "show=true")
+    assert code == 0
+    assert f'"keywords": "{"normal fundus" if kept else ""}"' in text
+    assert ("data.keywords='normal fundus' is dropped" in text) != kept
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -27,6 +27,8 @@ def test_phases_of_the_papers() -> None:
         ("all(epochs=0)", "trains nothing"),
         ("all(steps=-3)", "trains nothing"),
         ("all(epochs=1.5)", "trains nothing"),
+        ("all(epochs=²)", "trains nothing"),
+        ("head + all(epochs=1)", "is no phase"),
         ("all()", "either epochs=<n> or steps=<n>"),
         ("all(epochs=1, steps=2)", "either epochs=<n> or steps=<n>"),
         ("all(epochs=1, epochs=2)", "gives epochs twice"),
@@ -49,3 +51,11 @@ def test_stretched_keeps_all_but_the_length() -> None:
     frozen = "head(epochs=3, lr=10, norm=frozen)"
     assert stretched(frozen, lambda n: n, lambda n: n) == frozen
     assert stretched("", lambda n: n, lambda n: n) == ""
+
+
+@pytest.mark.parametrize("lr", [1e6, 1e-7, 1e20, 0.1234567890123, 10.0])
+def test_any_factor_is_read_as_it_was_written(lr: float) -> None:
+    for text in (f"all(steps=1) + head(steps=2, lr={lr:e})", f"all(steps=1)+head(steps=2,lr={lr})"):
+        told = parse(stretched(text, lambda n: n, lambda n: n), 1)
+        assert told == parse(text, 1)
+        assert told[1].lr == pytest.approx(lr, rel=1e-6)

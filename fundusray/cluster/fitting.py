@@ -1,5 +1,6 @@
 """train.batch=auto: the batch is found on the machines that train, and remembered."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import ray
@@ -38,7 +39,9 @@ def with_batch(
     rows = len(split_rows(prepared, recipe)["train"])
     workers, classes = recipe.cluster.fewest, len(prepared.classes)
     task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(found_batch)
-    each = ray.get(task.remote(to_json(recipe), classes, rows // workers, storage))
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    part = part_of_memory(workers, cpus, gpus, [node.get("CPU", 0.0) for node in alive])
+    each = ray.get(task.remote(to_json(recipe), classes, rows // workers, storage, part))
     if each < 2:
         raise InputError(
             f"train.batch=auto: not two images of {recipe.data.size} pixels fit beside "
@@ -49,8 +52,23 @@ def with_batch(
     return override(recipe, {"train.batch": batch})
 
 
-def found_batch(text: str, num_classes: int, most: int, storage: str) -> int:
-    """The batch of one worker on the machine this runs on, tried or remembered."""
+def part_of_memory(workers: int, cpus: float, gpus: float, machines: Sequence[float]) -> float:
+    """What one of several workers has of its GPU's memory, or of its machine's.
+
+    Args:
+        cpus, gpus: of one worker.
+        machines: CPUs of each; as many workers share one as the largest has room for.
+    """
+    if gpus:
+        return min(gpus, 1.0)
+    return 1 / max(1, min(workers, int(max(machines) // cpus)))
+
+
+def found_batch(text: str, num_classes: int, most: int, storage: str, part: float) -> int:
+    """The batch of one worker on the machine this runs on, tried or remembered.
+
+    `part` is the worker's of the memory.
+    """
     recipe = from_json(text)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     data, train = recipe.data, recipe.train
@@ -60,10 +78,11 @@ def found_batch(text: str, num_classes: int, most: int, storage: str) -> int:
     both = ATTACKED if recipe.adversarial.method in ("trades", "mart") else 1
     model = recipe.model
     what = [model.name, model.hidden, model.output, num_classes, side, precision, both]
-    asked = [*what, train.optimizer, most, machine(device), torch.__version__]
+    asked = [*what, train.optimizer, most, part, machine(device), torch.__version__]
     note = files.join(storage, "batches", files.hash_json(asked) + ".json")
     if not files.exists(note):
         built = build_model(replace(model, weights="", init_from=""), num_classes, seed=0)
-        found = batch_that_fits(built, side, train, device, precision, most * both) // both
+        most_shown = most * both
+        found = batch_that_fits(built, side, train, device, precision, most_shown, part) // both
         files.write_json(note, {"batch": found - found % 2, "for": asked})
     return files.read_json(note)["batch"]

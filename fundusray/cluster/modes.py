@@ -1,7 +1,7 @@
-"""The choice of precision and layout, remembered in the storage.
+"""The choice of precision and layout, remembered in the run's folder and in the storage.
 
-Two ways of computing a step differ in the last bits, so a run that goes on, and every trial of a
-search, must compute as the first one did.
+Two ways of computing a step differ in the last bits, so a run that goes on must compute as it
+began, whatever its workers now are, and every trial of a search as the first one did.
 """
 
 import os
@@ -13,8 +13,24 @@ import torch
 from torch import nn
 
 from fundusray import files
+from fundusray.cluster.keeping import Job
+from fundusray.cluster.ranks import Ranks
 from fundusray.config import Recipe
+from fundusray.pipeline import augment
 from fundusray.training import mode
+
+
+def agreed_mode(model: nn.Module, recipe: Recipe, job: Job, ranks: Ranks) -> tuple[mode.Mode, str]:
+    """Precision and layout of a run, equal on every rank, and words for them.
+
+    Raises:
+        InputError: the batch does not fit into the device's memory.
+    """
+    data = recipe.data
+    side = augment.output_size(augment.train_text(data), data.size)
+    shape = (max(recipe.train.batch // ranks.world, 2), 3, side, side)
+    told = ranks.agree(lambda: known_mode(model, shape, ranks.device, recipe, job))
+    return mode.Mode(**told["mode"]), _described(told)
 
 
 def known_mode(
@@ -22,12 +38,30 @@ def known_mode(
     shape: tuple[int, int, int, int],
     device: torch.device,
     recipe: Recipe,
-    storage: str,
+    job: Job,
 ) -> dict[str, Any]:
-    """What was chosen on such a machine for such a step before, or by a probe now.
+    """What the run began with; else what was chosen on such a machine for such a step before, or
+    by a probe now.
 
     {"mode": {precision, layout}, "seconds": {mode: seconds of a step}, "for": what was asked}
+
+    Raises:
+        InputError: the batch does not fit into the device's memory.
     """
+    own = files.join(job.folder, "mode.json")
+    if not files.exists(own):
+        files.write_json(own, _of_machine(model, shape, device, recipe, job.storage))
+    return files.read_json(own)
+
+
+def _of_machine(
+    model: nn.Module,
+    shape: tuple[int, int, int, int],
+    device: torch.device,
+    recipe: Recipe,
+    storage: str,
+) -> dict[str, Any]:
+    """What such a machine was found to do best, for all runs in the storage."""
     wanted = recipe.train
     asked = [recipe.model.name, shape, wanted.precision, wanted.layout, machine(device)]
     asked += [torch.get_num_threads(), torch.__version__]
@@ -41,7 +75,7 @@ def known_mode(
     return files.read_json(note)
 
 
-def described(told: dict[str, Any]) -> str:
+def _described(told: dict[str, Any]) -> str:
     """A mode in words, with what was measured."""
     seconds = ", ".join(f"{k} {v:.3f} s" for k, v in sorted(told["seconds"].items()))
     text = f"{told['mode']['precision']} {told['mode']['layout']}"

@@ -15,7 +15,7 @@ import fundusray
 from fundusray import config, files
 from fundusray.cluster.start import resources
 from fundusray.cluster.tasks import result_of
-from fundusray.cluster.train import RunFailedError, worker_cpus, worker_gpus
+from fundusray.cluster.train import RunFailedError, smallest_side, worker_cpus, worker_gpus
 from fundusray.config import Data, Recipe
 from fundusray.data.found import GRADES
 from fundusray.data.preprocess import PREPROCESS
@@ -56,7 +56,7 @@ def check(recipe: Recipe) -> None:
     sketches.check(recipe.data)
     for text in (augment.train_text(recipe.data), augment.view_text(recipe.data)):
         augment.check(text, recipe.data.size)
-    check_model(recipe.model, recipe.data.size, len(GRADES))
+    check_model(recipe.model, smallest_side(recipe.data), len(GRADES))
     workers, batch = recipe.cluster.fewest, recipe.train.batch
     if batch < 2 * workers or batch % workers:
         near = max(batch // workers, 2) * workers

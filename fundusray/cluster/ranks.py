@@ -51,7 +51,8 @@ class Ranks:
             dist.barrier()
 
     def share_buffers(self, model: nn.Module) -> None:
-        """Batch statistics are each worker's own between steps; all judge with the first's."""
+        """Batch statistics are each worker's own between steps; all judge, and attack the images
+        they train on, with the first's."""
         if self.world > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, 0)

@@ -18,7 +18,7 @@ from fundusray.cluster.pulse import COLLECTIVE_TIMEOUT, Monitor
 from fundusray.cluster.rows import epoch_plan, reported_split, split_digest, split_of, split_rows
 from fundusray.cluster.start import resources
 from fundusray.cluster.stopping import Stop
-from fundusray.config import Recipe
+from fundusray.config import Data, Recipe
 from fundusray.data import SOURCES, given
 from fundusray.data.leaks import find_leaks, refusal
 from fundusray.data.mixing import beside
@@ -55,13 +55,19 @@ def check(recipe: Recipe) -> None:
     for text in (augment.train_text(data), augment.view_text(data)):
         augment.check(text, data.size)
     check_args(recipe.loss.name, recipe.loss.args)
-    check_model(recipe.model, recipe.data.size)
+    check_model(recipe.model, smallest_side(data))
     if recipe.adversarial.eps:
         training_budget(recipe.adversarial)
         judging_budget(recipe.adversarial)
     elif recipe.train.select == "robust_accuracy":
         raise InputError("train.select=robust_accuracy needs adversarial.eps, e.g. 2/255")
     check_output(recipe.loss.name, recipe.model.output)
+
+
+def smallest_side(data: Data) -> int:
+    """The side of the smallest picture the network is shown, in training or judging."""
+    texts = (augment.train_text(data), augment.view_text(data))
+    return min(augment.output_size(text, data.size) for text in texts)
 
 
 def run_key(recipe: Recipe, prepared: PreparedSet) -> str:
@@ -149,7 +155,7 @@ def train(
 def check_split(recipe: Recipe, prepared: PreparedSet, sides: dict[str, np.ndarray]) -> None:
     """Refuses a split that leaks, cannot train or be judged, and what does not fit its classes."""
     targets = prepared.targets()
-    check_model(recipe.model, recipe.data.size, num_classes=len(prepared.classes))
+    check_model(recipe.model, smallest_side(recipe.data), num_classes=len(prepared.classes))
     leaks = find_leaks(prepared.table, split_of(prepared, recipe))
     if leaks and not recipe.data.allow_leak:
         raise InputError(refusal(leaks))
@@ -162,6 +168,8 @@ def check_split(recipe: Recipe, prepared: PreparedSet, sides: dict[str, np.ndarr
     rows = sides["train"]
     if len(np.unique(targets[rows])) < 2:
         raise InputError("the train split holds one class only; training needs at least two")
+    counts = np.bincount(targets[rows], minlength=len(prepared.classes)).tolist()
+    effective_weights(recipe.loss.name, recipe.loss.args, counts)
     share(epoch_plan(recipe, prepared, rows, 0), 0, recipe.cluster.most)
     if recipe.data.mix:
         beside(prepared, open_set(recipe.data.mix))

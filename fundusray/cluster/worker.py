@@ -21,7 +21,7 @@ import torch.distributed as dist
 from fundusray import files
 from fundusray.cluster.judging import Judge, best_by
 from fundusray.cluster.keeping import Job, Keeper
-from fundusray.cluster.modes import described, known_mode
+from fundusray.cluster.modes import agreed_mode
 from fundusray.cluster.pulse import Pulse
 from fundusray.cluster.quarantine import Quarantine
 from fundusray.cluster.ranks import Ranks
@@ -114,7 +114,7 @@ class Training:
         for note in self.model.notes:
             self._say(note)
         self.model.to(self.device)
-        self.mode, self.mode_note = self._choose_mode()
+        self.mode, self.mode_note = agreed_mode(self.model, self.recipe, job, self.ranks)
         mode.prepare(self.model, self.mode)
         self.timetable = Timetable(self.recipe.train, len(self._plan(0).rows))
         self.position = self._resume()
@@ -130,17 +130,6 @@ class Training:
         )  # fmt: skip
         self.quarantine = Quarantine([self.loader, view], self.prepared)
         self.watcher = Watcher(job.folder, job.attempt)
-
-    def _choose_mode(self) -> tuple[mode.Mode, str]:
-        """Precision and layout, equal on every rank, and words for them."""
-        batch = max(self.recipe.train.batch // self.ranks.world, 2)
-        data = self.recipe.data
-        side = augment.output_size(augment.train_text(data), data.size)
-        shape = (batch, 3, side, side)
-        told = self.ranks.agree(
-            lambda: known_mode(self.model, shape, self.device, self.recipe, self.job.storage)
-        )
-        return mode.Mode(**told["mode"]), described(told)
 
     def _resume(self) -> Position:
         """Where the run stands; model and optimiser as they were there."""
@@ -212,7 +201,7 @@ class Training:
                     self._keep_best(row)
                 self.position.loss_sum, self.position.seen = 0.0, 0
                 self._checkpoint()
-                ray.train.report(_numbers(row))
+                ray.train.report(json.loads(json.dumps(row)))
             self._finish()
 
     def _epoch(self, epoch: int) -> dict[str, Any]:
@@ -235,7 +224,8 @@ class Training:
             waited, trained = waited + wait, trained + valid
             self.position.seconds += wait + time.monotonic() - clock
             if self.ranks.first:
-                bar.update(index + 1, f"loss {self.position.loss_sum / self.position.seen:.4f}")
+                loss = self.position.loss_sum / max(self.position.seen, 1)
+                bar.update(index + 1, f"loss {loss:.4f}")
             if asked:
                 self._checkpoint()
                 raise StoppedError
@@ -279,7 +269,11 @@ class Training:
         }
 
     def _step(self, batch: Batch, valid: int, step: int, rows: np.ndarray) -> tuple[bool, bool]:
-        """One step; whether the run is asked to stop, and whether a node is about to go."""
+        """One step; whether the run is asked to stop, and whether a node is about to go.
+
+        `valid` rows of the plan divide the gradient; of photographs that turn out not to decode
+        all ranks know only afterwards, so those make that one step a little smaller.
+        """
         span = self.timetable.span(step)
         if span.stage != self.stage:
             self._enter(span.stage)
@@ -287,6 +281,9 @@ class Training:
         seed = self.recipe.seed
         torch.manual_seed(step_seed(seed, step, self.ranks.rank))
         set_rate(self.optimizer, self.timetable.rate(step))
+        if self.recipe.adversarial.method:
+            # Attacks look at the model before data-parallel training hands out its statistics.
+            self.ranks.share_buffers(self.model)
         total = train_step(
             self._way_of(step),
             batch,
@@ -300,14 +297,15 @@ class Training:
         first = self.ranks.first
         wishes = [first and self.watcher.asked(), first and self.watcher.leaving()]
         told = torch.tensor(wishes, dtype=total.dtype, device=self.device)
-        summed, stop, leave = self.ranks.total(torch.cat([total[None], told])).tolist()
+        told = torch.hstack([total, batch.valid.sum().to(total.dtype), told])
+        summed, seen, stop, leave = self.ranks.total(told).tolist()
         if not np.isfinite(summed):
             ids, lr = self.prepared.image_ids(), self.optimizer.param_groups[0]["lr"]
             raise diverged(
                 summed, step, lr, [ids[row % len(ids)] for row in rows], self.keeper.folder
             )
         self.position.loss_sum += summed
-        self.position.seen += valid
+        self.position.seen += int(seen)
         self.position.step, self.position.stage = step + 1, self.stage
         return stop > 0, leave > 0
 
@@ -343,7 +341,3 @@ class Training:
             outcome |= {"counts": self.counts, "best_by": best_by(good)}
             outcome |= {"quarantined": quarantined}
             files.write_json(files.join(self.job.folder, "outcome.json"), outcome)
-
-
-def _numbers(row: dict[str, Any]) -> dict[str, Any]:
-    return json.loads(json.dumps(row))

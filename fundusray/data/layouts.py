@@ -15,6 +15,9 @@ MARKS: dict[str, tuple[str, ...]] = {
 }
 """Source -> names of which its root has at least one."""
 
+WITH_KEYWORDS = ("odir",)
+"""Those of them that give each eye's diagnostic keywords."""
+
 ENVIRONMENT = "FUNDUSRAY_DATA"
 """A folder of data sets, so that they can be called by their name."""
 

@@ -84,8 +84,9 @@ def plan_eval(rows: np.ndarray, batch: int) -> Plan:
 def share(plan: Plan, rank: int, world: int) -> Plan:
     """The part of worker `rank` of `world`: a contiguous slice of each global batch.
 
-    Slices begin at even places, so that neighbours 2i and 2i + 1 fall to one worker, and differ by
-    two rows at most where the batch does not divide.
+    Slices begin at even places, so that neighbours 2i and 2i + 1 fall to one worker. Where
+    the batch does not divide they differ by two rows at most, by three if it is odd: the last
+    worker has the odd row.
 
     Raises:
         InputError: fewer than two rows of the batch for each worker.

@@ -1,5 +1,6 @@
 """What every job begins with: from the command line to a recipe and its prepared set."""
 
+import sys
 from typing import Any
 
 from fundusray import config, recipes
@@ -8,7 +9,7 @@ from fundusray.cluster import start as cluster_start
 from fundusray.cluster import train as cluster_train
 from fundusray.command import Asked, settle
 from fundusray.config import Recipe, override
-from fundusray.data.layouts import find_root, source_of
+from fundusray.data.layouts import WITH_KEYWORDS, find_root, source_of
 from fundusray.errors import InputError
 from fundusray.registry import unknown_name
 
@@ -24,7 +25,10 @@ def recipe_of(asked: Asked, default: str) -> Recipe:
     recipe = recipes.find(asked.words[0] if asked.words else default)
     if asked.smoke:
         recipe = recipes.smoke(recipe)
-    recipe = override(recipe, expanded(asked.changes))
+    changes = expanded(asked.changes)
+    if recipe.data.keywords and "data.keywords" in changes.keys() - asked.changes.keys():
+        _say_dropped(recipe, changes)
+    recipe = override(recipe, changes)
     # What would run can be seen before there are any data.
     return recipe if asked.show else settle(recipe, cluster_start.in_submitted_job())
 
@@ -44,8 +48,21 @@ def expanded(changes: dict[str, str]) -> dict[str, Any]:
         several |= recipes.PRESETS[name]
     if "data" in changes:
         root = find_root(changes["data"])
-        several |= {"data.source": source_of(root), "data.root": root, "data.keywords": ""}
+        source = source_of(root)
+        several |= {"data.source": source, "data.root": root}
+        if source not in WITH_KEYWORDS:
+            several["data.keywords"] = ""
     return several | single
+
+
+def _say_dropped(recipe: Recipe, changes: dict[str, Any]) -> None:
+    source = changes.get("data.source", recipe.data.source)
+    print(
+        f"{recipe.name}: data.keywords={recipe.data.keywords!r} is dropped, all photographs of "
+        f"{source} are kept",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def shown(recipe: Recipe) -> dict[str, Any]:

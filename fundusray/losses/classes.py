@@ -132,9 +132,10 @@ def ldam(
 
     Cao et al., Learning imbalanced datasets with label-distribution-aware margin loss (2019),
     section 3.2. C gives the rarest class `max_margin`. From the share `defer` of the run on the
-    classes are also weighted as by `class_balanced` (deferred re-weighting, algorithm 1); 1 is
-    never. The paper's logits are cosines, in [-1, 1]; where they have no bound, `scale` also makes
-    the network surer of itself. max_margin 0 with scale 1 is cross entropy.
+    classes are also weighted as by `class_balanced` (deferred re-weighting, algorithm 1), scaled to
+    mean 1 over the training images; 1 is never. The paper's logits are cosines, in [-1, 1]; where
+    they have no bound, `scale` also makes the network surer of itself. max_margin 0 with scale 1 is
+    cross entropy.
     """
     wide = widen(logits)
     margins = of_target(ldam_margins(counts, max_margin), target, wide)

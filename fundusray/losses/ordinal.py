@@ -67,7 +67,8 @@ def quadratic_kappa(
     Rows that are not `valid` weigh nothing.
     """
     keep = torch.ones_like(target, dtype=torch.bool) if valid is None else valid
-    # What does not count may hold anything; NaN times 0 would be NaN.
+    # Here what does not count may hold anything, as NaN times 0 would be NaN; its gradient in the
+    # network would be NaN all the same.
     p = widen(logits).masked_fill(~keep[:, None], 0.0).softmax(dim=1)
     num_classes = p.shape[1]
     keep = (keep / keep.sum().clamp_min(1)).to(p.dtype)

@@ -33,13 +33,16 @@ def compute(
     """[B] losses of a network's raw outputs [B, ...], by a loss's name and keywords.
 
     `progress`, the share of the run's steps done in [0, 1), and `valid` [B] bool, False on
-    padding, reach the losses that have a use for them.
+    padding, reach the losses that have a use for them. Computed in float32 at least, also within
+    autocast.
     """
     function = LOSSES.find(name)
     offered = {"progress": progress, "valid": valid}
     taken = inspect.signature(function).parameters
     extra = {key: value for key, value in offered.items() if key in taken}
-    return function(raw, target, counts=counts, **extra, **args)
+    # Widened outputs alone would not do: within autocast a product of matrices is bf16 again.
+    with torch.autocast(raw.device.type, enabled=False):
+        return function(widen(raw), target, counts=counts, **extra, **args)
 
 
 def num_outputs(name: str, num_classes: int) -> int:

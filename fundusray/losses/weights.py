@@ -61,10 +61,11 @@ def deferred_weights(
 ) -> Tensor:
     """[K] float64 weights of `ldam`: ones until `defer` of the run is done, then class balanced.
 
-    `defer` 1 is never.
+    `defer` 1 is never. They have mean 1 over the training images, as the paper's weighted mean of a
+    batch has (its algorithm 1 divides by the batch's weights), so the rate keeps its meaning.
     """
     if defer < 1 and progress >= defer:
-        return class_balanced_weights(counts, beta)
+        return _mean_one(class_balanced_weights(counts, beta), counts.double())
     return present_weights(counts)
 
 

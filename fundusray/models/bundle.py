@@ -113,12 +113,13 @@ def load_bundle(folder: str) -> Bundle:
 def card(recipe: config.Recipe, classes: Sequence[str], info: dict[str, Any]) -> str:
     """The model card, Markdown."""
     data, model = recipe.data, recipe.model
+    split = "data.split_file" if data.split_file else data.split
     length = recipe.train.phases or f"{recipe.train.epochs} epochs"
     lines = [
         f"# {_cell(recipe.name)}",
         "",
         f"- Network: {_network(model)}",
-        f"- Data: {data.source}, {data.preprocess} at {data.size} px, split by {data.split}",
+        f"- Data: {data.source}, {data.preprocess} at {data.size} px, split by {split}",
         f"- Loss: {recipe.loss.name} {recipe.loss.args or ''}".rstrip(),
         f"- Sampling: {recipe.sampling.name}; {length}, seed {recipe.seed}",
         f"- Classes: {', '.join(_cell(name) for name in classes)}",

@@ -253,7 +253,8 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
 def check(model: config.Model, size: int | None = None, num_classes: int | None = None) -> None:
     """Checks a network's settings and what it starts from, building nothing.
 
-    With `size`, the image side in pixels; with `num_classes`, whether head and start have them.
+    With `size`, the side in pixels of the images it is shown; with `num_classes`, whether head and
+    start have them.
 
     Raises:
         InputError: what is wrong, and what would be right.
@@ -262,7 +263,8 @@ def check(model: config.Model, size: int | None = None, num_classes: int | None 
     network = MODELS.find(model.name)
     if size is not None and size < network.min_side:
         raise InputError(
-            f"data.size: {model.name} needs at least {network.min_side} pixels, got {size}"
+            f"data.size: {model.name} needs at least {network.min_side} pixels, got {size} (after "
+            "data.augment and data.view)"
         )
     if num_classes is not None:
         heads.raw_width(model.output, num_classes)

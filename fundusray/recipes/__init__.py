@@ -46,8 +46,8 @@ def names() -> list[str]:
 def smoke(recipe: Recipe) -> Recipe:
     """The recipe shrunk to seconds on a CPU: drawn photographs, small images, one epoch, random
     start, two trials. What else it asks for, its loss and sampling above all, stays."""
-    # A batch of about 8 that the workers can share evenly.
-    batch = recipe.cluster.most * math.ceil(8 / recipe.cluster.most)
+    # A batch of about 8 that the workers can share evenly, two images each at least.
+    batch = 2 * recipe.cluster.most * math.ceil(4 / recipe.cluster.most)
     # The auxiliary head of inception needs a larger map than 64 pixels leave it, Yu's crop 256.
     size = 96 if recipe.model.name.startswith("inception") else 64
     size = 256 if recipe.data.augment == "yu" else size
@@ -57,7 +57,7 @@ def smoke(recipe: Recipe) -> Recipe:
             "data.source": "synthetic",
             "data.root": "",
             "data.keywords": "",
-            "data.num_images": 40,
+            "data.num_images": max(40, 2 * batch),
             "data.size": size,
             "model.weights": "",
             "model.init_from": "",

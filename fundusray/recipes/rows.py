@@ -11,6 +11,9 @@ from fundusray.registry import Registry
 RECIPES: Registry[Callable[[], Recipe]] = Registry("recipe")
 """Full name, e.g. `wu.table5.focal_gamma2`, -> a function that makes the recipe."""
 
+TITLES = {"eyepacs": "EyePACS", "odir": "ODIR", "brset": "BRSET"}
+"""What the publishers call the sources that recipes learn from."""
+
 
 def recipe(name: str, **published: float | str) -> Callable:
     """A decorator that enters a function under `name`.
@@ -24,8 +27,9 @@ def recipe(name: str, **published: float | str) -> Callable:
         def named() -> Recipe:
             return dataclasses.replace(function(), name=name, published=dict(published))
 
-        own = function().data.source == "synthetic"
-        command = f"python jobs/train.py {name}{'' if own else ' data.root=<folder of EyePACS>'}"
+        sources = [part for part in function().data.source.split(",") if part != "synthetic"]
+        roots = ",".join(f"<folder of {TITLES[source]}>" for source in sources)
+        command = f"python jobs/train.py {name}{f' data.root={roots}' if roots else ''}"
         lines = [inspect.cleandoc(function.__doc__ or ""), "", command]
         if published:
             figures = ", ".join(f"{key.replace('_', ' ')} {v}" for key, v in published.items())

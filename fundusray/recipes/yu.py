@@ -3,8 +3,10 @@
 As in the paper: EyePACS split 80/20 by image, no third set, ImageNet mean and standard deviation,
 SGD at 1e-3 with momentum 0.9 and weight decay 5e-4 throughout, incomplete batches left out, the
 best test accuracy kept; pictures of 256 pixels, of which a random 224 are turned by up to 20
-degrees and flipped both ways, and judged whole at 224. The pretrained networks train the head alone
-for 5 epochs, then everything for 20 with a fresh optimiser; the others everything for 25.
+degrees and flipped both ways, and judged whole at 224. The paper starts from torchvision's DEFAULT
+weights, here from those of timm (a1_in1k), of the same networks and the same 1,000 classes. The
+pretrained networks train the head alone for 5 epochs, then everything for 20 with a fresh
+optimiser; the others everything for 25.
 
 `yu.ngc_resnet50` is the recipe of NVIDIA's ResNet-50 v1.5 that the report names as the way to go
 on: SGD with momentum .875, .256 per 256 images, cosine after a warm-up, weights alone decay by

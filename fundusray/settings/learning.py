@@ -72,6 +72,13 @@ class Sampling:
             raise unknown_name("sampling", self.name, ("natural", "oversample", "quotas"))
         good = not self.quotas or (abs(sum(self.quotas) - 1) < 1e-6 and min(self.quotas) >= 0)
         require(good, "sampling.quotas", "shares that sum to 1, one per class", self.quotas)
+        alone = self.quotas and self.name != "quotas"
+        require(
+            not alone,
+            "sampling.quotas",
+            f"needs sampling.name=quotas, not {self.name}",
+            self.quotas,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +188,8 @@ class Train:
         require(0 <= self.warmup < 1, "train.warmup", "a share in [0, 1)", self.warmup)
         require(self.weight_decay >= 0, "train.weight_decay", "0 or more", self.weight_decay)
         require(0 <= self.momentum < 1, "train.momentum", "a share in [0, 1)", self.momentum)
+        moving = self.momentum > 0 or not self.nesterov
+        require(moving, "train.nesterov", "needs train.momentum above 0", self.momentum)
         require(self.step_epochs >= 1, "train.step_epochs", "at least 1", self.step_epochs)
         seconds = self.checkpoint_seconds
         require(seconds >= 0, "train.checkpoint_seconds", "0 (each step) or more", seconds)

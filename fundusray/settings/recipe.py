@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fundusray.settings.learning import Adversarial, Loss, Model, Sampling, Train
+from fundusray.settings.need import require
 from fundusray.settings.photographs import Data
 from fundusray.settings.places import Cluster, Run, Tune
 
@@ -25,3 +26,6 @@ class Recipe:
     seed: int = 0
     published: dict[str, Any] = field(default_factory=dict)
     """The paper's figures for this row, shown beside measured ones."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.seed < 2**63, "seed", "a whole number from 0 to 2^63 - 1", self.seed)

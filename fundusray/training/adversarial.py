@@ -2,7 +2,8 @@
 
 An objective is a generator `(network, model, batch, per_sample, settings, seed) -> losses [B]`:
 `network` is called where weights need gradients (it may be data-parallel), `model` is the bare
-module that attacks look at, `per_sample(output, target)` is the recipe's loss. The caller
+module that attacks look at (its batch statistics have to be the same on every worker, which the
+caller sees to), `per_sample(output, target)` is the recipe's loss. The caller
 back-propagates each yield and steps before it asks for the next one; it enters autocast anew for
 each, since autocast keeps weights as they were. All yield once, `free` once per replay.
 

@@ -1,12 +1,12 @@
 """The largest batch that fits into memory, found by trying."""
 
-import resource
 from collections.abc import Callable
 
 import torch
 from torch import nn
 
 from fundusray.config import Train
+from fundusray.errors import InputError
 from fundusray.training import mode
 from fundusray.training.optimizers import build_optimizer
 
@@ -16,7 +16,8 @@ CPU_SHARE = 0.5
 """Of the memory that is free on a machine without one: others live there, too."""
 LARGEST = 1024
 """Larger batches gain nothing in speed."""
-MEBIBYTE = 1 << 20
+CLEAR = 64 << 20
+"""Bytes by which a step must exceed another one for the difference to be its images'."""
 
 
 def largest(fits: Callable[[int], bool], most: int) -> int:
@@ -41,13 +42,23 @@ def largest(fits: Callable[[int], bool], most: int) -> int:
 
 
 def batch_that_fits(
-    model: nn.Module, side: int, train: Train, device: torch.device, precision: str, most: int
+    model: nn.Module,
+    side: int,
+    train: Train,
+    device: torch.device,
+    precision: str,
+    most: int,
+    part: float = 1.0,
 ) -> int:
     """The largest batch of one worker, within an eighth; 0 where not even two images fit.
 
     A step of training is tried, forwards, backwards and the optimiser's. On a GPU it fits if the
     device's memory holds it; on a CPU, whose system would rather kill than refuse, if what steps
-    of smaller batches took says so.
+    of smaller batches took says so. `part` is the worker's of that memory, which it may share with
+    others.
+
+    Raises:
+        InputError: on a CPU, of a system that does not tell what a step takes.
     """
     model = model.to(device).train()
     optimizer = build_optimizer(model, train)
@@ -63,11 +74,13 @@ def batch_that_fits(
         mode.sum_of_squares(output).backward()
         optimizer.step()
 
-    fits = _on_gpu(step, device) if device.type == "cuda" else _on_cpu(step)
+    fits = _on_gpu(step, device, part) if device.type == "cuda" else _on_cpu(step, part)
     return largest(fits, min(most, LARGEST))
 
 
-def _on_gpu(step: Callable[[int], None], device: torch.device) -> Callable[[int], bool]:
+def _on_gpu(
+    step: Callable[[int], None], device: torch.device, part: float
+) -> Callable[[int], bool]:
     total = torch.cuda.get_device_properties(device).total_memory
 
     def fits(size: int) -> bool:
@@ -77,28 +90,54 @@ def _on_gpu(step: Callable[[int], None], device: torch.device) -> Callable[[int]
             step(size)
         except torch.OutOfMemoryError:
             return False
-        return torch.cuda.max_memory_reserved(device) <= SHARE * total
+        return torch.cuda.max_memory_reserved(device) <= SHARE * part * total
 
     return fits
 
 
-def _on_cpu(step: Callable[[int], None]) -> Callable[[int], bool]:
-    """Two small steps are measured; memory grows evenly with the batch from there."""
-    step(2)
-    at_two = _peak()
-    step(8)
-    each = max(_peak() - at_two, MEBIBYTE) / 6
-    budget = CPU_SHARE * _free()
-    return lambda size: (size - 8) * each <= budget
+def _on_cpu(step: Callable[[int], None], part: float) -> Callable[[int], bool]:
+    """Ever larger steps are measured until one clearly takes more than that of half as many
+    images: small ones hide in what the process keeps from before. Memory grows evenly with the
+    batch from there."""
+    step(2)  # what the first one of all needs besides does not come again
+    size, grown = 4, 0
+    held = _peak_of(step, size)
+    while grown < CLEAR and size < LARGEST:
+        size *= 2
+        before, held = held, _peak_of(step, size)
+        grown = held - before
+    each = max(grown, 1) / (size // 2)
+    budget = CPU_SHARE * part * _free()
+    return lambda number: number * each <= budget
 
 
-def _peak() -> int:
-    """The most memory this process has held, bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def _peak_of(step: Callable[[int], None], size: int) -> int:
+    """The most memory this process holds during a step, bytes; not what it held at any time."""
+    try:
+        with open("/proc/self/clear_refs", "w") as door:
+            door.write("5")
+    except OSError as error:
+        raise _untold(error) from error
+    step(size)
+    return _told_by("/proc/self/status", "VmHWM")
 
 
 def _free() -> int:
     """Memory that may be had on this machine, bytes."""
-    with open("/proc/meminfo") as lines:
-        found = {line.split(":")[0]: line.split()[1] for line in lines}
-    return int(found["MemAvailable"]) * 1024
+    return _told_by("/proc/meminfo", "MemAvailable")
+
+
+def _told_by(place: str, key: str) -> int:
+    """A line of kilobytes in one of the system's tables, bytes."""
+    try:
+        with open(place) as lines:
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key + ":"))
+    except (OSError, StopIteration) as error:
+        raise _untold(error) from error
+
+
+def _untold(error: Exception) -> InputError:
+    return InputError(
+        f"train.batch=auto: this system does not tell what memory a step takes ({error!r}); give "
+        "train.batch a number"
+    )

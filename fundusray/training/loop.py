@@ -113,7 +113,8 @@ def train_step(way: Way, batch: Batch, *, scale: float, seed: int, progress: flo
         if losses is None:
             return total
         way.optimizer.zero_grad(set_to_none=True)
-        # What does not count may hold anything; NaN times 0 would be NaN.
+        # Keeps the sum a number whatever losses do not count; outputs have to be finite also
+        # there, or the gradient is not.
         total = torch.where(batch.valid, losses, 0.0).sum()
         (total * scale).backward()
         way.optimizer.step()

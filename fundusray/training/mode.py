@@ -5,6 +5,7 @@ behaves the other way. Four ways times four steps tell.
 """
 
 import copy
+import sys
 import time
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fundusray.config import Train
+from fundusray.errors import InputError
 
 PRECISIONS = ("fp32", "bf16")
 LAYOUTS = ("contiguous", "channels_last")
@@ -58,7 +60,10 @@ def probe(
     On a CPU the seconds are those of CPU_IMAGES images, if the batch has more. Times a copy on
     random images [B, 3, S, S], so weights, batch statistics and the global random state stay as
     they are. Where the recipe pins both precision and layout nothing is timed. The optimiser's
-    step is the same in every way and is left out.
+    step is the same in every way and is left out, and so is a way that a GPU's memory cannot hold.
+
+    Raises:
+        InputError: no way fits into the device's memory.
     """
     device = torch.device(device)
     if device.type == "cpu":
@@ -73,7 +78,17 @@ def probe(
     with torch.random.fork_rng(devices=used):
         for way in ways:
             limit = HOPELESS * min(seconds.values(), default=float("inf"))
-            seconds[way] = _time(model, shape, device, way, steps, limit)
+            try:
+                seconds[way] = _time(model, shape, device, way, steps, limit)
+            except torch.OutOfMemoryError:
+                print(f"{way}: {shape[0]} images do not fit", file=sys.stderr, flush=True)
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+    if not seconds:
+        raise InputError(
+            f"train.batch: {shape[0]} images of {shape[2]} pixels do not fit into the memory of "
+            f"{device} for one worker; give a smaller train.batch, train.batch=auto or more workers"
+        )
     return fastest(seconds), {str(way): taken for way, taken in seconds.items()}
 
 

@@ -51,24 +51,25 @@ def peak(train: Train) -> float:
 def rate(step: int, total_steps: int, steps_per_epoch: int, train: Train) -> float:
     """The learning rate of step 0 <= step < total_steps: a function of nothing else.
 
-    cosine: lr/2 (1 + cos(pi t)), t the share done after the warm-up (Loshchilov and Hutter 2017);
-    onecycle: cosine up to lr over 30 % of the steps, cosine down to lr / 250,000 at the last
-    (Smith and Topin 2018; torch's OneCycleLR; momentum stays); step: lr step_factor^k after k
-    times step_epochs epochs; constant. The warm-up of cosine and constant is linear and reaches
-    lr at its end.
+    With lr the peak for the recipe's batch: cosine: lr/2 (1 + cos(pi t)), t the share done after
+    the warm-up (Loshchilov and Hutter 2017); onecycle: cosine up to lr over 30 % of the steps,
+    cosine down to lr / 250,000 at the last (Smith and Topin 2018; torch's OneCycleLR; momentum
+    stays); step: lr step_factor^k after k times step_epochs epochs; constant. The warm-up of cosine
+    and constant is linear and reaches lr at its end.
     """
     assert 0 <= step < total_steps, f"step {step} of {total_steps}"
+    lr = peak(train)
     if train.schedule == "onecycle":
-        return _onecycle(step, total_steps, train.lr)
+        return _onecycle(step, total_steps, lr)
     if train.schedule == "step":
-        return train.lr * train.step_factor ** (step // steps_per_epoch // train.step_epochs)
+        return lr * train.step_factor ** (step // steps_per_epoch // train.step_epochs)
     warmup = round(train.warmup * total_steps)
     if step < warmup:
         # Not from 0 itself: a first step at rate 0 would be a step wasted.
-        return train.lr * (step + 1) / (warmup + 1)
+        return lr * (step + 1) / (warmup + 1)
     if train.schedule == "constant":
-        return train.lr
-    return _between(train.lr, 0.0, (step - warmup) / (total_steps - warmup))
+        return lr
+    return _between(lr, 0.0, (step - warmup) / (total_steps - warmup))
 
 
 def _onecycle(step: int, total_steps: int, peak: float) -> float:

@@ -26,15 +26,13 @@ from fundusray.pipeline import augment
 from fundusray.progress import Progress
 from fundusray.training import checkpoints
 from fundusray.training.checkpoints import Position
-from fundusray.training.loop import DivergedError, set_rate, step_seed
+from fundusray.training.loop import AUXILIARY_WEIGHT, DivergedError, set_rate, step_seed
 from fundusray.training.mode import Mode, autocast, memory_format, prepare
 from fundusray.training.optimizers import build_optimizer, rate
 from fundusray.training.sketches import MAPS, Sketches, read_parts, shown
 
 WIDTH = 48
 """Channels of the mask head."""
-AUXILIARY_WEIGHT = 0.4
-"""Of Inception's auxiliary head, as in every training."""
 MASK_WEIGHT = 1.0
 
 

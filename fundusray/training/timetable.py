@@ -7,7 +7,7 @@ from torch import nn
 from fundusray.config import Train
 from fundusray.models import head_parameters
 from fundusray.phases import Phase, parse
-from fundusray.training.optimizers import peak, rate
+from fundusray.training.optimizers import rate
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,7 @@ class Timetable:
         """The learning rate of a step: a function of nothing else."""
         span = self.span(step)
         length = span.stop - span.start
-        scheduled = rate(step - span.start, length, self.steps_per_epoch, self._train)
-        return span.phase.lr * peak(self._train) / self._train.lr * scheduled
+        return span.phase.lr * rate(step - span.start, length, self.steps_per_epoch, self._train)
 
 
 def enter(model: nn.Module, phase: Phase) -> int:

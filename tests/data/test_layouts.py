@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from fundusray.data.found import SOURCES
-from fundusray.data.layouts import MARKS, find_root, source_of
+from fundusray.data.layouts import MARKS, WITH_KEYWORDS, find_root, source_of
 from fundusray.errors import InputError
 
 
 def test_every_mark_is_of_a_source() -> None:
-    assert set(MARKS) <= set(SOURCES)
+    assert set(WITH_KEYWORDS) <= set(MARKS) <= set(SOURCES)
 
 
 @pytest.mark.parametrize("source", sorted(MARKS))

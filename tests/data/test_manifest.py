@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 
 from fundusray.config import Data
-from fundusray.data.manifest import SCHEMA, build, counts
+from fundusray.data.found import Found
+from fundusray.data.manifest import SCHEMA, _with_keywords, build, counts
 from fundusray.errors import InputError
 
 EYEPACS = Data(source="eyepacs", max_bad=0.0)
@@ -142,3 +143,13 @@ def test_keywords_choose_eyes(tmp_path):
     columns = {"image": "file", "grade": "dx", "keywords": "said"}
     data = Data(source="csv", table="labels.csv", columns=columns, keywords="normal fundus")
     assert build(data, str(tmp_path), 0).table["image_id"].to_pylist() == ["a", "c"]
+
+
+def test_keywords_choose_eyes_of_the_source_that_has_them():
+    columns = {
+        "image_id": ["a", "b", "c"],
+        "dataset": ["odir", "odir", "brset"],
+        "keywords": ["Normal fundus", "cataract", ""],
+    }
+    kept = _with_keywords(Found(columns, [], {}), "normal fundus")
+    assert kept.columns["image_id"] == ["a", "c"]

@@ -175,6 +175,11 @@ def test_workers_together_show_the_global_batch(name, world, batch):
     assert equal(Plan(*(np.concatenate(part, axis=1) for part in zip(*parts, strict=True))), plan)
 
 
+def test_an_odd_batch_s_last_row_falls_to_the_last_worker():
+    plan = plan_of(batch=7)
+    assert [share(plan, rank, 2).rows.shape[1] for rank in range(2)] == [2, 5]
+
+
 def test_more_workers_than_pairs_of_rows_are_refused():
     told = r"cluster\.workers=9 .*cluster\.workers=8 .*train\.batch=18"
     with pytest.raises(InputError, match=told):

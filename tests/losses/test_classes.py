@@ -160,7 +160,7 @@ def test_ldam_is_the_papers(logits, target):
 
 
 def test_ldam_weighs_only_from_defer_on(logits, target):
-    z, rare = logits / 10, effective_weights("class_balanced", {"beta": 0.9999}, WU)
+    z, rare = logits / 10, effective_weights("ldam", {}, WU)
     early = loss("ldam", z, target, progress=0.79)
     late = loss("ldam", z, target, progress=0.8)
     weights = torch.tensor(rare, dtype=torch.float64)[target]

@@ -49,6 +49,16 @@ class TestContract:
         half = raw_of(name, logits).bfloat16()
         assert torch.equal(loss(name, half, target, args), loss(name, half.float(), target, args))
 
+    def test_autocast_takes_nothing_from_it(self, name, args, logits, target):
+        raw = raw_of(name, logits).float()
+        plain = loss(name, raw, target, args)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = loss(name, raw, target, args)
+            narrow = loss(name, raw.bfloat16(), target, args)
+        assert found.dtype == narrow.dtype == torch.float32
+        assert torch.equal(found, plain)
+        assert torch.equal(narrow, loss(name, raw.bfloat16(), target, args))
+
     @pytest.mark.parametrize("scale", [1.0, 200.0, 1e4])
     def test_gradient_is_finite_however_certain(self, name, args, scale, logits, target):
         raw = raw_of(name, logits.sign() * scale).float().requires_grad_(True)

@@ -8,9 +8,17 @@ import safetensors.torch
 import torch
 
 from fundusray import config, files
+from fundusray.config import override
 from fundusray.errors import InputError
 from fundusray.models import MODELS, build_model
-from fundusray.models.bundle import DamagedError, load_bundle, save_bundle, versions, write_verified
+from fundusray.models.bundle import (
+    DamagedError,
+    card,
+    load_bundle,
+    save_bundle,
+    versions,
+    write_verified,
+)
 
 CLASSES = ("none", "mild", "moderate", "severe", "proliferative")
 SUMMARY = {
@@ -140,6 +148,12 @@ def test_card_tells_data_counts_intervals_and_limits(saved):
         f"torch {versions()['torch']}",
     ):
         assert part in text
+
+
+def test_card_tells_what_decided_the_split():
+    given = override(recipe_of(), {"data.split_file": "mine.csv"})
+    assert "split by data.split_file\n" in card(given, CLASSES, {})
+    assert "split by patient\n" in card(recipe_of(), CLASSES, {})
 
 
 def test_card_text_cannot_become_markup(saved, tmp_path):

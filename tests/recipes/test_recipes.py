@@ -2,10 +2,12 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from fundusray import recipes
 from fundusray.config import from_json, override, to_json
+from fundusray.data.sampling import plan_epoch, share
 from fundusray.errors import InputError
 from fundusray.phases import parse
 
@@ -135,11 +137,22 @@ def test_smoke_shrinks_without_changing_the_method(name):
     assert small.model.dropout == recipe.model.dropout and small.name == name
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3, 5, 16])
+@pytest.mark.parametrize("workers", [1, 2, 3, 5, 8, 16])
 def test_smoke_keeps_a_batch_that_workers_can_share(workers):
     recipe = override(recipes.find("demo"), {"cluster.workers": workers})
     batch = recipes.smoke(recipe).train.batch
-    assert batch % workers == 0 and 8 <= batch < 8 + workers
+    assert batch % (2 * workers) == 0 and 8 <= batch < 8 + 2 * workers
+
+
+@pytest.mark.parametrize("workers", [1, 3, 8, 16])
+def test_a_smoke_run_has_enough_images_for_its_workers(workers):
+    small = recipes.smoke(override(recipes.find("demo"), {"cluster.workers": workers}))
+    rows = np.arange(int(0.6 * small.data.num_images))
+    plan = plan_epoch(
+        small.sampling, rows, rows % 5, num_classes=5, batch=small.train.batch, seed=0, epoch=0
+    )
+    parts = [share(plan, rank, workers) for rank in range(workers)]
+    assert min(part.rows.shape[1] for part in parts) >= 2
 
 
 def test_li_feeds_fixed_shares() -> None:
@@ -155,6 +168,32 @@ def test_kon_s_adversarial_model_is_the_quick_start_of_its_library() -> None:
     assert (asked.method, asked.norm, asked.eps, asked.steps) == ("pgd", "l2", "0.5unit01", 20)
     assert (asked.step_size, asked.random_start) == ("1.5unit01", False)
     assert (adversarial.train.epochs, adversarial.train.lr) == (5, 0.1)
+
+
+@pytest.mark.parametrize("name", ["odir_only", "composite_std", "composite_adv"])
+def test_kon_keeps_normal_eyes_alone(name: str) -> None:
+    assert recipes.find(f"kon.{name}").data.keywords == "normal fundus"
+
+
+def test_kon_s_notebook_does_not_normalise_and_steps_down() -> None:
+    recipe = recipes.find("kon.composite_std_code")
+    assert recipe.data.keywords == "normal fundus"
+    assert (recipe.model.mean, recipe.model.std) == ((0.0,) * 3, (1.0,) * 3)
+    train = recipe.train
+    assert (train.lr, train.schedule, train.step_epochs, train.step_factor) == (0.1, "step", 2, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "roots"),
+    [
+        ("demo", ""),
+        ("yu.resnet18_scratch", " data.root=<folder of EyePACS>"),
+        ("kon.odir_only", " data.root=<folder of ODIR>"),
+        ("kon.composite_adv", " data.root=<folder of ODIR>,<folder of BRSET>"),
+    ],
+)
+def test_docstring_names_the_folders_the_recipe_reads(name: str, roots: str) -> None:
+    assert f"python jobs/train.py {name}{roots}\n" in recipes.RECIPES[name].__doc__ + "\n"
 
 
 def test_presets_change_any_recipe() -> None:

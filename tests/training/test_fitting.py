@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from fundusray.config import Model, Train
+from fundusray.errors import InputError
 from fundusray.models import build_model
 from fundusray.training import fitting
 from fundusray.training.fitting import batch_that_fits, largest
@@ -38,3 +39,30 @@ def test_more_memory_lets_larger_batches_in(monkeypatch: pytest.MonkeyPatch) -> 
             model, 64, Train(batch=0), torch.device("cpu"), "fp32", most=4096
         )
     assert 2 <= found[1] <= found[4] <= fitting.LARGEST
+
+
+def tried(part: float = 1.0) -> int:
+    model = build_model(Model(name="resnet18"), 5, seed=0)
+    return batch_that_fits(
+        model, 64, Train(batch=0), torch.device("cpu"), "fp32", most=4096, part=part
+    )
+
+
+def test_what_the_process_once_held_says_nothing_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "_free", lambda: 1 << 30)
+    ballast = torch.ones(300 << 20)  # 1.2 GB, more than any step below
+    del ballast
+    assert 2 <= tried() < 512
+
+
+def test_half_of_the_memory_holds_a_smaller_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "_free", lambda: 2 << 30)
+    monkeypatch.setattr(fitting, "_peak_of", lambda step, size: size << 23)
+    assert tried(part=1.0) == 128 and tried(part=0.5) == 64
+
+
+def test_a_system_that_does_not_tell_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=r"train\.batch=auto: .* give train\.batch a number"):
+        fitting._told_by("/no/such/table", "MemAvailable")
+    with pytest.raises(InputError, match="give train"):
+        fitting._told_by("/proc/meminfo", "NoSuchLine")

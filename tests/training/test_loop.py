@@ -1,6 +1,7 @@
 """The step: padding weighs nothing, splitting a batch changes nothing, seeds are functions."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -66,6 +67,21 @@ def test_the_sum_of_losses_comes_back() -> None:
     expected = nn.functional.cross_entropy(model(batch.image), batch.target, reduction="sum")
     total = train_step(way(model, 0.1), batch, scale=0.25, seed=0, progress=0.0)
     assert total.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_a_step_in_bf16_sums_its_losses_in_full_precision() -> None:
+    model, batch = linear(), batch_of(6, [True] * 5 + [False])
+    narrow = torch.autocast("cpu", dtype=torch.bfloat16)
+    with narrow:
+        output = model(batch.image)
+    assert output.dtype == torch.bfloat16
+    for loss in ("cross_entropy", "quadratic_kappa"):
+        objective = Objective(Loss(name=loss), OBJECTIVE.counts)
+        taken = replace(way(model), objective=objective, precision=narrow)
+        total = train_step(taken, batch, scale=0.2, seed=0, progress=0.0)
+        each = objective.per_sample(output.float(), batch.target, batch.valid, 0.0)
+        assert total.dtype == torch.float32
+        assert total.item() == pytest.approx(each[batch.valid].sum().item(), rel=1e-6)
 
 
 def test_the_auxiliary_head_weighs_four_tenths() -> None:

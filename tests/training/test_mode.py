@@ -6,6 +6,7 @@ from torch import nn
 
 from fundusray import config
 from fundusray.config import Train
+from fundusray.errors import InputError
 from fundusray.models import build_model
 from fundusray.training import mode
 from fundusray.training.mode import Mode, autocast, choices, fastest, memory_format, prepare, probe
@@ -87,6 +88,26 @@ def test_layout_and_precision_reach_the_network():
         with context:
             assert torch.is_autocast_enabled("cpu")
         assert not torch.is_autocast_enabled("cpu")
+
+
+def refusing(refused):
+    """In place of the timing: memory holds no step of these ways."""
+
+    def timed(model, shape, device, way, steps, limit):
+        if way in refused:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 1.0 + ALL.index(way)
+
+    return timed
+
+
+def test_a_way_that_does_not_fit_is_not_taken(monkeypatch):
+    monkeypatch.setattr(mode, "_time", refusing(ALL[:2]))
+    chosen, seconds = probe(nn.Identity(), SHAPE, "cpu", Train())
+    assert chosen == ALL[2] and set(seconds) == {str(way) for way in ALL[2:]}
+    monkeypatch.setattr(mode, "_time", refusing(ALL))
+    with pytest.raises(InputError, match=r"train\.batch: 2 images of 80 pixels do not fit"):
+        probe(nn.Identity(), SHAPE, "cpu", Train())
 
 
 @pytest.mark.gpu
