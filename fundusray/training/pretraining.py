@@ -204,7 +204,7 @@ class Pretraining:
         folder = files.join(self.place.folder, "checkpoints")
         found: list[Any] = [None]
         if self.place.rank == 0:
-            files.sweep(folder)
+            checkpoints.sweep(folder)
             name, problems = checkpoints.newest(folder, self.place.key)
             for problem in problems:
                 print(f"checkpoint refused: {problem}", file=sys.stderr, flush=True)
