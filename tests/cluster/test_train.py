@@ -12,7 +12,8 @@ import pytest
 
 from fundusray import config, files
 from fundusray.cluster.rows import split_rows
-from fundusray.cluster.train import RunFailedError, check_split, train
+from fundusray.cluster.running import RunFailedError
+from fundusray.cluster.train import check_split, train
 from fundusray.config import Recipe, override
 from fundusray.data.shards import open_set
 from fundusray.errors import InputError, LockedError
