@@ -4,7 +4,6 @@ Every job speaks the same language: `python jobs/<job>.py [name] key=value ...`,
 `show=true` (print the recipe and stop) and `smoke=true` (shrink it to seconds on drawn images).
 """
 
-import errno
 import json
 import os
 import signal
@@ -78,6 +77,7 @@ def settle(recipe: Recipe, submitted: bool) -> Recipe:
         "data.split_file": data.split_file,
         "data.id_key": data.id_key,
         "data.mix": data.mix,
+        "model.weights": "" if recipe.model.weights == "imagenet" else recipe.model.weights,
         "model.init_from": "" if named else recipe.model.init_from,
     }
     several = "," in data.source
@@ -184,9 +184,10 @@ def main(text: str, act: Callable[[Asked], dict[str, Any]], arguments: list[str]
     except FundusError as error:
         result = _failed(error.exit_code, str(error))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        full = error.errno in files.FULL
+        if not full:
             traceback.print_exc()
-        result = _failed(DiskError.exit_code if error.errno == errno.ENOSPC else 1, str(error))
+        result = _failed(DiskError.exit_code if full else 1, str(error))
     except Exception as error:
         # A fault of ours: the trace is for whoever mends it, the line for whoever reads the log.
         traceback.print_exc()

@@ -23,6 +23,8 @@ import pyarrow.parquet as pq
 from fundusray.errors import DiskError, InputError
 
 TEMPORARY = ".tmp-"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What an error says when there is no room: of the disk, of a quota, of a file's limit."""
 
 
 def is_uri(location: str) -> bool:
@@ -31,8 +33,13 @@ def is_uri(location: str) -> bool:
 
 
 def absolute(location: str, base: str | None = None) -> str:
-    """The location as an absolute path (against `base` or the working directory) or URI."""
+    """The location as an absolute path (against `base` or the working directory) or URI.
+
+    Raises:
+        InputError: a URI with options in it.
+    """
     if is_uri(location):
+        _refuse_options(location)
         return location.rstrip("/")
     return os.path.abspath(os.path.join(base or os.getcwd(), os.path.expanduser(location)))
 
@@ -47,9 +54,19 @@ def base_name(location: str) -> str:
     return location.rstrip("/").rsplit("/", 1)[-1]
 
 
+def _refuse_options(location: str) -> None:
+    """A path that is joined to a URI would become part of its options' values."""
+    if "?" in location:
+        raise InputError(
+            f"{location}: a URI takes no options after a ?; give {location.partition('?')[0]} and "
+            "say the rest in the environment, e.g. AWS_REGION=eu-west-1 or AWS_ENDPOINT_URL_S3"
+        )
+
+
 def _filesystem(location: str) -> tuple[pafs.FileSystem, str]:
     if not is_uri(location):
         return pafs.LocalFileSystem(), location
+    _refuse_options(location)
     try:
         return pafs.FileSystem.from_uri(location)
     except (pa.ArrowInvalid, OSError) as error:
@@ -139,7 +156,7 @@ def _sync_dir(folder: Path) -> None:
 
 
 def _disk_error(error: OSError, path: str, needed: int) -> Exception:
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno not in FULL:
         return error
     parent = next(p for p in Path(path).parents if p.exists())
     free = shutil.disk_usage(parent).free

@@ -1,7 +1,7 @@
 """Pretrain a network on drawn photographs, where ImageNet weights cannot be fetched.
 
 python jobs/pretrain.py model.name=efficientnet_b0 data.num_images=3000 data.size=96 train.epochs=8
-python jobs/train.py wu.table5.focal_gamma2 data.root=/data/eyepacs model.init_from=<its bundle>
+python jobs/train.py wu.table5.focal_gamma2 data.root=/data/eyepacs model.weights=<its bundle>
 """
 
 import sys

@@ -39,6 +39,21 @@ def test_settle_refuses_relative_places_in_a_submitted_job(tmp_path: Path) -> No
             settle(override(Recipe(), given), submitted=True)
 
 
+def test_relative_weights_are_refused_in_a_submitted_job(tmp_path: Path) -> None:
+    for place in ("w.safetensors", "weights/w.pth"):
+        with pytest.raises(InputError, match=f"model.weights={place}.*absolute path or a URI"):
+            settle(override(Recipe(), {"model.weights": place}), submitted=True)
+    for place in ("imagenet", "", "s3://bucket/w.pth", str(tmp_path / "w.pth")):
+        settled = settle(override(Recipe(), {"model.weights": place}), submitted=True)
+        assert settled.model.weights == place
+
+
+def test_settle_refuses_options_in_a_uri() -> None:
+    asked = override(Recipe(), {"run.storage": "s3://bucket/runs?region=eu-west-1"})
+    with pytest.raises(InputError, match=r"give s3://bucket/runs and .*AWS_REGION"):
+        settle(asked, submitted=True)
+
+
 def test_settle_wants_a_root_that_is_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"needs data\.root"):
         settle(override(Recipe(), {"data.source": "eyepacs"}), submitted=False)
@@ -64,6 +79,8 @@ def last(capsys: pytest.CaptureFixture[str]) -> dict:
         (KeyboardInterrupt(), 130),
         (SystemExit(143), 143),
         (OSError(28, "No space left on device"), 4),
+        (OSError(122, "Disk quota exceeded"), 4),
+        (OSError(5, "Input/output error"), 1),
         (ZeroDivisionError("ours"), 1),
     ],
 )

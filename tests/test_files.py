@@ -23,6 +23,16 @@ def root(request, tmp_path):
     return str(tmp_path) if request.param == "path" else f"file://{tmp_path}"
 
 
+def test_options_in_a_uri_are_refused(tmp_path):
+    where = f"file://{tmp_path}/runs?region=eu-west-1"
+    for use in (files.exists, files.read_bytes, files.absolute, files.list_dir):
+        with pytest.raises(InputError, match=r"runs and say the rest .*AWS_ENDPOINT_URL_S3"):
+            use(where)
+    odd = str(tmp_path / "what?.bin")
+    files.write_bytes(odd, b"1")
+    assert files.read_bytes(files.absolute(odd)) == b"1"
+
+
 class TestBothKinds:
     def test_written_is_read(self, root, tmp_path):
         where = files.join(root, "a.bin")

@@ -12,3 +12,10 @@ def work(config: dict[str, Any]) -> None:
     from fundusray.cluster import worker
 
     worker.work(config)
+
+
+def pretrain(config: dict[str, Any]) -> None:
+    """The training function of one worker of a pretraining; see `pretrain.work`."""
+    from fundusray.cluster import pretrain as pretraining
+
+    pretraining.work(config)

@@ -91,7 +91,7 @@ def _our_turn(folder: str, stack: ExitStack) -> bool:
             stack.enter_context(locked(folder))
         except LockedError as error:
             if not told:
-                print(f"waiting: {error} (or delete {folder}/lock if that process is gone)")
+                print(f"waiting: {error}")
             told = True
             time.sleep(WAIT)
         else:

@@ -9,13 +9,16 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed as dist
-from ray.train.torch import TorchConfig, TorchTrainer
 
 import fundusray
 from fundusray import config, files
+from fundusray.cluster import entry
+from fundusray.cluster.pulse import Pulse
+from fundusray.cluster.running import note, noted, run, worker_cpus
 from fundusray.cluster.start import resources
+from fundusray.cluster.stopping import Watcher
 from fundusray.cluster.tasks import result_of
-from fundusray.cluster.train import RunFailedError, smallest_side, worker_cpus, worker_gpus
+from fundusray.cluster.train import smallest_side
 from fundusray.config import Data, Recipe
 from fundusray.data.found import GRADES
 from fundusray.data.preprocess import PREPROCESS
@@ -30,6 +33,9 @@ from fundusray.progress import Progress
 from fundusray.training import sketches
 from fundusray.training.pretraining import Place, Pretraining, sides
 from fundusray.training.sketches import PART
+
+JUDGED_ALONE = 1800
+"""Seconds the other ranks wait while the first one judges an epoch."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ def pretrain(recipe: Recipe, storage: str) -> dict[str, Any]:
     Raises:
         InputError: the recipe cannot be pretrained.
         LockedError: another process works in the same folder.
-        RunFailedError: workers died more often than cluster.max_failures allows.
+        RunFailedError: as `running.run`; it and a signal leave a checkpoint to go on from.
     """
     check(recipe)
     start = start_digest(recipe.model)
@@ -90,6 +96,8 @@ def pretrain(recipe: Recipe, storage: str) -> dict[str, Any]:
     if files.exists(done):
         return files.read_json(done)
     with locked(folder):
+        if files.exists(done):  # another process has finished it just now
+            return files.read_json(done)
         files.sweep(folder)
         files.write_bytes(files.join(folder, "recipe.json"), config.to_json(recipe).encode())
         job = Job(
@@ -100,7 +108,9 @@ def pretrain(recipe: Recipe, storage: str) -> dict[str, Any]:
             threads=worker_cpus(recipe),
             attempt=secrets.token_hex(8),
         )
-        _run_workers(recipe, job, name)
+        # A changing number of workers is for trainings, whose rows do not depend on it.
+        workers = (recipe.cluster.fewest,)
+        run(entry.pretrain, recipe, job, name, workers, timeout=JUDGED_ALONE)
         result = _result(folder)
         files.write_json(done, result)
     return result
@@ -140,50 +150,6 @@ def _draw(location: str, data: Data, seed: int, index: int) -> None:
     files.write_bytes(location, sketches.to_bytes(drawn))
 
 
-def _run_workers(recipe: Recipe, job: Job, name: str) -> None:
-    gpus = worker_gpus(recipe)
-    per_worker: dict[str, float] = {"CPU": job.threads - 0.05} | ({"GPU": gpus} if gpus else {})
-    trainer = TorchTrainer(
-        work,
-        train_loop_config=vars(job),
-        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=recipe.cluster.fewest, use_gpu=gpus > 0, resources_per_worker=per_worker
-        ),
-        run_config=ray.train.RunConfig(
-            # A name of its own, as in every training: our checkpoints decide where a run stands.
-            name=f"{name}-{job.attempt[:4]}",
-            storage_path=files.join(job.folder, "ray"),
-            failure_config=ray.train.FailureConfig(
-                max_failures=recipe.cluster.max_failures, controller_failure_limit=3
-            ),
-            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
-        ),
-    )
-    failure = files.join(job.folder, "failure.json")
-    try:
-        trainer.fit()
-    except ray.train.TrainingFailedError as error:
-        _raise_noted(failure, job.attempt)
-        raise RunFailedError(
-            f"pretraining in {job.folder} failed {recipe.cluster.max_failures + 1} times: {error}. "
-            "Give the same command again to go on from the last checkpoint."
-        ) from error
-    finally:
-        files.remove(files.join(job.folder, "ray"))
-    _raise_noted(failure, job.attempt)
-    files.remove(failure)
-
-
-def _raise_noted(failure: str, attempt: str) -> None:
-    """Raises what a worker noted as past curing, with its own exit code."""
-    if files.exists(failure) and files.read_json(failure)["attempt"] == attempt:
-        note = files.read_json(failure)
-        error = RunFailedError(note["reason"])
-        error.exit_code = note["code"]
-        raise error
-
-
 def _result(folder: str) -> dict[str, Any]:
     outcome = files.read_json(files.join(folder, "outcome.json"))
     predictions = files.join(folder, "predictions.parquet")
@@ -202,17 +168,21 @@ def _result(folder: str) -> dict[str, Any]:
 def work(settings: dict[str, Any]) -> None:
     """The function of one worker; what no retry can cure is noted for the driver."""
     job = Job(**settings)
-    failure = files.join(job.folder, "failure.json")
-    if files.exists(failure) and files.read_json(failure)["attempt"] == job.attempt:
+    if noted(job):
         return
     torch.set_num_threads(job.threads)
+    rank, world = dist.get_rank(), dist.get_world_size()
+    watcher = Watcher(job.folder, job.attempt)
     try:
-        device = ray.train.torch.get_device()
-        ranks = (dist.get_rank(), dist.get_world_size())
-        place = Place(job.folder, tuple(job.parts), job.key, device, *ranks)
-        Pretraining(config.from_json(job.recipe), place).run()
+        with Pulse(job.attempt, rank) as pulse:
+
+            def watch(step: int) -> bool:
+                pulse.step = step
+                return rank == 0 and watcher.asked()
+
+            device = ray.train.torch.get_device()
+            place = Place(job.folder, tuple(job.parts), job.key, device, rank, world, watch)
+            Pretraining(config.from_json(job.recipe), place).run()
     except FundusError as error:
-        if dist.get_rank() == 0:
-            note = {"attempt": job.attempt, "reason": str(error), "code": error.exit_code}
-            files.write_json(failure, note)
+        note(job, error)
         raise

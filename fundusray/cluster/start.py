@@ -12,7 +12,12 @@ import ray
 
 from fundusray.errors import InputError
 
+START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+"""Ray Train's name for how long a run waits until there is room for all of its workers."""
 DEFAULTS = {
+    # A node takes minutes to come up, and another job may be on the only GPU; Ray itself gives up
+    # after a minute, and a run ends for good once that has happened a few times in its life.
+    START_TIMEOUT: "1800",
     # Ray Train takes up a report, and notices a dead worker, once per this interval; its own 2 s
     # would lose that much more work.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
@@ -66,7 +71,7 @@ def start(cpus: int | None = None) -> None:
     if joined:
         _join({name: os.environ[name] for name in settings})
         return
-    with _environment(_place()):
+    with environment(_place()):
         # Without its dashboard, Ray lets a stopped trial keep its resources for ever.
         ray.init(
             address="local", num_cpus=cpus, include_dashboard=True, logging_level=logging.WARNING
@@ -89,7 +94,7 @@ def _place() -> dict[str, str]:
 
 
 @contextmanager
-def _environment(settings: dict[str, str]) -> Iterator[None]:
+def environment(settings: dict[str, str]) -> Iterator[None]:
     """Environment variables for what is started inside; this process has them only meanwhile."""
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
@@ -148,3 +153,36 @@ def resources() -> dict[str, float]:
     """What the whole cluster has: {"CPU": ..., "GPU": ...}."""
     total = ray.cluster_resources()
     return {kind: float(total.get(kind, 0.0)) for kind in ("CPU", "GPU")}
+
+
+def nodes() -> list[dict[str, float]]:
+    """What each live node has: {"CPU": ..., "GPU": ...}."""
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [{kind: float(node.get(kind, 0.0)) for kind in ("CPU", "GPU")} for node in alive]
+
+
+def room(cpus: float, gpus: float = 0.0) -> int:
+    """How many workers of so many CPUs and GPUs fit on the live nodes, each whole on one."""
+    return sum(_fitting(node, cpus, gpus) for node in nodes())
+
+
+def _fitting(node: dict[str, float], cpus: float, gpus: float) -> int:
+    shares = [node["CPU"] / cpus] + ([node["GPU"] / gpus] if gpus else [])
+    return int(min(shares) + 1e-9)  # five workers of 0.2 GPUs fit on one
+
+
+def cpus_each(workers: int, most: int, gpus: float = 0.0) -> int:
+    """The most CPUs, up to `most`, that each of so many workers with `gpus` each can have.
+
+    Where they do not all fit (nodes are still to come, or runs take turns), as many as the nodes
+    that could take one have over the workers, and never more than the largest of these: a new node
+    is taken to be like those that are there.
+    """
+    for cpus in range(most, 0, -1):
+        if room(cpus, gpus) >= workers:
+            return cpus
+    known = nodes()
+    able = [node for node in known if node["GPU"] >= gpus]
+    largest = max((int(node["CPU"]) for node in able or known), default=1)
+    shared = sum(int(node["CPU"]) for node in able) // workers if able else largest
+    return max(1, min(most, largest, shared))

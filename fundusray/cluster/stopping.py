@@ -152,7 +152,9 @@ class Watcher:
     def _look(self) -> bool:
         try:
             return files.read_json(self.place)["attempt"] == self.attempt
-        except FileNotFoundError:
+        except OSError:
+            # Not there, or not to be had this time (an object store throttles, a share is away for
+            # a moment): a look that fails is none, and the next one is due anyway.
             return False
 
     def leaving(self) -> bool:

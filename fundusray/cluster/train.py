@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import ray.train
-from ray.train.torch import TorchConfig, TorchTrainer
 
 import fundusray
 from fundusray import config, files
@@ -14,10 +12,8 @@ from fundusray.attacks import judging_budget, training_budget
 from fundusray.cluster.entry import work
 from fundusray.cluster.fitting import with_batch
 from fundusray.cluster.keeping import Job
-from fundusray.cluster.pulse import COLLECTIVE_TIMEOUT, Monitor
 from fundusray.cluster.rows import epoch_plan, reported_split, split_digest, split_of, split_rows
-from fundusray.cluster.start import resources
-from fundusray.cluster.stopping import Stop
+from fundusray.cluster.running import run, worker_cpus, worker_gpus
 from fundusray.config import Data, Recipe
 from fundusray.data import SOURCES, given
 from fundusray.data.leaks import find_leaks, refusal
@@ -25,7 +21,7 @@ from fundusray.data.mixing import beside
 from fundusray.data.preprocess import check_args as check_preprocess
 from fundusray.data.sampling import share
 from fundusray.data.shards import PreparedSet, open_set
-from fundusray.errors import FundusError, InputError
+from fundusray.errors import InputError
 from fundusray.lock import locked
 from fundusray.losses import check_args, check_output, effective_weights, weight_ratio
 from fundusray.metrics import summary
@@ -33,13 +29,6 @@ from fundusray.models import check as check_model
 from fundusray.models.weights import start_digest
 from fundusray.pipeline import augment
 from fundusray.training.timetable import Timetable
-
-MOST_CPUS = 8
-"""More threads than this no longer help one worker's steps."""
-
-
-class RunFailedError(FundusError):
-    """Training ended without a result."""
 
 
 def check(recipe: Recipe) -> None:
@@ -84,20 +73,12 @@ def run_key(recipe: Recipe, prepared: PreparedSet) -> str:
 
 def run_folder(recipe: Recipe, prepared: PreparedSet, storage: str) -> str:
     """Where a run lives: its name tells what, its hash exactly what."""
+    return _folder(recipe, run_key(recipe, prepared), storage)
+
+
+def _folder(recipe: Recipe, key: str, storage: str) -> str:
     name = (recipe.run.name or recipe.name).replace("/", "-")
-    return files.join(storage, f"{name}-{run_key(recipe, prepared)[:8]}")
-
-
-def worker_cpus(recipe: Recipe) -> int:
-    """CPUs of one worker: as asked, or what the cluster has over the workers."""
-    total = int(resources()["CPU"])
-    return recipe.cluster.cpus or max(1, min(MOST_CPUS, total // recipe.cluster.most))
-
-
-def worker_gpus(recipe: Recipe) -> float:
-    """GPUs of one worker: as asked, or one where the cluster has any."""
-    asked = recipe.cluster.gpus
-    return asked if asked >= 0 else float(resources().get("GPU", 0) > 0)
+    return files.join(storage, f"{name}-{key[:8]}")
 
 
 def settled(recipe: Recipe, prepared: PreparedSet, storage: str) -> Recipe:
@@ -121,12 +102,13 @@ def train(
     Raises:
         InputError: the recipe does not fit the data.
         LockedError: another process trains in the same folder.
-        RunFailedError: workers died more often than cluster.max_failures allows.
+        RunFailedError: as `running.run`; it and a signal leave a checkpoint to go on from.
     """
     check(recipe)
     prepared = open_set(prepared_folder)
     recipe = settled(recipe, prepared, storage)
-    folder = run_folder(recipe, prepared, storage)
+    key = run_key(recipe, prepared)
+    folder = _folder(recipe, key, storage)
     done = files.join(folder, "result.json")
     if files.exists(done):
         return files.read_json(done)
@@ -134,6 +116,8 @@ def train(
     check_split(recipe, prepared, sides)
     name = files.base_name(folder)
     with locked(folder):
+        if files.exists(done):  # another process has finished it just now
+            return files.read_json(done)
         files.sweep(folder)
         files.write_bytes(files.join(folder, "recipe.json"), config.to_json(recipe).encode())
         write_split(folder, prepared, sides)
@@ -141,12 +125,13 @@ def train(
             recipe=config.to_json(recipe),
             prepared=prepared_folder,
             folder=folder,
-            key=run_key(recipe, prepared),
+            key=key,
             storage=storage,
             threads=worker_cpus(recipe),
             attempt=secrets.token_hex(8),
         )
-        _run_workers(recipe, job, callbacks, "-".join(filter(None, [label, name])))
+        shown = "-".join(filter(None, [label, name]))
+        run(work, recipe, job, shown, recipe.cluster.workers, callbacks)
         result = _result(recipe, prepared, folder, sides)
         files.write_json(done, result)
     return result
@@ -192,73 +177,6 @@ def write_split(folder: str, prepared: PreparedSet, sides: dict[str, np.ndarray]
     table = table.set_column(place, "split", pa.array(column.tolist(), pa.string()))
     files.write_table(files.join(folder, "manifest.parquet"), table)
     given.write(files.join(folder, "split.csv"), prepared.table, column)
-
-
-def _run_workers(recipe: Recipe, job: Job, callbacks: tuple[Any, ...], name: str) -> None:
-    folder, attempt, gpus = job.folder, job.attempt, worker_gpus(recipe)
-    # A little less than whole CPUs, so that the drivers of trials fit beside the workers.
-    per_worker: dict[str, float] = {"CPU": job.threads - 0.05}
-    if gpus:
-        per_worker["GPU"] = gpus
-    workers = recipe.cluster.workers
-    trainer = TorchTrainer(
-        work,
-        train_loop_config=vars(job),
-        torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=COLLECTIVE_TIMEOUT),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=workers if len(workers) == 2 else workers[0],
-            use_gpu=gpus > 0,
-            resources_per_worker=per_worker,
-        ),
-        run_config=ray.train.RunConfig(
-            # A name of its own for every attempt: Ray would otherwise continue from its own
-            # snapshot, which is not written atomically. Our checkpoints decide where a run stands.
-            name=f"{name}-{attempt[:4]}",
-            storage_path=files.join(folder, "ray"),
-            failure_config=ray.train.FailureConfig(
-                max_failures=recipe.cluster.max_failures, controller_failure_limit=3
-            ),
-            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
-            callbacks=list(callbacks),
-        ),
-    )
-    failure = files.join(folder, "failure.json")
-    with Stop(folder, attempt) as stop:
-        try:
-            with Monitor(attempt):
-                stop.run(trainer.fit)
-        except ray.train.TrainingFailedError as error:
-            stop.raise_if_stopped()
-            _raise_noted(failure, attempt)
-            _raise_told(error)
-            raise RunFailedError(
-                f"training in {folder} failed {recipe.cluster.max_failures + 1} times: {error}. "
-                "Give the same command again to go on from the last checkpoint."
-            ) from error
-        finally:
-            files.remove(files.join(folder, "ray"))
-    stop.raise_if_stopped()
-    _raise_noted(failure, attempt)
-    files.remove(failure)
-
-
-def _raise_noted(failure: str, attempt: str) -> None:
-    """Raises what a worker noted as past curing, with its own exit code."""
-    if not files.exists(failure) or files.read_json(failure)["attempt"] != attempt:
-        return
-    note = files.read_json(failure)
-    error = RunFailedError(note["reason"])
-    error.exit_code = note["code"]
-    raise error
-
-
-def _raise_told(error: ray.train.TrainingFailedError) -> None:
-    """Raises what a worker could not even note, its disk being full, with its own exit code."""
-    for cause in getattr(error, "worker_failures", {}).values():
-        if isinstance(cause, FundusError):
-            found = RunFailedError(str(cause))
-            found.exit_code = cause.exit_code
-            raise found from error
 
 
 def _result(

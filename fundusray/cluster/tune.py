@@ -18,7 +18,8 @@ from ray.tune.search.optuna import OptunaSearch
 
 from fundusray import config, files
 from fundusray.cluster.rows import split_rows
-from fundusray.cluster.start import resources
+from fundusray.cluster.running import MOST_CPUS, worker_gpus
+from fundusray.cluster.start import cpus_each, room
 from fundusray.cluster.study import Space, study_of
 from fundusray.cluster.train import (
     check,
@@ -27,7 +28,6 @@ from fundusray.cluster.train import (
     run_key,
     timetable_of,
     train,
-    worker_gpus,
 )
 from fundusray.config import Recipe, override
 from fundusray.data.shards import open_set
@@ -46,18 +46,16 @@ def search_folder(recipe: Recipe, prepared: str, points: list[dict[str, Any]], s
 
 
 def trial_resources(recipe: Recipe) -> tuple[Recipe, int]:
-    """(the recipe with CPUs per worker settled, trials at a time) that the cluster carries.
+    """(the recipe with CPUs per worker settled, trials at a time): as asked, or what the cluster
+    carries as it is.
 
+    More trials than it carries wait for room, which is what makes an autoscaling cluster grow.
     Without an order, one worker gets the fewest CPUs that still keep the whole cluster busy.
     """
-    cpus, workers = int(resources()["CPU"]), recipe.cluster.fewest
-    per_trial = workers * (recipe.cluster.cpus or 1)
-    carried = max(1, cpus // per_trial)
-    gpus = worker_gpus(recipe) * workers
-    if gpus:
-        carried = max(1, min(carried, int(resources()["GPU"] / gpus)))
-    at_once = min(recipe.tune.concurrent or carried, recipe.tune.trials, carried)
-    each = recipe.cluster.cpus or max(1, min(8, cpus // (at_once * workers)))
+    workers, gpus = recipe.cluster.fewest, worker_gpus(recipe)
+    carried = max(1, room(recipe.cluster.cpus or 1, gpus) // workers)
+    at_once = min(recipe.tune.concurrent or carried, recipe.tune.trials)
+    each = recipe.cluster.cpus or cpus_each(at_once * workers, MOST_CPUS, gpus)
     return replace(recipe, cluster=replace(recipe.cluster, cpus=each)), at_once
 
 

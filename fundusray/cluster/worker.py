@@ -16,7 +16,6 @@ import numpy as np
 import ray.train
 import ray.train.torch
 import torch
-import torch.distributed as dist
 
 from fundusray import files
 from fundusray.cluster.judging import Judge, best_by
@@ -26,6 +25,7 @@ from fundusray.cluster.pulse import Pulse
 from fundusray.cluster.quarantine import Quarantine
 from fundusray.cluster.ranks import Ranks
 from fundusray.cluster.rows import epoch_plan, split_rows
+from fundusray.cluster.running import note, noted
 from fundusray.cluster.stopping import Watcher
 from fundusray.config import Recipe, from_json
 from fundusray.data.mixing import beside
@@ -65,12 +65,11 @@ class StoppedError(Exception):
 def work(config: dict[str, Any]) -> None:
     """The training function of one worker.
 
-    An error that another attempt cannot cure is written to `failure.json` for the driver, and the
-    replacement workers leave at once instead of failing the same way again.
+    An error that another attempt cannot cure is noted for the driver, and the replacement workers
+    leave at once instead of failing the same way again.
     """
     job = Job(**config)
-    failure = files.join(job.folder, "failure.json")
-    if files.exists(failure) and files.read_json(failure)["attempt"] == job.attempt:
+    if noted(job):
         return
     torch.set_num_threads(job.threads)
     try:
@@ -78,18 +77,8 @@ def work(config: dict[str, Any]) -> None:
     except StoppedError:
         return
     except FundusError as error:
-        if dist.get_rank() == 0:
-            _note(failure, job.attempt, error)
+        note(job, error)
         raise
-
-
-def _note(failure: str, attempt: str, error: FundusError) -> None:
-    note = {"attempt": attempt, "reason": str(error), "code": error.exit_code}
-    try:
-        files.write_json(failure, note)
-    except (OSError, FundusError) as second:
-        # On a full disk the error itself, which Ray carries, has to tell the driver.
-        print(f"cannot write {failure}: {second}", file=sys.stderr, flush=True)
 
 
 class Training:
@@ -111,8 +100,8 @@ class Training:
             self.recipe.loss, torch.tensor(self.counts, dtype=torch.float32, device=self.device)
         )
         self.model = build_model(self.recipe.model, self.num_classes, self.recipe.seed)
-        for note in self.model.notes:
-            self._say(note)
+        for said in self.model.notes:
+            self._say(said)
         self.model.to(self.device)
         self.mode, self.mode_note = agreed_mode(self.model, self.recipe, job, self.ranks)
         mode.prepare(self.model, self.mode)

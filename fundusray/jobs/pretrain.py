@@ -3,7 +3,6 @@
 from dataclasses import replace
 from typing import Any
 
-from fundusray import files
 from fundusray.cluster import pretrain as cluster_pretrain
 from fundusray.cluster.start import start
 from fundusray.command import Asked
@@ -47,8 +46,8 @@ def pretrain(asked: Asked) -> dict[str, Any]:
     for name in ("accuracy", "balanced_accuracy", "kappa"):
         print(f"  {name:18} {interval_text(metrics, name)}")
     print("these figures say nothing of real eyes; the bundle is a start for learning from them:")
-    print(f"  the same grades: python jobs/train.py ... model.init_from={bundle}")
-    weights = files.join(bundle, "model.safetensors")
-    print(f"  other classes:   python jobs/train.py ... model.weights={weights}")
+    # Not model.init_from, which goes on from a whole training and is refused beside the ImageNet
+    # weights of the papers' recipes.
+    print(f"  python jobs/train.py ... model.weights={bundle}")
     keys = ("status", "folder", "bundle", "predictions")
     return {key: result[key] for key in keys} | {"kappa": metrics["kappa"]}

@@ -2,6 +2,10 @@
 
 `<run>/checkpoints/step-00000120/` holds `model.safetensors`, `optimizer.safetensors`, `state.json`
 and, written last, MANIFEST.json with the hash of each. Nothing in it can run code.
+
+An object store has no rename. There a folder without MANIFEST.json is a write that was cut off and
+counts for nothing, and a step that is written once more gets a folder beside the first one
+(`step-00000120-01`), so that a kill leaves a good one.
 """
 
 import json
@@ -16,7 +20,7 @@ from torch import Tensor, nn
 from fundusray import files
 from fundusray.errors import NoCheckpointError
 from fundusray.training.optimizers import state_to_tensors, tensors_to_state
-from fundusray.verified import ASIDE, DamagedError, read_verified, write_verified
+from fundusray.verified import ASIDE, MANIFEST, DamagedError, read_verified, write_verified
 
 KEEP = 2
 """Checkpoints that stay on disk: the newest, and one to fall back to."""
@@ -67,7 +71,7 @@ def save(
         "optimizer.safetensors": safetensors.torch.save(plain(tensors)),
         "state.json": json.dumps(state).encode(),
     }
-    name = name_of(position.step)
+    name = _fresh_name(folder, position.step)
     write_verified(files.join(folder, name), content, {"key": key, "step": position.step})
     found = _names(folder)
     # Later ones were refused when the run went back to before them; counted among those to keep,
@@ -79,13 +83,34 @@ def save(
     return files.join(folder, name)
 
 
+def _fresh_name(folder: str, step: int) -> str:
+    """The folder to write a step's checkpoint into; on an object store none that holds one."""
+    name = name_of(step)
+    there = [n for n in _names(folder) if _step_part(n) == name] if files.is_uri(folder) else []
+    if not there:
+        return name
+    _, _, number = there[-1].removeprefix(name).partition("-")
+    return f"{name}-{int(number or 0) + 1:02d}"
+
+
+def _step_part(name: str) -> str:
+    """A folder's name without the number of a step that was written more than once."""
+    return "-".join(name.split("-")[:2])
+
+
 def sweep(folder: str) -> None:
     """Clears up after writers that were killed at any moment; for the run's only writer.
 
     What was half written goes, what was being replaced comes back.
     """
     files.sweep(folder)
-    if files.is_uri(folder) or not os.path.isdir(folder):
+    if files.is_uri(folder):
+        whole = _names(folder)
+        for name in _folders(folder):
+            if name not in whole:
+                files.remove(files.join(folder, name))
+        return
+    if not os.path.isdir(folder):
         return
     for entry in os.listdir(folder):
         if entry.startswith(ASIDE):
@@ -93,8 +118,17 @@ def sweep(folder: str) -> None:
             files.remove(aside) if os.path.isdir(place) else os.rename(aside, place)
 
 
-def _names(folder: str) -> list[str]:
+def _folders(folder: str) -> list[str]:
     return [n for n, is_folder, _ in files.list_dir(folder) if is_folder and n.startswith("step-")]
+
+
+def _names(folder: str) -> list[str]:
+    """Every checkpoint, the earliest first; one whose MANIFEST is gone from a disk, where it
+    cannot have been cut off, is among them and is told as damaged."""
+    found = _folders(folder)
+    if files.is_uri(folder):
+        found = [name for name in found if files.exists(files.join(folder, name, MANIFEST))]
+    return found
 
 
 def newest(folder: str, key: str) -> tuple[str, list[str]]:
@@ -127,7 +161,7 @@ def _unfit(name: str, content: dict[str, bytes], info: dict[str, Any], key: str)
     """Why an intact checkpoint is not one to go on from; "" where it is."""
     if info.get("key") != key:
         return f"belongs to another run ({info.get('key')}, this is {key})"
-    if name != name_of(info["step"]):
+    if _step_part(name) != name_of(info["step"]):
         return f"holds step {info['step']}; was it renamed?"
     return _foreign(json.loads(content["state.json"]))
 

@@ -6,6 +6,7 @@ shapes them: masks tell of every photograph where the disease is, so that far fe
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -149,6 +150,8 @@ class Place:
     device: torch.device
     rank: int = 0
     world: int = 1
+    watch: Callable[[int], bool] = lambda step: False
+    """Told the steps done; what it says on the first rank is whether to save and stop there."""
 
 
 def sides(recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
@@ -202,7 +205,7 @@ class Pretraining:
         folder = files.join(self.place.folder, "checkpoints")
         found: list[Any] = [None]
         if self.place.rank == 0:
-            files.sweep(folder)
+            checkpoints.sweep(folder)
             name, problems = checkpoints.newest(folder, self.place.key)
             for problem in problems:
                 print(f"checkpoint refused: {problem}", file=sys.stderr, flush=True)
@@ -216,17 +219,25 @@ class Pretraining:
             print(f"resuming from step {position.step}", file=sys.stderr, flush=True)
         return position
 
-    def run(self) -> None:
-        """Trains from where the run stands to its end, then writes bundle and predictions."""
+    def run(self) -> bool:
+        """Trains from where the run stands to its end, then writes bundle and predictions.
+
+        Returns:
+            False where it was asked to stop: then a checkpoint says where it stands.
+        """
         for epoch in range(len(self.position.history), self.recipe.train.epochs):
             row = self._epoch(epoch)
+            if row is None:
+                return False
             self.position.history.append(row)
             self.position.loss_sum, self.position.seen = 0.0, 0
             self._checkpoint()
         if self.place.rank == 0:
             self._finish()
+        return True
 
-    def _epoch(self, epoch: int) -> dict[str, Any]:
+    def _epoch(self, epoch: int) -> dict[str, Any] | None:
+        """What an epoch came to; None where the run was stopped in it."""
         rows, train, place = order(self.recipe, epoch), self.recipe.train, self.place
         steps = len(rows)
         name = files.base_name(place.folder)
@@ -236,12 +247,14 @@ class Pretraining:
             clock, step = time.monotonic(), epoch * steps + index
             mine = np.array_split(rows[index], place.world)[place.rank]
             set_rate(self.optimizer, rate(step, steps * train.epochs, steps, train))
-            self._step(mine, step, epoch)
+            stop = self._step(mine, step, epoch)
             self.position.seconds += time.monotonic() - clock
             if place.rank == 0:
                 bar.update(index + 1, f"loss {self.position.loss_sum / self.position.seen:.4f}")
-            if time.monotonic() - self.checkpointed > train.checkpoint_seconds:
+            if stop or time.monotonic() - self.checkpointed > train.checkpoint_seconds:
                 self._checkpoint()
+            if stop:
+                return None
         row = {
             "epoch": epoch + 1,
             "train_loss": self.position.loss_sum / max(self.position.seen, 1),
@@ -254,8 +267,8 @@ class Pretraining:
             bar.close()
         return row
 
-    def _step(self, rows: np.ndarray, step: int, epoch: int) -> None:
-        """One update; the mean over ranks of each rank's own mean."""
+    def _step(self, rows: np.ndarray, step: int, epoch: int) -> bool:
+        """One update, the mean over ranks of each rank's own mean; whether to save and stop."""
         torch.manual_seed(step_seed(self.recipe.seed, step, self.place.rank))
         image, masks, grade = self._batch(rows, train=True, epoch=epoch)
         self.optimizer.zero_grad(set_to_none=True)
@@ -263,15 +276,19 @@ class Pretraining:
             out = self.network(image)
         loss = losses(out, masks, grade)
         loss.backward()
-        told = loss.detach()
+        # Together, so that all ranks stop at the same step.
+        told = torch.stack([loss.detach(), torch.zeros_like(loss.detach())])
+        told[1] = self.place.watch(step + 1) and self.place.rank == 0
         if self.place.world > 1:
             dist.all_reduce(told)
-        if not torch.isfinite(told):
-            raise DivergedError(f"loss is {told.item()} at step {step}; lower train.lr")
+        summed, stop = told.tolist()
+        if not np.isfinite(summed):
+            raise DivergedError(f"loss is {summed} at step {step}; lower train.lr")
         self.optimizer.step()
-        self.position.loss_sum += told.item() / self.place.world
+        self.position.loss_sum += summed / self.place.world
         self.position.seen += 1
         self.position.step = step + 1
+        return stop > 0
 
     def _batch(self, rows: np.ndarray, train: bool, epoch: int = 0) -> tuple[Tensor, ...]:
         view = self.views[0 if train else 1]

@@ -12,7 +12,8 @@ import pytest
 import safetensors.numpy
 
 from fundusray.cluster.rows import split_rows
-from fundusray.cluster.train import RunFailedError, run_folder, train
+from fundusray.cluster.running import RunFailedError
+from fundusray.cluster.train import run_folder, train
 from fundusray.data.sampling import plan_epoch
 from fundusray.data.shards import open_set
 from fundusray.verified import read_verified

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fundusray.cluster.train import RunFailedError, run_folder, train
+from fundusray.cluster.running import RunFailedError
+from fundusray.cluster.train import run_folder, train
 from fundusray.data.shards import open_set
 from tests.chaos.harness import (
     STEPS,

@@ -11,7 +11,8 @@ import pytest
 
 from fundusray import files
 from fundusray.cluster.rows import split_rows
-from fundusray.cluster.train import RunFailedError, run_key, train
+from fundusray.cluster.running import RunFailedError
+from fundusray.cluster.train import run_key, train
 from fundusray.config import Recipe, override
 from fundusray.data import given
 from fundusray.data.shards import open_set

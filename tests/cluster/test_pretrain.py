@@ -1,5 +1,7 @@
 """Pretraining on a cluster: drawn once, finished runs stay, the bundle starts a real training."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,18 @@ def test_the_job_reads_a_recipe_as_a_pretraining(
     found = (recipe.model.name, data.num_images, data.size, train_part.epochs, train_part.schedule)
     assert found == expected
     assert (data.source, data.root, recipe.model.weights) == ("synthetic", "", "")
+
+
+def test_what_another_process_has_just_finished_is_not_run_again(
+    sketchy: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def waited(folder: str) -> Iterator[None]:
+        files.write_json(f"{folder}/result.json", {"by": "another"})
+        yield
+
+    monkeypatch.setattr(pretrain, "locked", waited)
+    assert pretrain.pretrain(sketchy, str(tmp_path)) == {"by": "another"}
 
 
 @pytest.mark.ray

@@ -16,9 +16,47 @@ def test_starting_twice_is_starting_once(cluster: None) -> None:
     before = start.resources()
     start.start(cpus=1)
     assert start.resources() == before == {"CPU": 2.0, "GPU": 0.0}
+    assert start.nodes() == [before]
     assert not start.in_submitted_job()
     token = Path(start.TOKEN).expanduser()
     assert not token.exists() or not token.stat().st_mode & 0o077
+
+
+def node(cpus: float, gpus: float = 0.0) -> dict[str, float]:
+    return {"CPU": cpus, "GPU": gpus}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "workers", "gpus", "expected"),
+    [
+        ([node(16)], 1, 0, 8),
+        ([node(8)], 3, 0, 2),
+        # Never more than one node has, nor a cut that leaves the last worker without a place.
+        ([node(4), node(4)], 1, 0, 4),
+        ([node(4), node(4)], 3, 0, 2),
+        ([node(3), node(3), node(3)], 4, 0, 1),
+        # Those with a GPU are who can take one that needs it.
+        ([node(8), node(4, 1)], 1, 1, 4),
+        ([node(8), node(6, 2)], 2, 1, 3),
+        ([node(1, 1)], 5, 0.2, 1),
+        # More workers than there is room for: runs take turns, or nodes are still to come.
+        ([node(2)], 4, 0, 1),
+        ([node(8), node(8, 1)], 4, 1, 2),
+        ([node(8)], 8, 1, 8),
+        ([], 1, 0, 1),
+    ],
+)
+def test_a_worker_gets_no_more_cpus_than_a_node_has(
+    nodes: list[dict], workers: int, gpus: float, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start, "nodes", lambda: nodes)
+    assert start.cpus_each(workers, 8, gpus) == expected
+
+
+def test_five_workers_of_a_fifth_fit_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start, "nodes", lambda: [node(16, 1), node(3), node(2)])
+    assert start.room(1, 0.2) == 5
+    assert start.room(3) == 6 and start.room(4) == 4 and start.room(17) == 0
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "127.0.0.1:1"])

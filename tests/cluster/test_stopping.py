@@ -129,6 +129,19 @@ def test_a_watcher_sees_the_wish_of_its_own_attempt_alone(tmp_path: Path) -> Non
     assert watcher.asked()
 
 
+def test_a_look_that_fails_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def throttled(place: str) -> dict:
+        raise OSError("AWS Error SLOW_DOWN during GetObject operation")
+
+    watcher = Watcher(str(tmp_path), "now")
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "read_json", throttled)
+        assert not watcher.asked()
+    (tmp_path / "stop.json").write_text(json.dumps({"attempt": "now"}))
+    watcher._next = 0.0
+    assert watcher.asked()
+
+
 def test_looking_is_cheap_however_slow_the_storage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

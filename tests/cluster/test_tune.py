@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from fundusray.cluster import running, start
 from fundusray.cluster.tune import Halving, search_folder, trial_resources
 from fundusray.config import Recipe, override
 from fundusray.data import given
@@ -65,6 +66,26 @@ def test_another_start_or_split_is_another_search(
     assert len(folders) == 3
     elsewhere = override(small, {"cluster.workers": 2, "run.storage": "other"})
     assert search_folder(elsewhere, prepared, [], "runs") in folders
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, (1, 8)),
+        # What is asked for makes an autoscaling cluster grow; eight nodes like the head will come.
+        ({"tune.concurrent": 8, "cluster.gpus": 1.0}, (8, 8)),
+        ({"tune.concurrent": 8, "cluster.gpus": 1.0, "cluster.cpus": 4}, (4, 8)),
+        ({"tune.concurrent": 8, "tune.trials": 5}, (1, 5)),
+    ],
+)
+def test_as_many_trials_at_a_time_as_asked_for(
+    asked: dict, expected: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a cluster whose nodes come with work: a head of 8 CPUs and no GPU yet."""
+    monkeypatch.setattr(start, "nodes", lambda: [{"CPU": 8.0, "GPU": 0.0}])
+    monkeypatch.setattr(running, "resources", lambda: {"CPU": 8.0, "GPU": 0.0})
+    settled, at_once = trial_resources(override(Recipe(), {"tune.trials": 20} | asked))
+    assert (settled.cluster.cpus, at_once) == expected
 
 
 def command(storage: Path) -> list[str]:

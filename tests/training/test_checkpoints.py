@@ -1,6 +1,8 @@
 """Checkpoints: what is saved comes back to the bit, and damage is never used."""
 
 import shutil
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from fundusray import files
 from fundusray.config import Train
 from fundusray.errors import NoCheckpointError
 from fundusray.training import checkpoints
@@ -131,7 +134,79 @@ def test_what_was_being_replaced_comes_back(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000001", "step-00000002"]
     assert checkpoints.newest(str(tmp_path), "key") == ("step-00000002", [])
     checkpoints.sweep(str(tmp_path / "none"))
-    checkpoints.sweep("s3://bucket/none")
+
+
+class Killed(BaseException):
+    pass
+
+
+def killed_at(moment: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every put or removal of a file counts; the one of this number is not made."""
+    made = 0
+
+    def counted(act: Callable) -> Callable:
+        def do(*arguments: object) -> object:
+            nonlocal made
+            made += 1
+            if made == moment:
+                raise Killed
+            return act(*arguments)
+
+        return do
+
+    for name in ("write_bytes", "remove"):
+        monkeypatch.setattr(files, name, counted(getattr(files, name)))
+
+
+@pytest.mark.parametrize("moment", range(1, 9))
+def test_on_an_object_store_a_kill_leaves_a_good_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    """The only checkpoint there is, written once more at the end of its epoch."""
+    where = f"file://{tmp_path}/checkpoints"
+    model, found = trained(2)
+    checkpoints.save(where, model, found, Position(step=2), "key")
+    with monkeypatch.context() as patched:
+        killed_at(moment, patched)
+        later = Position(step=2, history=[{"epoch": 1}])
+        with suppress(Killed):
+            checkpoints.save(where, model, found, later, "key")
+    checkpoints.sweep(where)
+    name, problems = checkpoints.newest(where, "key")
+    assert name and not problems
+    position = checkpoints.load(f"{where}/{name}", *trained(0))
+    assert position.step == 2
+    # What goes on from there finds its own newest again.
+    for seen in (3, 4, 5):
+        checkpoints.save(where, model, found, Position(step=2, seen=seen), "key")
+    name, _ = checkpoints.newest(where, "key")
+    assert checkpoints.load(f"{where}/{name}", *trained(0)).seen == 5
+    checkpoints.save(where, model, found, Position(step=3), "key")
+    names = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
+    assert len(names) == checkpoints.KEEP and names[-1] == "step-00000003"
+    assert checkpoints.newest(where, "key") == ("step-00000003", [])
+
+
+def test_on_an_object_store_a_first_one_cut_off_is_none(tmp_path: Path) -> None:
+    where = f"file://{tmp_path}"
+    model, found = trained(1)
+    checkpoints.save(where, model, found, Position(step=1), "key")
+    (tmp_path / "step-00000001" / "MANIFEST.json").unlink()
+    assert checkpoints.newest(where, "key") == ("", [])
+    checkpoints.sweep(where)
+    assert list(tmp_path.iterdir()) == []
+    checkpoints.save(where, model, found, Position(step=1), "key")
+    assert checkpoints.newest(where, "key") == ("step-00000001", [])
+
+
+def test_on_an_object_store_damage_is_still_told(tmp_path: Path) -> None:
+    where = f"file://{tmp_path}"
+    model, found = trained(1)
+    checkpoints.save(where, model, found, Position(step=1), "key")
+    (tmp_path / "step-00000001" / "state.json").write_bytes(b"")
+    checkpoints.sweep(where)
+    with pytest.raises(NoCheckpointError, match=r"state\.json"):
+        checkpoints.newest(where, "key")
 
 
 def test_the_stage_says_whose_state_it_is(tmp_path: Path) -> None:

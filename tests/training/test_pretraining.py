@@ -1,5 +1,6 @@
 """Pretraining on drawn photographs: masks stay on their lesions, it repeats, resumes and learns."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -245,6 +246,27 @@ def test_broken_off_and_resumed_gives_the_same_bits(
         files.read_table(str(tmp_path / n / "predictions.parquet")) for n in ("whole", "broken")
     ]
     assert tables[0].equals(tables[1])
+
+
+def test_asked_to_stop_it_saves_and_goes_on_to_the_same_bits(
+    recipe: Recipe, location: str, tmp_path: Path
+) -> None:
+    """Asked after the last step of an epoch, before it is judged; and then killed between the two
+    renames of its only checkpoint."""
+    assert Pretraining(recipe, place(tmp_path / "whole", location)).run()
+    stopped = tmp_path / "stopped"
+    watched = replace(place(stopped, location), watch=lambda step: step == 2)
+    assert not Pretraining(recipe, watched).run()
+    assert not (stopped / "outcome.json").exists()
+    kept = stopped / "checkpoints"
+    (kept / "step-00000002").rename(kept / ".old-step-00000002")
+    last = Pretraining(recipe, place(stopped, location))
+    assert last.position.step == 2 and last.run()
+    whole, again = weights_of(tmp_path / "whole"), weights_of(stopped)
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    outcomes = [files.read_json(f"{tmp_path}/{run}/outcome.json") for run in ("whole", "stopped")]
+    losses_of = [[row["train_loss"] for row in outcome["history"]] for outcome in outcomes]
+    assert losses_of[0] == losses_of[1]
 
 
 def test_the_bundle_is_a_classifier_to_start_from(

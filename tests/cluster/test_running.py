@@ -1,0 +1,123 @@
+"""A run on Ray's workers: how long it waits for room, what is noted, what is told at its end."""
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import ray.train
+import torch.distributed as dist
+from ray.train.v2._internal.constants import get_env_vars_to_propagate
+from ray.train.v2._internal.exceptions import (
+    InsufficientClusterResourcesError,
+    WorkerGroupStartupTimeoutError,
+)
+
+from fundusray import files
+from fundusray.cluster import entry, pretrain, running, start, worker
+from fundusray.cluster.running import RunFailedError
+from fundusray.config import Recipe, override
+from fundusray.errors import BadInputsError, FundusError, InputError
+
+
+def job_in(folder: Path, attempt: str = "now") -> SimpleNamespace:
+    return SimpleNamespace(folder=str(folder), threads=2, attempt=attempt)
+
+
+def test_a_run_waits_for_a_node_to_come_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's own minute, a few times in a run's life, is less than a node takes."""
+    assert float(start.DEFAULTS[start.START_TIMEOUT]) >= 1800
+    monkeypatch.setenv(start.START_TIMEOUT, start.DEFAULTS[start.START_TIMEOUT])
+    assert get_env_vars_to_propagate()[start.START_TIMEOUT] == "1800"
+    seen = []
+    trainer = SimpleNamespace(fit=lambda: seen.append(os.environ[start.START_TIMEOUT]))
+    running._fit(trainer, elastic=False)
+    running._fit(trainer, elastic=True)
+    running._fit(trainer, elastic=False)
+    assert seen == ["1800", running.ELASTIC_TIMEOUT, "1800"]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            ray.train.ControllerError(WorkerGroupStartupTimeoutError(3)),
+            r"no room in the cluster, waiting in vain for 3 workers of 2 CPUs and 1 GPUs each; its "
+            r"nodes have 8 CPUs and 0 GPUs.*cluster\.workers.*same command",
+        ),
+        (
+            ray.train.ControllerError(InsufficientClusterResourcesError("no")),
+            r"no room in the cluster, it can never hold 3 workers",
+        ),
+        (ray.train.ControllerError(OSError("gone")), r"Ray could not run .*OSError: gone"),
+        (
+            ray.train.WorkerGroupError("rank 1", {1: RuntimeError("x")}),
+            r"failed 4 times: .*rank 1.*same command again to go on",
+        ),
+    ],
+)
+def test_no_room_and_dead_workers_are_told_apart(
+    error: Exception, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "resources", lambda: {"CPU": 8.0, "GPU": 0.0})
+    recipe = override(Recipe(), {"cluster.max_failures": 3})
+    text = running.why(error, recipe, job_in(tmp_path), (3,), 1.0)
+    with pytest.raises(RunFailedError, match=f"(?s){told}"):
+        raise RunFailedError(text)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("module", [worker, pretrain])
+def test_any_rank_notes_what_no_retry_cures(
+    module: object, rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise BadInputsError("too many bad images")
+
+    monkeypatch.setattr(dist, "get_rank", lambda: rank)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    settings = {"recipe": "{}", "folder": str(tmp_path), "key": "k", "threads": 1, "attempt": "now"}
+    if module is worker:
+        monkeypatch.setattr(worker, "Training", fail)
+        settings |= {"prepared": "", "storage": ""}
+    else:
+        monkeypatch.setattr(pretrain, "Pulse", fail)
+        settings |= {"parts": ()}
+    with pytest.raises(BadInputsError):
+        module.work(settings)
+    with pytest.raises(RunFailedError, match="too many bad images") as caught:
+        running._raise_noted(str(tmp_path), "now")
+    assert caught.value.exit_code == BadInputsError.exit_code
+    # Its replacement leaves at once.
+    assert module.work(settings) is None
+
+
+def test_the_first_note_of_an_attempt_counts(tmp_path: Path) -> None:
+    running.note(job_in(tmp_path, "before"), InputError("old"))
+    assert not running.noted(job_in(tmp_path))
+    running.note(job_in(tmp_path), BadInputsError("first"))
+    running.note(job_in(tmp_path), FundusError("what it made of others"))
+    assert running.noted(job_in(tmp_path))
+    with pytest.raises(RunFailedError, match="first"):
+        running._raise_noted(str(tmp_path), "now")
+
+
+def test_a_note_that_cannot_be_written_hides_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(place: str, value: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "write_json", full)
+    running.note(job_in(tmp_path), InputError("the reason"))
+    assert "cannot write" in capsys.readouterr().err
+
+
+@pytest.mark.ray
+def test_a_run_without_room_says_so(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(start.START_TIMEOUT, "1")
+    with pytest.raises(RunFailedError, match="no room in the cluster, waiting in vain for 2 work"):
+        running.run(entry.work, Recipe(), job_in(tmp_path), "roomless", (2,))
+    assert not (tmp_path / "ray").exists()
