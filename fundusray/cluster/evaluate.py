@@ -8,7 +8,8 @@ import torch
 
 from fundusray import files
 from fundusray.cluster.rows import predictions_of
-from fundusray.cluster.start import resources
+from fundusray.cluster.running import MOST_CPUS
+from fundusray.cluster.start import cpus_each, resources
 from fundusray.cluster.tasks import result_of
 from fundusray.cluster.unseen import Unseen
 from fundusray.data.sampling import plan_eval
@@ -105,10 +106,9 @@ def evaluate(bundle: str, judged: Unseen, prepared: str, folder: str, seed: int)
 
 
 def _spread(bundle: str, prepared: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    total = resources()
-    gpu = total.get("GPU", 0) > 0
+    gpu = resources()["GPU"] > 0
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-    threads = max(1, min(8, int(total["CPU"] // len(chunks))))
+    threads = cpus_each(len(chunks), MOST_CPUS, float(gpu))
     task = ray.remote(num_cpus=threads, num_gpus=1 if gpu else 0, max_retries=3)(predict_rows)
     pending = {task.remote(bundle, prepared, chunk, threads, gpu): len(chunk) for chunk in chunks}
     bar, done, parts = Progress("predicting", len(rows)), 0, []

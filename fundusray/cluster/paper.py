@@ -13,8 +13,9 @@ from ray.exceptions import RayError
 from fundusray import config, files, recipes
 from fundusray.cluster.prepare import prepare
 from fundusray.cluster.rows import split_of
+from fundusray.cluster.running import MOST_CPUS, worker_gpus
 from fundusray.cluster.scales import Scale, shrunk, start_of
-from fundusray.cluster.start import resources
+from fundusray.cluster.start import cpus_each
 from fundusray.cluster.train import check, train
 from fundusray.config import Recipe, decisive, override
 from fundusray.data import given, splits
@@ -261,8 +262,9 @@ def _begun(
         reason = "" if bundle else f"the row it starts from, {row.parent}, failed"
         recipe = override(recipe, {"model.init_from": bundle})
     if at_once > 1 and not recipe.cluster.cpus:
-        cpus = int(resources()["CPU"]) // (at_once * recipe.cluster.fewest)
-        recipe = override(recipe, {"cluster.cpus": max(1, cpus)})
+        workers = at_once * recipe.cluster.fewest
+        cpus = cpus_each(workers, MOST_CPUS, worker_gpus(recipe))
+        recipe = override(recipe, {"cluster.cpus": cpus})
     return Outcome(row, recipe, sets.get(row.name, ""), {}), reason
 
 
