@@ -33,7 +33,7 @@ BASE = override(
         "data.fractions": (0.5, 0.25, 0.25),
         "model.name": "resnet18",
         # Without batch statistics, which are each worker's own.
-        "train.phases": "all(epochs=40, norm=frozen)",
+        "train.phases": "all(epochs=50, norm=frozen)",
         "train.batch": 8,
         "train.lr": 1e-4,
         "train.optimizer": "sgd",
@@ -54,13 +54,19 @@ def reached(folder: Path, step: int) -> None:
 
 
 def join(address: str) -> subprocess.Popen:
-    """A node of one CPU that joins the cluster."""
-    return subprocess.Popen(
-        [RAY, "start", "--address", address, "--num-cpus", "1", "--block"],
-        env=os.environ | {"RAY_AUTH_MODE": "token"},
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    """A node of one CPU that has joined the cluster; Ray gives one up that takes 30 s to come."""
+    command = [RAY, "start", "--address", address, "--num-cpus", "1", "--block"]
+    while True:
+        node = subprocess.Popen(
+            command,
+            env=os.environ | {"RAY_AUTH_MODE": "token"},
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        while node.poll() is None:
+            if ray.cluster_resources().get("CPU", 0) >= 2:
+                return node
+            time.sleep(0.5)
 
 
 def change(address: str, node: subprocess.Popen, folder: Path) -> None:
@@ -68,7 +74,9 @@ def change(address: str, node: subprocess.Popen, folder: Path) -> None:
     reached(folder, 20)
     os.killpg(node.pid, signal.SIGKILL)
     print("node lost", file=sys.stderr, flush=True)
-    reached(folder, 80)
+    while ray.cluster_resources().get("CPU", 0) >= 2:
+        time.sleep(0.5)
+    reached(folder, 60)
     NODES.append(join(address))
     print("node added", file=sys.stderr, flush=True)
 
@@ -90,8 +98,6 @@ def main(folder: str) -> None:
     storage = files.join(folder, "elastic")
     place = Path(run_folder(elastic, open_set(prepared), storage))
     NODES.append(join(address))
-    while ray.cluster_resources().get("CPU", 0) < 2:
-        time.sleep(0.5)
     arguments = (address, NODES[0], place)
     threading.Thread(target=change, args=arguments, daemon=True).start()
     many = train(elastic, prepared, storage)
