@@ -139,7 +139,7 @@ class Command:
 
         until(there, f"step {step}; {self.text[-2000:]}")
 
-    def end(self, seconds: float = 240) -> int:
+    def end(self, seconds: float = 600) -> int:
         """Waits for the end; the exit code."""
         return self.process.wait(seconds)
 
