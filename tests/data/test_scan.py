@@ -266,6 +266,7 @@ def test_what_leads_out_of_the_root_stops_it(tmp_path: Path) -> None:
 def test_a_decoder_that_never_returns_ends_its_process(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"x")
     program = f"""
+import time
 import pyarrow as pa
 from fundusray.config import Data
 from fundusray.data import scan
