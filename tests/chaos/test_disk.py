@@ -134,7 +134,8 @@ def test_full_to_the_last_byte_while_training(
     """Not even a note of the failure can be written."""
     small = disk(700) / "runs"
     shutil.copytree(storage, small)
-    command = start(small)
+    # Each replacement finds out for itself: nobody could tell it.
+    command = start(small, cluster__max_failures="2")
     command.reach(4)
     with (small.parent / "ballast").open("wb", buffering=0) as ballast:
         while command.process.poll() is None:
