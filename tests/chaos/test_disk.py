@@ -173,7 +173,8 @@ def test_full_while_preparing_and_while_reporting(
             while True:
                 ballast.write(bytes(4096))
         except OSError:
-            assert shutil.disk_usage(small).free == 0
+            # Room for the source's labels and the like, none for a page with pictures.
+            ballast.truncate(ballast.tell() - 64 * 1024)
     assert_full(start(small), str(command.folder))
     assert not report.exists()
     (small.parent / "ballast").unlink()
