@@ -50,6 +50,11 @@ def in_submitted_job() -> bool:
     return JOB_VARIABLE in os.environ
 
 
+def joins() -> bool:
+    """Whether this process joins a cluster that is there, which may grow, instead of its own."""
+    return bool(os.environ.get("RAY_ADDRESS")) or in_submitted_job()
+
+
 def start(cpus: int | None = None) -> None:
     """Connects this process to Ray; once connected it does nothing.
 
@@ -64,7 +69,7 @@ def start(cpus: int | None = None) -> None:
     """
     if ray.is_initialized():
         return
-    joined = bool(os.environ.get("RAY_ADDRESS")) or in_submitted_job()
+    joined = joins()
     settings = DEFAULTS if joined else DEFAULTS | LOCAL
     for name, value in settings.items():
         os.environ.setdefault(name, value)

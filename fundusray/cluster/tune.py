@@ -19,7 +19,7 @@ from ray.tune.search.optuna import OptunaSearch
 from fundusray import config, files
 from fundusray.cluster.rows import split_rows
 from fundusray.cluster.running import MOST_CPUS, worker_gpus
-from fundusray.cluster.start import cpus_each, room
+from fundusray.cluster.start import cpus_each, joins, room
 from fundusray.cluster.study import Space, study_of
 from fundusray.cluster.train import (
     check,
@@ -49,12 +49,15 @@ def trial_resources(recipe: Recipe) -> tuple[Recipe, int]:
     """(the recipe with CPUs per worker settled, trials at a time): as asked, or what the cluster
     carries as it is.
 
-    More trials than it carries wait for room, which is what makes an autoscaling cluster grow.
+    On a cluster that was joined, more trials than it carries wait for room, which is what makes an
+    autoscaling one grow; this machine alone does not, and there they would only wait in vain.
     Without an order, one worker gets the fewest CPUs that still keep the whole cluster busy.
     """
     workers, gpus = recipe.cluster.fewest, worker_gpus(recipe)
     carried = max(1, room(recipe.cluster.cpus or 1, gpus) // workers)
     at_once = min(recipe.tune.concurrent or carried, recipe.tune.trials)
+    if not joins():
+        at_once = min(at_once, carried)
     each = recipe.cluster.cpus or cpus_each(at_once * workers, MOST_CPUS, gpus)
     return replace(recipe, cluster=replace(recipe.cluster, cpus=each)), at_once
 

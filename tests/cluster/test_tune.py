@@ -48,6 +48,8 @@ def test_trials_at_a_time_follow_the_cluster(cluster: None) -> None:
     assert (settled.cluster.cpus, at_once) == (1, 2)
     settled, at_once = trial_resources(override(base, {"tune.concurrent": 1}))
     assert (settled.cluster.cpus, at_once) == (2, 1)
+    # This machine does not grow: what it cannot carry is not begun, only to wait in vain.
+    assert trial_resources(override(base, {"tune.concurrent": 5}))[1] == 2
     settled, at_once = trial_resources(override(base, {"cluster.workers": 2}))
     assert (settled.cluster.cpus, at_once) == (1, 1)
 
@@ -82,6 +84,7 @@ def test_as_many_trials_at_a_time_as_asked_for(
     asked: dict, expected: tuple, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a cluster whose nodes come with work: a head of 8 CPUs and no GPU yet."""
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     monkeypatch.setattr(start, "nodes", lambda: [{"CPU": 8.0, "GPU": 0.0}])
     monkeypatch.setattr(running, "resources", lambda: {"CPU": 8.0, "GPU": 0.0})
     settled, at_once = trial_resources(override(Recipe(), {"tune.trials": 20} | asked))
