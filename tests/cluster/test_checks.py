@@ -8,6 +8,7 @@ import pytest
 from fundusray.cluster import pretrain, train
 from fundusray.config import Recipe, override
 from fundusray.errors import InputError
+from tests.cluster.few import fake_set
 
 CROPPED = {
     "model.name": "inception_v3",
@@ -26,11 +27,10 @@ def test_a_network_is_held_against_the_pictures_it_is_shown(check, changes: dict
         check(override(Recipe(), changes))
 
 
-def test_a_wrong_number_of_weights_is_refused_before_workers_start(monkeypatch) -> None:
+def test_a_wrong_number_of_weights_is_refused_before_workers_start() -> None:
     targets = np.arange(60) % 5
-    prepared = SimpleNamespace(targets=lambda: targets, classes=tuple("abcde"), table=None)
-    monkeypatch.setattr(train, "split_of", lambda *given: None)
-    monkeypatch.setattr(train, "find_leaks", lambda *given: [])
+    table = fake_set(60).table
+    prepared = SimpleNamespace(targets=lambda: targets, classes=tuple("abcde"), table=table)
     sides = {"train": np.arange(40), "val": np.arange(40, 50), "test": np.arange(50, 60)}
     base = override(Recipe(), {"train.batch": 8, "loss.name": "class_weights"})
     train.check_split(override(base, {"loss.args.weights": (1, 2, 3, 4, 5)}), prepared, sides)

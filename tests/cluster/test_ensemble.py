@@ -26,6 +26,7 @@ from fundusray.jobs.ensembles import ensemble, told
 from fundusray.metrics import predictions_table
 from fundusray.models import build_model
 from fundusray.models.bundle import load_bundle, save_bundle
+from tests.cluster.few import fake_set, run_manifest
 
 
 def table(logits, ids=("a", "b", "c"), targets=(0, 1, 1)):
@@ -88,19 +89,6 @@ class TestMeanOfPredictions:
             mean_of_predictions([table(np.zeros((3, 2)))])
 
 
-def fake_set(num=40, manifest="here"):
-    """What is read of a prepared set: two eyes of each patient, no near-duplicates."""
-    columns = {
-        "image_id": [f"i{n}" for n in range(num)],
-        "patient_id": [f"p{n // 2}" for n in range(num)],
-        "twin": [""] * num,
-        "sha256": [f"h{n}" for n in range(num)],
-        "target": [n // 2 % 5 for n in range(num)],
-        "split": [""] * num,
-    }
-    return SimpleNamespace(table=pa.table(columns), info={"manifest": manifest})
-
-
 def member(manifest="here", **changes):
     recipe = override(Recipe(), changes) if changes else Recipe()
     return SimpleNamespace(info={"manifest": manifest}, recipe=recipe)
@@ -112,14 +100,6 @@ def split_file(folder, sides):
     lines = [f"i{n},{names[side]}\n" for n, side in enumerate(sides)]
     (folder / "split.csv").write_text("".join(["image_id,split\n", *lines]))
     return str(folder / "split.csv")
-
-
-def run_manifest(folder, hashes):
-    """A bundle's place in a run whose manifest gives each hash a side."""
-    folder.mkdir()
-    columns = {"sha256": list(hashes), "split": list(hashes.values())}
-    files.write_table(str(folder / "manifest.parquet"), pa.table(columns))
-    return str(folder / "bundle")
 
 
 class TestJudgedRows:

@@ -6,24 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fundusray import files
 from fundusray.cluster.unseen import require_pixels, unseen
 from fundusray.config import Recipe, override
 from fundusray.data import given
 from fundusray.errors import InputError
-
-
-def fake_set(num=20, manifest="here"):
-    """What is read of a prepared set: two eyes of each patient, no near-duplicates."""
-    columns = {
-        "image_id": [f"i{n}" for n in range(num)],
-        "patient_id": [f"p{n // 2}" for n in range(num)],
-        "twin": [""] * num,
-        "sha256": [f"h{n}" for n in range(num)],
-        "target": [n // 2 % 5 for n in range(num)],
-        "split": [""] * num,
-    }
-    return SimpleNamespace(table=pa.table(columns), info={"manifest": manifest})
+from tests.cluster.few import fake_set, run_manifest
 
 
 def with_twins(data, twins):
@@ -35,18 +22,10 @@ def bundle(changes=None, **info):
     return SimpleNamespace(info=info, recipe=override(Recipe(), changes or {}))
 
 
-def run(folder, hashes):
-    """A bundle's place in a run whose manifest gives each hash a side."""
-    folder.mkdir()
-    columns = {"sha256": list(hashes), "split": list(hashes.values())}
-    files.write_table(str(folder / "manifest.parquet"), pa.table(columns))
-    return str(folder / "bundle")
-
-
 class TestOwnSet:
     def test_the_split_is_the_one_beside_the_bundle(self, tmp_path):
         """Not what the recipe's file says by now; that may even be gone."""
-        data = fake_set()
+        data = fake_set(20)
         sides = np.array(["train"] * 10 + ["val"] * 4 + ["test"] * 4 + [""] * 2)
         given.write(str(tmp_path / "split.csv"), data.table, sides)
         gone = bundle({"data.split_file": "/gone/split.csv"}, manifest="here")
@@ -68,7 +47,7 @@ class TestOtherSets:
     def test_what_the_run_knows_is_left_out_and_counted(self, tmp_path):
         """Ten photographs were added to the folder: the others are still those it learned."""
         old = {f"h{n}": "train" if n < 6 else "val" for n in range(8)} | {"h8": "test", "": "train"}
-        found = unseen(fake_set(), run(tmp_path / "run", old), bundle(manifest="before"))
+        found = unseen(fake_set(20), run_manifest(tmp_path / "run", old), bundle(manifest="before"))
         assert found.side == "all" and found.rows.tolist() == list(range(8, 20))
         assert np.flatnonzero(found.known).tolist() == list(range(8))
         (note,) = found.notes
@@ -77,22 +56,27 @@ class TestOtherSets:
     def test_patients_of_near_duplicates_are_left_out(self, tmp_path):
         """i0 is known; i3 is its near-duplicate, and i2 the other eye of i3's patient."""
         data = with_twins(fake_set(6), ["i0", "", "", "i0", "", ""])
-        place = run(tmp_path / "run", {"h0": "train"})
+        place = run_manifest(tmp_path / "run", {"h0": "train"})
         assert unseen(data, place, bundle(manifest="there")).rows.tolist() == [4, 5]
 
     def test_a_set_of_three_needs_no_split(self, tmp_path):
-        found = unseen(fake_set(3), run(tmp_path / "run", {"x": "train"}), bundle(manifest="there"))
+        found = unseen(
+            fake_set(3), run_manifest(tmp_path / "run", {"x": "train"}), bundle(manifest="there")
+        )
         assert found.rows.tolist() == [0, 1, 2] and found.notes == []
 
     def test_that_a_run_cannot_be_asked_is_noted(self, tmp_path):
         place = str(tmp_path / "bundle")
-        found = unseen(fake_set(), place, bundle(manifest="there"))
+        found = unseen(fake_set(20), place, bundle(manifest="there"))
         assert len(found.rows) == 20
         (note,) = found.notes
         assert place in note and "no manifest.parquet" in note
 
     def test_a_mean_knows_what_its_members_know(self, tmp_path):
-        members = [run(tmp_path / "a", {"h0": "train"}), run(tmp_path / "b", {"h5": "val"})]
+        members = [
+            run_manifest(tmp_path / "a", {"h0": "train"}),
+            run_manifest(tmp_path / "b", {"h5": "val"}),
+        ]
         mean = bundle(manifest="there", members=members)
         found = unseen(fake_set(8), str(tmp_path / "mean" / "bundle"), mean)
         assert found.rows.tolist() == [2, 3, 6, 7]
@@ -101,7 +85,7 @@ class TestOtherSets:
 
     def test_a_start_from_drawings_knows_none(self, tmp_path):
         drawn = bundle(pretrained="on drawn photographs", key="k")
-        found = unseen(fake_set(), str(tmp_path / "bundle"), drawn)
+        found = unseen(fake_set(20), str(tmp_path / "bundle"), drawn)
         assert found.side == "all" and len(found.rows) == 20
         (note,) = found.notes
         assert "pretrained on drawn photographs" in note
