@@ -12,6 +12,16 @@ from PIL import Image
 REPOSITORY = Path(__file__).parent.parent
 
 
+def pytest_configure() -> None:
+    """Tests run side by side, one process per core: their threads would wait for each other."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first, so that the processes end together."""
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+
+
 def draw_fundus(height: int = 96, width: int = 128, seed: int = 0) -> np.ndarray:
     """A round orange retina with a bright disc and dark vessels on black, uint8 [H, W, 3]."""
     rng = np.random.default_rng(seed)

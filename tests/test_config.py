@@ -269,6 +269,7 @@ class TestDecisive:
             {
                 "name": "yours",
                 "run.storage": "/elsewhere",
+                "data.root": "/moved",
                 "cluster.workers": 2,
                 "tune.trials": 3,
                 "train.checkpoint_seconds": 5,

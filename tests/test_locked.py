@@ -65,7 +65,7 @@ def test_a_killed_process_leaves_no_lock_for_ever(tmp_path: Path) -> None:
     assert holds(tmp_path)
 
 
-@pytest.mark.parametrize("pid", [os.getpid(), os.getppid()])
+@pytest.mark.parametrize("pid", [os.getpid(), os.getppid()], ids=["our own", "another"])
 def test_a_pid_that_was_given_again_is_another_process(tmp_path: Path, pid: int) -> None:
     """Our own, as in a container, or anybody's."""
     left(tmp_path, pid=pid, born="17")

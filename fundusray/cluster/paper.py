@@ -167,7 +167,8 @@ def prepared_sets(rows: list[Row], storage: str) -> dict[str, str]:
     for row in rows:
         if row.runs and not row.refused:
             same = replace(row.recipe.data, augment="none", view="", split_file="")
-            key = files.hash_json(decisive(replace(Recipe(), data=same, seed=row.recipe.seed)))
+            looks = decisive(replace(Recipe(), data=same, seed=row.recipe.seed))
+            key = files.hash_json([looks, same.root])
             if key not in made:
                 made[key] = prepare(row.recipe, storage)
             found[row.name] = made[key]

@@ -37,7 +37,7 @@ class Scale:
 
 SCALES = {
     "paper": Scale(),
-    "small": Scale(name="small", size=64, epochs=4, batch=32, images=1500),
+    "small": Scale(name="small", size=96, epochs=6, batch=32, images=2000),
     "tiny": Scale(name="tiny", size=32, epochs=1, batch=8, drawn=48),
 }
 

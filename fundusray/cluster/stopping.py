@@ -165,6 +165,9 @@ class Watcher:
         nodes = draining()
         new = set(nodes) - set(self._leaving)
         self._leaving = nodes
+        if new:
+            named = ", ".join(sorted(new))
+            print(f"node {named} is about to be taken away: saving", file=sys.stderr, flush=True)
         return bool(new)
 
 

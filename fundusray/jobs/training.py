@@ -24,6 +24,7 @@ from fundusray.config import Recipe, override
 from fundusray.data.joining import locate
 from fundusray.data.leaks import SIDES, find_leaks, told
 from fundusray.data.shards import PreparedSet, open_set
+from fundusray.errors import NoCheckpointError
 from fundusray.jobs.asking import prepared_of, recipe_of, shown
 from fundusray.jobs.honesty import notes_of
 from fundusray.losses import effective_weights, weight_ratio
@@ -131,11 +132,16 @@ def _early(recipe: Recipe, folder: str, prepared: str) -> dict[str, Any]:
     result = cluster_evaluate.evaluate(place, judged, prepared, folder, recipe.seed)
     # The first bundle is written before the first checkpoint; a kill may fall in between.
     kept = {"history": [], "best": bundle.info["best"], "seconds": 0.0}
-    name, _ = checkpoints.newest(files.join(folder, "checkpoints"), bundle.info["key"])
+    reason = "others did better by then"
+    try:
+        name, _ = checkpoints.newest(files.join(folder, "checkpoints"), bundle.info["key"])
+    except NoCheckpointError as error:
+        # The bundle is whole, so the trial can be judged; only the way there is not known.
+        name, reason = "", f"{reason}; {error}"
     if name:
         state = files.read_json(files.join(folder, "checkpoints", name, "state.json"))
         kept = {key: state[key] for key in kept}
-    return result | kept | {"status": "stopped early", "reason": "others did better by then"}
+    return result | kept | {"status": "stopped early", "reason": reason}
 
 
 def trial_of(

@@ -33,7 +33,7 @@ BASE = override(
         "data.fractions": (0.5, 0.25, 0.25),
         "model.name": "resnet18",
         # Without batch statistics, which are each worker's own.
-        "train.phases": "all(epochs=50, norm=frozen)",
+        "train.phases": "all(epochs=100, norm=frozen)",
         "train.batch": 8,
         "train.lr": 1e-4,
         "train.optimizer": "sgd",

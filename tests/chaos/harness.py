@@ -81,7 +81,7 @@ def until(condition: Callable[[], bool], what: str, seconds: float = 180) -> flo
     return time.monotonic() - began
 
 
-def _processes() -> Iterator[tuple[int, int, int, str]]:
+def processes() -> Iterator[tuple[int, int, int, str]]:
     """(pid, parent, session, command line) of every process that has not ended."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -93,7 +93,7 @@ def _processes() -> Iterator[tuple[int, int, int, str]]:
 
 def workers_below(root: int) -> list[int]:
     """The training workers among a process's descendants, of no other Ray."""
-    found = {pid: (parent, line) for pid, parent, _, line in _processes()}
+    found = {pid: (parent, line) for pid, parent, _, line in processes()}
 
     def below(pid: int) -> bool:
         return pid == root or (pid in found and below(found[pid][0]))
@@ -102,21 +102,29 @@ def workers_below(root: int) -> list[int]:
     return sorted(pid for pid, (_, line) in found.items() if line.startswith(name) and below(pid))
 
 
+def words(storage: Path, **changes: str) -> list[str]:
+    """The command line of the demo at its smallest."""
+    asked = SETTINGS | {k.replace("__", "."): v for k, v in changes.items()}
+    asked |= {"run.storage": str(storage)}
+    job = str(ROOT / "jobs" / "train.py")
+    return [sys.executable, "-u", job, "demo", *(f"{key}={value}" for key, value in asked.items())]
+
+
 class Command:
     """`python jobs/train.py demo ...` in a session of its own; its output goes to a file."""
 
-    def __init__(self, storage: Path, log: Path, **changes: str) -> None:
-        asked = SETTINGS | {k.replace("__", "."): v for k, v in changes.items()}
-        asked |= {"run.storage": str(storage)}
-        command = [sys.executable, "-u", str(ROOT / "jobs" / "train.py"), "demo"]
+    def __init__(self, storage: Path, log: Path, address: str = "", **changes: str) -> None:
+        """With an address the command joins the cluster there; otherwise it starts its own."""
         self.log, self.storage = log, storage
+        joined = {"RAY_ADDRESS": address, "RAY_AUTH_MODE": "token"} if address else {}
+        own = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
         with log.open("w") as sink:
             self.process = subprocess.Popen(
-                command + [f"{key}={value}" for key, value in asked.items()],
+                words(storage, **changes),
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 cwd=log.parent,
-                env={k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | ENVIRONMENT,
+                env=own | ENVIRONMENT | joined,
                 start_new_session=True,
             )
         self.pid = self.process.pid
@@ -145,11 +153,11 @@ class Command:
 
     def left_over(self) -> list[str]:
         """Command lines of this session's processes that still run."""
-        return [line for _, _, session, line in _processes() if session == self.pid]
+        return [line for _, _, session, line in processes() if session == self.pid]
 
     def kill(self) -> None:
         """Ends whatever is left, so that a failed test leaves nothing behind."""
-        for pid in [p for p, _, session, _ in _processes() if session == self.pid]:
+        for pid in [p for p, _, session, _ in processes() if session == self.pid]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(30)

@@ -122,3 +122,8 @@ def test_a_trial_that_was_killed_before_its_first_checkpoint_is_told(tmp_path, m
     result = training._early(Recipe(), str(tmp_path), "prepared")
     assert (result["status"], result["history"], result["best"]) == ("stopped early", [], best)
     assert training.trial_from(Recipe(), result, "x", [1, 1], 4).epochs_run == 1
+    # Nor do damaged checkpoints end the report of a search: the network is whole.
+    (tmp_path / "checkpoints" / "step-00000003").mkdir()
+    result = training._early(Recipe(), str(tmp_path), "prepared")
+    assert (result["status"], result["best"]) == ("stopped early", best)
+    assert "no usable checkpoint" in result["reason"]
