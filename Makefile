@@ -20,7 +20,9 @@ lock:  ## pins every dependency with its hash
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"needs Python 3.11 or later, {sys.executable} is {v[0]}.{v[1]}; give make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	.venv/bin/pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements.lock
+	@# pip would compile on one core; files that are no Python 3 are in some packages' own tests
+	.venv/bin/python -m compileall -qq -j 0 .venv/lib || true
 	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 

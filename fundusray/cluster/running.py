@@ -87,6 +87,13 @@ def run(
             _raise_noted(folder, attempt)
             _raise_told(error)
             raise RunFailedError(why(error, recipe, job, workers, gpus)) from error
+        except ray.exceptions.RayError as error:
+            # The head is gone, or what ran the run on it.
+            stop.raise_if_stopped()
+            raise RunFailedError(
+                f"the cluster broke off under {folder} ({type(error).__name__}: {error}); "
+                "once it is there again, the same command goes on from the last checkpoint"
+            ) from error
         finally:
             files.remove(files.join(folder, "ray"))
     stop.raise_if_stopped()

@@ -37,7 +37,7 @@ class Scale:
 
 SCALES = {
     "paper": Scale(),
-    "small": Scale(name="small", size=96, epochs=6, batch=32, images=2000),
+    "small": Scale(name="small", size=96, epochs=4, batch=16, images=1200),
     "tiny": Scale(name="tiny", size=32, epochs=1, batch=8, drawn=48),
 }
 

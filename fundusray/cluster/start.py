@@ -1,5 +1,6 @@
 """Starts Ray, or joins the cluster this process was sent to."""
 
+import json
 import logging
 import os
 import re
@@ -136,7 +137,10 @@ def _join(told: dict[str, str]) -> None:
         # Ray itself goes on trying a wrong address for minutes.
         if address := re.fullmatch(r"\[?([^/]+?)\]?:(\d+)", given):
             socket.create_connection((address[1], int(address[2])), CONNECT).close()
-        environment = {"env_vars": told}
+            # As in `_place`: where there are several clusters, helpers would ask a wrong one.
+            told = told | {"RAY_ADDRESS": _from_elsewhere(given)}
+        given_too = _told_by_job()
+        environment = {"env_vars": {k: v for k, v in told.items() if k not in given_too}}
         ray.init(address="auto", logging_level=logging.WARNING, runtime_env=environment)
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(
@@ -144,6 +148,17 @@ def _join(told: dict[str, str]) -> None:
             "<host>:6379, only `ray job submit` uses http://<host>:8265; where the cluster asks "
             "for a token, set RAY_AUTH_MODE=token; unset RAY_ADDRESS to use this machine alone"
         ) from error
+
+
+def _told_by_job() -> set[str]:
+    """Names of the variables that a submitted job brings along; Ray takes each from one place."""
+    job = json.loads(os.environ.get(JOB_VARIABLE, "{}"))
+    return set((job.get("runtime_env") or {}).get("env_vars") or {})
+
+
+def _from_elsewhere(address: str) -> str:
+    """The address as other machines know it."""
+    return re.sub(r"^(localhost|127\.[\d.]+)(?=:)", ray.util.get_node_ip_address(), address)
 
 
 def _close_token() -> None:

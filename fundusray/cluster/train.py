@@ -12,6 +12,7 @@ from fundusray.attacks import judging_budget, training_budget
 from fundusray.cluster.entry import work
 from fundusray.cluster.fitting import with_batch
 from fundusray.cluster.keeping import Job
+from fundusray.cluster.lineage import start_leak
 from fundusray.cluster.rows import epoch_plan, reported_split, split_digest, split_of, split_rows
 from fundusray.cluster.running import run, worker_cpus, worker_gpus
 from fundusray.config import Data, Recipe
@@ -144,6 +145,13 @@ def check_split(recipe: Recipe, prepared: PreparedSet, sides: dict[str, np.ndarr
     leaks = find_leaks(prepared.table, split_of(prepared, recipe))
     if leaks and not recipe.data.allow_leak:
         raise InputError(refusal(leaks))
+    leak = start_leak(recipe.model, prepared.table, split_of(prepared, recipe))
+    if leak and not recipe.data.allow_leak:
+        raise InputError(
+            f"{leak}; the figures would be too good. Give the start's own split "
+            "(data.split_file=<its run>/split.csv), another start, or go on with "
+            "data.allow_leak=true, which every table will say"
+        )
     for name in ("train", "val", reported_split(sides)):
         if not len(sides[name]):
             raise InputError(

@@ -3,16 +3,15 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from fundusray import files
+from fundusray.cluster import lineage
+from fundusray.cluster.lineage import run_of, start_leak, start_of
 from fundusray.cluster.rows import reported_split
 from fundusray.config import Data
 from fundusray.data import given
 from fundusray.data.leaks import SIDES
 from fundusray.data.shards import PreparedSet
-from fundusray.data.splits import kin
 from fundusray.errors import InputError
 from fundusray.models.bundle import Bundle
 
@@ -49,8 +48,8 @@ def unseen(data: PreparedSet, place: str, bundle: Bundle) -> Unseen:
     """What of a set is new to the network at `place`.
 
     Of the set it was trained on, the side its run reports on: by the split.csv beside the bundle,
-    or, without one, by its recipe. Of any other, all but the photographs (by the sha256 of their
-    files) its run trained on or chose its epoch by, and but their patients and near-duplicates.
+    or, without one, by its recipe. Of any other, all but the photographs that its run, or one that
+    it went on from, trained on or chose its epoch by, and but their patients and near-duplicates.
 
     Raises:
         InputError: the network's own split does not fit the set, or its file is gone.
@@ -59,26 +58,26 @@ def unseen(data: PreparedSet, place: str, bundle: Bundle) -> Unseen:
     if manifest is not None and manifest == data.info["manifest"]:
         sides = _own_sides(data, place, bundle)
         rows = {name: np.flatnonzero(sides == name) for name in SIDES}
-        return Unseen(sides, reported_split(rows), [])
+        leak = start_leak(bundle.recipe.model, data.table, sides)
+        return Unseen(sides, reported_split(rows), [leak] if leak else [])
     if "pretrained" in bundle.info:
         note = f"{place} was pretrained {bundle.info['pretrained']}: none of these was learned from"
         return Unseen(np.full(len(data.table), "all"), "all", [note])
-    known, notes = np.zeros(len(data.table), bool), []
+    start = start_of(bundle.recipe.model)
     # The mean of several networks knows what any of them does.
-    for member in bundle.info.get("members", [place]):
-        theirs = _known(data.table, _run_of(member))
-        if theirs is None:
-            notes.append(
-                f"{member} was trained on other photographs, and no manifest.parquet of its run is "
-                "beside it: whether some of them are judged here is not known"
-            )
-        else:
-            known |= theirs
+    places = [*bundle.info.get("members", [place]), *([start] if start else [])]
+    found = lineage.known(data.table, places)
+    known = found.trained | found.chosen
+    notes = [
+        f"{one} was trained on other photographs, and no manifest.parquet of its run is beside it: "
+        "whether some of them are judged here is not known"
+        for one in found.unasked
+    ]
     if known.any():
         notes.append(
-            f"{known.sum():,} of {len(known):,} photographs are left out: {place} was trained on "
-            "them or chose its epoch by them, or by others of the same patients, or by their "
-            "near-duplicates"
+            f"{known.sum():,} of {len(known):,} photographs are left out: {place}, or a network it "
+            "went on from, was trained on them or chose its epoch by them, or by others of the "
+            "same patients, or by their near-duplicates"
         )
     return Unseen(np.where(known, "known", "all"), "all", notes)
 
@@ -98,29 +97,11 @@ def require_pixels(place: str, trained: Data, asked: Data) -> None:
             )
 
 
-def _run_of(place: str) -> str:
-    """The folder of the run that a bundle lies in."""
-    return place.rstrip("/").rpartition("/")[0]
-
-
 def _own_sides(data: PreparedSet, place: str, bundle: Bundle) -> np.ndarray:
     """The side of each row [N] in the split the network was trained under."""
-    beside = files.join(_run_of(place), "split.csv")
+    beside = files.join(run_of(place), "split.csv")
     settings = bundle.recipe.data
     if files.exists(beside):
         # The file that the recipe names may have been changed since, or be gone.
         settings = replace(settings, split_file=beside)
     return given.assign(data.table, settings, bundle.recipe.seed)
-
-
-def _known(table: pa.Table, run: str) -> np.ndarray | None:
-    """Which rows [N] a run of another set knows; None where its manifest is not there."""
-    location = files.join(run, "manifest.parquet")
-    if not files.exists(location):
-        return None
-    theirs = files.read_table(location)
-    learned = theirs.filter(pc.is_in(theirs["split"], value_set=pa.array(["train", "val"])))
-    hashes = set(learned["sha256"].to_pylist()) - {""}
-    known = np.array([digest in hashes for digest in table["sha256"].to_pylist()], bool)
-    group, _ = kin(table)
-    return np.isin(group, group[known])

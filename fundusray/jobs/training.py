@@ -15,6 +15,7 @@ from fundusray.cluster import prepare as cluster_prepare
 from fundusray.cluster import start as cluster_start
 from fundusray.cluster import train as cluster_train
 from fundusray.cluster import tune as cluster_tune
+from fundusray.cluster.lineage import start_leak
 from fundusray.cluster.rows import split_of, split_rows
 from fundusray.cluster.study import Space
 from fundusray.cluster.train import timetable_of
@@ -212,6 +213,8 @@ def about_of(
     num_classes, model = len(opened.classes), recipe.model
     start = f"weights {model.weights}" if model.weights else "random start"
     start = f"from {model.init_from}" if model.init_from else start
+    began = start_leak(model, opened.table, sides)
+    began = f"LEAK ALLOWED (data.allow_leak=true): {began}" if began else ""
     splits = {
         name: {
             "n": len(rows),
@@ -228,7 +231,7 @@ def about_of(
         "source": f"{recipe.data.source} {recipe.data.root}".strip(),
         "splits": splits,
         "split": _split_said(recipe),
-        "leak": told(find_leaks(opened.table, sides)),
+        "leak": "; ".join(filter(None, [told(find_leaks(opened.table, sides)), began])),
         "classes": list(opened.classes),
         "preprocess": _pixels_said(recipe),
         "model": f"{model.name}{_head_said(recipe)}, {start}, dropout {model.dropout:g}",

@@ -102,6 +102,11 @@ def workers_below(root: int) -> list[int]:
     return sorted(pid for pid, (_, line) in found.items() if line.startswith(name) and below(pid))
 
 
+def clean() -> dict[str, str]:
+    """This process's environment without what its own Ray has put there."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+
+
 def words(storage: Path, **changes: str) -> list[str]:
     """The command line of the demo at its smallest."""
     asked = SETTINGS | {k.replace("__", "."): v for k, v in changes.items()}
@@ -117,14 +122,13 @@ class Command:
         """With an address the command joins the cluster there; otherwise it starts its own."""
         self.log, self.storage = log, storage
         joined = {"RAY_ADDRESS": address, "RAY_AUTH_MODE": "token"} if address else {}
-        own = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
         with log.open("w") as sink:
             self.process = subprocess.Popen(
                 words(storage, **changes),
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 cwd=log.parent,
-                env=own | ENVIRONMENT | joined,
+                env=clean() | ENVIRONMENT | joined,
                 start_new_session=True,
             )
         self.pid = self.process.pid

@@ -12,10 +12,12 @@ from ray.job_submission import JobSubmissionClient
 from ray.util.state import list_actors, list_nodes
 from ray.util.state.exception import ServerUnavailable
 
-from tests.chaos.harness import processes, until
+from tests.chaos.harness import clean, processes, until
 
 RAY = str(Path(sys.executable).with_name("ray"))
 TOKEN = {"RAY_AUTH_MODE": "token"}
+AGENT = ("--dashboard-agent-listen-port",)
+"""What takes jobs: on a port of its own, as a second Ray on a machine cannot have the usual one."""
 
 
 def free_port() -> int:
@@ -41,8 +43,8 @@ class Head:
     def begin(self, *options: str) -> subprocess.Popen:
         """`ray start` with these options, left running."""
         node = subprocess.Popen(
-            [RAY, "start", *options, "--block", "--disable-usage-stats"],
-            env={k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | TOKEN,
+            [RAY, "start", *options, *AGENT, str(free_port()), "--block", "--disable-usage-stats"],
+            env=clean() | TOKEN,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
@@ -67,12 +69,26 @@ class Head:
         self.joined[found] = node
         return found
 
+    def submit(self, line: str, environment: dict[str, str]) -> str:
+        """The id of a job with that command line; a fresh head needs a while to take one."""
+        found = ""
+
+        def taken() -> bool:
+            nonlocal found
+            with contextlib.suppress(RuntimeError):
+                env = {"env_vars": environment}
+                found = self.jobs.submit_job(entrypoint=line, runtime_env=env)
+            return bool(found)
+
+        until(taken, "the head takes a job", 60)
+        return found
+
     def drain(self, node: str, seconds: int) -> None:
         """Tells the cluster that a node will be taken away so soon."""
         options = ["--address", self.address, "--node-id", node, "--reason-message", "spot"]
         options += ["--reason", "DRAIN_NODE_REASON_PREEMPTION"]
         options += ["--deadline-remaining-seconds", str(seconds)]
-        subprocess.run([RAY, "drain-node", *options], env=os.environ | TOKEN, check=True)
+        subprocess.run([RAY, "drain-node", *options], env=clean() | TOKEN, check=True)
 
     def take_away(self, node: str) -> None:
         """Ends a node that has joined, as a machine is switched off."""

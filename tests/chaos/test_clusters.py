@@ -27,8 +27,9 @@ SAVED = 5.0
 
 
 @pytest.fixture
-def head() -> Iterator[Callable[[int], Head]]:
+def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Head]]:
     """head(cpus) -> a cluster of one node; gone after the test."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
     begun: list[Head] = []
 
     def begin(cpus: int) -> Head:
@@ -47,7 +48,8 @@ def test_on_a_fresh_head_the_same_command_goes_on(
     command = start(address=lost.address)
     command.reach(4)
     lost.kill_gcs()
-    assert command.end(300) != 0, command.text
+    assert command.end(300) == 1, command.text
+    assert "the same command goes on from the last checkpoint" in command.text
     lost.kill()
     again = start(address=head(2).address)
     assert again.end() == 0, again.text
@@ -59,16 +61,14 @@ def test_on_a_fresh_head_the_same_command_goes_on(
 def test_a_stopped_job_has_saved_and_the_same_job_goes_on(
     head: Callable[[int], Head], storage: Path, ready: Path
 ) -> None:
-    jobs = head(2).jobs
+    cluster = head(2)
+    jobs = cluster.jobs
     line = shlex.join(words(storage, train__checkpoint_seconds="1000"))
-
-    def submit() -> str:
-        return jobs.submit_job(entrypoint=line, runtime_env={"env_vars": ENVIRONMENT})
 
     def folder() -> Path:
         return next(storage.glob("demo-*"), storage / "none")
 
-    first = submit()
+    first = cluster.submit(line, ENVIRONMENT)
     until(lambda: step_of(folder()) >= 3, "step 3")
     asked = time.time()
     jobs.stop_job(first)
@@ -76,7 +76,7 @@ def test_a_stopped_job_has_saved_and_the_same_job_goes_on(
     assert jobs.get_job_status(first) == JobStatus.STOPPED
     last = sorted((folder() / "checkpoints").iterdir())[-1]
     assert asked < (last / "MANIFEST.json").stat().st_mtime < asked + SAVED
-    second = submit()
+    second = cluster.submit(line, ENVIRONMENT)
     until(lambda: jobs.get_job_status(second).is_terminal(), "the job has ended", 600)
     told = jobs.get_job_logs(second)
     assert jobs.get_job_status(second) == JobStatus.SUCCEEDED, told

@@ -72,16 +72,16 @@ def test_rows_are_chosen_by_name_or_pattern() -> None:
 
 
 def test_lengths_keep_their_proportion() -> None:
-    # 6 for every 20, rounded up: 5 -> 2, 25 -> 8, 250 -> 75; and never none of some.
-    assert [shortened(n, SMALL) for n in (20, 5, 25, 250, 1)] == [6, 2, 8, 75, 1]
+    # 4 for every 20, rounded up: 5 -> 1, 25 -> 5, 250 -> 50; and never none of some.
+    assert [shortened(n, SMALL) for n in (20, 5, 25, 250, 1)] == [4, 1, 5, 50, 1]
     assert [shortened(n, Scale(epochs=3)) for n in (20, 5, 0)] == [3, 1, 0]
     assert shortened(20, SCALES["paper"]) == 20
     told = "head(epochs=5) + all(epochs=20)"
     found = phases.parse(shortened_phases(told, SMALL), 1)
-    assert [(part.trainable, part.epochs) for part in found] == [("head", 2), ("all", 6)]
+    assert [(part.trainable, part.epochs) for part in found] == [("head", 1), ("all", 4)]
     told = "all(steps=550) + all(steps=350, lr=0.2) + all(steps=495, lr=0.05)"
     found = phases.parse(shortened_phases(told, SMALL), 1)
-    assert [(part.steps, part.lr) for part in found] == [(165, 1), (105, 0.2), (149, 0.05)]
+    assert [(part.steps, part.lr) for part in found] == [(110, 1), (70, 0.2), (99, 0.05)]
     assert shortened_phases(told, SCALES["paper"]) == told
 
 
@@ -101,7 +101,7 @@ def test_a_scale_changes_what_it_says_and_nothing_else(name: str) -> None:
         "train.batch": row.train.batch,
     }
     assert override(small, same) == row
-    assert small.data.size == 96 and small.train.batch == 32
+    assert small.data.size == 96 and small.train.batch == 16
 
 
 def test_sides_that_an_augmentation_names_shrink_with_the_image() -> None:
@@ -121,7 +121,7 @@ def test_a_row_that_starts_from_another_brings_it_along() -> None:
     rows = planned("wu.table5", chosen="oversample_restart")
     assert [row.name for row in rows] == ["wu.table5.baseline", "wu.table5.oversample_restart"]
     restart = rows[1]
-    assert restart.parent == "wu.table5.baseline" and restart.recipe.train.epochs == 2
+    assert restart.parent == "wu.table5.baseline" and restart.recipe.train.epochs == 1
     assert restart.recipe.model.weights == restart.recipe.model.init_from == ""
     quoted, ours = planned("li.table1")
     assert not quoted.runs and ours.runs
@@ -259,7 +259,7 @@ def test_a_title_says_everything_that_is_not_as_published() -> None:
     title = paper_words.title_of("wu.table5", rows, {}, wishes.scale, wishes.changes)
     assert title == (
         "Wu, Robust training and interpretability for fundus imaging (2020), Table 5, scale small: "
-        "96 px instead of 512, 1 or 2 epochs instead of 5 or 20 epochs, batch 32 instead of 16 or "
+        "96 px instead of 512, 1 or 2 epochs instead of 5 or 20 epochs, batch 16 instead of 16 or "
         "48, random start instead of ImageNet weights, train.lr=1e-3"
     )
     rows = planned("wu.table5", SCALES["paper"])

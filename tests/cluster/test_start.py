@@ -1,5 +1,6 @@
 """Ray is started once, joined where asked, and left as it was found."""
 
+import json
 import os
 import subprocess
 import sys
@@ -57,6 +58,28 @@ def test_five_workers_of_a_fifth_fit_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(start, "nodes", lambda: [node(16, 1), node(3), node(2)])
     assert start.room(1, 0.2) == 5
     assert start.room(3) == 6 and start.room(4) == 4 and start.room(17) == 0
+
+
+@pytest.mark.ray
+def test_a_submitted_job_may_bring_settings_of_ours(cluster: None) -> None:
+    name = start.START_TIMEOUT
+    program = (
+        "import os, ray; from fundusray.cluster import start; start.start(); "
+        f"print(ray.get(ray.remote(lambda: os.environ['{name}']).remote()))"
+    )
+    job = {start.JOB_VARIABLE: json.dumps({"runtime_env": {"env_vars": {name: "77"}}})}
+    address = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address, name: "77"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | job | address, capture_output=True
+    )
+    assert done.stdout.split() == [b"77"], done.stderr.decode()
+
+
+def test_an_address_holds_on_other_machines() -> None:
+    here = ray.util.get_node_ip_address()
+    assert start._from_elsewhere("127.0.0.1:6379") == f"{here}:6379"
+    assert start._from_elsewhere("localhost:1") == f"{here}:1"
+    assert start._from_elsewhere("10.1.2.3:6379") == "10.1.2.3:6379"
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "127.0.0.1:1"])

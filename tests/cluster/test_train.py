@@ -16,6 +16,7 @@ from fundusray.cluster.train import check_split, train
 from fundusray.config import Recipe, override
 from fundusray.data.shards import open_set
 from fundusray.errors import InputError, LockedError
+from fundusray.jobs.training import about_of
 from fundusray.lock import locked
 from fundusray.verified import read_verified
 
@@ -127,3 +128,18 @@ def test_what_does_not_fit_the_data_is_refused(small: Recipe, prepared: str) -> 
             check_split(wrong, opened, split_rows(opened, wrong))
     with pytest.raises(InputError, match=r"cluster\.workers=5"):
         train(override(small, {"cluster.workers": 5}), prepared, "unused")
+
+
+def test_a_start_that_knows_the_judged_photographs_is_refused(
+    small: Recipe, prepared: str, unbroken: dict
+) -> None:
+    opened = open_set(prepared)
+    same = override(small, {"model.weights": unbroken["bundle"]})
+    check_split(same, opened, split_rows(opened, same))
+    other = override(same, {"seed": 5})
+    with pytest.raises(InputError, match=r"the start .* knows \d+ of .* test images.*split_file"):
+        check_split(other, opened, split_rows(opened, other))
+    allowed = override(other, {"data.allow_leak": True})
+    check_split(allowed, opened, split_rows(opened, allowed))
+    about = about_of(allowed, opened, "a restart", "fp32")
+    assert about["leak"].startswith("LEAK ALLOWED (data.allow_leak=true): the start ")

@@ -1,0 +1,113 @@
+"""What a network knows of a set: what its run learned from, and the runs whose networks it went on
+from."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from fundusray import config, files
+from fundusray.data.splits import kin
+from fundusray.models.weights import BUNDLE_WEIGHTS
+from fundusray.verified import MANIFEST
+
+SEEN = ("sha256", "split")
+"""What is read of a run's manifest."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """Rows of a set, each with all others of its patient and with near-duplicates."""
+
+    trained: np.ndarray
+    """Which rows [N] were learned from."""
+    chosen: np.ndarray
+    """Which rows [N] an epoch was chosen by."""
+    unasked: list[str]
+    """Networks of which it cannot be told: no manifest.parquet of their run is beside them."""
+
+
+def run_of(place: str) -> str:
+    """The folder of the run that a bundle lies in."""
+    return place.rstrip("/").rpartition("/")[0]
+
+
+def start_of(model: config.Model) -> str:
+    """The bundle that a run starts from; "" where it starts at random or from weights alone."""
+    place = (model.init_from or model.weights).removesuffix(f"/{BUNDLE_WEIGHTS}").rstrip("/")
+    return place if model.init_from or (place and files.exists(files.join(place, MANIFEST))) else ""
+
+
+def known(table: pa.Table, places: Iterable[str]) -> Known:
+    """What the networks at these places know of a set, found by the sha256 of its files.
+
+    Args:
+        table: of the set, with sha256, patient_id and twin.
+    """
+    hashes: dict[str, set[str]] = {"train": set(), "val": set()}
+    unasked = []
+    for place in _line(places):
+        location = files.join(run_of(place), "manifest.parquet")
+        if files.exists(location):
+            theirs = files.read_table(location)
+            for digest, side in zip(*(theirs[key].to_pylist() for key in SEEN), strict=True):
+                if side in hashes:
+                    hashes[side].add(digest)
+        elif "pretrained" not in _info(place):
+            unasked.append(place)
+    ours, (group, _) = np.array(table["sha256"].to_pylist(), dtype=object), kin(table)
+    found = [np.isin(ours, list(hashes[side] - {""})) for side in ("train", "val")]
+    trained, chosen = (np.isin(group, group[rows]) for rows in found)
+    return Known(trained, chosen, unasked)
+
+
+def start_leak(model: config.Model, table: pa.Table, sides: np.ndarray) -> str:
+    """Which judged images the network that a run starts from knows, in words; "" if none.
+
+    That its epoch was chosen by the images that choose this run's is no leak.
+
+    Args:
+        sides: of each row [N]: train, val, test or "".
+    """
+    place = start_of(model)
+    if not place:
+        return ""
+    found = known(table, [place])
+    parts = []
+    for side, theirs in (("val", found.trained), ("test", found.trained | found.chosen)):
+        rows = sides == side
+        if shared := int((rows & theirs).sum()):
+            parts.append(f"{shared:,} of {int(rows.sum()):,} {side} images")
+    if not parts:
+        return ""
+    return (
+        f"the start {place} knows {' and '.join(parts)}: it was trained on them, on others of "
+        "their patients or on near-duplicates, or chose its epoch by them"
+    )
+
+
+def _line(places: Iterable[str]) -> Iterator[str]:
+    """These networks, what they are the mean of, what they went on from, and so on."""
+    todo, seen = list(places), set()
+    while todo:
+        place = files.absolute(todo.pop(0))
+        if place in seen:
+            continue
+        seen.add(place)
+        info = _info(place)
+        if "members" in info:
+            todo += info["members"]  # a mean knows what they know, and has no run of its own
+        else:
+            yield place
+        recipe = files.join(place, "recipe.json")
+        if files.exists(recipe):
+            start = start_of(config.from_json(files.read_bytes(recipe).decode()).model)
+            todo += [start] if start else []
+
+
+def _info(place: str) -> dict[str, Any]:
+    """What a bundle says of itself; nothing where there is none any more."""
+    location = files.join(place, MANIFEST)
+    return files.read_json(location)["info"]["info"] if files.exists(location) else {}

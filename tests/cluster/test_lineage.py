@@ -1,0 +1,111 @@
+"""What a network knows through those it went on from counts as known."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from fundusray.cluster.lineage import known, start_leak, start_of
+from fundusray.cluster.unseen import unseen
+from fundusray.config import Model, Recipe, override, to_json
+from fundusray.verified import write_verified
+from tests.cluster.few import fake_set, run_manifest
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """bundle(name, hashes, **settings) -> the place of a run's network, without its weights."""
+
+    def make(name, hashes=None, info=None, **settings):
+        place = str(tmp_path / name / "bundle")
+        if hashes is None:
+            (tmp_path / name).mkdir()
+        else:
+            assert run_manifest(tmp_path / name, hashes) == place
+        changes = {key.replace("__", "."): value for key, value in settings.items()}
+        recipe = to_json(override(Recipe(), changes)).encode()
+        write_verified(place, {"recipe.json": recipe}, {"info": info or {}})
+        return place
+
+    return make
+
+
+def rows(mask):
+    return np.flatnonzero(mask).tolist()
+
+
+def test_a_network_knows_what_those_before_it_learned(bundle):
+    """Patients have two eyes, so that a photograph that is known makes two."""
+    first = bundle("first", {"h0": "train", "h2": "val", "h4": "test"})
+    second = bundle("second", {"h6": "train"}, model__weights=first)
+    third = bundle("third", {"h8": "val"}, model__init_from=second)
+    found = known(fake_set(20).table, [third])
+    assert rows(found.trained) == [0, 1, 6, 7] and rows(found.chosen) == [2, 3, 8, 9]
+    assert found.unasked == []
+
+
+def test_a_mean_has_no_photographs_but_its_members(bundle):
+    members = [bundle("a", {"h0": "train"}), bundle("b", {"h4": "train"})]
+    mean = bundle("mean", info={"members": members})
+    found = known(fake_set(8).table, [mean])
+    assert rows(found.trained) == [0, 1, 4, 5] and found.unasked == []
+
+
+def test_drawings_are_nobody_and_what_is_gone_is_named(bundle, tmp_path):
+    drawn = bundle("drawn", info={"pretrained": "on drawn photographs"})
+    assert known(fake_set(8).table, [drawn]).unasked == []
+    gone = str(tmp_path / "gone" / "bundle")
+    after = bundle("after", {"h0": "train"}, model__init_from=gone)
+    found = known(fake_set(8).table, [after])
+    assert rows(found.trained) == [0, 1] and found.unasked == [gone]
+
+
+def test_near_duplicates_of_what_a_start_learned_are_known(bundle):
+    table = fake_set(6).table
+    table = table.set_column(2, "twin", pa.array(["i0", "", "", "i0", "", ""]))
+    found = known(table, [bundle("run", {"h0": "train"})])
+    assert rows(found.trained) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("weights", ["", "imagenet", "/data/net.pth"])
+def test_weights_alone_are_no_start(weights):
+    assert start_of(Model(weights=weights)) == ""
+
+
+def test_a_bundle_may_be_given_by_its_weights_file(bundle):
+    place = bundle("run")
+    assert start_of(Model(weights=f"{place}/model.safetensors")) == place
+    assert start_of(Model(weights=f"{place}/")) == place
+
+
+class TestStart:
+    sides = np.array(["train"] * 4 + ["val"] * 2 + ["test"] * 2)
+
+    def told(self, place):
+        return start_leak(Model(weights=place), fake_set(8).table, self.sides)
+
+    def test_of_the_same_split_is_no_leak(self, bundle):
+        """Not even that both choose their epoch by the same images."""
+        same = {f"h{n}": side for n, side in enumerate(self.sides)}
+        assert self.told(bundle("run", same)) == ""
+
+    def test_that_learned_what_is_judged_is_told(self, bundle):
+        place = bundle("run", {"h5": "train", "h6": "train"})
+        told = self.told(place)
+        assert told.startswith(f"the start {place} knows 2 of 2 val images and 2 of 2 test images")
+
+    def test_whose_epoch_was_chosen_by_tested_images_is_told(self, bundle):
+        assert "knows 2 of 2 test images" in self.told(bundle("run", {"h7": "val"}))
+
+    def test_at_random_knows_nothing(self):
+        assert self.told("") == ""
+
+
+def test_judged_elsewhere_the_photographs_of_its_start_are_left_out(bundle):
+    first = bundle("first", {"h0": "train"})
+    place = bundle("second", {"h4": "train"}, model__weights=first)
+    second = SimpleNamespace(
+        info={"manifest": "there"}, recipe=override(Recipe(), {"model.weights": first})
+    )
+    assert unseen(fake_set(8), place, second).rows.tolist() == [2, 3, 6, 7]
