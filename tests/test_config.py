@@ -117,6 +117,7 @@ class TestOverride:
             ("train.step_epochs", 0),
             ("train.weight_decay", -1),
             ("train.momentum", 5),
+            ("train.clip", -1),
             ("train.checkpoint_seconds", -7),
         ],
     )

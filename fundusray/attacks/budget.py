@@ -40,6 +40,8 @@ class Budget:
     step: float
     steps: int
     random_start: bool = True
+    best: bool = False
+    """Whether the iterate with the largest loss comes back instead of the last one."""
 
 
 def parse_eps(text: str, norm: str, setting: str = "adversarial.eps") -> float:
@@ -100,7 +102,8 @@ def training_budget(settings: Adversarial) -> Budget:
         step = parse_eps(settings.step_size, "l2", "adversarial.step_size")
     else:
         step = {"fast": FAST_STEP * eps, "free": eps}.get(settings.method, MOVES * eps / steps)
-    return Budget(settings.norm, eps, step, steps, settings.random_start)
+    best = settings.keep == "best"
+    return Budget(settings.norm, eps, step, steps, settings.random_start, best)
 
 
 def judging_budget(settings: Adversarial) -> Budget:

@@ -115,16 +115,33 @@ def pgd(
 ) -> Tensor:
     """Attacked images [B, 3, S, S] in [0, 1] after `budget.steps` steps.
 
-    x <- project(x + move) (Madry et al. 2018, section 2.1); the last iterate comes back. `offset`
-    is where they start, seen from the images; `goal` is the class [B], or whatever `ascend` takes.
+    x <- project(x + move) (Madry et al. 2018, section 2.1); the last iterate comes back, or with
+    `budget.best` of each image the one with the largest `ascend`, its start included. `offset` is
+    where they start, seen from the images; `goal` is the class [B], or whatever `ascend` takes.
     """
     if not len(image):
         return image
     attacked = image if offset is None else project(image + offset, image, budget)
+    best, worth = attacked, image.new_full((len(image),), -torch.inf)
     for _ in range(budget.steps):
-        gradient, _ = input_gradient(predict, attacked, goal, ascend)
+        gradient, logits = input_gradient(predict, attacked, goal, ascend)
+        if budget.best:
+            best, worth = _better(attacked, ascend(logits, goal), best, worth)
         attacked = project(attacked + steepest(gradient, budget), image, budget)
+    if budget.best:
+        # With a graph that nobody uses: without one, autocast would keep weights cast without one
+        # for whoever learns from these images.
+        with torch.enable_grad():
+            logits = predict(attacked).float().detach()
+        value = ascend(logits, goal)
+        attacked, _ = _better(attacked, value, best, worth)
     return checked(attacked, image, budget)
+
+
+def _better(attacked: Tensor, value: Tensor, best: Tensor, worth: Tensor) -> tuple[Tensor, Tensor]:
+    """(images, values): of each image what is worth more; the earlier one where both are equal."""
+    more = value > worth
+    return torch.where(more[:, None, None, None], attacked, best), torch.where(more, value, worth)
 
 
 def pgd_until_fooled(

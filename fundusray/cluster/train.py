@@ -207,6 +207,10 @@ def _result(
         "ended": outcome["ended"],
         "history": outcome["history"],
         "seconds": outcome["seconds"],
+        # What its workers held, most of all at once: the cluster may be another one by tomorrow.
+        "workers": recipe.cluster.most,
+        "cpus": worker_cpus(recipe),
+        "gpus": worker_gpus(recipe),
         "mode": outcome["mode"],
         "quarantined": outcome["quarantined"],
         "weight_ratio": weight_ratio(weights),

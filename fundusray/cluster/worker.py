@@ -147,6 +147,7 @@ class Training:
             adversarial=self.recipe.adversarial,
             precision=mode.autocast(self.mode, self.device),
             mixup=train.mixup,
+            clip=train.clip,
         )
         train_mode(self.way.network, phase)
 

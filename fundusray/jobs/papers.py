@@ -7,7 +7,6 @@ from typing import Any
 from fundusray import config, files
 from fundusray.cluster import paper
 from fundusray.cluster import start as cluster_start
-from fundusray.cluster import train as cluster_train
 from fundusray.cluster.paper import Outcome, Row
 from fundusray.cluster.scales import SCALES, Scale, starts_of
 from fundusray.command import Asked, settle
@@ -204,9 +203,9 @@ def _line(row: Row, outcome: Outcome | None, base: str, table: str) -> Line:
         name=row.name,
         trial=trial,
         start=words.started(row),
-        cores=recipe.cluster.most * cluster_train.worker_cpus(recipe),
-        gpus=recipe.cluster.most * cluster_train.worker_gpus(recipe),
-        workers=recipe.cluster.most,
+        cores=outcome.result["workers"] * outcome.result["cpus"],
+        gpus=outcome.result["workers"] * outcome.result["gpus"],
+        workers=outcome.result["workers"],
     )
 
 

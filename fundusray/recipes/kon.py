@@ -20,6 +20,7 @@ QUICK_START: dict[str, str | int | float | bool] = {
     "adversarial.step_size": "1.5unit01",
     "adversarial.steps": 20,
     "adversarial.random_start": False,
+    "adversarial.keep": "best",
     "train.epochs": 5,
     "train.optimizer": "sgd",
     "train.lr": 0.1,
@@ -29,8 +30,7 @@ QUICK_START: dict[str, str | int | float | bool] = {
     "train.schedule": "constant",
 }
 """`madry_quickstart`: the quick start of MadryLab's robustness library, for 5 epochs; its rate
-falls only after 50. That library trains on the best step of each attack (use_best), ours on the
-last one."""
+falls only after 50."""
 
 CODE: dict[str, str | int | float | bool | tuple[float, ...]] = {
     "model.hidden": "",
@@ -42,10 +42,10 @@ CODE: dict[str, str | int | float | bool | tuple[float, ...]] = {
     "train.decay_norms": True,
     "train.schedule": "step",
     "train.step_epochs": 2,
+    "train.clip": 1.0,
     "data.augment": "hflip(0.5) + rotate(10)",
 }
-"""What the author's notebook does and the paper does not say. It also clips gradients to a norm of
-1, which is left out here: no setting does so."""
+"""What the author's notebook does and the paper does not say."""
 
 NORMAL = "normal fundus"
 """Keywords of the eyes of ODIR that are kept."""

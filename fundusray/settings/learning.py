@@ -99,6 +99,9 @@ class Adversarial:
     """With its unit; empty: 2.5 eps / steps, and 1.25 eps for fast."""
     random_start: bool = True
     """Begin at a random place of the budget."""
+    keep: str = "last"
+    """Which images of an attack are trained on: those of its last step, or the best, those of the
+    step with the largest loss, as MadryLab's robustness does (use_best)."""
     beta: float = 6.0
     """Weight of the robust term of trades and mart."""
     replays: int = 4
@@ -114,9 +117,12 @@ class Adversarial:
         for key, choices in {
             "method": ("", "pgd", "trades", "mart", "fast", "free"),
             "norm": ("linf", "l2"),
+            "keep": ("last", "best"),
         }.items():
             if getattr(self, key) not in choices:
                 raise unknown_name(f"adversarial.{key}", getattr(self, key), choices)
+        searched = self.keep == "last" or self.method != "free"
+        require(searched, "adversarial.keep", "last, as free trains on every step", self.keep)
         for key in ("steps", "replays", "judge_steps", "judge_rows"):
             require(getattr(self, key) >= 1, f"adversarial.{key}", "at least 1", getattr(self, key))
         require(self.beta >= 0, "adversarial.beta", "0 or more", self.beta)
@@ -151,6 +157,8 @@ class Train:
     """Of sgd and rmsprop."""
     nesterov: bool = False
     """Of sgd."""
+    clip: float = 0.0
+    """Longest gradient, the L2 norm over all weights; longer ones are scaled to it; 0: none is."""
     mixup: float = 0.0
     """Alpha of mixup; 0: none."""
     mixup_epochs: int = 0
@@ -182,6 +190,7 @@ class Train:
         require(self.batch >= 2 or self.batch == 0, "train.batch", "auto or at least 2", self.batch)
         parse(self.phases, self.epochs)
         require(self.lr_batch >= 1, "train.lr_batch", "at least 1", self.lr_batch)
+        require(self.clip >= 0, "train.clip", "0 or more", self.clip)
         require(self.mixup >= 0, "train.mixup", "0 or more", self.mixup)
         require(self.mixup_epochs >= 0, "train.mixup_epochs", "0 or more", self.mixup_epochs)
         require(self.lr > 0, "train.lr", "above 0", self.lr)

@@ -84,6 +84,8 @@ class Way:
     precision: AbstractContextManager[Any]
     mixup: float
     """Alpha of mixup; 0: none."""
+    clip: float = 0.0
+    """Longest gradient; 0: as long as it is."""
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
@@ -117,6 +119,9 @@ def train_step(way: Way, batch: Batch, *, scale: float, seed: int, progress: flo
         # there, or the gradient is not.
         total = torch.where(batch.valid, losses, 0.0).sum()
         (total * scale).backward()
+        if way.clip:
+            groups = way.optimizer.param_groups
+            nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], way.clip)
         way.optimizer.step()
         total = total.detach()
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fundusray.attacks import Budget, evaluating, fgsm, pgd, pgd_until_fooled, random_offset
-from fundusray.attacks.gradient import checked, distance, input_gradient, project, steepest
+from fundusray.attacks.gradient import (
+    checked,
+    cross_entropy,
+    distance,
+    input_gradient,
+    project,
+    steepest,
+)
 
 BUDGETS = [Budget("linf", 8 / 255, 2 / 255, 5), Budget("l2", 0.5, 0.15, 5)]
 
@@ -146,6 +154,22 @@ def test_pgd_is_that_of_torchattacks(
     ours = pgd(model, image, target, budget, offset)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
     assert distance(ours, image, budget.norm).min() > 0.9 * budget.eps
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_best_step_is_the_one_with_the_largest_loss(norm: str) -> None:
+    """Steps longer than the radius overshoot, so that the last one often is not the worst."""
+    image, target, row = pictures(24)
+    model, eps = network().eval(), {"linf": 8 / 255, "l2": 0.5}[norm]
+    budget = Budget(norm, eps, 3 * eps, 6)
+    offset = random_offset(image, row, 0, budget)
+    iterates = torch.stack(
+        [pgd(model, image, target, replace(budget, steps=k), offset) for k in range(7)]
+    )
+    losses = torch.stack([cross_entropy(model(each), target) for each in iterates])
+    found = pgd(model, image, target, replace(budget, best=True), offset)
+    assert torch.equal(found, iterates[losses.argmax(0), torch.arange(24)])
+    assert (losses.argmax(0) < 6).any() and len(losses.argmax(0).unique()) > 1
 
 
 def test_fgsm_is_that_of_torchattacks() -> None:

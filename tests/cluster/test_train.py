@@ -42,6 +42,7 @@ def test_a_run_leaves_everything_a_reader_needs(
     assert table.column_names[3:] == [f"logit_{k}" for k in range(5)]
     assert len(table) == len(sides["test"]) == unbroken["metrics"]["n"]
     assert [row["epoch"] for row in unbroken["history"]] == [1, 2, 3]
+    assert (unbroken["workers"], unbroken["cpus"], unbroken["gpus"]) == (1, 1, 0)
     assert 1 <= unbroken["best"]["epoch"] <= 3 and unbroken["best"]["metric"] == "val_kappa"
     assert config.from_json((folder / "recipe.json").read_text()) == small
     split = pq.read_table(folder / "manifest.parquet")["split"].to_pylist()

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fundusray import recipes
-from fundusray.attacks import parse_eps
+from fundusray.attacks import parse_eps, training_budget
 from fundusray.config import Adversarial, Recipe, override
+from fundusray.errors import InputError
 from fundusray.pipeline import Batch
 from fundusray.training.adversarial import (
     OBJECTIVES,
@@ -118,6 +119,17 @@ def test_attacked_images_are_worse_and_near(method: str, norm: str) -> None:
     torch.testing.assert_close(
         every[-1], per_sample(model(model.seen[len(every) - 1]), batch.target).detach()
     )
+
+
+def test_the_best_step_is_worse_than_the_last_and_free_has_none() -> None:
+    wide = {"step_size": "24/255", "steps": 6}
+    last, best = (
+        replayed(Tiny(), all_valid(), settings("pgd", keep=keep, **wide))[0]
+        for keep in ("last", "best")
+    )
+    assert (best >= last).all() and (best > last).any()
+    with pytest.raises(InputError, match=r"adversarial\.keep"):
+        settings("free", keep="best")
 
 
 def test_more_steps_and_replays_are_worse() -> None:
@@ -282,11 +294,13 @@ def test_only_the_pass_that_learns_moves_batch_statistics(method: str) -> None:
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("method", ("", *ATTACKING))
-def test_under_autocast_every_weight_still_learns(method: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "keep"), [*((method, "last") for method in ("", *ATTACKING)), ("pgd", "best")]
+)
+def test_under_autocast_every_weight_still_learns(method: str, keep: str) -> None:
     """Autocast keeps cast weights for as long as it is entered; none may lack its graph."""
     batch, exact, model = batch_of(), Tiny(norms=True), Tiny(norms=True)
-    chosen = settings(method, replays=2, beta=1.0)
+    chosen = settings(method, replays=2, beta=1.0, keep=keep)
     replayed(exact, batch, chosen)
     losses = OBJECTIVES.find(method)(model, model, batch, per_sample, chosen, 5)
     for _ in range(2 if method == "free" else 1):
@@ -351,6 +365,7 @@ def test_the_preset_is_the_quick_start() -> None:
     assert parse_eps(given.step_size, "l2") == 1.5
     assert (train.optimizer, train.lr, train.momentum, train.epochs) == ("sgd", 0.1, 0.9, 5)
     assert train.schedule == "constant"
+    assert given.keep == "best" and training_budget(given).best
 
 
 def test_every_method_of_a_recipe_has_its_objective() -> None:

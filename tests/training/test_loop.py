@@ -69,6 +69,21 @@ def test_the_sum_of_losses_comes_back() -> None:
     assert total.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
+def test_a_long_gradient_is_shortened_and_a_short_one_is_not() -> None:
+    def moved(clip: float) -> torch.Tensor:
+        model = linear()
+        before = nn.utils.parameters_to_vector(model.parameters()).detach()
+        train_step(
+            replace(way(model, 1.0), clip=clip), batch_of(4), scale=0.25, seed=0, progress=0.0
+        )
+        return before - nn.utils.parameters_to_vector(model.parameters()).detach()
+
+    whole = moved(0.0)
+    length = whole.norm().item()
+    torch.testing.assert_close(moved(2 * length), whole)
+    torch.testing.assert_close(moved(length / 4), whole / 4, rtol=1e-4, atol=1e-6)
+
+
 def test_a_step_in_bf16_sums_its_losses_in_full_precision() -> None:
     model, batch = linear(), batch_of(6, [True] * 5 + [False])
     narrow = torch.autocast("cpu", dtype=torch.bfloat16)
