@@ -1,18 +1,22 @@
 """The job that makes one network of several and judges it beside them."""
 
+import math
+from dataclasses import replace
 from typing import Any
 
 from fundusray import files
 from fundusray.cluster import ensemble as cluster_ensemble
 from fundusray.cluster import start as cluster_start
 from fundusray.command import Asked, settle
-from fundusray.config import override
+from fundusray.config import Recipe, override
+from fundusray.data.shards import open_set
 from fundusray.errors import InputError
 from fundusray.jobs.asking import prepared_of, shown
-from fundusray.jobs.training import interval_text
+from fundusray.jobs.training import about_of, examples_of, interval_text, trial_from
 from fundusray.metrics import METRICS
 from fundusray.models.bundle import load_bundle
 from fundusray.models.weights import digest
+from fundusray.reports import tables
 
 
 def ensemble(asked: Asked) -> dict[str, Any]:
@@ -36,10 +40,36 @@ def ensemble(asked: Asked) -> dict[str, Any]:
     key = files.hash_json([sorted(weights), bundles, files.base_name(prepared)], 8)
     folder = files.join(recipe.run.storage, f"{recipe.name}-ensemble-{key}")
     found = cluster_ensemble.compare(bundles, recipe, prepared, folder)
+    paths = _page(folder, found, bundles, recipe, prepared)
     print(told(found))
     print(f"table: {found['table']}\nbundle of the mean: {found['bundle']}")
-    places = {key: found[key] for key in ("bundle", "predictions", "table")}
+    print(f"report: {paths['report']}")
+    places = {key: found[key] for key in ("bundle", "predictions", "table")} | paths
     return {"status": "finished", "folder": folder, "prepared": prepared} | places
+
+
+def _page(
+    folder: str, found: dict[str, Any], bundles: list[str], recipe: Recipe, prepared: str
+) -> dict[str, str]:
+    """Writes the networks as a leaderboard and a page, compared with the first member."""
+    members = [load_bundle(place) for place in bundles]
+    # The means are of the first one's kind, and nobody trained them.
+    known = [(one.recipe, one.info.get("best", {})) for one in members]
+    known += [(members[0].recipe, {})] * (len(found["networks"]) - len(members))
+    trials = []
+    for row, (own, best) in zip(found["networks"], known, strict=True):
+        result = {"status": "finished", "best": best, "optimistic": found["optimistic"]}
+        result["seconds"] = math.nan  # of their trainings, which are not asked
+        result |= {key: row[key] for key in ("bundle", "predictions")}
+        trial = trial_from(own, result, row["network"], None, 0)
+        trials.append(replace(trial, published={}, baseline=not trials))
+    opened = open_set(prepared)
+    judged = override(recipe, {"data.split_file": files.join(folder, "split.csv")})
+    title = f"{recipe.name}: {len(bundles)} networks and their means"
+    about = about_of(judged, opened, title, "fp32 channels_last")
+    about["split"] = "the test side is what is new to every member"
+    about["notes"] += found["notes"]
+    return tables.write_search(folder, trials, {}, about, examples_of(recipe, opened, folder))
 
 
 def told(found: dict[str, Any]) -> str:

@@ -138,8 +138,11 @@ def _settings(measured: Measured) -> str:
     parts = [trial.loss, f"{trial.sampler} sampling", f"batch {trial.batch}"]
     if known(trial.weight_ratio) and trial.weight_ratio != 1:
         parts.append(f"class weights 1 to {number(trial.weight_ratio, 2)}")
-    ran = f"{trial.epochs_run} of {count(trial.epochs_asked, 'epoch')}"
-    parts.append(ran + (f", best {trial.best_epoch}" if measured.summary else ""))
+    if trial.epochs_asked:
+        ran = f"{trial.epochs_run} of {count(trial.epochs_asked, 'epoch')}"
+        parts.append(ran + (f", best {trial.best_epoch}" if measured.summary else ""))
+    elif trial.best_epoch:
+        parts.append(f"epoch {trial.best_epoch}")
     return " · ".join(parts)
 
 

@@ -21,6 +21,7 @@ class Trial:
     """Global batch size."""
     epochs_run: int
     epochs_asked: int
+    """0: not known here."""
     best_epoch: int
     selected_by: str
     """The validation metric by which the best epoch was chosen."""

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -222,5 +223,7 @@ def test_members_and_ensembles_on_the_same_rows(
     assert len(sides["test"]) == runs[0]["metrics"]["n"] and not len(sides["val"])
     members = [files.read_table(row["predictions"]) for row in found["networks"][:2]]
     assert files.read_table(result["predictions"]).equals(mean_of_predictions(members))
+    page = Path(result["report"]).read_text()
+    assert all(name in page for name in names) and "new to every member" in page
     text = capsys.readouterr().out
     assert "always the majority class" in text and "undecided" in text

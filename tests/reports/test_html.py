@@ -161,3 +161,11 @@ def test_rows_without_a_split_are_called_all(render, make_trial):
     page = render([make_trial("abroad", side="all")], {}, {"split": ""})
     assert "all rows" in page.text and "Measured on all rows." in page.text
     assert "test rows" not in page.text
+
+
+def test_networks_whose_training_is_not_known_claim_no_epochs(render, make_trial):
+    unknown = {"epochs_asked": 0, "epochs_run": 0, "history": [], "seconds": float("nan")}
+    member = make_trial("a member", baseline=True, best_epoch=3, **unknown)
+    page = render([member, make_trial("the mean", best_epoch=0, **unknown)])
+    assert "batch 48 · epoch 3" in page.text and " of 0 epochs" not in page.text
+    assert "0.0 s" not in page.text
