@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).parent.parent
 
 
 def pytest_configure() -> None:
-    """Tests run side by side, one process per core: their threads would wait for each other."""
+    """Tests run side by side: threads of their own would wait for each other."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
