@@ -30,7 +30,7 @@ def test_a_lost_and_a_new_node_change_nothing(tmp_path: Path) -> None:
     worlds = [line for line in told.splitlines() if "world_size=" in line and "rank=0" in line]
     sizes = [int(line.split("world_size=")[1].split("]")[0].split(",")[0]) for line in worlds]
     # One worker all along; then two, one after the loss, two again after the gain.
-    assert sizes[0] == 1 and [size for size, _ in groupby(sizes[1:])] == [2, 1, 2], sizes
+    assert [size for size, _ in groupby(sizes)] == [1, 2, 1, 2], sizes
     found = json.loads(told.split("FOUND ")[1].splitlines()[0])
     one, many = found["losses"]
     assert many == pytest.approx(one, abs=1e-4)
