@@ -8,7 +8,7 @@ demo: .venv/installed  ## draws photographs, searches six ways to balance them, 
 	$(PY) jobs/tune_balancing.py demo
 
 test: .venv/installed  ## formatting, lint and tests
-	.venv/bin/ruff format --check . && .venv/bin/ruff check . && $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	.venv/bin/ruff format --check . && .venv/bin/ruff check . && $(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 bench: .venv/installed  ## every hot path against its best peer; prints the ratios
 	for path in tables prepare scan duplicates input_pipeline prepared ray_overhead training_step adversarial; do $(PY) benchmarks/$$path.py || exit 1; done

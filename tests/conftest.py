@@ -17,9 +17,13 @@ def pytest_configure() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long ones first, so that the processes end together."""
+    """The long ones first, so that the processes end together; what shares a Ray in one of them."""
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+    for item in items:
+        shared = "cluster" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("cluster" if shared else item.path.name))
 
 
 def draw_fundus(height: int = 96, width: int = 128, seed: int = 0) -> np.ndarray:
