@@ -38,7 +38,11 @@ class Head:
         self.sessions: list[subprocess.Popen] = []
         self.joined: dict[str, subprocess.Popen] = {}
         self.begin(*options, "--node-ip-address", "127.0.0.1", "--num-cpus", str(cpus))
-        until(lambda: len(self.nodes()) == 1, "the head answers")
+        try:
+            until(lambda: len(self.nodes()) == 1, "the head answers")
+        except BaseException:
+            self.kill()
+            raise
 
     def begin(self, *options: str) -> subprocess.Popen:
         """`ray start` with these options, left running."""
