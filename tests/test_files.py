@@ -107,11 +107,12 @@ class TestLocations:
 WRITER = """
 import sys
 from fundusray import files
-print("ready", flush=True)
 number = 0
 while True:
     number += 1
     files.write_bytes(sys.argv[1], b"%07d" % number * 100_000)
+    if number == 1:
+        print("ready", flush=True)
 """
 
 FULL = """
