@@ -110,4 +110,5 @@ def _line(places: Iterable[str]) -> Iterator[str]:
 def _info(place: str) -> dict[str, Any]:
     """What a bundle says of itself; nothing where there is none any more."""
     location = files.join(place, MANIFEST)
-    return files.read_json(location)["info"]["info"] if files.exists(location) else {}
+    # A checkpoint may be given as weights, too; it has a MANIFEST and says nothing of itself.
+    return files.read_json(location)["info"].get("info", {}) if files.exists(location) else {}

@@ -79,6 +79,13 @@ def test_a_bundle_may_be_given_by_its_weights_file(bundle):
     assert start_of(Model(weights=f"{place}/")) == place
 
 
+def test_a_checkpoint_is_a_start_that_cannot_be_asked(tmp_path):
+    place = str(tmp_path / "run" / "checkpoints" / "step-00000003")
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    write_verified(place, {"model.safetensors": b""}, {"key": "k", "step": 3})
+    assert known(fake_set(4).table, [start_of(Model(weights=place))]).unasked == [place]
+
+
 class TestStart:
     sides = np.array(["train"] * 4 + ["val"] * 2 + ["test"] * 2)
 
