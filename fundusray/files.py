@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -108,12 +109,27 @@ def list_dir(location: str) -> list[tuple[str, bool, int]]:
     return sorted(row for row in rows if not row[0].startswith(TEMPORARY))
 
 
+def _require_content(location: str) -> None:
+    """Refuses a pipe, socket or device, whose reading might never end.
+
+    Raises:
+        InputError: it is one.
+    """
+    if is_uri(location) or not os.path.exists(location):
+        return
+    mode = os.stat(location).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise InputError(f"{location} is a pipe, socket or device; give a plain file")
+
+
 def read_bytes(location: str) -> bytes:
     """A whole file.
 
     Raises:
         FileNotFoundError: there is none.
+        InputError: it is a pipe, a socket or a device.
     """
+    _require_content(location)
     filesystem, path = _filesystem(location)
     with filesystem.open_input_stream(path) as stream:
         return stream.read()
@@ -236,7 +252,13 @@ def sha256(content: bytes | memoryview) -> str:
 
 
 def sha256_file(location: str) -> str:
-    """The hex digest of a file, read in pieces."""
+    """The hex digest of a file, read in pieces.
+
+    Raises:
+        FileNotFoundError: there is none.
+        InputError: it is a pipe, a socket or a device.
+    """
+    _require_content(location)
     filesystem, path = _filesystem(location)
     digest = hashlib.sha256()
     with filesystem.open_input_stream(path) as stream:

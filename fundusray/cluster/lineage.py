@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from fundusray import config, files
 from fundusray.data.splits import kin
-from fundusray.models.weights import BUNDLE_WEIGHTS
+from fundusray.models.weights import bundle_folder
 from fundusray.verified import MANIFEST
 
 SEEN = ("sha256", "split")
@@ -36,8 +36,11 @@ def run_of(place: str) -> str:
 
 def start_of(model: config.Model) -> str:
     """The bundle that a run starts from; "" where it starts at random or from weights alone."""
-    place = (model.init_from or model.weights).removesuffix(f"/{BUNDLE_WEIGHTS}").rstrip("/")
-    return place if model.init_from or (place and files.exists(files.join(place, MANIFEST))) else ""
+    given = model.init_from or model.weights
+    if given in ("", "imagenet"):
+        return ""
+    place = bundle_folder(given)
+    return place if model.init_from or files.exists(files.join(place, MANIFEST)) else ""
 
 
 def known(table: pa.Table, places: Iterable[str]) -> Known:
@@ -92,7 +95,7 @@ def _line(places: Iterable[str]) -> Iterator[str]:
     """These networks, what they are the mean of, what they went on from, and so on."""
     todo, seen = list(places), set()
     while todo:
-        place = files.absolute(todo.pop(0))
+        place = bundle_folder(todo.pop(0))
         if place in seen:
             continue
         seen.add(place)

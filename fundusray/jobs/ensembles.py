@@ -15,13 +15,13 @@ from fundusray.jobs.asking import prepared_of, shown
 from fundusray.jobs.training import about_of, examples_of, interval_text, trial_from
 from fundusray.metrics import METRICS
 from fundusray.models.bundle import load_bundle
-from fundusray.models.weights import digest
+from fundusray.models.weights import bundle_folder, digest
 from fundusray.reports import tables
 
 
 def ensemble(asked: Asked) -> dict[str, Any]:
     """Averages bundles, in weights and in answers, and judges both beside the single networks."""
-    bundles = [files.absolute(word) for word in asked.words]
+    bundles = [bundle_folder(word) for word in asked.words]
     if len(set(bundles)) < max(len(bundles), 2):
         raise InputError(
             "give two different bundles or more: "

@@ -17,7 +17,7 @@ from fundusray.jobs.asking import expanded, prepared_of, shown
 from fundusray.jobs.honesty import notes_of
 from fundusray.jobs.training import about_of, trial_from, written
 from fundusray.models.bundle import Bundle, load_bundle
-from fundusray.models.weights import digest
+from fundusray.models.weights import bundle_folder, digest
 from fundusray.reports import tables
 from fundusray.training.timetable import Timetable
 
@@ -29,7 +29,7 @@ def evaluate(asked: Asked) -> dict[str, Any]:
     """Measures a bundle on its own test rows, or on all other photographs it does not know."""
     if len(asked.words) != 1:
         raise InputError("give one bundle: python jobs/evaluate.py <run folder>/bundle key=value")
-    place = files.absolute(asked.words[0])
+    place = bundle_folder(asked.words[0])
     bundle = load_bundle(place)
     recipe = _asked(place, bundle.recipe, asked)
     if asked.show:

@@ -20,7 +20,7 @@ import fundusray
 from fundusray import config, files
 from fundusray.errors import InputError
 from fundusray.models.classifiers import build_model
-from fundusray.models.weights import BUNDLE_WEIGHTS
+from fundusray.models.weights import BUNDLE_WEIGHTS, bundle_folder
 from fundusray.verified import DamagedError, read_verified, write_verified
 
 __all__ = [
@@ -86,11 +86,13 @@ def save_bundle(
 def load_bundle(folder: str) -> Bundle:
     """The bundle in a folder or under a URI, verified, its weights loaded strictly.
 
+    The folder of its run, or the weights file in it, stand for it.
+
     Raises:
         InputError: there is no such folder, or it is no bundle of this version's networks.
         DamagedError: a file is missing or not what was written.
     """
-    folder = files.absolute(folder)
+    folder = bundle_folder(folder)
     if not files.exists(folder):
         raise InputError(f"no bundle at {folder}; give the folder that holds {BUNDLE_WEIGHTS}")
     content, about = read_verified(folder)

@@ -1,22 +1,16 @@
 """Weights from a file into a network: no code is run, and nothing is left out unsaid."""
 
-import io
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import safetensors.torch
-import torch
 from torch import Tensor, nn
 
 from fundusray import config, files
 from fundusray.errors import InputError
+from fundusray.models.weight_files import AROUND, layer_names, matching, parse, unwrapped
 from fundusray.verified import MANIFEST, read_verified
 
 BUNDLE_WEIGHTS = "model.safetensors"
-PREFIXES = ("module.", "net.")
-"""What wrappers put before a name: data-parallel training, and our own normalisation."""
-AROUND = ("mean", "std", "thresholds")
-"""What our own networks keep beside `net`: normalisation, and a regression's thresholds."""
 
 
 class Stored(NamedTuple):
@@ -35,11 +29,23 @@ def no_file(location: str) -> InputError:
     )
 
 
+def bundle_folder(location: str) -> str:
+    """The folder of the bundle that is meant by its own place, by the weights file in it, or by
+    the run that made it; any other location as it is, absolute."""
+    location = files.absolute(location)
+    folder, _, name = location.rpartition("/")
+    if name == BUNDLE_WEIGHTS and files.exists(files.join(folder, MANIFEST)):
+        return folder
+    inner = files.join(location, "bundle")
+    of_run = not files.exists(files.join(location, MANIFEST))
+    return inner if of_run and files.exists(files.join(inner, MANIFEST)) else location
+
+
 def digest(location: str) -> str:
     """A hash of the weights that `model.weights` names; "" and "imagenet" stand for themselves."""
     if location in ("", "imagenet"):
         return location
-    location = files.absolute(location)
+    location = bundle_folder(location)
     if not files.exists(location):
         raise no_file(location)
     whole = files.join(location, BUNDLE_WEIGHTS) if files.is_dir(location) else location
@@ -56,8 +62,7 @@ def start_digest(model: config.Model) -> str:
     """
     if not model.init_from:
         return digest(model.weights)
-    location = files.absolute(model.init_from)
-    weights = files.join(location, BUNDLE_WEIGHTS)
+    weights = files.join(bundle_folder(model.init_from), BUNDLE_WEIGHTS)
     if not files.exists(weights):
         raise _no_bundle(model.init_from)
     return f"bundle {files.sha256_file(weights)[:16]}"
@@ -66,24 +71,19 @@ def start_digest(model: config.Model) -> str:
 def read(location: str) -> Stored:
     """The tensors of a .safetensors or .pth file, or of a bundle, by plain name.
 
-    A bundle may be given as its folder or as the weights file in it.
+    A bundle may be given as its folder, as the weights file in it, or as the run it is of.
 
     Raises:
         InputError: no such file, unreadable, or with code in it.
         DamagedError: a bundle whose files are not what was written.
     """
-    location = files.absolute(location)
+    location = bundle_folder(location)
     if not files.exists(location):
         raise no_file(location)
-    folder, _, name = location.rpartition("/")
-    if name == BUNDLE_WEIGHTS and files.exists(files.join(folder, MANIFEST)):
-        location = folder
     if files.is_dir(location):
         bundle = _read_bundle(location, "model.weights")
         return bundle._replace(state=unwrapped(bundle.state, location))
-    content = files.read_bytes(location)
-    safe = location.endswith(".safetensors")
-    return Stored(unwrapped(_parse(content, location, safe), location))
+    return Stored(unwrapped(parse(files.read_bytes(location), location), location))
 
 
 def read_state(location: str) -> dict[str, Tensor]:
@@ -96,7 +96,7 @@ def _read_bundle(location: str, setting: str) -> Stored:
     content, about = read_verified(location)
     if BUNDLE_WEIGHTS not in content:
         raise InputError(f"{setting}: {location} holds no {BUNDLE_WEIGHTS}")
-    state = _parse(content[BUNDLE_WEIGHTS], location, safe=True)
+    state = parse(content[BUNDLE_WEIGHTS], files.join(location, BUNDLE_WEIGHTS))
     if "recipe.json" not in content or "classes" not in about:
         return Stored(state)
     recipe = config.from_json(content["recipe.json"].decode())
@@ -118,7 +118,7 @@ def check_start(model: config.Model, num_classes: int | None) -> Stored:
         InputError: no bundle there, or one of another network, head or number of classes.
         DamagedError: a file of it is missing or not what was written.
     """
-    location = files.absolute(model.init_from)
+    location = bundle_folder(model.init_from)
     if not files.is_dir(location):
         raise _no_bundle(model.init_from)
     bundle = _read_bundle(location, "model.init_from")
@@ -173,40 +173,6 @@ def other_head(found: Stored, model: config.Model, num_classes: int) -> str:
     return "" if theirs == ours else f"is of {theirs} in the bundle, of {ours} here"
 
 
-def _parse(content: bytes, location: str, safe: bool) -> Any:
-    try:
-        if safe:
-            return safetensors.torch.load(content)
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # a foreign file trips the parsers anywhere: IndexError, KeyError...
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        raise InputError(
-            f"model.weights: {location} is no weights file or holds more than tensors, and such a "
-            f"file is never run; save its state_dict as .safetensors ({reason})"
-        ) from error
-
-
-def unwrapped(state: Any, location: str) -> dict[str, Tensor]:
-    """Plain name to tensor, out of the wrappings training scripts put around a state dict.
-
-    Raises:
-        InputError: there is no state dict in it.
-    """
-    for key in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    good = isinstance(state, dict) and bool(state)
-    if not (good and all(isinstance(value, Tensor) for value in state.values())):
-        raise InputError(f"model.weights: {location} holds no names and tensors (a state_dict)")
-    plain = dict(state)
-    for prefix in PREFIXES:
-        names = [name for name in plain if name not in AROUND]
-        if names and all(name.startswith(prefix) for name in names):
-            # The recipe says how pixels are normalised, not the file.
-            plain = {name.removeprefix(prefix): plain[name] for name in names}
-    return plain
-
-
 def fit(
     net: nn.Module,
     state: dict[str, Tensor],
@@ -223,8 +189,8 @@ def fit(
         InputError: another architecture; the first names and shapes that differ.
     """
     own = net.state_dict()
-    state = dict(state)
-    notes = []
+    state, beside = matching(dict(state), _features(own, heads))
+    notes = [f"{what}: left out {layer_names(beside)}"] if beside else []
     differ = {head: _difference(state, own, head) for head in heads}
     if other or any(differ.values()):
         for head in heads:
@@ -234,12 +200,18 @@ def fit(
             state = {n: v for n, v in state.items() if not n.startswith(f"{head}.")}
             state |= {n: v for n, v in own.items() if n.startswith(f"{head}.")}
     for name, value in own.items():
-        # Files from before torch 0.4.1 do not have this counter, which nothing here reads.
         if name.endswith("num_batches_tracked"):
             state.setdefault(name, value)
     _require_same(own, state, "weights", what)
     net.load_state_dict(state, strict=True)
     return notes
+
+
+def _features(own: dict[str, Tensor], heads: tuple[str, ...]) -> set[str]:
+    """Names of all that is no last layer and that every file has."""
+    starts = tuple(f"{head}." for head in heads)
+    # Files from before torch 0.4.1 do not have this counter, which nothing here reads.
+    return {n for n in own if not n.startswith(starts) and not n.endswith("num_batches_tracked")}
 
 
 def _layers(state: dict[str, Tensor], head: str) -> dict[str, tuple[int, ...]]:
@@ -254,6 +226,8 @@ def _difference(state: dict[str, Tensor], own: dict[str, Tensor], head: str) -> 
     given, wanted = _layers(state, head), _layers(own, head)
     if given == wanted:
         return ""
+    if not given:
+        return "is not in the file"
     bias = f"{head}.bias"
     if set(given) == set(wanted) and bias in given:
         return f"has {given[bias][0]} outputs in the file, {wanted[bias][0]} here"
@@ -265,8 +239,10 @@ def _difference(state: dict[str, Tensor], own: dict[str, Tensor], head: str) -> 
 
 
 def _replaceable(state: dict[str, Tensor], own: dict[str, Tensor], head: str) -> bool:
-    """Whether a file has some whole head on top of the same number of features."""
+    """Whether a file has some whole head on top of the same number of features, or none at all."""
     given, wanted = _layers(state, head), _layers(own, head)
+    if not any(name.startswith(f"{head}.") for name in state):
+        return True
     weights = [name for name in given if name.endswith(".weight")]
     whole = set(given) == {name for w in weights for name in (w, f"{w[: -len('weight')]}bias")}
     features = next(iter(wanted.values()))[1:]

@@ -144,7 +144,7 @@ def test_code_in_a_file_is_refused_and_not_run(tmp_path, suffix, how):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"hello", b"\x80\x04.", b"PK\x03\x04" + bytes(90), bytes(4096)]
+    "content", [b"hello", b"\x80\x04.", b"PK\x03\x04" + bytes(90), bytes(4096)]
 )
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_other_files_are_refused(tmp_path, content, suffix):
