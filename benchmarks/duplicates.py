@@ -129,6 +129,12 @@ def main() -> int:
             f"{extra} others", flush=True,
         )  # fmt: skip
         agreed += [recall >= 0.99, against >= 0.995, extra == 0]
+    noise = np.random.default_rng(0).normal(0, 12, (SIZES[1], drawn.shape[1]))
+    burst = np.clip(drawn[0] + noise, -127, 127).astype(np.int8)
+    pairs: list[twins.Pair] = []
+    burst_seconds = seconds(lambda: pairs.extend(find_pairs(burst, [""] * len(burst))))
+    agreed.append(set(groups(len(burst), pairs).tolist()) == {0})
+    print(f"{SIZES[1]:>6,} shots of one eye: {burst_seconds:6.2f} s")
     prints, _ = make_set(SIZES[1], drawn, copies)
     blind = [""] * len(prints)
     label = groups(len(prints), find_pairs(prints, blind))
@@ -143,6 +149,7 @@ def main() -> int:
         {
             "all_pairs_4k": (ratio, 3.0),
             # 1 would be quadratic growth from 4,000 to 16,000 prints, 4 linear.
+            "different_over_burst_4k": (times[1] / burst_seconds, 0.2),
             "quadratic_over_growth_4k_16k": (16 / (times[2] / times[1]), 2.0),
         }
     )

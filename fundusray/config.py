@@ -216,7 +216,8 @@ def decisive(recipe: Recipe) -> dict[str, Any]:
     tree = json.loads(to_json(recipe))
     for section in ("run", "cluster", "tune", "published", "name"):
         tree.pop(section)
-    tree["train"].pop("checkpoint_seconds")
+    for key in ("checkpoint_seconds", "keep_checkpoints"):
+        tree["train"].pop(key)
     if not tree["data"]["mix"]:
         tree["data"].pop("mix_share")
     tree["model"].pop("weights")

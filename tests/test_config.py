@@ -299,3 +299,17 @@ def test_settings_are_all_there_is_to_set():
         "loss.args.<name>" in keys and "data.columns.<name>" in keys and len(keys) == len(set(keys))
     )
     assert not any(key.startswith("published") for key in keys)
+
+
+@pytest.mark.parametrize("setting", ["name", "run.name"])
+@pytest.mark.parametrize(
+    "name", ["../../evil", "..", "../x", "a/b", "a\\b", "a\nb", "n" * 300, " a", "-a", "a\u202eb"]
+)
+def test_a_name_stays_in_the_storage(setting, name):
+    with pytest.raises(InputError, match=f"^{setting}: a name of letters"):
+        override(Recipe(), {setting: name})
+
+
+@pytest.mark.parametrize("name", ["wu.table5.focal_gamma2", "Müller 2 (left)", "a=1+b-2"])
+def test_plain_names_are_taken(name):
+    assert override(Recipe(), {"run.name": name, "name": name}).run.name == name

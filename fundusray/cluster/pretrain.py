@@ -90,7 +90,7 @@ def pretrain(recipe: Recipe, storage: str) -> dict[str, Any]:
     check(recipe)
     start = start_digest(recipe.model)
     key = files.hash_json([config.decisive(recipe), sketches.VERSION, start], 16)
-    name = f"pretrain-{(recipe.run.name or recipe.name).replace('/', '-')}-{key[:8]}"
+    name = f"pretrain-{recipe.run.name or recipe.name}-{key[:8]}"
     folder = files.join(storage, name)
     done = files.join(folder, "result.json")
     if files.exists(done):
@@ -113,6 +113,8 @@ def pretrain(recipe: Recipe, storage: str) -> dict[str, Any]:
         run(entry.pretrain, recipe, job, name, workers, timeout=JUDGED_ALONE)
         result = _result(folder)
         files.write_json(done, result)
+        if not recipe.train.keep_checkpoints:
+            files.remove(files.join(folder, "checkpoints"))
     return result
 
 

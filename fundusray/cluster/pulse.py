@@ -84,6 +84,10 @@ class Board:
         found = Beat(**beat)
         self._beats[found.rank], self._heard[found.rank] = found, self._clock()
 
+    def working(self) -> bool:
+        """Whether any worker has begun and not left."""
+        return bool(self._beats)
+
     def leave(self, rank: int, pid: int) -> None:
         """Forgets a worker, unless another process has taken its place."""
         if rank in self._beats and self._beats[rank].pid == pid:
@@ -163,6 +167,13 @@ class Monitor:
         self._ended.set()
         self._thread.join(ANSWER)
         ray.kill(self._board)
+
+    def working(self) -> bool:
+        """Whether any worker has begun; False, too, where the board does not answer in time."""
+        try:
+            return ray.get(self._board.working.remote(), timeout=PERIOD)
+        except (RayError, GetTimeoutError):
+            return False
 
     def _watch(self) -> None:
         while not self._ended.wait(PERIOD):

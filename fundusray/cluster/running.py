@@ -13,7 +13,7 @@ from ray.train.v2._internal.exceptions import (
 
 from fundusray import files
 from fundusray.cluster.pulse import COLLECTIVE_TIMEOUT, Monitor
-from fundusray.cluster.start import START_TIMEOUT, cpus_each, environment, resources
+from fundusray.cluster.start import START_TIMEOUT, cpus_each, environment, resources, room
 from fundusray.cluster.stopping import Stop
 from fundusray.config import Recipe
 from fundusray.errors import FundusError
@@ -77,11 +77,20 @@ def run(
         SystemExit: SIGTERM did.
     """
     folder, attempt, gpus = job.folder, job.attempt, worker_gpus(recipe)
+    if room(job.threads, gpus) < workers[0]:
+        has = resources()
+        print(
+            f"waiting for room for {workers[0]} workers of {job.threads} CPUs and {gpus:g} GPUs "
+            f"each: the nodes that are there have {has['CPU']:g} CPUs and {has['GPU']:g} GPUs; "
+            "Ctrl-C ends it",
+            file=sys.stderr,
+            flush=True,
+        )
     trainer = _trainer(work, recipe, job, name, workers, gpus, callbacks, timeout)
     with Stop(folder, attempt) as stop:
         try:
-            with Monitor(attempt):
-                stop.run(lambda: _fit(trainer, len(workers) == 2))
+            with Monitor(attempt) as monitor:
+                stop.run(lambda: _fit(trainer, len(workers) == 2), monitor.working)
         except ray.train.TrainingFailedError as error:
             stop.raise_if_stopped()
             _raise_noted(folder, attempt)
@@ -91,8 +100,8 @@ def run(
             # The head is gone, or what ran the run on it.
             stop.raise_if_stopped()
             raise RunFailedError(
-                f"the cluster broke off under {folder} ({type(error).__name__}: {error}); "
-                "once it is there again, the same command goes on from the last checkpoint"
+                f"the cluster broke off under {folder} ({type(error).__name__}: {error}). "
+                f"{again(folder, 'once it is there again')}"
             ) from error
         finally:
             files.remove(files.join(folder, "ray"))
@@ -160,18 +169,24 @@ def why(
             f"{job.folder}: no room in the cluster, {found} {workers[0]} workers of {job.threads} "
             f"CPUs and {gpus:g} GPUs each; its nodes have {has['CPU']:g} CPUs and {has['GPU']:g} "
             "GPUs, shared with other jobs. Ask for less with cluster.workers, cluster.cpus or "
-            "cluster.gpus, or give the same command again once there is room: it goes on from the "
-            "last checkpoint."
+            f"cluster.gpus. {again(job.folder, 'once there is room')}"
         )
     if cause is not None:
         return (
-            f"Ray could not run {job.folder}: {type(cause).__name__}: {cause}. "
-            "Give the same command again to go on from the last checkpoint."
+            f"Ray could not run {job.folder}: {type(cause).__name__}: {cause}. {again(job.folder)}"
         )
     return (
         f"training in {job.folder} failed {recipe.cluster.max_failures + 1} times: {error}. "
-        "Give the same command again to go on from the last checkpoint."
+        f"{again(job.folder)}"
     )
+
+
+def again(folder: str, when: str = "") -> str:
+    """What the same command does after a run that failed: it goes on, or begins anew where the run
+    never came to a checkpoint."""
+    saved = files.list_dir(files.join(folder, "checkpoints"))
+    does = "goes on from the last checkpoint" if saved else "begins anew, as nothing was saved yet"
+    return f"The same command {f'given {when} ' if when else ''}{does}."
 
 
 def _place(folder: str) -> str:

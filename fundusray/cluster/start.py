@@ -6,12 +6,15 @@ import os
 import re
 import socket
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+from ray.exceptions import RayError
 
-from fundusray.errors import InputError
+from fundusray.cluster.addresses import ALONE, LOOPBACK, loopback_only, unproxied
+from fundusray.errors import FundusError, InputError
 
 START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 """Ray Train's name for how long a run waits until there is room for all of its workers."""
@@ -44,6 +47,12 @@ JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 TOKEN = "~/.ray/auth_token"
 CONNECT = 10.0
 """Seconds in which a cluster must answer."""
+STARTS = 2
+"""Times a Ray of this machine alone is started: on a loaded one its processes may come too late."""
+
+
+class RayStartError(FundusError):
+    """Ray could not be started."""
 
 
 def in_submitted_job() -> bool:
@@ -60,13 +69,14 @@ def start(cpus: int | None = None) -> None:
     """Connects this process to Ray; once connected it does nothing.
 
     RAY_ADDRESS (which a submitted job always has) names the cluster to join. Without it a cluster
-    of this machine alone is started, which ends with the process.
+    of this machine alone is started, which nobody else can reach and which ends with the process.
 
     Args:
         cpus: of a cluster started here; all of the machine's unless given.
 
     Raises:
-        InputError: the cluster of RAY_ADDRESS cannot be joined.
+        InputError: the cluster of RAY_ADDRESS cannot be joined, or HOME cannot be written.
+        RayStartError: Ray does not start; why, as far as it says.
     """
     if ray.is_initialized():
         return
@@ -77,12 +87,53 @@ def start(cpus: int | None = None) -> None:
     if joined:
         _join({name: os.environ[name] for name in settings})
         return
-    with environment(_place()):
-        # Without its dashboard, Ray lets a stopped trial keep its resources for ever.
-        ray.init(
-            address="local", num_cpus=cpus, include_dashboard=True, logging_level=logging.WARNING
-        )
+    os.environ.update(unproxied())
+    _require_home()
+    for attempt in range(1, STARTS + 1):
+        try:
+            with environment(_place() | ALONE), loopback_only():
+                _start_local(cpus)
+            break
+        except (RayError, RuntimeError, OSError, ValueError) as error:
+            ray.shutdown()
+            if attempt == STARTS:
+                raise RayStartError(
+                    f"Ray did not start, {STARTS} times ({type(error).__name__}: {error}). It "
+                    "needs some 2 GB of free memory and of /dev/shm, and a temporary folder it can "
+                    "write (RAY_TMPDIR, /tmp/ray); its own logs are in session_latest/logs there"
+                ) from error
+            print(f"Ray did not start ({error}); trying again", file=sys.stderr, flush=True)
     _close_token()
+
+
+def _start_local(cpus: int | None) -> None:
+    # Without its dashboard, Ray lets a stopped trial keep its resources for ever.
+    ray.init(address="local", num_cpus=cpus, include_dashboard=True, logging_level=logging.WARNING)
+
+
+def _require_home() -> None:
+    """Refuses a home in which Ray cannot keep its token, before it fails in its own words.
+
+    Raises:
+        InputError: the reason the system gives.
+    """
+    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return
+    path = os.path.expanduser(TOKEN)
+    folder = os.path.dirname(path)
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror
+    else:
+        # Ray only reads a token that is there.
+        if os.path.exists(path) or os.access(folder, os.W_OK | os.X_OK):
+            return
+        reason = "no permission"
+    raise InputError(
+        f"HOME={os.path.expanduser('~')}: Ray keeps its token in {folder}, which cannot be written "
+        f"({reason}); set HOME to a folder of your own, or RAY_AUTH_TOKEN_PATH to a token's file"
+    )
 
 
 def _place() -> dict[str, str]:
@@ -93,10 +144,9 @@ def _place() -> dict[str, str]:
     no such run, and end it.
     """
     with socket.socket() as free:
-        free.bind(("", 0))
+        free.bind((LOOPBACK, 0))
         port = free.getsockname()[1]
-    host = ray.util.get_node_ip_address()
-    return {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"{host}:{port}"}
+    return {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"{LOOPBACK}:{port}"}
 
 
 @contextmanager
@@ -133,12 +183,16 @@ def _join(told: dict[str, str]) -> None:
     """Joins the cluster of RAY_ADDRESS; its nodes were started by somebody else, so the job's own
     processes are told the settings."""
     given = os.environ.get("RAY_ADDRESS", "auto")
+    spared = unproxied()
     try:
         # Ray itself goes on trying a wrong address for minutes.
         if address := re.fullmatch(r"\[?([^/]+?)\]?:(\d+)", given):
             socket.create_connection((address[1], int(address[2])), CONNECT).close()
+            spared = unproxied(address[1], _from_elsewhere(given).rpartition(":")[0])
             # As in `_place`: where there are several clusters, helpers would ask a wrong one.
             told = told | {"RAY_ADDRESS": _from_elsewhere(given)}
+        os.environ.update(spared)
+        told = told | spared
         given_too = _told_by_job()
         environment = {"env_vars": {k: v for k, v in told.items() if k not in given_too}}
         ray.init(address="auto", logging_level=logging.WARNING, runtime_env=environment)
@@ -157,8 +211,15 @@ def _told_by_job() -> set[str]:
 
 
 def _from_elsewhere(address: str) -> str:
-    """The address as other machines know it."""
-    return re.sub(r"^(localhost|127\.[\d.]+)(?=:)", ray.util.get_node_ip_address(), address)
+    """The address as other machines know it; of a cluster that only this machine reaches, as it
+    is."""
+    elsewhere = re.sub(r"^(localhost|127\.[\d.]+)(?=:)", ray.util.get_node_ip_address(), address)
+    host, _, port = elsewhere.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT).close()
+    except OSError:
+        return address
+    return elsewhere
 
 
 def _close_token() -> None:

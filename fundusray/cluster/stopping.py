@@ -33,10 +33,11 @@ class Stop:
     """Takes SIGINT and SIGTERM while a run is under way, in the main thread.
 
         with Stop(folder, attempt) as stop:
-            stop.run(trainer.fit)
+            stop.run(trainer.fit, working)
         stop.raise_if_stopped()
 
-    In another thread (the trials of a search) it does nothing: who started the search stops it.
+    While no worker has begun, there is nothing to save, and the first signal ends it. In another
+    thread (the trials of a search) it does nothing: who started the search stops it.
     """
 
     def __init__(self, folder: str, attempt: str) -> None:
@@ -57,12 +58,15 @@ class Stop:
         if self._told:
             files.remove(self.place)
 
-    def run(self, work: Callable[[], T]) -> T:
+    def run(self, work: Callable[[], T], working: Callable[[], bool] = lambda: True) -> T:
         """What `work` returns or raises; it runs in a thread while this one takes the signals.
 
+        Args:
+            working: whether there is a worker that could save.
+
         Raises:
-            KeyboardInterrupt: a second Ctrl-C.
-            SystemExit: with 143, a second SIGTERM.
+            KeyboardInterrupt: a second Ctrl-C, or the first where nothing works yet.
+            SystemExit: with 143, SIGTERM likewise.
         """
         if not self._taken:
             return work()
@@ -81,6 +85,9 @@ class Stop:
         while thread.is_alive():
             thread.join(WAIT)
             if self._first and not self._told:
+                if not working():
+                    print("no worker has begun, so there is nothing to save", file=sys.stderr)
+                    _end(self._first[0])
                 self._tell(*self._first)
         return ended[0]()
 

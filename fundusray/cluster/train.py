@@ -78,7 +78,7 @@ def run_folder(recipe: Recipe, prepared: PreparedSet, storage: str) -> str:
 
 
 def _folder(recipe: Recipe, key: str, storage: str) -> str:
-    name = (recipe.run.name or recipe.name).replace("/", "-")
+    name = recipe.run.name or recipe.name
     return files.join(storage, f"{name}-{key[:8]}")
 
 
@@ -135,6 +135,9 @@ def train(
         run(work, recipe, job, shown, recipe.cluster.workers, callbacks)
         result = _result(recipe, prepared, folder, sides)
         files.write_json(done, result)
+        if not recipe.train.keep_checkpoints:
+            # Nothing goes on from here; the optimiser's state is twice the size of the network.
+            files.remove(files.join(folder, "checkpoints"))
     return result
 
 

@@ -41,7 +41,7 @@ def search_folder(recipe: Recipe, prepared: str, points: list[dict[str, Any]], s
     """Where a search lives: the same command finds it again."""
     size = [recipe.tune.trials, recipe.tune.grace]
     key = [run_key(recipe, open_set(prepared)), points, size]
-    name = (recipe.run.name or recipe.name).replace("/", "-")
+    name = recipe.run.name or recipe.name
     return files.join(storage, f"{name}-search-{files.hash_json(key, 8)}")
 
 

@@ -8,7 +8,7 @@ shift nor mirroring, and only those that fall on the same side of all planes of 
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +42,11 @@ CLOSED = 16
 """A group of more photographs than this is held by some of its pairs, not all are looked for."""
 MISSES = 16
 """Comparisons without success after which a print is compared only with those of fewer."""
+CROWD, CROWDED_TABLES, LEADERS = 64, 8, 16
+"""A place of a table with more prints than this holds nearly equal ones (a video, a burst); tables
+that are searched for such places, and prints of a place that all its others are compared with."""
+EQUAL = 0.8
+"""Correlation from which on one print of a crowd stands for another."""
 BATCH = 512
 """Pairs of prints compared at a time."""
 
@@ -73,7 +78,10 @@ def find_pairs(prints: np.ndarray, digests: Sequence[str]) -> list[Pair]:
     assert len(prints) == len(digests), (len(prints), len(digests))
     rows, pairs = _distinct(prints, digests)
     if len(rows) > 1:
-        pairs += _compare(prints, rows[_candidates(_spectra(prints, rows))])
+        spectra = _spectra(prints, rows)
+        alone, copies = _collapse(prints, rows, spectra)
+        rows, pairs = rows[alone], pairs + copies
+        pairs += _compare(prints, rows[_candidates(spectra[torch.from_numpy(alone)])])
     return sorted(pairs)
 
 
@@ -148,6 +156,58 @@ def _spectra(prints: np.ndarray, rows: np.ndarray) -> torch.Tensor:
     return torch.nn.functional.normalize(torch.cat(parts))
 
 
+def _collapse(
+    prints: np.ndarray, rows: np.ndarray, spectra: torch.Tensor
+) -> tuple[np.ndarray, list[Pair]]:
+    """(which of some rows stand for themselves, bool [N]; a pair for each that another stands for).
+
+    Thousands of nearly equal photographs fall into the same place of every table, where each would
+    meet the others again and again. In a crowded place all are compared with a few of them, and
+    those that are EQUAL to one go on as that one.
+    """
+    num = len(rows)
+    alone, pairs = np.ones(num, bool), []
+    if num <= ALL:
+        return alone, pairs
+    bits, rng = _bits(num), np.random.default_rng(1)
+    for _ in range(CROWDED_TABLES):
+        left = np.flatnonzero(alone)
+        keys = _sides(spectra[torch.from_numpy(left)], rng, bits) @ (1 << np.arange(bits))
+        left = left[np.argsort(keys, kind="stable")]
+        _, sizes = np.unique(keys, return_counts=True)
+        for place in np.split(left, np.cumsum(sizes)[:-1]):
+            for _ in range(LEADERS):
+                if len(place) <= CROWD:
+                    break
+                leader, place = place[0], place[1:]
+                near = _cosines(spectra, np.full(len(place), leader), place) >= NEAR
+                for other, value, form in _alike(prints, rows, leader, place[near]):
+                    first, second = sorted((int(rows[leader]), int(rows[other])))
+                    pairs.append(Pair(first, second, value, MIRRORED[form]))
+                    alone[other] = False
+                place = place[alone[place]]
+    return alone, pairs
+
+
+def _alike(
+    prints: np.ndarray, rows: np.ndarray, leader: int, others: np.ndarray
+) -> Iterator[tuple[int, float, int]]:
+    """(place, correlation, form in MIRRORED) of the others that are EQUAL to a leader."""
+    picture = torch.from_numpy(prints[rows[leader]]).reshape(1, SIDE, SIDE).float()
+    for start in range(0, len(others), BATCH):
+        part = others[start : start + BATCH]
+        pictures = torch.from_numpy(prints[rows[part]]).reshape(-1, SIDE, SIDE).float()
+        values, forms = _correlate(picture, pictures)
+        for other, value, form in zip(part, values.tolist(), forms.tolist(), strict=True):
+            if value >= EQUAL:
+                yield other, value, form
+
+
+def _bits(num: int) -> int:
+    """Of so many spectra's hashes."""
+    return 0 if num <= ALL else round(np.log2(num)) - 2
+
+
 def _candidates(spectra: torch.Tensor) -> np.ndarray:
     """Pairs int64 [P, 2] of spectra that meet in a table and are NEAR, the nearest first.
 
@@ -155,7 +215,7 @@ def _candidates(spectra: torch.Tensor) -> np.ndarray:
     however many there are. The planes are always the same.
     """
     num = len(spectra)
-    bits = 0 if num <= ALL else round(np.log2(num)) - 2
+    bits = _bits(num)
     tables, neighbours = (TABLES, NEIGHBOURS) if bits else (1, num)
     rng = np.random.default_rng(0)
     sketches = np.packbits(_sides(spectra, rng, 64 * WORDS), axis=1).view(np.uint64)

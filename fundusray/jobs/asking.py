@@ -7,6 +7,7 @@ from fundusray import config, recipes
 from fundusray.cluster import prepare as cluster_prepare
 from fundusray.cluster import start as cluster_start
 from fundusray.cluster import train as cluster_train
+from fundusray.cluster.demand import require_room, require_writable
 from fundusray.command import Asked, settle
 from fundusray.config import Recipe, override
 from fundusray.data.layouts import WITH_KEYWORDS, find_root, source_of
@@ -71,8 +72,18 @@ def shown(recipe: Recipe) -> dict[str, Any]:
     return {"status": "shown", "recipe": recipe.name}
 
 
-def prepared_of(recipe: Recipe) -> str:
-    """Checks the recipe, joins or starts the cluster; the folder of the prepared set."""
+def prepared_of(recipe: Recipe, trains: bool = True) -> str:
+    """Checks the recipe, joins or starts the cluster; the folder of the prepared set.
+
+    Args:
+        trains: False: a network that is there is only asked, by as many workers as there is room.
+
+    Raises:
+        InputError: the recipe cannot run, or its storage or this machine does not suffice.
+    """
     cluster_train.check(recipe)
+    require_writable(recipe.run.storage)
     cluster_start.start()
+    if trains:
+        require_room(recipe)
     return cluster_prepare.prepare(recipe, recipe.run.storage)

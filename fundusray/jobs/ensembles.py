@@ -35,7 +35,7 @@ def ensemble(asked: Asked) -> dict[str, Any]:
     recipe = settle(recipe, cluster_start.in_submitted_job())
     if asked.show:
         return shown(recipe)
-    prepared = prepared_of(recipe)
+    prepared = prepared_of(recipe, trains=False)
     weights = [digest(place) for place in bundles]
     key = files.hash_json([sorted(weights), bundles, files.base_name(prepared)], 8)
     folder = files.join(recipe.run.storage, f"{recipe.name}-ensemble-{key}")

@@ -34,7 +34,7 @@ def evaluate(asked: Asked) -> dict[str, Any]:
     recipe = _asked(place, bundle.recipe, asked)
     if asked.show:
         return shown(recipe)
-    prepared = prepared_of(recipe)
+    prepared = prepared_of(recipe, trains=False)
     opened = open_set(prepared)
     judged = unseen(opened, place, bundle)
     key = files.hash_json([digest(place), files.base_name(prepared)], 8)

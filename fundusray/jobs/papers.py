@@ -7,6 +7,7 @@ from typing import Any
 from fundusray import config, files
 from fundusray.cluster import paper
 from fundusray.cluster import start as cluster_start
+from fundusray.cluster.demand import require_room, require_writable
 from fundusray.cluster.paper import Outcome, Row
 from fundusray.cluster.scales import SCALES, Scale, starts_of
 from fundusray.command import Asked, settle
@@ -55,8 +56,12 @@ def table(asked: Asked) -> dict[str, Any]:
     if asked.show:
         return _shown(rows)
     base = baseline_of(rows, wishes)
-    cluster_start.start()
     storage = next(row.recipe.run.storage for row in rows if row.name == base)
+    require_writable(storage)
+    cluster_start.start()
+    for row in rows:
+        if row.runs and not row.refused:
+            require_room(row.recipe)
     folder = paper.table_folder(f"{wishes.table}-{wishes.scale.name}", rows, storage)
     sets = paper.prepared_sets(rows, storage)
     rows = paper.capped(rows, sets, wishes.scale.images, folder)

@@ -7,6 +7,7 @@ import numpy as np
 
 from fundusray import files
 from fundusray.cluster import premium
+from fundusray.cluster.demand import require_writable
 from fundusray.cluster.prepare import data_root
 from fundusray.cluster.rows import split_digest, split_rows
 from fundusray.cluster.scan import scan as scan_set
@@ -113,6 +114,7 @@ def scan(asked: Asked) -> dict[str, Any]:
     recipe = recipe_of(asked, "balancing")
     if asked.show:
         return shown(recipe)
+    require_writable(recipe.run.storage)
     start()
     folder, manifest, findings = scan_set(recipe, recipe.run.storage)
     names = {name for row in scan_report.chosen(findings.facts) for name, _ in row}

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from fundusray.cluster import pretrain as cluster_pretrain
+from fundusray.cluster.demand import require_room, require_writable
 from fundusray.cluster.start import start
 from fundusray.command import Asked
 from fundusray.jobs.asking import recipe_of, shown
@@ -39,7 +40,9 @@ def pretrain(asked: Asked) -> dict[str, Any]:
     if asked.show:
         return shown(recipe)
     cluster_pretrain.check(recipe)
+    require_writable(recipe.run.storage)
     start()
+    require_room(recipe)
     result = cluster_pretrain.pretrain(recipe, recipe.run.storage)
     metrics, bundle = result["metrics"], result["bundle"]
     print(f"{metrics['n']} drawn photographs that were not learned from")

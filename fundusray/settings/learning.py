@@ -184,6 +184,8 @@ class Train:
     the papers do, which flatters."""
     checkpoint_seconds: float = 60.0
     """Seconds between checkpoints within an epoch; every epoch ends with one."""
+    keep_checkpoints: bool = False
+    """Keep a finished run's last checkpoints, optimiser included; its bundle stays anyway."""
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "train.epochs", "at least 1", self.epochs)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from fundusray.settings.need import require
+from fundusray.settings.need import require, require_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,4 +64,8 @@ class Run:
     storage: str = ""
     """Folder or URI; empty: ./runs, or ~/fundusray-runs in a submitted job."""
     name: str = ""
-    """Empty: the recipe's name."""
+    """Of the run's folder; empty: the recipe's name."""
+
+    def __post_init__(self) -> None:
+        if self.name:
+            require_name("run.name", self.name)

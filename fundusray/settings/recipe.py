@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fundusray.settings.learning import Adversarial, Loss, Model, Sampling, Train
-from fundusray.settings.need import require
+from fundusray.settings.need import require, require_name
 from fundusray.settings.photographs import Data
 from fundusray.settings.places import Cluster, Run, Tune
 
@@ -28,4 +28,6 @@ class Recipe:
     """The paper's figures for this row, shown beside measured ones."""
 
     def __post_init__(self) -> None:
+        if self.name:
+            require_name("name", self.name)
         require(0 <= self.seed < 2**63, "seed", "a whole number from 0 to 2^63 - 1", self.seed)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fundusray import files
 from fundusray.config import Adversarial, Loss
 from fundusray.errors import FundusError
 from fundusray.losses import compute
@@ -34,9 +35,12 @@ class DivergedError(FundusError):
 
 def diverged(loss: float, step: int, lr: float, names: list[str], folder: str) -> DivergedError:
     """The error of a step whose loss is no number; `names` of the images it was taken on."""
+    kept = (
+        f"the last good checkpoint is in {folder}" if files.list_dir(folder) else "none was saved"
+    )
     return DivergedError(
         f"loss is {loss} at step {step} (rate {lr:.2e}; images {', '.join(names[:8])}, ...); "
-        f"the last good checkpoint is in {folder}. Lower train.lr or set train.precision=fp32."
+        f"{kept}. Lower train.lr or set train.precision=fp32."
     )
 
 

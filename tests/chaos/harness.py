@@ -28,6 +28,7 @@ SETTINGS = {
     "train.precision": "fp32",
     "train.layout": "contiguous",
     "train.checkpoint_seconds": "0",
+    "train.keep_checkpoints": "true",
     "cluster.cpus": "1",
     "cluster.max_failures": "30",
 }

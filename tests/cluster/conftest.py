@@ -31,6 +31,7 @@ def small() -> Recipe:
             "model.dropout": 0.25,
             "train.epochs": 3,
             "train.batch": 8,
+            "train.keep_checkpoints": True,
             "train.precision": "fp32",
             "train.layout": "contiguous",
             "cluster.cpus": 1,

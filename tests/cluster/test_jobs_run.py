@@ -14,6 +14,7 @@ from fundusray import config, recipes
 from fundusray.cluster.rows import split_rows
 from fundusray.config import override
 from fundusray.data.shards import open_set
+from fundusray.models.weights import bundle_folder
 from fundusray.verified import read_verified
 
 pytestmark = pytest.mark.ray
@@ -63,6 +64,10 @@ def test_train_smoke_then_evaluate(run, tmp_path: Path) -> None:
     metrics = json.loads(Path(trained["metrics"]).read_text())
     assert metrics["leak"].startswith("LEAK ALLOWED")
     read_verified(trained["bundle"])
+    # Nothing goes on from a finished run: what it would take a lot of room for is gone.
+    assert not (Path(trained["folder"]) / "checkpoints").exists()
+    text = trained["folder"], trained["bundle"], f"{trained['bundle']}/model.safetensors"
+    assert [bundle_folder(place) for place in text] == [trained["bundle"]] * 3
 
     code, judged, text = run("evaluate.py", trained["bundle"])
     assert code == 0, text

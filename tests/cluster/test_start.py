@@ -2,14 +2,20 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from ast import literal_eval
 from pathlib import Path
 
 import pytest
 import ray
 
 from fundusray.cluster import start
+from fundusray.cluster.addresses import VARIABLES, unproxied
+from fundusray.cluster.demand import require_room, require_writable
+from fundusray.config import Recipe, override
+from fundusray.errors import InputError
 
 
 @pytest.mark.ray
@@ -77,9 +83,13 @@ def test_a_submitted_job_may_bring_settings_of_ours(cluster: None) -> None:
 
 def test_an_address_holds_on_other_machines() -> None:
     here = ray.util.get_node_ip_address()
-    assert start._from_elsewhere("127.0.0.1:6379") == f"{here}:6379"
-    assert start._from_elsewhere("localhost:1") == f"{here}:1"
-    assert start._from_elsewhere("10.1.2.3:6379") == "10.1.2.3:6379"
+    with socket.create_server(("", 0)) as everywhere:
+        port = everywhere.getsockname()[1]
+        for name in ("127.0.0.1", "localhost"):
+            assert start._from_elsewhere(f"{name}:{port}") == f"{here}:{port}"
+    with socket.create_server(("127.0.0.1", 0)) as alone:
+        address = f"127.0.0.1:{alone.getsockname()[1]}"
+        assert start._from_elsewhere(address) == address
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "127.0.0.1:1"])
@@ -100,7 +110,7 @@ def test_a_ray_that_was_there_stays(cluster: None) -> None:
 
 
 SECOND = """
-import os, ray
+import os, pathlib, ray
 from fundusray.cluster import start
 
 @ray.remote(num_cpus=0)
@@ -109,11 +119,45 @@ class Asked:
         from ray.util.state import get_actor
         return get_actor(ray.get_runtime_context().get_actor_id(), timeout=30).state
 
+def family():
+    '''This process and all that it began.'''
+    parents = {}
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rsplit(")", 1)[1].split()[1])
+        except FileNotFoundError:
+            pass
+    found = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+def sockets(pids):
+    found = set()
+    for pid in pids:
+        for link in pathlib.Path(f"/proc/{pid}/fd").glob("*"):
+            try:
+                found.add(os.readlink(link))
+            except FileNotFoundError:
+                pass
+    return found
+
+def listening():
+    '''Addresses, in the kernel's hexadecimal, at which this Ray listens.'''
+    mine, found = sockets(family()), set()
+    for table in ("tcp", "tcp6"):
+        for line in pathlib.Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in mine:
+                found.add(fields[1].split(":")[0])
+    return sorted(found)
+
 assert "RAY_ADDRESS" not in os.environ
 with start.left_as_found():
     start.start(cpus=1)
     assert "RAY_ADDRESS" not in os.environ
     print(ray.get(Asked.remote().state.remote()))
+    print(listening())
 assert not ray.is_initialized()
 print("last")
 """
@@ -121,10 +165,75 @@ print("last")
 
 @pytest.mark.ray
 def test_each_of_two_clusters_on_a_machine_knows_its_own(cluster: None, tmp_path: Path) -> None:
-    """Ray Train asks for its controller this way, and ends a run whose controller is unknown."""
-    alone = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    told = subprocess.run(
-        [sys.executable, "-c", SECOND], env=alone, capture_output=True, text=True, timeout=300
+    """Ray Train asks for its controller this way, and ends a run whose controller is unknown.
+
+    The request carries Ray's token: it goes by no proxy. And nobody else reaches such a Ray.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.settimeout(0.1)
+        url = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        alone = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", *VARIABLES)}
+        told = subprocess.run(
+            [sys.executable, "-c", SECOND],
+            env=alone | {"http_proxy": url, "HTTP_PROXY": url},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert told.returncode == 0, told.stderr
+        with pytest.raises(TimeoutError):
+            proxy.accept()
+    state, addresses, last = told.stdout.splitlines()[-3:]
+    assert (state, last) == ("ALIVE", "last")
+    # 127.0.0.1, also as an address of version 6.
+    assert set(literal_eval(addresses)) <= {"0100007F", "0000000000000000FFFF00000100007F"}
+    assert literal_eval(addresses)
+
+
+def test_hosts_that_no_proxy_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("no_proxy", "clinic.example, 10.0.0.0/8")
+    assert unproxied("10.1.2.3") == dict.fromkeys(
+        VARIABLES, "clinic.example,10.0.0.0/8,localhost,127.0.0.1,::1,10.1.2.3"
     )
-    assert told.returncode == 0, told.stderr
-    assert told.stdout.splitlines()[-2:] == ["ALIVE", "last"]
+
+
+def test_a_home_that_cannot_be_written_is_said_before_ray_starts(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file")
+    program = "from fundusray.cluster import start; start.start()"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    told = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment | {"HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert told.returncode != 0
+    assert f"InputError: HOME={tmp_path}/home: Ray keeps its token" in told.stderr
+
+
+def test_a_storage_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match=r"run.storage=.*nothing can be written there"):
+        require_writable(str(tmp_path / "file" / "runs"))
+    require_writable(str(tmp_path / "runs"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"cluster.gpus": "1"}, r"cluster.workers=1 with .* cluster.gpus=1 each, but there are 2"),
+        ({"cluster.cpus": "16"}, r"cluster.workers=1 with cluster.cpus=16 each, but there are 2"),
+        ({"cluster.workers": "3", "cluster.cpus": "1"}, r"cluster.workers=3 with cluster.cpus=1"),
+    ],
+)
+def test_what_this_machine_never_has_is_refused_at_once(
+    cluster: None, changes: dict, words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        require_room(override(Recipe(), changes))
+    require_room(Recipe())

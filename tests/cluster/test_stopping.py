@@ -76,6 +76,22 @@ def test_the_second_signal_does_not_wait(tmp_path: Path, number: int) -> None:
     go_on.set()
 
 
+def test_the_first_signal_ends_what_has_no_worker_yet(
+    tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    go_on = threading.Event()
+
+    def work() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        go_on.wait(60)
+
+    with pytest.raises(KeyboardInterrupt), Stop(str(tmp_path), "now") as stop:
+        stop.run(work, lambda: False)
+    assert "nothing to save" in capfd.readouterr().err
+    assert not (tmp_path / "stop.json").exists()
+    go_on.set()
+
+
 def test_a_signal_sent_twice_at_once_is_one(tmp_path: Path) -> None:
     def work() -> str:
         for _ in range(3):

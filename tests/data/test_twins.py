@@ -189,6 +189,28 @@ def test_many_altered_copies_make_one_group_by_few_pairs() -> None:
     assert len(found) < 500 * 10
 
 
+def test_a_burst_of_nearly_equal_photographs_is_compared_with_a_few_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Among others, more of them than are compared all with all."""
+    compared = []
+
+    def count(one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        compared.append(len(other))
+        return _correlate(one, other)
+
+    monkeypatch.setattr(twins, "_correlate", count)
+    burst, others = 2 * ALL, 300
+    noise = np.random.default_rng(0).normal(0, 12, (burst, LENGTH))
+    shots = np.clip(invented(1) + noise, -127, 127).astype(np.int8)
+    prints = np.concatenate([invented(others, seed=1), shots])
+    order = np.random.default_rng(2).permutation(len(prints))
+    place = np.argsort(order)
+    found = groups(len(prints), find_pairs(prints[order], unknown(len(prints))))
+    assert members(found) == {frozenset(place[others:].tolist())}
+    assert sum(compared) < 4 * len(prints)
+
+
 def test_many_that_are_near_but_not_alike_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     compared = []
 

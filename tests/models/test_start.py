@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import shutil
 from dataclasses import replace
 
 import pytest
