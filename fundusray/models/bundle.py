@@ -19,6 +19,7 @@ from torch import Tensor, nn
 import fundusray
 from fundusray import config, files
 from fundusray.errors import InputError
+from fundusray.harmless import markdown
 from fundusray.models.classifiers import build_model
 from fundusray.models.weights import BUNDLE_WEIGHTS, bundle_folder
 from fundusray.verified import DamagedError, read_verified, write_verified
@@ -118,20 +119,20 @@ def card(recipe: config.Recipe, classes: Sequence[str], info: dict[str, Any]) ->
     split = "data.split_file" if data.split_file else data.split
     length = recipe.train.phases or f"{recipe.train.epochs} epochs"
     lines = [
-        f"# {_cell(recipe.name)}",
+        f"# {markdown(recipe.name)}",
         "",
         f"- Network: {_network(model)}",
         f"- Data: {data.source}, {data.preprocess} at {data.size} px, split by {split}",
         f"- Loss: {recipe.loss.name} {recipe.loss.args or ''}".rstrip(),
         f"- Sampling: {recipe.sampling.name}; {length}, seed {recipe.seed}",
-        f"- Classes: {', '.join(_cell(name) for name in classes)}",
+        f"- Classes: {', '.join(markdown(name) for name in classes)}",
         f"- Versions: {', '.join(f'{name} {number}' for name, number in versions().items())}",
     ]
     for key, value in info.items():
         if key == "counts":
             lines.append(f"- Training images per class: {_counts(value, classes)}")
         elif not isinstance(value, (dict, list)):
-            lines.append(f"- {_cell(key)}: {_cell(value)}")
+            lines.append(f"- {markdown(key)}: {markdown(str(value))}")
     for key, value in info.items():
         if isinstance(value, dict) and "accuracy" in value:
             lines += _table(key, value)
@@ -140,14 +141,14 @@ def card(recipe: config.Recipe, classes: Sequence[str], info: dict[str, Any]) ->
 
 def _network(model: config.Model) -> str:
     hidden = f", hidden layers {','.join(map(str, model.hidden))}" if model.hidden else ""
-    start = _cell(model.init_from or model.weights) or "random weights"
+    start = markdown(model.init_from or model.weights) or "random weights"
     return f"{model.name}{hidden}, output {model.output}, started from {start}"
 
 
 def _table(split: str, summary: dict[str, Any]) -> list[str]:
     rows = [
         "",
-        f"## Measured on {_cell(split)}",
+        f"## Measured on {markdown(split)}",
         "",
         f"{summary.get('n', '?')} images of {summary.get('num_patients', '?')} patients; intervals "
         "are 95 %, by patient.",
@@ -159,16 +160,10 @@ def _table(split: str, summary: dict[str, Any]) -> list[str]:
     for name in names or [key for key, value in summary.items() if isinstance(value, float)]:
         numbers = [summary.get(name), summary.get(f"{name}_low"), summary.get(f"{name}_high")]
         cells = ["-" if number is None else f"{number:.4f}" for number in numbers]
-        rows.append(f"| {_cell(name)} | {' | '.join(cells)} |")
+        rows.append(f"| {markdown(name)} | {' | '.join(cells)} |")
     return rows
 
 
 def _counts(counts: Any, classes: Sequence[str]) -> str:
     pairs = counts.items() if isinstance(counts, dict) else zip(classes, counts, strict=True)
-    return ", ".join(f"{_cell(name)} {count}" for name, count in pairs)
-
-
-def _cell(text: Any) -> str:
-    """Text that cannot break out of its line or be read as markup."""
-    inert = "".join(char if char.isprintable() else " " for char in str(text))
-    return inert.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    return ", ".join(f"{markdown(name)} {count}" for name, count in pairs)

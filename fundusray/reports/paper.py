@@ -6,6 +6,7 @@ from typing import Any
 from markupsafe import Markup
 
 from fundusray import files
+from fundusray.harmless import markdown
 from fundusray.metrics import METRICS
 from fundusray.reports import html, sentences
 from fundusray.reports.comparisons import LEVEL, comparisons
@@ -17,7 +18,6 @@ from fundusray.reports.text import (
     interval,
     known,
     listed,
-    markdown,
     number,
     printable,
     signed,

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from fundusray import files
 from fundusray.errors import InputError
+from fundusray.harmless import markdown
 from fundusray.metrics import METRICS
 from fundusray.reports import html, sentences
 from fundusray.reports.text import (
@@ -14,7 +15,6 @@ from fundusray.reports.text import (
     estimate,
     interval,
     known,
-    markdown,
     number,
     printable,
     signed,

@@ -1,39 +1,12 @@
 """How names and numbers are written wherever a person reads them."""
 
 import math
-import unicodedata
 from typing import Any
+
+from fundusray.harmless import printable
 
 DASH = "–"
 MINUS = "−"
-# Cc: control, Cs: half a surrogate pair (an undecodable file name), Zl and Zp: line separators.
-UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
-# These turn the direction of the text after them, and so can make a name read as another.
-TURNING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-
-def printable(text: str) -> str:
-    """The text with control and direction-turning characters written as escapes, e.g. `\\x1b`."""
-    return "".join(_escape(c) if unsafe(c) else c for c in text)
-
-
-def unsafe(character: str) -> bool:
-    """Whether a character could move a cursor, end a line or turn the text around it."""
-    return unicodedata.category(character) in UNPRINTABLE or character in TURNING
-
-
-def _escape(character: str) -> str:
-    number = ord(character)
-    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
-
-
-def markdown(text: str) -> str:
-    """The text as it is in a Markdown table cell: no markup, no HTML, no cell border of its own."""
-    text = printable(text).replace("\\", "\\\\").replace("&", "&amp;")
-    text = text.replace("<", "&lt;").replace(">", "&gt;")
-    for mark in "|`*[]":
-        text = text.replace(mark, "\\" + mark)
-    return text
 
 
 def short(text: str, limit: int = 34) -> str:

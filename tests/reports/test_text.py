@@ -1,26 +1,8 @@
-"""Names made harmless and numbers made readable."""
+"""Numbers made readable."""
 
 import pytest
 
 from fundusray.reports import text
-
-
-@pytest.mark.parametrize(
-    ("given", "shown"),
-    [
-        ("plain é 眼", "plain é 眼"),
-        ("\x1b[31m", "\\x1b[31m"),
-        ("a\nb\r\t", "a\\x0ab\\x0d\\x09"),
-        ("gpj\u202e.exe", "gpj\\u202e.exe"),
-        ("\udc80", "\\udc80"),
-    ],
-)
-def test_what_could_move_a_cursor_or_turn_text_is_shown_as_an_escape(given, shown):
-    assert text.printable(given) == shown
-
-
-def test_markdown_from_outside_is_text():
-    assert text.markdown("[a](x) | `b` <i>&") == "\\[a\\](x) \\| \\`b\\` &lt;i&gt;&amp;"
 
 
 @pytest.mark.parametrize(
