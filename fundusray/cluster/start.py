@@ -8,7 +8,7 @@ import socket
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import ray
 from ray.exceptions import RayError
@@ -183,7 +183,7 @@ def _join(told: dict[str, str]) -> None:
     """Joins the cluster of RAY_ADDRESS; its nodes were started by somebody else, so the job's own
     processes are told the settings."""
     given = os.environ.get("RAY_ADDRESS", "auto")
-    spared = unproxied()
+    spared, alone = unproxied(), False
     try:
         # Ray itself goes on trying a wrong address for minutes.
         if address := re.fullmatch(r"\[?([^/]+?)\]?:(\d+)", given):
@@ -191,11 +191,14 @@ def _join(told: dict[str, str]) -> None:
             spared = unproxied(address[1], _from_elsewhere(given).rpartition(":")[0])
             # As in `_place`: where there are several clusters, helpers would ask a wrong one.
             told = told | {"RAY_ADDRESS": _from_elsewhere(given)}
+            alone = told["RAY_ADDRESS"].startswith(f"{LOOPBACK}:")
         os.environ.update(spared)
         told = told | spared
         given_too = _told_by_job()
         environment = {"env_vars": {k: v for k, v in told.items() if k not in given_too}}
-        ray.init(address="auto", logging_level=logging.WARNING, runtime_env=environment)
+        # A Ray that listens at the loopback alone knows this machine by that address only.
+        with loopback_only() if alone else nullcontext():
+            ray.init(address="auto", logging_level=logging.WARNING, runtime_env=environment)
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(
             f"RAY_ADDRESS={given}: cannot join this cluster ({error}); a program joins at "
