@@ -169,11 +169,12 @@ class Monitor:
         ray.kill(self._board)
 
     def working(self) -> bool:
-        """Whether any worker has begun; False, too, where the board does not answer in time."""
+        """Whether any worker has begun; True, too, where the board does not answer in time: a
+        worker that could have saved must not be ended unasked."""
         try:
             return ray.get(self._board.working.remote(), timeout=PERIOD)
         except (RayError, GetTimeoutError):
-            return False
+            return True
 
     def _watch(self) -> None:
         while not self._ended.wait(PERIOD):

@@ -52,7 +52,7 @@ def test_a_run_waits_for_a_node_to_come_up(monkeypatch: pytest.MonkeyPatch) -> N
         (ray.train.ControllerError(OSError("gone")), r"Ray could not run .*OSError: gone"),
         (
             ray.train.WorkerGroupError("rank 1", {1: RuntimeError("x")}),
-            r"failed 4 times: .*rank 1.*same command again to go on",
+            r"failed 4 times: .*rank 1.*The same command begins anew, as nothing was saved yet",
         ),
     ],
 )
@@ -64,6 +64,9 @@ def test_no_room_and_dead_workers_are_told_apart(
     text = running.why(error, recipe, job_in(tmp_path), (3,), 1.0)
     with pytest.raises(RunFailedError, match=f"(?s){told}"):
         raise RunFailedError(text)
+    (tmp_path / "checkpoints" / "step-00000001").mkdir(parents=True)
+    text = running.why(error, recipe, job_in(tmp_path), (3,), 1.0)
+    assert text.endswith("goes on from the last checkpoint.")
 
 
 @pytest.mark.parametrize("rank", [0, 1])
