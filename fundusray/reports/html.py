@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from fundusray.reports import figures, sentences
 from fundusray.reports.text import (
+    bounds,
     count,
     duration,
     estimate,
@@ -89,7 +90,7 @@ def _tiles(measured: list[Measured]) -> list[tuple[str, str, str]]:
     s = best.summary
     label = "Kappa, best trial" if len(measured) > 1 else "Kappa"
     tiles = [
-        (label, number(s["kappa"], 2), interval(s["kappa_low"], s["kappa_high"], 2)),
+        (label, number(s["kappa"], 2), bounds(s, "kappa", 2)),
         (
             "Accuracy",
             number(s["accuracy"], 2),
@@ -98,7 +99,7 @@ def _tiles(measured: list[Measured]) -> list[tuple[str, str, str]]:
         (
             "Balanced accuracy",
             number(s["balanced_accuracy"], 2),
-            interval(s["balanced_accuracy_low"], s["balanced_accuracy_high"], 2),
+            bounds(s, "balanced_accuracy", 2),
         ),
     ]
     if kappa := best.versus.get("kappa"):
@@ -114,8 +115,8 @@ def _row(measured: Measured, base: Measured | None) -> dict[str, Any]:
     cells = []
     for name in COLUMNS:
         paper = published.get(name)
-        bounds = interval(summary.get(f"{name}_low"), summary.get(f"{name}_high"))
-        cells.append((number(summary.get(name)), bounds, number(paper) if known(paper) else ""))
+        sure = bounds(summary, name)
+        cells.append((number(summary.get(name)), sure, number(paper) if known(paper) else ""))
     kappa = measured.versus.get("kappa", {})
     return {
         "trial": trial,
@@ -150,8 +151,7 @@ def _recalls(measured: Measured, num_classes: int) -> tuple[str, list[tuple[str,
     summary = measured.summary
     names = [f"recall_{k}" for k in range(num_classes)]
     return measured.trial.method, [
-        (number(summary.get(n), 2), interval(summary.get(f"{n}_low"), summary.get(f"{n}_high"), 2))
-        for n in names
+        (number(summary.get(n), 2), bounds(summary, n, 2)) for n in names
     ]
 
 

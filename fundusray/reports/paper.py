@@ -284,7 +284,7 @@ def _many(compared: list[dict[str, Any]]) -> list[str]:
         f"{len(compared)} comparisons were made. Intervals are not corrected for that: of so many, "
         f"about {number(LEVEL * len(compared), 1)} would be decided by chance alone. {plain} are "
         f"decided without a correction, {left} after Holm's (family-wise error rate {LEVEL:g}; p "
-        "as of a normal distribution with an interval of that width)."
+        "is the level at which a difference's interval would just touch 0)."
     ]
 
 

@@ -79,7 +79,7 @@ def markdown_table(title: str, runs: list[dict[str, Any]], table: list[dict[str,
             "patients. Split by image: it was trained on the fellow eyes of "
             f"{_each(known)} of {_each(tested)} tested eyes, {_each(swapped)} of them in place of "
             "as many other eyes of the same classes; the size of the train side is the same.",
-            "- Intervals are 95 % bootstraps over patients; a difference whose interval holds 0 is "
+            "- Intervals are 95 %, with patients as units; a difference whose interval holds 0 is "
             "undecided, which is not the same as no premium. They hold the chance in who is "
             "tested, and of how networks happen to train only as much as the repeats show.",
             "",

@@ -6,6 +6,8 @@ from typing import Any
 
 DASH = "–"
 MINUS = "−"
+TOO_FEW = "too few to say"
+"""Stands for the interval of a figure that rests on too few patients."""
 # Cc: control, Cs: half a surrogate pair (an undecodable file name), Zl and Zp: line separators.
 UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 # These turn the direction of the text after them, and so can make a name read as another.
@@ -72,8 +74,15 @@ def interval(low: Any, high: Any, digits: int = 3) -> str:
 
 def estimate(row: dict[str, Any], name: str, digits: int = 3) -> str:
     """`value [low, high]` of a figure in a row that holds name, name_low, name_high."""
-    bounds = interval(row.get(f"{name}_low"), row.get(f"{name}_high"), digits)
-    return f"{number(row.get(name), digits)} {bounds}".strip()
+    return f"{number(row.get(name), digits)} {bounds(row, name, digits)}".strip()
+
+
+def bounds(row: dict[str, Any], name: str, digits: int = 3) -> str:
+    """`[low, high]` of a figure in a row, or that there are too few patients for it; nothing where
+    there is no figure, or a row that gives none an interval."""
+    if not known(row.get(name)) or f"{name}_low" not in row:
+        return ""
+    return interval(row[f"{name}_low"], row[f"{name}_high"], digits) or f"({TOO_FEW})"
 
 
 def count(value: Any, noun: str) -> str:
