@@ -33,9 +33,9 @@ from statistics import NormalDist
 import numpy as np
 
 from fundusray.metrics import METRICS
-from fundusray.metrics.confusion import figures
+from fundusray.metrics.confusion import counted, figures
 from fundusray.metrics.intervals import LEVEL, Spread, spreads
-from fundusray.metrics.pairing import difference
+from fundusray.metrics.pairing import correlation, difference, difference_ends, not_said
 from fundusray.metrics.patients import Patients
 from fundusray.metrics.table import Rows
 from fundusray.reports.comparisons import holm
@@ -46,6 +46,8 @@ SIZES = (20, 40, 80, 176, 400, 1000)
 ALIKE = {"grade": 0.8, "noise": 0.5, "networks": 0.5}
 """Correlation of a patient's grades and of the noise on them; share of noise that is common."""
 ROWS, TRIALS = 13, 20
+BEFORE = 4
+"""One replicate in so many is measured as before, too: it takes far longer."""
 LONG_RUN = 2_000_000
 
 
@@ -147,15 +149,19 @@ def cover(
     (A/A after, of all replicates), flag_before."""
     truth = truth or long_run(noise)
     found: dict[str, Counter] = {name: Counter() for name in truth}
-    for _ in range(replicates):
+    for replicate in range(replicates):
         both = sides(rng, patients, 2, noise)
         chance = [spreads(one) for one in both]
-        draws = resampled(rng, both, resamples) if resamples else []
+        draws = []
+        if resamples and replicate % BEFORE == 0:
+            draws = resampled(rng, both, resamples)
         for name, count in found.items():
             right = target(name, both[0], truth)
             count.update(_after(chance[0][name], chance[1][name], right))
-            if draws and math.isfinite(both[0].values[name]):
-                count.update(_before(draws[0][name], draws[1][name], right))
+            if draws:
+                count["tried_before"] += 1
+                if math.isfinite(both[0].values[name]):
+                    count.update(_before(draws[0][name], draws[1][name], right))
     return found
 
 
@@ -163,7 +169,8 @@ def _after(a: Spread, b: Spread, right: float) -> Counter:
     if not a.ends:
         return Counter()
     low, high = a.ends(LEVEL)
-    flag = difference(a, b)["verdict"] != "undecided"
+    less, more = (0.0, 0.0) if not_said(a, b) else difference_ends(a, b, correlation(a, b), LEVEL)
+    flag = less > 0 or more < 0
     return Counter(given=1, held=int(low - 1e-9 <= right <= high + 1e-9), flag=int(flag))
 
 
@@ -185,13 +192,13 @@ def tables(
     """How many tables of 13 equal networks have any difference to the first one: plain, holm,
     plain_before, holm_before."""
     found: Counter = Counter()
-    for _ in range(replicates):
+    for replicate in range(replicates):
         rows = sides(rng, patients, ROWS, noise)
         chance = [spreads(one) for one in rows]
         pairs = [difference(row[m], chance[0][m]) for row in chance[1:] for m in METRICS]
         plain = [pair["verdict"] != "undecided" for pair in pairs]
         found.update(plain=any(plain), holm=any(holm([pair["p"] for pair in pairs])))
-        if resamples:
+        if resamples and replicate % BEFORE == 0:
             draws = resampled(rng, rows, resamples)
             old = [
                 (row[m] - draws[0][m], m, k) for k, row in enumerate(draws[1:], 1) for m in METRICS
@@ -206,6 +213,10 @@ def tables(
     return found
 
 
+def kappa(targets: np.ndarray, logits: np.ndarray) -> float:
+    return float(figures(counted(targets, logits)[None])["kappa"][0])
+
+
 def searches(
     rng: np.random.Generator, patients: int, noise: float, replicates: int
 ) -> Iterator[tuple[str, float, float]]:
@@ -214,10 +225,11 @@ def searches(
     errors: dict[str, list[float]] = {"on the rows it is measured on": [], "on other rows": []}
     held: Counter = Counter()
     for _ in range(replicates):
-        test, val = (sides(rng, patients, TRIALS, noise) for _ in range(2))
-        for (how, own), chosen_on in zip(errors.items(), (test, val), strict=True):
-            best = max(range(TRIALS), key=lambda k, rows=chosen_on: rows[k].values["kappa"])
-            spread = spreads(test[best])["kappa"]
+        test, val = (draw(rng, patients, TRIALS, noise) for _ in range(2))
+        for (how, own), (targets, scores) in zip(errors.items(), (test, val), strict=True):
+            kappas = [kappa(targets, logits_of(score, noise)) for score in scores]
+            best = int(np.argmax(kappas))
+            spread = spreads(side(test[0], logits_of(test[1][best], noise)))["kappa"]
             own.append(spread.value - right)
             low, high = spread.ends(LEVEL) if spread.ends else (-1.0, 1.0)
             held[how] += low <= right <= high
@@ -249,7 +261,7 @@ def show_cover(patients: int, found: dict[str, Counter], replicates: int) -> Non
         cells = [f"{c['held_before'] / old:.3f}" if old else "", _share(c["held"], new)]
         cells += [
             f"{1 - new / replicates:.2f}",
-            f"{c['flag_before'] / replicates:.3f}" if old else "",
+            f"{c['flag_before'] / c['tried_before']:.3f}" if old else "",
         ]
         print(f"| {name} | {' | '.join(cells)} | {c['flag'] / replicates:.3f} |", flush=True)
 
@@ -282,7 +294,8 @@ def main() -> int:
         if "tables" in parts:
             count = tables(rng, size, asked.noise, few, asked.resamples)
             kinds = ("plain_before", "plain", "holm_before", "holm")
-            said = ", ".join(f"{kind} {count[kind] / few:.3f}" for kind in kinds)
+            tried = {kind: -(-few // BEFORE) if "before" in kind else few for kind in kinds}
+            said = ", ".join(f"{kind} {count[kind] / tried[kind]:.3f}" for kind in kinds)
             print(f"{size:,} patients, tables of {ROWS} with any difference: {said}", flush=True)
         if "search" in parts:
             for how, error, held in searches(rng, size, asked.noise, few):

@@ -57,16 +57,22 @@ def paired(
 def difference(a: Spread, b: Spread) -> dict[str, Any]:
     """difference, low, high, p, verdict and why of one figure."""
     found: dict[str, Any] = {"difference": plain(a.value - b.value), "low": None, "high": None}
-    found |= {"p": None, "verdict": "undecided", "why": a.why or b.why}
+    found |= {"p": None, "verdict": "undecided", "why": not_said(a, b)}
     if found["why"]:
         return found
-    if a.value == b.value and np.array_equal(a.influence, b.influence):
-        return found | {"why": "both answer alike here"}
     together = correlation(a, b)
     low, high = difference_ends(a, b, together, LEVEL)
     if low > 0 or high < 0:
         found["verdict"] = "better" if low > 0 else "worse"
     return found | {"low": low, "high": high, "p": _p_value(a, b, together)}
+
+
+def not_said(a: Spread, b: Spread) -> str:
+    """Why a difference has no interval; empty where it has one."""
+    if a.why or b.why:
+        return a.why or b.why
+    alike = a.value == b.value and np.array_equal(a.influence, b.influence)
+    return "both answer alike here" if alike else ""
 
 
 def correlation(a: Spread, b: Spread) -> float:

@@ -45,6 +45,6 @@ def test_intervals_hold_the_truth_and_equal_networks_are_equal(coverage, patient
 def test_the_bootstrap_of_before_missed_what_it_is_said_to_have_missed(coverage) -> None:
     """Else the simulation would not see a bad interval."""
     truth = coverage.long_run(0.45, 400_000)
-    found = coverage.cover(np.random.default_rng(2), 40, 0.45, 150, 150, truth)
+    found = coverage.cover(np.random.default_rng(2), 20, 0.45, 240, 150, truth)
     assert found["kappa"]["held_before"] / found["kappa"]["given_before"] < 0.93
     assert found["recall_4"]["held_before"] / found["recall_4"]["given_before"] < 0.5
