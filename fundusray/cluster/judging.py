@@ -131,7 +131,8 @@ class Judge:
         """Each half of the validation patients predicted by the epoch that is best on the other.
 
         The number reported is then not the maximum it was chosen by. The table says which half a
-        row is of: two epochs' scores have no common scale to be ranked on.
+        row is of where two epochs predict them (or one that is cut in two ways): their scores have
+        no common scale to be ranked on.
         """
         kept = {row["epoch"]: files.read_table(self._kept(row["epoch"])) for row in history}
         row_of = {name: row for row, name in enumerate(self.prepared.image_ids())}
@@ -147,7 +148,8 @@ class Judge:
         # An attack judges one slice of the rows, too few for two halves.
         metric = metric if metric in METRICS else METRICS[0]
         joined, chosen = held_out(logits, self.targets[rows], side, metric, self.regression)
-        self._write("predictions", rows, joined, side)
+        two = chosen[0] != chosen[1] or self.regression
+        self._write("predictions", rows, joined, side if two else None)
         told = {"held_out_epochs": chosen, "held_out_by": metric}
         return {"reported_split": "val", "optimistic": False} | told
 

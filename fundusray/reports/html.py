@@ -10,11 +10,11 @@ from markupsafe import Markup
 
 from fundusray.reports import figures, sentences
 from fundusray.reports.text import (
+    around,
     bounds,
     count,
     duration,
     estimate,
-    interval,
     known,
     number,
     printable,
@@ -103,10 +103,14 @@ def _tiles(measured: list[Measured]) -> list[tuple[str, str, str]]:
         ),
     ]
     if kappa := best.versus.get("kappa"):
-        said = f"{interval(kappa['low'], kappa['high'], 2)} {kappa['verdict']}"
+        said = f"{_sure(kappa, 2)} {kappa['verdict']}"
         tiles.append(("Kappa, difference to baseline", signed(kappa["difference"], 2), said))
     tiles.append(("Measured on", count(s["n"], "eye"), count(s["num_patients"], "patient")))
     return tiles
+
+
+def _sure(difference: dict[str, Any], digits: int = 3) -> str:
+    return around(difference["difference"], difference["low"], difference["high"], digits)
 
 
 def _row(measured: Measured, base: Measured | None) -> dict[str, Any]:
@@ -127,7 +131,7 @@ def _row(measured: Measured, base: Measured | None) -> dict[str, Any]:
         "time": duration(trial.seconds),
         "paper_time": duration(published["time"]) if published.get("time") else "",
         "difference": signed(kappa["difference"]) if kappa else "",
-        "difference_interval": interval(kappa["low"], kappa["high"]) if kappa else "",
+        "difference_interval": _sure(kappa) if kappa else "",
         "verdict": kappa.get("verdict", ""),
         "symbol": SYMBOLS.get(kappa.get("verdict", ""), ""),
         "mark": "†" if trial.optimistic and summary else "",

@@ -11,6 +11,7 @@ from fundusray.reports import html, sentences
 from fundusray.reports.comparisons import LEVEL, comparisons
 from fundusray.reports.text import (
     DASH,
+    change,
     count,
     duration,
     estimate,
@@ -168,8 +169,7 @@ def _cells(line: Line, measured: Measured, is_baseline: bool, hourly: float) -> 
     kappa = measured.versus.get("kappa")
     difference = "baseline" if is_baseline else ""
     if kappa:
-        said = f"{signed(kappa['difference'])} {interval(kappa['low'], kappa['high'])}".strip()
-        difference = f"{said}, {kappa['verdict']}"
+        difference = f"{change(kappa)}, {kappa['verdict']}"
     if not summary:
         reason = f": {trial.reason}" if trial.reason else ""
         difference = markdown(f"{trial.status}{reason}".replace("\n", " "))

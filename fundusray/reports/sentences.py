@@ -5,15 +5,14 @@ from collections import Counter
 
 from fundusray.reports.text import (
     TOO_FEW,
+    change,
     count,
     duration,
     estimate,
-    interval,
     known,
     listed,
     number,
     printable,
-    signed,
 )
 from fundusray.reports.trials import About, Measured, baseline_of
 
@@ -98,8 +97,7 @@ def _difference(best: Measured, base: Measured) -> str:
     kappa = best.versus.get("kappa")
     if not kappa:
         return f"Not compared with {name}: they were measured on different eyes."
-    said = f"{signed(kappa['difference'], 2)} {interval(kappa['low'], kappa['high'], 2)}".strip()
-    return f"Difference in kappa to {name}: {said}, {kappa['verdict']}."
+    return f"Difference in kappa to {name}: {change(kappa, 2)}, {kappa['verdict']}."
 
 
 def _decided(measured: list[Measured], base: Measured) -> str:

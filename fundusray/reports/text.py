@@ -78,11 +78,23 @@ def estimate(row: dict[str, Any], name: str, digits: int = 3) -> str:
 
 
 def bounds(row: dict[str, Any], name: str, digits: int = 3) -> str:
-    """`[low, high]` of a figure in a row, or that there are too few patients for it; nothing where
-    there is no figure, or a row that gives none an interval."""
-    if not known(row.get(name)) or f"{name}_low" not in row:
+    """`around` of a figure; nothing in a row that gives it no interval at all."""
+    if f"{name}_low" not in row:
         return ""
-    return interval(row[f"{name}_low"], row[f"{name}_high"], digits) or f"({TOO_FEW})"
+    return around(row.get(name), row[f"{name}_low"], row[f"{name}_high"], digits)
+
+
+def around(value: Any, low: Any, high: Any, digits: int = 3) -> str:
+    """`[low, high]`, or that patients are too few for it; nothing where there is no value."""
+    if not known(value):
+        return ""
+    return interval(low, high, digits) or f"({TOO_FEW})"
+
+
+def change(row: dict[str, Any], digits: int = 3) -> str:
+    """`+0.020 [−0.010, 0.050]` of a difference with low and high, as `metrics.paired` gives it."""
+    sure = around(row["difference"], row["low"], row["high"], digits)
+    return f"{signed(row['difference'], digits)} {sure}".strip()
 
 
 def count(value: Any, noun: str) -> str:
