@@ -156,11 +156,11 @@ def _kappa(side: Patients, name: str, value: float) -> Spread:
     most = int(side.confusion.sum(axis=1).argmax())
     others = np.delete(side.counts, most, axis=1).sum(axis=(1, 2)) > 0
     num = int(others.sum())
-    if num < FEW or not math.isfinite(error):
+    if num < FEW:
         whose = f" with an eye outside class {most}"
         return Spread(value, np.nan_to_num(influence), None, _few(num, whose, FEW))
-    if value >= 1:
-        return Spread(value, influence, lambda level: wilson(1.0, num, z_quantile(level)))
+    if abs(value) >= 1:
+        return Spread(value, influence, lambda level: _certain(value, num, level))
     if not error:
         return Spread(value, influence, lambda level: (value, value))
     kurtosis = side.num_patients * squares(influence**2) / squares(influence) ** 2
@@ -172,6 +172,12 @@ def _kappa(side: Patients, name: str, value: float) -> Spread:
         return math.tanh(middle - reach), math.tanh(middle + reach)
 
     return Spread(value, influence, ends)
+
+
+def _certain(value: float, num: int, level: float) -> tuple[float, float]:
+    """Of a kappa of 1 or -1."""
+    near, far = wilson(1.0, num, z_quantile(level))
+    return (near, far) if value > 0 else (-far, -near)
 
 
 def _auc(side: Patients, value: float) -> Spread:

@@ -30,7 +30,11 @@ class Patients:
 
     @classmethod
     def of(cls, predictions: pa.Table) -> "Patients":
-        """Raises InputError: no rows."""
+        """The patients of a table of predictions.
+
+        Raises:
+            InputError: no rows.
+        """
         return cls(read(predictions))
 
     @cached_property
@@ -50,8 +54,11 @@ class Patients:
 
     @cached_property
     def referable(self) -> tuple[np.ndarray, np.ndarray]:
-        """Whether a patient has a referable image, and whether another one, bool [P] each."""
+        """Whether a patient has a referable image, and whether another one, bool [P] each; of the
+        images that any pair holds."""
+        positive, part = self.ranks.positive, self.rows.part
+        paired = np.isin(part, np.intersect1d(part[positive], part[~positive]))
         flags = np.zeros((2, self.num_patients), bool)
-        for flag, kind in zip(flags, (self.ranks.positive, ~self.ranks.positive), strict=True):
-            flag[self.rows.patient[kind]] = True
+        for flag, kind in zip(flags, (positive, ~positive), strict=True):
+            flag[self.rows.patient[kind & paired]] = True
         return flags[0], flags[1]

@@ -37,6 +37,10 @@ def test_a_half_without_one_kind_adds_nothing() -> None:
     half = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     score = np.array([9.0, 9, 9, 9, 0, 2, 1, 0.5])
     assert summary(table(targets, score, half))["auc_referable"] == pytest.approx(0.75)
+    alone = summary(
+        table(np.repeat([0, 1, 0, 1], (8, 8, 16, 8)), np.arange(40.0), np.arange(40) // 16)
+    )
+    assert alone["auc_referable_why"] == "4 patients with a referable eye, at least 5 are needed"
     nothing = summary(table(np.repeat([0, 1], 4), score, half))
     assert nothing["auc_referable"] is None and nothing["auc_referable_low"] is None
 

@@ -86,6 +86,14 @@ def test_five_of_five_is_not_certain_and_four_are_too_few() -> None:
     assert fewer["balanced_accuracy_low"] is not None and fewer["accuracy_why"] == ""
 
 
+def test_two_classes_taken_for_one_another_have_a_kappa_of_minus_1() -> None:
+    targets = np.arange(40) % 2
+    whole = summary(table(targets, np.eye(2)[1 - targets], per_patient=1))
+    assert [whole[f"kappa{end}"] for end in ("", "_low")] == [-1.0, -1.0]
+    assert whole["kappa_high"] == pytest.approx(-20 / (20 + 1.96**2), abs=1e-3)
+    assert whole["auc_referable"] == 0.0 and whole["auc_referable_high"] > 0.1
+
+
 def test_one_answer_for_every_eye_has_a_balanced_accuracy_of_exactly_a_fifth() -> None:
     """A resample that misses a class must not make it a quarter."""
     targets = np.repeat(np.arange(5), (160, 14, 20, 6, 6))
