@@ -109,7 +109,7 @@ def compare(bundles: Sequence[str], recipe: Recipe, prepared: str, folder: str) 
 
     Returns:
         {"networks": rows of network, bundle, predictions and `metrics.summary`, "differences":
-        rows of network, against, metric, difference, low, high, dropped, verdict, "notes",
+        rows of network, against, metric and what `metrics.paired` says, "notes",
         "optimistic", "bundle", "predictions", "table"}.
 
     Raises:

@@ -130,7 +130,9 @@ class Judge:
     def _by_halves(self, history: list[dict[str, Any]]) -> dict[str, Any]:
         """Each half of the validation patients predicted by the epoch that is best on the other.
 
-        The number reported is then not the maximum it was chosen by.
+        The number reported is then not the maximum it was chosen by. The table says which half a
+        row is of where two epochs predict them (or one that is cut in two ways): their scores have
+        no common scale to be ranked on.
         """
         kept = {row["epoch"]: files.read_table(self._kept(row["epoch"])) for row in history}
         row_of = {name: row for row, name in enumerate(self.prepared.image_ids())}
@@ -146,13 +148,16 @@ class Judge:
         # An attack judges one slice of the rows, too few for two halves.
         metric = metric if metric in METRICS else METRICS[0]
         joined, chosen = held_out(logits, self.targets[rows], side, metric, self.regression)
-        self._write("predictions", rows, joined)
+        two = chosen[0] != chosen[1] or self.regression
+        self._write("predictions", rows, joined, side if two else None)
         told = {"held_out_epochs": chosen, "held_out_by": metric}
         return {"reported_split": "val", "optimistic": False} | told
 
-    def _write(self, name: str, rows: np.ndarray, logits: np.ndarray) -> None:
+    def _write(
+        self, name: str, rows: np.ndarray, logits: np.ndarray, half: np.ndarray | None = None
+    ) -> None:
         if self.ranks.first:
-            table = predictions_of(self.prepared, rows, logits)
+            table = predictions_of(self.prepared, rows, logits, half)
             files.write_table(files.join(self.folder, f"{name}.parquet"), table)
 
 

@@ -63,10 +63,14 @@ def measure(recipe: Recipe, prepared: str, folder: str, repeats: int) -> dict[st
 
 
 def _of_repeat(location: str, repeat: int) -> pa.Table:
-    """One run's predictions, its ids made its own; patients stay what they are."""
+    """One run's predictions, its ids made its own; patients stay what they are.
+
+    `half` says which run a row is of: scores of two networks have no common scale to be ranked on.
+    """
     table = files.read_table(location)
     ids = [f"{repeat}:{image_id}" for image_id in table["image_id"].to_pylist()]
-    return table.set_column(0, "image_id", pa.array(ids, pa.string()))
+    table = table.set_column(0, "image_id", pa.array(ids, pa.string()))
+    return table.append_column("half", pa.array([repeat] * table.num_rows, pa.int8()))
 
 
 def _joined(folder: str, arm: str, tables: list[pa.Table]) -> str:

@@ -57,14 +57,17 @@ def reported_split(sides: dict[str, np.ndarray]) -> str:
     return "test" if len(sides["test"]) else "val"
 
 
-def predictions_of(prepared: PreparedSet, rows: np.ndarray, logits: np.ndarray) -> pa.Table:
-    """The predictions table of some rows of a prepared set."""
+def predictions_of(
+    prepared: PreparedSet, rows: np.ndarray, logits: np.ndarray, half: np.ndarray | None = None
+) -> pa.Table:
+    """The predictions table of some rows of a prepared set; `half` as in `predictions_table`."""
     ids, patients = prepared.image_ids(), prepared.patients()
     return predictions_table(
         [ids[row] for row in rows],
         [patients[row] for row in rows],
         prepared.targets()[rows],
         logits,
+        half,
     )
 
 

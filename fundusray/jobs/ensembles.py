@@ -17,6 +17,7 @@ from fundusray.metrics import METRICS
 from fundusray.models.bundle import load_bundle
 from fundusray.models.weights import bundle_folder, digest
 from fundusray.reports import tables
+from fundusray.reports.text import TOO_FEW
 
 
 def ensemble(asked: Asked) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def told(found: dict[str, Any]) -> str:
         if row["difference"] is None:
             lines.append(f"  {name}, {row['metric']}: not defined on these images")
             continue
-        around = "" if row["low"] is None else f" [{row['low']:+.3f}, {row['high']:+.3f}]"
+        around = f" [{row['low']:+.3f}, {row['high']:+.3f}]" if not row["why"] else f" ({TOO_FEW})"
         difference = f"{row['difference']:+.3f}{around}"
         lines.append(f"  {name}, {row['metric']}: {difference} {row['verdict']}")
     return "\n".join(lines)

@@ -14,7 +14,7 @@ from fundusray.cluster.scales import Scale
 from fundusray.config import Recipe
 from fundusray.data.shards import open_set
 from fundusray.losses import panel, same_loss
-from fundusray.reports.text import interval, listed, number
+from fundusray.reports.text import estimate, listed, number
 
 PAPERS = {
     "wu": "Wu, Robust training and interpretability for fundus imaging (2020)",
@@ -189,10 +189,9 @@ def robust(outcomes: Sequence[Outcome]) -> list[str]:
     for outcome in outcomes:
         figures = outcome.result.get("robust")
         if figures:
-            bounds = interval(figures["accuracy_low"], figures["accuracy_high"])
             theirs = outcome.row.published.published.get("robust_accuracy")
             beside = f" (paper {number(theirs)})" if theirs is not None else ""
-            said = f"accuracy {number(figures['accuracy'])} {bounds}".strip()
+            said = f"accuracy {estimate(figures, 'accuracy')}"
             flattered = "; optimistic: the epoch was chosen on these rows"
             caution = flattered if figures["optimistic"] else ""
             found.append(f"{outcome.row.name}, attacked: {said}{beside}{caution}.")

@@ -33,6 +33,7 @@ from fundusray.models.bundle import load_bundle
 from fundusray.pipeline.augment import train_text, view_text
 from fundusray.pipeline.examples import example_images
 from fundusray.reports import figures, tables
+from fundusray.reports.text import TOO_FEW
 from fundusray.training import checkpoints
 
 
@@ -77,8 +78,8 @@ def interval_text(metrics: dict[str, Any], name: str) -> str:
     if metrics[name] is None:
         return "not defined on these images"
     low, high = metrics[f"{name}_low"], metrics[f"{name}_high"]
-    around = f" [{low:.3f}, {high:.3f}]" if low is not None else ""
-    return f"{metrics[name]:.3f}{around}"
+    around = f"[{low:.3f}, {high:.3f}]" if low is not None else f"({TOO_FEW})"
+    return f"{metrics[name]:.3f} {around}"
 
 
 def tune(asked: Asked, space: Space) -> dict[str, Any]:

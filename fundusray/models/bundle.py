@@ -160,6 +160,8 @@ def _table(split: str, summary: dict[str, Any]) -> list[str]:
     for name in names or [key for key, value in summary.items() if isinstance(value, float)]:
         numbers = [summary.get(name), summary.get(f"{name}_low"), summary.get(f"{name}_high")]
         cells = ["-" if number is None else f"{number:.4f}" for number in numbers]
+        if summary.get(f"{name}_why") and summary.get(name) is not None:
+            cells[1:] = ["too few to say", "-"]
         rows.append(f"| {markdown(name)} | {' | '.join(cells)} |")
     return rows
 

@@ -22,7 +22,8 @@ def comparisons(measured: list[Measured]) -> list[dict[str, Any]]:
     None), claim (supported, contradicted, undecided, after Holm's correction; empty where the paper
     has no difference).
 
-    p is that of a normal distribution whose 95 % interval is as wide as the bootstrap's.
+    p is the level at which the difference's own interval would just touch 0; where the difference
+    comes without it, that of a normal distribution whose 95 % interval is as wide.
     """
     base = baseline_of(measured)
     found: list[dict[str, Any]] = []
@@ -31,7 +32,8 @@ def comparisons(measured: list[Measured]) -> list[dict[str, Any]]:
             versus = m.versus[metric]
             row: dict[str, Any] = {"row": m.trial.method, "metric": metric}
             row |= {key: versus[key] for key in ("difference", "low", "high", "verdict")}
-            row["p"] = p_value(versus["difference"], versus["low"], versus["high"])
+            ends = (versus["difference"], versus["low"], versus["high"])
+            row["p"] = versus["p"] if "p" in versus else p_value(*ends)
             theirs = [t.trial.published.get(metric) for t in (m, base) if t is not None]
             row["paper"] = theirs[0] - theirs[1] if all(map(known, theirs)) else None
             found.append(row)

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image
 
-from fundusray.reports.text import interval, known, number, short, signed
+from fundusray.reports.text import change, known, number, short
 
 INK, MUTED, FAINT = "#1b2430", "#5b6673", "#d5dbe1"
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -219,7 +219,7 @@ def _differences(axes: Axes, estimates: Sequence[Estimate]) -> None:
         color = VERDICTS.get(d["verdict"], MUTED)
         filled = d["verdict"] != "undecided"
         _interval(axes, place, d["difference"], d["low"], d["high"], color, filled=filled)
-        said = f"{signed(d['difference'])} {interval(d['low'], d['high'])} {d['verdict']}"
+        said = f"{change(d)} {d['verdict']}"
         transform = axes.get_yaxis_transform()
         axes.text(1.02, place, said, va="center", transform=transform, fontsize=8, color=color)
     axes.axvline(0, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)

@@ -10,10 +10,11 @@ from markupsafe import Markup
 
 from fundusray.reports import figures, sentences
 from fundusray.reports.text import (
+    around,
+    bounds,
     count,
     duration,
     estimate,
-    interval,
     known,
     number,
     printable,
@@ -89,7 +90,7 @@ def _tiles(measured: list[Measured]) -> list[tuple[str, str, str]]:
     s = best.summary
     label = "Kappa, best trial" if len(measured) > 1 else "Kappa"
     tiles = [
-        (label, number(s["kappa"], 2), interval(s["kappa_low"], s["kappa_high"], 2)),
+        (label, number(s["kappa"], 2), bounds(s, "kappa", 2)),
         (
             "Accuracy",
             number(s["accuracy"], 2),
@@ -98,14 +99,18 @@ def _tiles(measured: list[Measured]) -> list[tuple[str, str, str]]:
         (
             "Balanced accuracy",
             number(s["balanced_accuracy"], 2),
-            interval(s["balanced_accuracy_low"], s["balanced_accuracy_high"], 2),
+            bounds(s, "balanced_accuracy", 2),
         ),
     ]
     if kappa := best.versus.get("kappa"):
-        said = f"{interval(kappa['low'], kappa['high'], 2)} {kappa['verdict']}"
+        said = f"{_sure(kappa, 2)} {kappa['verdict']}"
         tiles.append(("Kappa, difference to baseline", signed(kappa["difference"], 2), said))
     tiles.append(("Measured on", count(s["n"], "eye"), count(s["num_patients"], "patient")))
     return tiles
+
+
+def _sure(difference: dict[str, Any], digits: int = 3) -> str:
+    return around(difference["difference"], difference["low"], difference["high"], digits)
 
 
 def _row(measured: Measured, base: Measured | None) -> dict[str, Any]:
@@ -114,8 +119,8 @@ def _row(measured: Measured, base: Measured | None) -> dict[str, Any]:
     cells = []
     for name in COLUMNS:
         paper = published.get(name)
-        bounds = interval(summary.get(f"{name}_low"), summary.get(f"{name}_high"))
-        cells.append((number(summary.get(name)), bounds, number(paper) if known(paper) else ""))
+        sure = bounds(summary, name)
+        cells.append((number(summary.get(name)), sure, number(paper) if known(paper) else ""))
     kappa = measured.versus.get("kappa", {})
     return {
         "trial": trial,
@@ -126,7 +131,7 @@ def _row(measured: Measured, base: Measured | None) -> dict[str, Any]:
         "time": duration(trial.seconds),
         "paper_time": duration(published["time"]) if published.get("time") else "",
         "difference": signed(kappa["difference"]) if kappa else "",
-        "difference_interval": interval(kappa["low"], kappa["high"]) if kappa else "",
+        "difference_interval": _sure(kappa) if kappa else "",
         "verdict": kappa.get("verdict", ""),
         "symbol": SYMBOLS.get(kappa.get("verdict", ""), ""),
         "mark": "†" if trial.optimistic and summary else "",
@@ -150,8 +155,7 @@ def _recalls(measured: Measured, num_classes: int) -> tuple[str, list[tuple[str,
     summary = measured.summary
     names = [f"recall_{k}" for k in range(num_classes)]
     return measured.trial.method, [
-        (number(summary.get(n), 2), interval(summary.get(f"{n}_low"), summary.get(f"{n}_high"), 2))
-        for n in names
+        (number(summary.get(n), 2), bounds(summary, n, 2)) for n in names
     ]
 
 

@@ -12,6 +12,7 @@ from fundusray.reports import html, sentences
 from fundusray.reports.comparisons import LEVEL, comparisons
 from fundusray.reports.text import (
     DASH,
+    change,
     count,
     duration,
     estimate,
@@ -168,8 +169,7 @@ def _cells(line: Line, measured: Measured, is_baseline: bool, hourly: float) -> 
     kappa = measured.versus.get("kappa")
     difference = "baseline" if is_baseline else ""
     if kappa:
-        said = f"{signed(kappa['difference'])} {interval(kappa['low'], kappa['high'])}".strip()
-        difference = f"{said}, {kappa['verdict']}"
+        difference = f"{change(kappa)}, {kappa['verdict']}"
     if not summary:
         reason = f": {trial.reason}" if trial.reason else ""
         difference = markdown(f"{trial.status}{reason}".replace("\n", " "))
@@ -284,7 +284,7 @@ def _many(compared: list[dict[str, Any]]) -> list[str]:
         f"{len(compared)} comparisons were made. Intervals are not corrected for that: of so many, "
         f"about {number(LEVEL * len(compared), 1)} would be decided by chance alone. {plain} are "
         f"decided without a correction, {left} after Holm's (family-wise error rate {LEVEL:g}; p "
-        "as of a normal distribution with an interval of that width)."
+        "is the level at which a difference's interval would just touch 0)."
     ]
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from fundusray import files, metrics
-from fundusray.reports.text import count, estimate, interval, number, signed
+from fundusray.reports.text import change, count, estimate, number
 
 CONCLUSIONS = {
     "better": "flattered by the leak",
@@ -67,7 +67,8 @@ def markdown_table(title: str, runs: list[dict[str, Any]], table: list[dict[str,
         "| --- | ---: | ---: | ---: | --- |",
     ]
     for row in table:
-        premium = f"{signed(row['premium'])} {interval(row['premium_low'], row['premium_high'])}"
+        ends = {"low": row["premium_low"], "high": row["premium_high"]}
+        premium = change({"difference": row["premium"]} | ends)
         sides = [estimate(row, arm) for arm in ("patient", "image")]
         name = row["metric"].replace("_", " ")
         lines.append(f"| {name} | {sides[0]} | {sides[1]} | {premium} | {row['verdict']} |")
@@ -79,7 +80,7 @@ def markdown_table(title: str, runs: list[dict[str, Any]], table: list[dict[str,
             "patients. Split by image: it was trained on the fellow eyes of "
             f"{_each(known)} of {_each(tested)} tested eyes, {_each(swapped)} of them in place of "
             "as many other eyes of the same classes; the size of the train side is the same.",
-            "- Intervals are 95 % bootstraps over patients; a difference whose interval holds 0 is "
+            "- Intervals are 95 %, with patients as units; a difference whose interval holds 0 is "
             "undecided, which is not the same as no premium. They hold the chance in who is "
             "tested, and of how networks happen to train only as much as the repeats show.",
             "",

@@ -1,24 +1,30 @@
 """What the figures say, in plain words: the summary on top and the notes below a table."""
 
+import re
 from collections import Counter
 
 from fundusray.reports.text import (
+    TOO_FEW,
+    change,
     count,
     duration,
     estimate,
-    interval,
     known,
     listed,
     number,
     printable,
-    signed,
 )
 from fundusray.reports.trials import About, Measured, baseline_of
 
 WEIGHTED = ("class_balanced", "inverse_frequency", "class_weights")
 SAME_RATIO = 1.05
 FEW = 5
-RESAMPLES = 1000
+TITLES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "kappa": "kappa",
+    "auc_referable": "AUC",
+}
 
 
 def rows_named(measured: list[Measured]) -> str:
@@ -91,8 +97,7 @@ def _difference(best: Measured, base: Measured) -> str:
     kappa = best.versus.get("kappa")
     if not kappa:
         return f"Not compared with {name}: they were measured on different eyes."
-    said = f"{signed(kappa['difference'], 2)} {interval(kappa['low'], kappa['high'], 2)}".strip()
-    return f"Difference in kappa to {name}: {said}, {kappa['verdict']}."
+    return f"Difference in kappa to {name}: {change(kappa, 2)}, {kappa['verdict']}."
 
 
 def _decided(measured: list[Measured], base: Measured) -> str:
@@ -123,6 +128,7 @@ def notes(measured: list[Measured], about: About) -> list[str]:
         *_stopped(measured),
         *_failed(measured),
         _few_images(measured, about),
+        _few_patients(measured, about),
         _no_baseline(measured),
         _different_rows(measured),
         _split(about),
@@ -210,6 +216,26 @@ def _few_images(measured: list[Measured], about: About) -> str:
     )
 
 
+def _few_patients(measured: list[Measured], about: About) -> str:
+    """Which figures have no interval, and what they lack."""
+    first = next((m for m in measured if m.confusion is not None), None)
+    if first is None:
+        return ""
+    names = class_names(about, len(first.confusion))
+    titles = TITLES | {f"recall_{k}": f"recall of {name}" for k, name in enumerate(names)}
+    lacking: dict[str, list[str]] = {}
+    for figure, title in titles.items():
+        why = first.summary.get(f"{figure}_why")
+        if why and known(first.summary.get(figure)):
+            for k, name in enumerate(names):
+                why = re.sub(rf"\bclass {k}\b", lambda _, name=name: name, why)
+            lacking.setdefault(why, []).append(title)
+    if not lacking:
+        return ""
+    parts = [f"{printable(listed(who))} ({printable(why)})" for why, who in lacking.items()]
+    return f"Too few to say how sure: {'; '.join(parts)}."
+
+
 def class_names(about: About, num_classes: int) -> list[str]:
     """The names of the classes; their numbers where names are missing or do not fit."""
     names = [str(name) for name in about.get("classes") or ()]
@@ -237,14 +263,16 @@ def _split(about: About) -> str:
 DEFINITIONS = [
     (
         "Interval",
-        "95 % percentile bootstrap over {resamples} resamples of patients, each with all eyes, "
-        "because two eyes of one patient are not independent.",
+        "Where the figure would lie on all such eyes, 95 times in 100, with patients as units, "
+        "because two eyes of one patient are not independent: Wilson’s interval with a design "
+        "effect for shares of eyes, their squares added for balanced accuracy, each patient left "
+        "out once for kappa and AUC. “{too_few}” stands where there are too few patients for it.",
     ),
     (
         "Difference and verdict",
-        "Trial minus baseline on the same resampled patients. “better” or “worse” where the whole "
-        "interval is on one side of 0, otherwise “undecided”: not shown to be equal, just not "
-        "told apart by this many eyes.",
+        "Trial minus baseline on the same eyes; its interval knows that both meet the same "
+        "patients. “better” or “worse” where the whole interval is on one side of 0, otherwise "
+        "“undecided”: not shown to be equal, just not told apart by this many eyes.",
     ),
     (
         "Kappa",
@@ -270,10 +298,9 @@ DEFINITIONS = [
 def definitions(measured: list[Measured], about: About) -> list[tuple[str, str]]:
     """(term, meaning) of everything the page measures."""
     selected = Counter(m.trial.selected_by for m in measured).most_common(1)
-    resamples = next((m.summary["resamples"] for m in measured if m.summary), RESAMPLES)
     how, named = split_said(about), rows_named(measured)
     facts = {
-        "resamples": f"{resamples:,}",
+        "too_few": TOO_FEW,
         "selected": selected[0][0].removeprefix("val_") if selected else "metric",
         "rows": named if named == "all" else f"the {named}",
         "split": f", {how}" if how else "",

@@ -11,13 +11,12 @@ from fundusray.harmless import markdown
 from fundusray.metrics import METRICS
 from fundusray.reports import html, sentences
 from fundusray.reports.text import (
+    change,
     duration,
     estimate,
-    interval,
     known,
     number,
     printable,
-    signed,
 )
 from fundusray.reports.trials import About, Measured, Trial, baseline_of, measure
 
@@ -129,8 +128,7 @@ def _cells(measured: Measured, is_baseline: bool) -> list[str]:
     if is_baseline:
         difference = "baseline"
     elif kappa:
-        said = f"{signed(kappa['difference'])} {interval(kappa['low'], kappa['high'])}".strip()
-        difference = f"{said}, {kappa['verdict']}"
+        difference = f"{change(kappa)}, {kappa['verdict']}"
     else:
         difference = trial.status if not summary else ""
     return [name, str(trial.batch), *figures, duration(trial.seconds), difference, _paper(trial)]

@@ -7,6 +7,8 @@ from fundusray.harmless import printable
 
 DASH = "–"
 MINUS = "−"
+TOO_FEW = "too few to say"
+"""Stands for the interval of a figure that rests on too few patients."""
 
 
 def short(text: str, limit: int = 34) -> str:
@@ -45,8 +47,27 @@ def interval(low: Any, high: Any, digits: int = 3) -> str:
 
 def estimate(row: dict[str, Any], name: str, digits: int = 3) -> str:
     """`value [low, high]` of a figure in a row that holds name, name_low, name_high."""
-    bounds = interval(row.get(f"{name}_low"), row.get(f"{name}_high"), digits)
-    return f"{number(row.get(name), digits)} {bounds}".strip()
+    return f"{number(row.get(name), digits)} {bounds(row, name, digits)}".strip()
+
+
+def bounds(row: dict[str, Any], name: str, digits: int = 3) -> str:
+    """`around` of a figure; nothing in a row that gives it no interval at all."""
+    if f"{name}_low" not in row:
+        return ""
+    return around(row.get(name), row[f"{name}_low"], row[f"{name}_high"], digits)
+
+
+def around(value: Any, low: Any, high: Any, digits: int = 3) -> str:
+    """`[low, high]`, or that patients are too few for it; nothing where there is no value."""
+    if not known(value):
+        return ""
+    return interval(low, high, digits) or f"({TOO_FEW})"
+
+
+def change(row: dict[str, Any], digits: int = 3) -> str:
+    """`+0.020 [−0.010, 0.050]` of a difference with low and high, as `metrics.paired` gives it."""
+    sure = around(row["difference"], row["low"], row["high"], digits)
+    return f"{signed(row['difference'], digits)} {sure}".strip()
 
 
 def count(value: Any, noun: str) -> str:

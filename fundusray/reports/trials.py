@@ -122,7 +122,8 @@ def _has_predictions(trial: Trial) -> bool:
 def _rows(table: pa.Table) -> tuple[list[str], list[tuple]]:
     """Photographs, patients and grades: what two tables must share to be compared in pairs."""
     columns = [table[name].to_pylist() for name in ("image_id", "patient_id", "target")]
-    return table.column_names, sorted(zip(*columns, strict=True))
+    names = [name for name in table.column_names if name != "half"]
+    return names, sorted(zip(*columns, strict=True))
 
 
 def _place(measured: Measured) -> tuple[bool, bool, float]:

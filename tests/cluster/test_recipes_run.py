@@ -2,7 +2,7 @@
 
 import pytest
 
-from fundusray import recipes
+from fundusray import files, recipes
 from fundusray.cluster import prepare
 from fundusray.cluster.train import train
 from fundusray.config import override
@@ -26,6 +26,13 @@ def test_phases_and_attacks_and_a_split_in_two(cluster: None, storage: str) -> N
     assert result["robust"]["accuracy"] <= result["metrics"]["accuracy"]
     # Two halves of the validation patients, each judged by an epoch the other chose.
     assert len(result["held_out_epochs"]) == 2 and not result["optimistic"]
+    networks = len(set(result["held_out_epochs"]))
+    assert result["metrics"]["num_networks"] == networks
+    table = files.read_table(result["predictions"])
+    assert ("half" in table.column_names) == (networks == 2)
+    if networks == 2:
+        sides = set(zip(table["patient_id"].to_pylist(), table["half"].to_pylist(), strict=True))
+        assert len(sides) == result["metrics"]["num_patients"]
 
 
 @pytest.mark.slow

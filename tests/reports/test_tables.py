@@ -3,6 +3,7 @@
 import csv
 import io
 
+import pyarrow as pa
 import pytest
 
 from fundusray import files, metrics
@@ -101,7 +102,7 @@ def test_markdown_has_the_shape_of_the_papers_table(tmp_path, make_trial, about)
     assert table[0].startswith("| method | batch | accuracy | balanced accuracy | kappa | time |")
     assert len(table) == 5
     assert {line.replace("\\|", "").count("|") for line in table} == {9}
-    assert table[2].startswith("| good | 48 | 1.000 [1.000, 1.000] |")
+    assert table[2].startswith("| good | 48 | 1.000 [0.940, 1.000] |")
     assert table[2].rstrip("| ").endswith(", better")
     assert table[3].startswith("| plain \\| &lt;b&gt; | 16 | 0.")
     assert table[3].endswith("| 13 min | baseline | paper: 0.852, 0.586, 0.805, 14h59 |")
@@ -141,6 +142,33 @@ def test_classes_with_fewer_than_five_eyes_are_named(tmp_path, make_trial, about
     tables.write_search(str(tmp_path), [trial], {}, about, None)
     text = files.read_bytes(str(tmp_path / "leaderboard.md")).decode()
     assert "Fewer than 5 eyes of Severe (4) are measured" in text
+
+
+def test_a_class_of_too_few_patients_gets_no_interval_and_it_is_said_why(
+    tmp_path, make_trial, about
+):
+    trial = make_trial("plain")
+    table = files.read_table(trial.predictions)
+    severe = [i for i, grade in enumerate(table["target"].to_pylist()) if grade == 3][2:]
+    kept = [i for i in range(table.num_rows) if i not in severe]
+    files.write_table(trial.predictions, table.take(kept))
+    tables.write_search(str(tmp_path), [trial], {}, about, None)
+    text = files.read_bytes(str(tmp_path / "leaderboard.md")).decode()
+    note = "recall of Severe (2 patients of Severe, at least 5 are needed)."
+    assert "Too few to say how sure: balanced accuracy (2 patients of Severe, at least 3" in text
+    assert note in text and " (too few to say) | 0." in text
+    row = tables.leaderboard([trial])[0]
+    assert row["balanced_accuracy"] > 0 and row["balanced_accuracy_low"] is None
+    assert "too few to say" in files.read_bytes(str(tmp_path / "report.html")).decode()
+
+
+def test_halves_of_two_networks_are_compared_with_one_network(tmp_path, make_trial):
+    trial, base = make_trial("halves", 1.0), make_trial("plain", 0.6, baseline=True)
+    table = files.read_table(trial.predictions)
+    half = pa.array([i // 2 % 2 for i in range(table.num_rows)], pa.int8())
+    files.write_table(trial.predictions, table.append_column("half", half))
+    rows = {row["method"]: row for row in tables.leaderboard([base, trial])}
+    assert rows["halves"]["kappa_verdict"] == "better"
 
 
 def test_no_trial_is_an_error_that_says_what_to_do():

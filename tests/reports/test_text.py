@@ -41,7 +41,10 @@ def test_names_with_commas_are_told_apart_by_quotes():
     assert text.listed(["focal, gamma 1"]) == "focal, gamma 1"
 
 
-def test_an_estimate_without_interval_is_its_value_alone():
-    assert text.estimate({"kappa": 0.5, "kappa_low": None, "kappa_high": None}, "kappa") == "0.500"
+def test_an_estimate_without_interval_says_that_patients_are_too_few():
+    unsure = {"kappa": 0.5, "kappa_low": None, "kappa_high": None}
+    assert text.estimate(unsure, "kappa") == "0.500 (too few to say)"
+    assert text.estimate(unsure | {"kappa": None}, "kappa") == "–"
+    assert text.estimate({"kappa": 0.5}, "kappa") == "0.500"
     row = {"kappa": 0.5, "kappa_low": -0.1, "kappa_high": 0.9}
     assert text.estimate(row, "kappa", 2) == "0.50 [−0.10, 0.90]"

@@ -1,0 +1,53 @@
+"""The figures of one table with their intervals."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from fundusray.metrics.confusion import counted, figures, plain
+from fundusray.metrics.intervals import LEVEL, spreads
+from fundusray.metrics.patients import METRICS, Patients
+from fundusray.metrics.ranks import Ranks
+from fundusray.metrics.table import read
+
+
+def point(targets: np.ndarray, logits: np.ndarray) -> dict[str, float | None]:
+    """METRICS of some rows; None where undefined (the AUC of one class, say)."""
+    targets, logits = np.asarray(targets), np.asarray(logits, np.float64)
+    values = {name: value[0] for name, value in figures(counted(targets, logits)[None]).items()}
+    values["auc_referable"] = Ranks(targets, logits, np.zeros(len(targets), np.int64)).auc()
+    return {name: plain(values[name]) for name in METRICS}
+
+
+def confusion(predictions: pa.Table) -> np.ndarray:
+    """[K, K] counts, rows truth and columns prediction; those of two tables add up."""
+    rows = read(predictions)
+    return counted(rows.targets, rows.logits)
+
+
+def summary(predictions: pa.Table, *, resamples: int = 0, seed: int = 0) -> dict[str, Any]:
+    """n, num_patients, num_networks, majority_accuracy (what always answering the most frequent
+    class would reach) and, of each metric and recall_<k>, value and interval.
+
+    `<m>` is the value on all rows, `<m>_low` and `<m>_high` its 95 % interval. Both ends are None
+    where there are too few patients, and `<m>_why` then says what is missing (empty otherwise);
+    undefined values are None, too. Intervals are computed, not drawn: `resamples` and `seed`
+    change nothing.
+
+    Raises:
+        InputError: no rows.
+    """
+    side = Patients.of(predictions)
+    counts = side.confusion
+    result: dict[str, Any] = {
+        "n": int(counts.sum()),
+        "num_patients": side.num_patients,
+        "num_networks": side.num_networks,
+        "majority_accuracy": float(counts.sum(axis=1).max() / counts.sum()),
+    }
+    for name, spread in spreads(side).items():
+        low, high = spread.ends(LEVEL) if spread.ends else (None, None)
+        result[name] = plain(spread.value)
+        result |= {f"{name}_low": low, f"{name}_high": high, f"{name}_why": spread.why}
+    return result

@@ -1,0 +1,83 @@
+"""The table of predictions: one row per image."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fundusray.errors import InputError
+
+
+def predictions_table(
+    image_ids: Sequence[str],
+    patient_ids: Sequence[str],
+    targets: np.ndarray,
+    logits: np.ndarray,
+    half: np.ndarray | None = None,
+) -> pa.Table:
+    """One row per image: image_id, patient_id, target, logit_0 ... logit_{K-1} (float64), half.
+
+    An image without a patient is its own patient. `half` (int8) is there where several networks
+    predicted a part of the rows each, and says which one: their scores have no common scale.
+
+    Raises:
+        InputError: an image twice, a logit that is not finite, a target that is no class.
+    """
+    logits = np.asarray(logits, np.float64)
+    targets = np.asarray(targets, np.int64)
+    if len(set(image_ids)) != len(image_ids):
+        raise InputError("predictions: an image_id occurs twice; one row per image is needed")
+    broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if len(broken):
+        raise InputError(
+            f"predictions: the network's output is not finite for {len(broken)} of {len(logits)} "
+            f"images, first {image_ids[broken[0]]!r}; it diverged: lower train.lr"
+        )
+    if len(targets) and not (targets.min() >= 0 and targets.max() < logits.shape[1]):
+        raise InputError(f"predictions: targets must be 0 to {logits.shape[1] - 1}")
+    patients = [patient or image for patient, image in zip(patient_ids, image_ids, strict=True)]
+    columns: dict[str, Any] = {
+        "image_id": pa.array(image_ids, pa.string()),
+        "patient_id": pa.array(patients, pa.string()),
+        "target": pa.array(targets, pa.int32()),
+    }
+    columns |= {f"logit_{k}": pa.array(column) for k, column in enumerate(logits.T)}
+    if half is not None:
+        columns["half"] = pa.array(np.asarray(half, np.int8), pa.int8())
+    return pa.table(columns)
+
+
+class Rows(NamedTuple):
+    """A table as arrays, N rows of P patients."""
+
+    targets: np.ndarray  # int64 [N]
+    logits: np.ndarray  # float64 [N, K]
+    patient: np.ndarray  # int64 [N], 0 to P - 1
+    part: np.ndarray  # int64 [N], which network predicted the row; 0 where there is one only
+
+
+def read(predictions: pa.Table) -> Rows:
+    """A table as arrays.
+
+    Raises:
+        InputError: no rows.
+    """
+    if not predictions.num_rows:
+        raise InputError("no predictions to measure: the split is empty; raise its data.fractions")
+    names = [name for name in predictions.column_names if name.startswith("logit_")]
+    logits = np.stack([predictions[f"logit_{k}"].to_numpy() for k in range(len(names))], axis=1)
+    # By arrow: sorting 35,000 names as Python objects takes longer than all figures. In the order
+    # of their names, so that the order of rows changes no figure's last bit.
+    coded = predictions["patient_id"].combine_chunks().dictionary_encode()
+    place = pc.rank(coded.dictionary).to_numpy().astype(np.int64) - 1
+    part = np.zeros(len(logits), np.int64)
+    if "half" in predictions.column_names:
+        part = np.unique(predictions["half"].to_numpy(), return_inverse=True)[1]
+    return Rows(
+        predictions["target"].to_numpy().astype(np.int64),
+        logits,
+        place[coded.indices.to_numpy()],
+        part,
+    )
