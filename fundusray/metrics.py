@@ -10,6 +10,9 @@ With C the confusion matrix (rows truth, columns prediction), r_k = C_kk / sum_j
 - auc_referable: share of (referable, not referable) pairs that the score puts in order, ties count
   half (Mann-Whitney). Referable is grade >= 2, or class 1 of two; the score is the summed softmax
   probability of those classes, as log odds: the same order, and it does not saturate at 1;
+- where the order of the classes is not known (`ordered` in the predictions' schema), figures that
+  need it are None: sensitivity and specificity, of more than two classes also kappa and AUC, which
+  of two do not depend on it;
 - majority accuracy: what always answering the most frequent grade would reach.
 
 Both eyes of a patient fail together, so intervals resample patients, not images (cluster
@@ -28,6 +31,8 @@ import pyarrow as pa
 from fundusray.errors import InputError
 
 METRICS = ("accuracy", "balanced_accuracy", "kappa", "auc_referable")
+ORDINAL = ("kappa", "auc_referable")
+"""Those of METRICS that need an order of more than two classes."""
 INTERVAL = (2.5, 97.5)
 """Quantiles, in percent, between which a 95 % interval lies."""
 CHUNK = 1_000_000
@@ -39,10 +44,12 @@ def predictions_table(
     patient_ids: Sequence[str],
     targets: np.ndarray,
     logits: np.ndarray,
+    ordered: bool = True,
 ) -> pa.Table:
     """One row per image: image_id, patient_id, target, logit_0 ... logit_{K-1} (float64).
 
-    An image without a patient is its own patient.
+    An image without a patient is its own patient. Whether the order of the classes is known is
+    kept in the schema's metadata, as `ordered`.
 
     Raises:
         InputError: an image twice, a logit that is not finite, a target that is no class.
@@ -66,7 +73,20 @@ def predictions_table(
         "target": pa.array(targets, pa.int32()),
     }
     columns |= {f"logit_{k}": pa.array(column) for k, column in enumerate(logits.T)}
-    return pa.table(columns)
+    return pa.table(columns).replace_schema_metadata({"ordered": "true" if ordered else "false"})
+
+
+def is_ordered(predictions: pa.Table) -> bool:
+    """Whether the order of the classes is known, which it is unless the table says otherwise."""
+    return (predictions.schema.metadata or {}).get(b"ordered", b"true") != b"false"
+
+
+def withheld(predictions: pa.Table) -> tuple[str, ...]:
+    """The figures that mean nothing here, as the order of the classes is not known."""
+    if is_ordered(predictions):
+        return ()
+    several = "logit_2" in predictions.column_names
+    return ("sensitivity", "specificity", *(ORDINAL if several else ()))
 
 
 def point(targets: np.ndarray, logits: np.ndarray) -> dict[str, float | None]:
@@ -114,6 +134,9 @@ def summary(predictions: pa.Table, *, resamples: int = 1000, seed: int = 0) -> d
         low, high, dropped = _interval(draws[name])
         result[name] = _plain(value[0])
         result |= {f"{name}_low": low, f"{name}_high": high, f"{name}_dropped": dropped}
+    for name in withheld(predictions):
+        result |= {f"{name}{end}": None for end in ("", "_low", "_high")}
+        result[f"{name}_dropped"] = resamples
     return result
 
 
@@ -154,6 +177,9 @@ def paired(
             "dropped": dropped,
             "verdict": verdict,
         }
+    for name in {*withheld(a), *withheld(b)}:
+        nothing = dict.fromkeys(("difference", "low", "high"))
+        result[name] = nothing | {"dropped": resamples, "verdict": "undecided"}
     return result
 
 

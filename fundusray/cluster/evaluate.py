@@ -7,6 +7,7 @@ import ray
 import torch
 
 from fundusray import files
+from fundusray.cluster.matching import in_classes_of
 from fundusray.cluster.rows import predictions_of
 from fundusray.cluster.running import MOST_CPUS
 from fundusray.cluster.start import cpus_each, resources
@@ -56,19 +57,15 @@ def predicted(bundle: str, prepared: str, rows: np.ndarray, folder: str) -> str:
     state of the bundle are never taken for these.
 
     Raises:
-        InputError: the set has other classes than the bundle, or a training that still runs wrote
-            the bundle anew meanwhile.
+        InputError: the set has classes that the bundle does not know, or a training that still
+            runs wrote the bundle anew meanwhile.
     """
     weights = digest(bundle)
     key = files.hash_json([weights, files.base_name(prepared), rows.tolist()], 8)
     location = files.join(folder, f"predictions-{key}.parquet")
     if files.exists(location):
         return location
-    opened, data = load_bundle(bundle), open_set(prepared)
-    if tuple(opened.classes) != tuple(data.classes):
-        raise InputError(
-            f"{bundle} knows the classes {list(opened.classes)}, the data have {list(data.classes)}"
-        )
+    data = in_classes_of(open_set(prepared), bundle, load_bundle(bundle))
     found, logits = _spread(bundle, prepared, rows)
     if digest(bundle) != weights:
         raise InputError(
@@ -85,7 +82,7 @@ def evaluate(bundle: str, judged: Unseen, prepared: str, folder: str, seed: int)
     Predictions are written into `folder`, see `predicted`; `seed` is of the intervals.
 
     Raises:
-        InputError: the set has other classes than the bundle, or no row is new to it.
+        InputError: the set has classes that the bundle does not know, or no row is new to it.
     """
     if not len(judged.rows):
         raise InputError(

@@ -65,6 +65,7 @@ def predictions_of(prepared: PreparedSet, rows: np.ndarray, logits: np.ndarray) 
         [patients[row] for row in rows],
         prepared.targets()[rows],
         logits,
+        prepared.ordered,
     )
 
 

@@ -38,6 +38,7 @@ def settings(data: Data, manifest: Manifest) -> dict[str, Any]:
         "format": FORMAT,
         "manifest": manifest.hash,
         "classes": list(manifest.classes),
+        "ordered": manifest.ordered,
         "datasets": list(manifest.roots),
         "preprocess": data.preprocess,
         "preprocess_args": data.preprocess_args,
@@ -74,7 +75,8 @@ def finish(folder: str, data: Data, manifest: Manifest, units: list[dict[str, An
     table, twins = _with_twins(table, _read_prints(folder, units))
     if data.id_key:
         table = _without_places(table)
-    aside = pa.Table.from_pylist(skipped, SKIPPED)
+    ungradable = manifest.ungradable.to_pylist() if manifest.ungradable else []
+    aside = pa.Table.from_pylist(skipped + ungradable, SKIPPED)
     tables = {"manifest.parquet": table, "skipped.parquet": aside, "twins.parquet": twins}
     for name, content in tables.items():
         files.write_table(files.join(folder, name), content)
@@ -83,6 +85,7 @@ def finish(folder: str, data: Data, manifest: Manifest, units: list[dict[str, An
         "counts": present.tolist(),
         "fill": PREPROCESS.find(data.preprocess).fill,
         "num_skipped": len(skipped),
+        "num_ungradable": len(ungradable),
         "num_twins": twins.num_rows,
         "num_conflicts": sum(twins["conflict"].to_pylist()),
         "shards": shards,

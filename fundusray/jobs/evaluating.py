@@ -7,6 +7,7 @@ import numpy as np
 from fundusray import files
 from fundusray.cluster import evaluate as cluster_evaluate
 from fundusray.cluster import start as cluster_start
+from fundusray.cluster.matching import in_classes_of
 from fundusray.cluster.unseen import Unseen, require_pixels, unseen
 from fundusray.command import Asked, settle
 from fundusray.config import Recipe, override
@@ -35,7 +36,7 @@ def evaluate(asked: Asked) -> dict[str, Any]:
     if asked.show:
         return shown(recipe)
     prepared = prepared_of(recipe)
-    opened = open_set(prepared)
+    opened = in_classes_of(open_set(prepared), place, bundle)
     judged = unseen(opened, place, bundle)
     key = files.hash_json([digest(place), files.base_name(prepared)], 8)
     folder = files.join(recipe.run.storage, f"{recipe.name}-evaluation-{key}")
