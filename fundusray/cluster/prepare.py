@@ -167,8 +167,9 @@ def _say(folder: str, note: str) -> None:
     twins = f"{info['num_twins']:,} pairs of near-duplicates"
     if info["num_conflicts"]:
         twins += f" ({info['num_conflicts']:,} with different labels)"
-    ungradable = info["num_ungradable"]
-    apart = f", {ungradable:,} ungradable set apart" if ungradable else ""
+    unlabelled, ungradable = info["num_unlabelled"], info["num_ungradable"]
+    apart = f", {unlabelled:,} without a label left out" if unlabelled else ""
+    apart += f" ({ungradable:,} of them ungradable)" if ungradable else ""
     print(
         f"prepared set: {kept.num_rows:,} images kept ({repaired:,} of them repaired), "
         f"{info['num_skipped']:,} skipped{apart}; {twins}; {note}; {folder}\n{_classes_said(info)}",

@@ -86,6 +86,7 @@ def finish(folder: str, data: Data, manifest: Manifest, units: list[dict[str, An
         "fill": PREPROCESS.find(data.preprocess).fill,
         "num_skipped": len(skipped),
         "num_ungradable": len(ungradable),
+        "num_unlabelled": manifest.unlabelled,
         "num_twins": twins.num_rows,
         "num_conflicts": sum(twins["conflict"].to_pylist()),
         "shards": shards,

@@ -49,10 +49,10 @@ def read_label(rows: Rows, column: str, label: str, data: Data) -> tuple[list, t
     marked so.
 
     Raises:
-        InputError: more classes than a label can have, or a number beyond a known scale.
+        InputError: more classes than a label can have.
     """
     asked = data if label == data.target else Data()
-    labels = _labels(Counter(rows.cells[column]), SCALES[label], asked, f"column {column!r}")
+    labels = _labels(Counter(rows.cells[column]), SCALES[label], asked)
     if len(labels.classes) > MOST_CLASSES:
         raise InputError(
             f"column {column!r} has {len(labels.classes):,} different values, at most "
@@ -70,10 +70,10 @@ def folder_labels(names: Sequence[str], data: Data, root: str) -> Labels:
     """The classes of folders by their names.
 
     Raises:
-        InputError: a folder that is none of data.classes, or a number beyond a known scale.
+        InputError: a folder that is none of data.classes, or a number beyond the known scale.
     """
     asked = data if data.target == "grade" else Data()
-    labels = _labels(Counter(names), GRADES, asked, f"{root}: the class folders")
+    labels = _labels(Counter(names), GRADES, asked)
     if wrong := [name for name in names if labels.places[name] is None]:
         raise InputError(
             f"{root}: class folders {', '.join(map(repr, wrong))}, expected {labels.need}"
@@ -103,7 +103,7 @@ def renamed(found: Found, data: Data) -> Found:
     ]
     # Classes without a photograph stay classes, unless other ones are given by hand.
     times = Counter(cells) + Counter({} if data.classes else own)
-    labels = _labels(times, SCALES.get(data.target, GRADES), data, f"label {data.target}")
+    labels = _labels(times, SCALES.get(data.target, GRADES), data)
     if wrong := [name for name in times if labels.places[name] is None]:
         raise InputError(
             f"data.target={data.target}: {', '.join(map(repr, wrong))}, expected {labels.need}"
@@ -125,7 +125,7 @@ def _set_ungradable(rows: Rows, row: int, label: str) -> None:
     rows.problems.append(Problem(rows.where(row), rows.ids[row], reason, False, True))
 
 
-def _labels(times: Counter[str], scale: tuple[str, ...], data: Data, what: str) -> Labels:
+def _labels(times: Counter[str], scale: tuple[str, ...], data: Data) -> Labels:
     """The meaning of labels that occur so often."""
     names = {cell: by_hand(_plain(cell), data.map) for cell in times}
     chosen = {cell: place_in(name, data.classes) for cell, name in names.items()}
@@ -145,9 +145,9 @@ def _labels(times: Counter[str], scale: tuple[str, ...], data: Data, what: str) 
         return Labels(classes, places, aside, need)
     numbers = {cell: int(name) for cell, name in left.items() if name.isdecimal()}
     if left and 2 * sum(times[cell] for cell in numbers) >= sum(times[cell] for cell in left):
-        classes, found, need = _numbers(numbers, scale, times, what)
+        classes, found, need = _numbers(numbers, scale)
     else:
-        classes, found, need = _words(left, scale, times, what)
+        classes, found, need = _words(left, scale, times)
     return Labels(classes, dict.fromkeys(left) | places | found, aside, need)
 
 
@@ -158,14 +158,14 @@ def _plain(cell: str) -> str:
 
 
 def _numbers(
-    numbers: dict[str, int], scale: tuple[str, ...], times: Counter[str], what: str
+    numbers: dict[str, int], scale: tuple[str, ...]
 ) -> tuple[tuple[str, ...], dict[str, int], str]:
     """Classes, positions and what is needed, of labels that are numbers."""
     held = set(numbers.values())
     arranged = arrange(map(str, held), scale)
-    _refuse_doubtful(arranged.doubtful, scale, numbers, times, what)
     if arranged.classes == scale:
-        return scale, numbers, f"0 to {len(scale) - 1}"
+        inside = {cell: number for cell, number in numbers.items() if number < len(scale)}
+        return scale, inside, f"0 to {len(scale) - 1}{_doubt(arranged.doubtful, scale)}"
     # The first number that no label has ends the classes.
     end = next(number for number in range(len(held) + 1) if number not in held)
     need = f"0 to {end - 1}" if end else "numbers that begin at 0, or data.classes=<their names>"
@@ -175,7 +175,7 @@ def _numbers(
 
 
 def _words(
-    left: dict[str, str], scale: tuple[str, ...], times: Counter[str], what: str
+    left: dict[str, str], scale: tuple[str, ...], times: Counter[str]
 ) -> tuple[tuple[str, ...], dict[str, int], str]:
     """Classes, positions and what is needed, of labels that are names."""
     spelled: dict[str, str] = {}
@@ -184,7 +184,6 @@ def _words(
         if read[cell] and not ODD.fullmatch(read[cell]):
             spelled.setdefault(read[cell].casefold(), read[cell])
     arranged = arrange(spelled.values(), scale)
-    _refuse_doubtful(arranged.doubtful, scale, dict.fromkeys(left, -1), times, what)
     # Of spellings that differ in case only, the most frequent is meant; where the names say what
     # they mean, all are.
     if arranged.classes and not arranged.ordered:
@@ -193,27 +192,19 @@ def _words(
         by_case = {name.casefold(): place for name, place in arranged.places.items()}
         found = {c: by_case[n.casefold()] for c, n in read.items() if n.casefold() in by_case}
     need = f"one of {_listed(sorted(spelled.values(), key=natural))}"
+    need += _doubt(arranged.doubtful, scale)
     return arranged.classes, found, need
 
 
-def _refuse_doubtful(
-    doubtful: tuple[str, ...],
-    scale: tuple[str, ...],
-    numbers: dict[str, int],
-    times: Counter[str],
-    what: str,
-) -> None:
-    """Refuses a number next to a known scale: it may be a code for ungradable."""
+def _doubt(doubtful: tuple[str, ...], scale: tuple[str, ...]) -> str:
+    """What to do with a number next to a known scale: it may be a code for ungradable."""
     if not doubtful:
-        return
-    code, last = doubtful[0], len(scale) - 1
-    num = sum(times[cell] for cell, number in numbers.items() if str(number) == code)
-    counted = ",".join(map(str, range(last + 1)))
-    raise InputError(
-        f"{what}: {f'{num:,} labels are' if num else 'there is a'} {code}, beyond the grades 0 to "
-        f"{last} ({', '.join(scale)}). If it stands for ungradable, as 5 does in DDR and DeepDRiD, "
-        f"data.ungradable={code} sets such photographs aside; if it is a class, give all of them "
-        f"in their order: data.classes={counted},{code}"
+        return ""
+    counted = ",".join([*map(str, range(len(scale))), doubtful[0]])
+    return (
+        f"; if {doubtful[0]} stands for ungradable, as 5 does in DDR and DeepDRiD, "
+        f"data.ungradable={doubtful[0]} sets such photographs aside; if it is a class, "
+        f"data.classes={counted} says so"
     )
 
 

@@ -30,7 +30,9 @@ def test_a_network_is_held_against_the_pictures_it_is_shown(check, changes: dict
 def test_a_wrong_number_of_weights_is_refused_before_workers_start() -> None:
     targets = np.arange(60) % 5
     table = fake_set(60).table
-    prepared = SimpleNamespace(targets=lambda: targets, classes=tuple("abcde"), table=table)
+    prepared = SimpleNamespace(
+        targets=lambda: targets, classes=tuple("abcde"), ordered=True, table=table
+    )
     sides = {"train": np.arange(40), "val": np.arange(40, 50), "test": np.arange(50, 60)}
     base = override(Recipe(), {"train.batch": 8, "loss.name": "class_weights"})
     train.check_split(override(base, {"loss.args.weights": (1, 2, 3, 4, 5)}), prepared, sides)
