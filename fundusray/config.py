@@ -221,6 +221,6 @@ def decisive(recipe: Recipe) -> dict[str, Any]:
         tree["data"].pop("mix_share")
     tree["model"].pop("weights")
     tree["model"].pop("init_from")
-    for key in ("root", "split_file", "allow_leak", "id_key", "max_bad", "mix"):
+    for key in ("root", "split_file", "allow_leak", "id_key", "max_bad", "mix", "judge"):
         tree["data"].pop(key)
     return tree

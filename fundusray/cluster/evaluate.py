@@ -1,8 +1,10 @@
 """Predictions of a bundle over a prepared set, spread over the cluster."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import ray
 import torch
 
@@ -74,6 +76,44 @@ def predicted(bundle: str, prepared: str, rows: np.ndarray, folder: str) -> str:
         )
     files.write_table(location, predictions_of(data, found, logits))
     return location
+
+
+def answers(bundle: str, prepared: str, folder: str) -> dict[str, Any]:
+    """What a bundle says of photographs without a label, e.g. of ungradable ones.
+
+    Writes `answers.parquet` and `.csv` into `folder`: image_id, patient_id, called (the class),
+    probability (of that class), and probability_<k> of each.
+
+    Returns:
+        {"status", "folder", "answers" (the table), "n", "called" (class -> photographs),
+        "probability" (mean of the class they are called)}.
+    """
+    data, opened = open_set(prepared), load_bundle(bundle)
+    found, logits = _spread(bundle, prepared, np.arange(len(data)))
+    logits = logits.astype(np.float64)
+    shares = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
+    ids, patients = data.image_ids(), data.patients()
+    rows = [
+        {
+            "image_id": ids[row],
+            "patient_id": patients[row],
+            "called": opened.classes[share.argmax()],
+            "probability": float(share.max()),
+        }
+        | {f"probability_{k}": float(value) for k, value in enumerate(share)}
+        for row, share in zip(found.tolist(), shares, strict=True)
+    ]
+    files.write_table(files.join(folder, "answers.parquet"), pa.Table.from_pylist(rows))
+    files.write_csv(files.join(folder, "answers.csv"), rows)
+    called = Counter(row["called"] for row in rows)
+    return {
+        "status": "finished",
+        "folder": folder,
+        "answers": files.join(folder, "answers.csv"),
+        "n": len(rows),
+        "called": {name: called[name] for name in opened.classes},
+        "probability": float(shares.max(axis=1).mean()),
+    }
 
 
 def evaluate(bundle: str, judged: Unseen, prepared: str, folder: str, seed: int) -> dict[str, Any]:

@@ -42,6 +42,10 @@ def check(recipe: Recipe) -> None:
         InputError: an unknown name, a bad keyword, a missing weights file.
     """
     data = recipe.data
+    if data.judge != "graded":
+        raise InputError(
+            f"data.judge={data.judge}: what has no grade is not learned; give it to evaluate.py"
+        )
     for source in data.source.split(","):
         SOURCES.find(source.strip())
     check_preprocess(data.preprocess, data.preprocess_args)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import PIL
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 import fundusray
@@ -69,8 +70,8 @@ def finish(folder: str, data: Data, manifest: Manifest, units: list[dict[str, An
     skipped += [{k: row[k] for k in SKIPPED.names} for unit in units for row in unit["skipped"]]
     table = _kept(manifest, units)
     _check_share(data, skipped, table.num_rows)
-    present = counts(table, len(manifest.classes))
-    if np.count_nonzero(present) < 2:
+    present = counts(table.filter(pc.greater_equal(table["target"], 0)), len(manifest.classes))
+    if data.judge == "graded" and np.count_nonzero(present) < 2:
         raise InputError(f"all {len(table):,} usable images are of one class; two are needed")
     table, twins = _with_twins(table, _read_prints(folder, units))
     if data.id_key:

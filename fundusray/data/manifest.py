@@ -74,7 +74,8 @@ def build(data: Data, root: str, seed: int, labelled: bool = True) -> Manifest:
 
     Args:
         root: one root, or as many with commas as `data.source` names sources.
-        labelled: False keeps photographs without a label, whatever share of rows is unusable.
+        labelled: False keeps photographs without a label, whatever share of rows is unusable. Of
+            data.judge=ungradable those alone are kept that could not be graded.
 
     Raises:
         InputError: the source's table is wrong (all faults at once), no such label, too many
@@ -95,25 +96,28 @@ def build(data: Data, root: str, seed: int, labelled: bool = True) -> Manifest:
     found, ungradable = _apart(found)
     table, classes = _labelled(found, data.target, bool(data.classes))
     unlabelled = table.num_rows
-    if labelled:
+    apart = labelled and data.judge == "ungradable"
+    if apart:
+        table = _only(table, ungradable, root)
+    elif labelled:
         table = table.filter(pc.greater_equal(table["target"], 0))
         _check_share(data, found.problems, table.num_rows)
     unlabelled -= table.num_rows
     if not table.num_rows and not unlabelled:
         raise InputError(f"{root}: source {data.source!r} found no images; check data.root")
-    if labelled:
+    if labelled and not apart:
         _check_label(table, found, data.target, unlabelled)
         _check_classes(table, classes, root)
     places = {name: place for name, (_, place) in roots.items()}
     return Manifest(
         table,
-        _skipped(found.problems),
+        _skipped([] if apart else found.problems),
         classes,
         places,
         _hash(table, classes),
-        unlabelled,
+        0 if apart else unlabelled,
         table.schema.metadata[b"ordered"] == b"true",
-        _skipped(ungradable),
+        _skipped([] if apart else ungradable),
     )
 
 
@@ -122,6 +126,17 @@ def _apart(found: Found) -> tuple[Found, list[Problem]]:
     ungradable = [problem for problem in found.problems if problem.ungradable]
     left = [problem for problem in found.problems if not problem.ungradable]
     return found._replace(problems=left), ungradable
+
+
+def _only(table: pa.Table, ungradable: list[Problem], root: str) -> pa.Table:
+    """The rows of the photographs that could not be graded."""
+    names = pa.array([problem.image_id for problem in ungradable], pa.string())
+    if not len(names):
+        raise InputError(
+            f"{root}: data.judge=ungradable, but no label says ungradable; data.ungradable=<label> "
+            "says which one does"
+        )
+    return table.filter(pc.is_in(table["image_id"], names))
 
 
 def _skipped(problems: Sequence[Problem]) -> pa.Table:

@@ -20,6 +20,7 @@ from fundusray.jobs.training import about_of, trial_from, written
 from fundusray.models.bundle import Bundle, load_bundle
 from fundusray.models.weights import digest
 from fundusray.reports import tables
+from fundusray.reports.text import printable
 from fundusray.training.timetable import Timetable
 
 SPLITTING = ("split", "split_file", "fractions")
@@ -36,6 +37,8 @@ def evaluate(asked: Asked) -> dict[str, Any]:
     if asked.show:
         return shown(recipe)
     prepared = prepared_of(recipe)
+    if recipe.data.judge == "ungradable":
+        return _ungradable(recipe, place, prepared)
     opened = in_classes_of(open_set(prepared), place, bundle)
     judged = unseen(opened, place, bundle)
     key = files.hash_json([digest(place), files.base_name(prepared)], 8)
@@ -44,6 +47,19 @@ def evaluate(asked: Asked) -> dict[str, Any]:
     result["best"] = bundle.info.get("best", {})
     trial, about = page_of(recipe, bundle, opened, judged, result)
     return written(recipe, prepared, result, trial, about)
+
+
+def _ungradable(recipe: Recipe, place: str, prepared: str) -> dict[str, Any]:
+    """What a network calls photographs that nobody could grade, printed and listed."""
+    key = files.hash_json([digest(place), files.base_name(prepared)], 8)
+    folder = files.join(recipe.run.storage, f"{recipe.name}-ungradable-{key}")
+    result = cluster_evaluate.answers(place, prepared, folder)
+    called = ", ".join(f"{printable(name)} {num:,}" for name, num in result["called"].items())
+    print(f"{result['n']} ungradable photographs, called: {called}")
+    print(f"  mean probability of what they are called: {result['probability']:.3f}")
+    print("  no figure: there is no grade to hold these answers against")
+    print(f"answers: {result['answers']}")
+    return result | {"prepared": prepared}
 
 
 def _asked(place: str, trained: Recipe, asked: Asked) -> Recipe:

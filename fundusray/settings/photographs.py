@@ -24,6 +24,9 @@ class Data:
     """Which class a label of the data is, e.g. data.map.R1=mild."""
     ungradable: tuple[str, ...] = ()
     """Labels that stand for "could not be graded", e.g. 5; names such as ungradable are known."""
+    judge: str = "graded"
+    """Which photographs jobs/evaluate.py looks at: graded; or ungradable, whose answers it lists
+    without a figure, as there is no label to hold them against."""
     keywords: str = ""
     """Keep only eyes whose diagnostic keywords hold this text, e.g. "normal fundus"."""
     table: str = ""
@@ -70,6 +73,7 @@ class Data:
         require(self.size >= 16, "data.size", "needs at least 16 pixels", self.size)
         require(self.num_images >= 20, "data.num_images", "needs at least 20", self.num_images)
         for key, choices in {
+            "judge": ("graded", "ungradable"),
             "split": ("patient", "image", "given"),
             "encoding": ("jpeg", "raw"),
             "pipeline": ("dali", "plain", "memory"),

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from fundusray.cluster.train import check
 from fundusray.config import Data, Recipe, override
 from fundusray.data.found import GRADES, SEXES, Found
 from fundusray.data.joining import join_sources
@@ -92,6 +93,16 @@ def test_ungradable_photographs_are_not_counted_as_bad(tmp_path: Path) -> None:
         labelled=False,
     )
     assert targets(whole) == [1, 0, -1, 3, -1, 1] and whole.ungradable.num_rows == 2
+
+
+def test_ungradable_photographs_alone_for_a_network_to_answer(tmp_path: Path) -> None:
+    found = table(tmp_path, "0", "2", "5", "5", ungradable=("5",), judge="ungradable")
+    assert found.table["image_id"].to_pylist() == ["2", "3"] and targets(found) == [-1, -1]
+    assert found.unlabelled == found.ungradable.num_rows == found.skipped.num_rows == 0
+    with pytest.raises(InputError, match=r"no label says ungradable; data\.ungradable=<label>"):
+        table(tmp_path, "0", "2", "1", "3", judge="ungradable")
+    with pytest.raises(InputError, match=r"data\.judge=ungradable: what has no grade is not"):
+        check(override(Recipe(), {"data.judge": "ungradable"}))
 
 
 def test_rows_without_a_grade_are_unlabelled(tmp_path: Path) -> None:
