@@ -13,6 +13,7 @@ from fundusray.cluster.entry import work
 from fundusray.cluster.fitting import with_batch
 from fundusray.cluster.keeping import Job
 from fundusray.cluster.lineage import start_leak
+from fundusray.cluster.matching import require_start_order
 from fundusray.cluster.rows import epoch_plan, reported_split, split_digest, split_of, split_rows
 from fundusray.cluster.running import run, worker_cpus, worker_gpus
 from fundusray.config import Data, Recipe
@@ -185,6 +186,7 @@ def check_split(recipe: Recipe, prepared: PreparedSet, sides: dict[str, np.ndarr
     targets = prepared.targets()
     check_model(recipe.model, smallest_side(recipe.data), num_classes=len(prepared.classes))
     check_order(recipe, prepared)
+    require_start_order(recipe.model.init_from, prepared.classes)
     leaks = find_leaks(prepared.table, split_of(prepared, recipe))
     if leaks and not recipe.data.allow_leak:
         raise InputError(refusal(leaks))
