@@ -40,6 +40,8 @@ class Labels(NamedTuple):
     """Labels that say that a photograph could not be graded; their position is -1."""
     need: str
     """What a label should be, for errors."""
+    advice: str = ""
+    """What to do with a number next to a known scale."""
 
 
 def read_label(rows: Rows, column: str, label: str, data: Data) -> tuple[list, tuple[str, ...]]:
@@ -63,7 +65,14 @@ def read_label(rows: Rows, column: str, label: str, data: Data) -> tuple[list, t
         for row, cell in enumerate(rows.cells[column]):
             if cell in labels.ungradable and row not in wrong:
                 _set_ungradable(rows, row, f"{column} {shown(cell)}")
-    return convert(rows, column, labels.places.get, labels.need), labels.classes
+    before = len(rows.faults)
+    values = convert(rows, column, labels.places.get, labels.need)
+    # Once is enough, however many rows have the number.
+    for index, (row, reason, refused) in enumerate(rows.faults[before:], before):
+        if labels.advice and _plain(rows.cells[column][row]).isdecimal():
+            rows.faults[index] = (row, reason + labels.advice, refused)
+            break
+    return values, labels.classes
 
 
 def folder_labels(names: Sequence[str], data: Data, root: str) -> Labels:
@@ -77,6 +86,7 @@ def folder_labels(names: Sequence[str], data: Data, root: str) -> Labels:
     if wrong := [name for name in names if labels.places[name] is None]:
         raise InputError(
             f"{root}: class folders {', '.join(map(repr, wrong))}, expected {labels.need}"
+            + labels.advice
         )
     return labels
 
@@ -145,10 +155,10 @@ def _labels(times: Counter[str], scale: tuple[str, ...], data: Data) -> Labels:
         return Labels(classes, places, aside, need)
     numbers = {cell: int(name) for cell, name in left.items() if name.isdecimal()}
     if left and 2 * sum(times[cell] for cell in numbers) >= sum(times[cell] for cell in left):
-        classes, found, need = _numbers(numbers, scale)
+        classes, found, need, advice = _numbers(numbers, scale)
     else:
-        classes, found, need = _words(left, scale, times)
-    return Labels(classes, dict.fromkeys(left) | places | found, aside, need)
+        classes, found, need, advice = _words(left, scale, times)
+    return Labels(classes, dict.fromkeys(left) | places | found, aside, need, advice)
 
 
 def _plain(cell: str) -> str:
@@ -159,25 +169,25 @@ def _plain(cell: str) -> str:
 
 def _numbers(
     numbers: dict[str, int], scale: tuple[str, ...]
-) -> tuple[tuple[str, ...], dict[str, int], str]:
-    """Classes, positions and what is needed, of labels that are numbers."""
+) -> tuple[tuple[str, ...], dict[str, int], str, str]:
+    """Classes, positions, what is needed and advice, of labels that are numbers."""
     held = set(numbers.values())
     arranged = arrange(map(str, held), scale)
     if arranged.classes == scale:
         inside = {cell: number for cell, number in numbers.items() if number < len(scale)}
-        return scale, inside, f"0 to {len(scale) - 1}{_doubt(arranged.doubtful, scale)}"
+        return scale, inside, f"0 to {len(scale) - 1}", _doubt(arranged.doubtful, scale)
     # The first number that no label has ends the classes.
     end = next(number for number in range(len(held) + 1) if number not in held)
     need = f"0 to {end - 1}" if end else "numbers that begin at 0, or data.classes=<their names>"
     need += f", as no row has {end}" if 0 < end < len(held) else ""
     found = {cell: number for cell, number in numbers.items() if number < end}
-    return tuple(map(str, range(end))), found, need
+    return tuple(map(str, range(end))), found, need, ""
 
 
 def _words(
     left: dict[str, str], scale: tuple[str, ...], times: Counter[str]
-) -> tuple[tuple[str, ...], dict[str, int], str]:
-    """Classes, positions and what is needed, of labels that are names."""
+) -> tuple[tuple[str, ...], dict[str, int], str, str]:
+    """Classes, positions, what is needed and advice, of labels that are names."""
     spelled: dict[str, str] = {}
     read = {cell: read_name(name) or "" for cell, name in left.items()}
     for cell in sorted(left, key=lambda cell: -times[cell]):
@@ -192,8 +202,7 @@ def _words(
         by_case = {name.casefold(): place for name, place in arranged.places.items()}
         found = {c: by_case[n.casefold()] for c, n in read.items() if n.casefold() in by_case}
     need = f"one of {_listed(sorted(spelled.values(), key=natural))}"
-    need += _doubt(arranged.doubtful, scale)
-    return arranged.classes, found, need
+    return arranged.classes, found, need, _doubt(arranged.doubtful, scale)
 
 
 def _doubt(doubtful: tuple[str, ...], scale: tuple[str, ...]) -> str:
