@@ -179,6 +179,8 @@ def _say(folder: str, note: str) -> None:
 
 def _classes_said(info: dict[str, Any]) -> str:
     """The classes with their photographs, and whether their order is known."""
+    if not sum(info["counts"]):
+        return "photographs without a label, for a network to answer"
     pairs = zip(info["classes"], info["counts"], strict=True)
     counted = ", ".join(f"{name} {num:,}" for name, num in pairs)
     if info["ordered"]:
