@@ -6,12 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from fundusray import files
 from fundusray.data.class_names import is_ordered, positions
 from fundusray.data.shards import PreparedSet
 from fundusray.errors import InputError
 from fundusray.models.bundle import Bundle
-from fundusray.verified import MANIFEST
+from fundusray.verified import read_verified
 
 
 def order_known(bundle: Bundle) -> bool:
@@ -29,10 +28,11 @@ def require_start_order(start: str, classes: Sequence[str]) -> None:
 
     Raises:
         InputError: both orders.
+        DamagedError: the bundle's files are not what was written.
     """
     if not start:
         return
-    theirs = files.read_json(files.join(files.absolute(start), MANIFEST)).get("classes", [])
+    theirs = read_verified(start)[1]["classes"]
     places = positions(theirs, classes)
     if len(theirs) == len(classes) and None not in places and places != sorted(places):
         raise InputError(
