@@ -33,14 +33,20 @@ AFFIRMED |= {"rdr": "nrdr", "rg": "nrg"}  # referable retinopathy, referable gla
 DENIALS = ("no", "non", "not", "without")
 ODD = re.compile(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?|nan|null|n/a|inf|", re.IGNORECASE)
 """What is no class's name among names."""
+DECIMAL = re.compile(r"[+-]?[0-9]*[.,]?[0-9]+")
 NUMBER = re.compile(r"[0-9]{1,3}")
 COUNTED = re.compile(r"(?:grade|level|stage|dr|icdr) ?([0-9]{1,3})")
 """Names that count grades: Grade 2, DR2."""
 
 
 def key(name: str) -> str:
-    """A name without case, punctuation and double spaces, by which names are compared."""
-    folded = unicodedata.normalize("NFKC", name).casefold()
+    """A name without case, punctuation and double spaces, by which names are compared.
+
+    A number is itself: -1 is not 1, and 1.5 not 15.
+    """
+    folded = unicodedata.normalize("NFKC", name).casefold().strip()
+    if DECIMAL.fullmatch(folded):
+        return folded
     return " ".join(re.sub(r"[^\w+]|_", " ", folded).split())
 
 

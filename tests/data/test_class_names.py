@@ -123,11 +123,13 @@ def test_labels_in_classes_given_by_hand() -> None:
 
 def test_names_are_compared_without_case_and_punctuation() -> None:
     assert len({key(name) for name in ("No_DR", "no dr", "NO-DR", " No  DR. ")}) == 1
+    assert len({key(number) for number in ("-1", "1", "+1", "1.5", "15", "1 5")}) == 6
     assert key("Größe") != key("Grosse_") and key("α") == "α"
 
 
 def test_what_is_no_grade() -> None:
     assert all(is_ungradable(n, ()) for n in ("Ungradable", "poor-quality", "UNGRADED", "R6"))
     assert is_ungradable("5", ("5",)) and not is_ungradable("5", ()) and not is_ungradable("", ())
+    assert is_ungradable("-1", ("-1",)) and not is_ungradable("1", ("-1",))
     assert all(map(no_label, ["", " ", "NaN", "-1", "-1.0", "n/a", "unknown"]))
     assert not any(map(no_label, ["0", "none", "-2", "1"]))
