@@ -182,6 +182,8 @@ def test_sets_with_fewer_grades_join_the_larger() -> None:
 def test_settings_that_cannot_be_meant() -> None:
     assert override(Recipe(), {"data.classes": "No DR, Mild"}).data.classes == ("No DR", " Mild")
     assert override(Recipe(), {"data.map.R1": "mild"}).data.map == {"R1": "mild"}
+    with pytest.raises(InputError, match=r"with a dot cannot be given; of data\.map write 5_odd"):
+        override(Recipe(), {"data.map.5.odd": "mild"})
     for classes_given in ("one", "a,A", "a,b\x1b"):
         with pytest.raises(InputError, match=r"data\.classes: two or more different, printable"):
             override(Recipe(), {"data.classes": classes_given})
