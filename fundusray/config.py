@@ -95,6 +95,12 @@ def _replace(node: Any, tree: dict[str, Any], prefix: str, recipe: Recipe) -> An
         elif isinstance(current, dict):
             if not isinstance(value, dict):
                 raise InputError(f"{dotted}: give {dotted}.<name>=<value>, got {value!r}")
+            if nested := [name for name, v in value.items() if isinstance(v, dict)]:
+                inner = next(iter(value[nested[0]]))
+                raise InputError(
+                    f"{dotted}.{nested[0]}.{inner}: a name with a dot cannot be given; of "
+                    f"data.map write {nested[0]}_{inner}"
+                )
             # Names of columns stay text, be it "1".
             convert = str if hints[key] == dict[str, str] else _loose
             new[key] = current | {name: convert(v) for name, v in value.items()}
@@ -222,6 +228,6 @@ def decisive(recipe: Recipe) -> dict[str, Any]:
         tree["data"].pop("mix_share")
     tree["model"].pop("weights")
     tree["model"].pop("init_from")
-    for key in ("root", "split_file", "allow_leak", "id_key", "max_bad", "mix"):
+    for key in ("root", "split_file", "allow_leak", "id_key", "max_bad", "mix", "judge"):
         tree["data"].pop(key)
     return tree

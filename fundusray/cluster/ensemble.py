@@ -14,13 +14,14 @@ import pyarrow as pa
 
 from fundusray import files
 from fundusray.cluster.evaluate import predicted
+from fundusray.cluster.matching import order_known
 from fundusray.cluster.unseen import require_pixels, unseen
 from fundusray.config import Recipe
 from fundusray.data import given
 from fundusray.data.leaks import find_leaks, told
 from fundusray.data.shards import PreparedSet, open_set
 from fundusray.errors import InputError
-from fundusray.metrics import METRICS, paired, predictions_table, summary
+from fundusray.metrics import METRICS, is_ordered, paired, predictions_table, summary
 from fundusray.models.averaging import mean_of_weights, require_alike
 from fundusray.models.bundle import Bundle, load_bundle
 
@@ -71,7 +72,8 @@ def mean_of_predictions(tables: Sequence[pa.Table]) -> pa.Table:
     logits = np.empty_like(total)
     logits[order] = total - np.log(len(tables))
     parts = [first[column].to_pylist() for column in ("image_id", "patient_id")]
-    return predictions_table(*parts, first["target"].to_numpy(), logits)
+    ordered = all(is_ordered(table) for table in tables)
+    return predictions_table(*parts, first["target"].to_numpy(), logits, ordered)
 
 
 def judged_rows(data: PreparedSet, bundles: Sequence[str], members: Sequence[Bundle]) -> Judged:
@@ -127,7 +129,12 @@ def compare(bundles: Sequence[str], recipe: Recipe, prepared: str, folder: str) 
     own = replace(recipe.data, split_file=split_file)
     whole = replace(recipe, name=f"{members[0].recipe.name}.mean", data=own, published={})
     mean = files.join(folder, "bundle")
-    mean_of_weights(bundles, mean, whole, {"manifest": data.info["manifest"]})
+    mean_of_weights(
+        bundles,
+        mean,
+        whole,
+        {"manifest": data.info["manifest"], "ordered": order_known(members[0])},
+    )
     names = _names(bundles)
     found = dict(zip([*names, WEIGHTS], [*bundles, mean], strict=True))
     rows = np.flatnonzero(judged.sides == "test")

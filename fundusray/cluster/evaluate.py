@@ -1,12 +1,15 @@
 """Predictions of a bundle over a prepared set, spread over the cluster."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import ray
 import torch
 
 from fundusray import files
+from fundusray.cluster.matching import in_classes_of
 from fundusray.cluster.rows import predictions_of
 from fundusray.cluster.running import MOST_CPUS
 from fundusray.cluster.start import cpus_each, resources
@@ -56,19 +59,15 @@ def predicted(bundle: str, prepared: str, rows: np.ndarray, folder: str) -> str:
     state of the bundle are never taken for these.
 
     Raises:
-        InputError: the set has other classes than the bundle, or a training that still runs wrote
-            the bundle anew meanwhile.
+        InputError: the set has classes that the bundle does not know, or a training that still
+            runs wrote the bundle anew meanwhile.
     """
     weights = digest(bundle)
     key = files.hash_json([weights, files.base_name(prepared), rows.tolist()], 8)
     location = files.join(folder, f"predictions-{key}.parquet")
     if files.exists(location):
         return location
-    opened, data = load_bundle(bundle), open_set(prepared)
-    if tuple(opened.classes) != tuple(data.classes):
-        raise InputError(
-            f"{bundle} knows the classes {list(opened.classes)}, the data have {list(data.classes)}"
-        )
+    data = in_classes_of(open_set(prepared), bundle, load_bundle(bundle))
     found, logits = _spread(bundle, prepared, rows)
     if digest(bundle) != weights:
         raise InputError(
@@ -79,13 +78,51 @@ def predicted(bundle: str, prepared: str, rows: np.ndarray, folder: str) -> str:
     return location
 
 
+def answers(bundle: str, prepared: str, folder: str) -> dict[str, Any]:
+    """What a bundle says of photographs without a label, e.g. of ungradable ones.
+
+    Writes `answers.parquet` and `.csv` into `folder`: image_id, patient_id, called (the class),
+    probability (of that class), and probability_<k> of each.
+
+    Returns:
+        {"status", "folder", "answers" (the table), "n", "called" (class -> photographs),
+        "probability" (mean of the class they are called)}.
+    """
+    data, opened = open_set(prepared), load_bundle(bundle)
+    found, logits = _spread(bundle, prepared, np.arange(len(data)))
+    logits = logits.astype(np.float64)
+    shares = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
+    ids, patients = data.image_ids(), data.patients()
+    rows = [
+        {
+            "image_id": ids[row],
+            "patient_id": patients[row],
+            "called": opened.classes[share.argmax()],
+            "probability": float(share.max()),
+        }
+        | {f"probability_{k}": float(value) for k, value in enumerate(share)}
+        for row, share in zip(found.tolist(), shares, strict=True)
+    ]
+    files.write_table(files.join(folder, "answers.parquet"), pa.Table.from_pylist(rows))
+    files.write_csv(files.join(folder, "answers.csv"), rows)
+    called = Counter(row["called"] for row in rows)
+    return {
+        "status": "finished",
+        "folder": folder,
+        "answers": files.join(folder, "answers.csv"),
+        "n": len(rows),
+        "called": {name: called[name] for name in opened.classes},
+        "probability": float(shares.max(axis=1).mean()),
+    }
+
+
 def evaluate(bundle: str, judged: Unseen, prepared: str, folder: str, seed: int) -> dict[str, Any]:
     """The figures of a bundle on the rows of a set that are new to it.
 
     Predictions are written into `folder`, see `predicted`; `seed` is of the intervals.
 
     Raises:
-        InputError: the set has other classes than the bundle, or no row is new to it.
+        InputError: the set has classes that the bundle does not know, or no row is new to it.
     """
     if not len(judged.rows):
         raise InputError(

@@ -15,7 +15,7 @@ from fundusray.cluster.rows import halves, predictions_of, reported_split
 from fundusray.config import Recipe
 from fundusray.data.sampling import plan_eval, share
 from fundusray.data.shards import PreparedSet
-from fundusray.metrics import METRICS, point
+from fundusray.metrics import METRICS, ORDINAL, point
 from fundusray.models import Classifier, fit_thresholds
 from fundusray.models.heads import ladder
 from fundusray.pipeline import Loader
@@ -75,7 +75,10 @@ class Judge:
         loss = nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(targets))
         values = point(targets, logits)
         # A metric that these rows cannot define (one class only) says nothing for any epoch.
-        row = {f"val_{m}": values[m] if values[m] is not None else 0.0 for m in METRICS}
+        # What needs an order of the classes that is not known is not told at all.
+        meant = self.prepared.ordered or logits.shape[1] == 2
+        names = [m for m in METRICS if meant or m not in ORDINAL]
+        row = {f"val_{m}": values[m] if values[m] is not None else 0.0 for m in names}
         row["val_loss"] = loss.item()
         if self.recipe.adversarial.eps:
             row |= self._robust()

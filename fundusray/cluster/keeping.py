@@ -79,5 +79,5 @@ class Keeper:
                 checkpoints.plain(model.state_dict()),
                 recipe,
                 prepared.classes,
-                info | {"manifest": prepared.info["manifest"]} | told,
+                info | {"manifest": prepared.info["manifest"], "ordered": prepared.ordered} | told,
             )

@@ -13,6 +13,7 @@ from fundusray.cluster.start import resources
 from fundusray.cluster.tasks import WorkerLostError, result_of
 from fundusray.config import Data, Recipe
 from fundusray.data import manifest as manifests
+from fundusray.data.class_names import order_unknown
 from fundusray.data.manifest import Manifest
 from fundusray.data.shards import finish, is_complete, set_folder, write_shard
 from fundusray.errors import FundusError, InputError, LockedError
@@ -161,14 +162,27 @@ def _result(ready: ray.ObjectRef, chunk: pa.Table, data: Data) -> dict[str, Any]
 def _say(folder: str, note: str) -> None:
     """One line on what the set holds."""
     kept = files.read_table(files.join(folder, "manifest.parquet"))
-    skipped = files.read_table(files.join(folder, "skipped.parquet"))
     repaired = sum(kept["repaired"].to_pylist())
     info = files.read_json(files.join(folder, "set.json"))
     twins = f"{info['num_twins']:,} pairs of near-duplicates"
     if info["num_conflicts"]:
         twins += f" ({info['num_conflicts']:,} with different labels)"
+    unlabelled, ungradable = info["num_unlabelled"], info["num_ungradable"]
+    apart = f", {unlabelled:,} without a label left out" if unlabelled else ""
+    apart += f" ({ungradable:,} of them ungradable)" if ungradable else ""
     print(
         f"prepared set: {kept.num_rows:,} images kept ({repaired:,} of them repaired), "
-        f"{skipped.num_rows:,} skipped; {twins}; {note}; {folder}",
+        f"{info['num_skipped']:,} skipped{apart}; {twins}; {note}; {folder}\n{_classes_said(info)}",
         flush=True,
     )
+
+
+def _classes_said(info: dict[str, Any]) -> str:
+    """The classes with their photographs, and whether their order is known."""
+    if not sum(info["counts"]):
+        return "photographs without a label, for a network to answer"
+    pairs = zip(info["classes"], info["counts"], strict=True)
+    counted = ", ".join(f"{name} {num:,}" for name, num in pairs)
+    if info["ordered"]:
+        return f"classes, in their order: {counted}"
+    return f"classes: {counted}. {order_unknown(info['classes'])}"

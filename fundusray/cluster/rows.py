@@ -68,6 +68,7 @@ def predictions_of(
         prepared.targets()[rows],
         logits,
         half,
+        prepared.ordered,
     )
 
 

@@ -13,6 +13,7 @@ from fundusray.cluster.entry import work
 from fundusray.cluster.fitting import with_batch
 from fundusray.cluster.keeping import Job
 from fundusray.cluster.lineage import start_leak
+from fundusray.cluster.matching import require_start_order
 from fundusray.cluster.rows import epoch_plan, reported_split, split_digest, split_of, split_rows
 from fundusray.cluster.running import run, worker_cpus, worker_gpus
 from fundusray.config import Data, Recipe
@@ -25,11 +26,14 @@ from fundusray.data.shards import PreparedSet, open_set
 from fundusray.errors import InputError
 from fundusray.lock import locked
 from fundusray.losses import check_args, check_output, effective_weights, weight_ratio
-from fundusray.metrics import summary
+from fundusray.metrics import ORDINAL, summary
 from fundusray.models import check as check_model
 from fundusray.models.weights import start_digest
 from fundusray.pipeline import augment
 from fundusray.training.timetable import Timetable
+
+NEED_ORDER = ("regression", "coral", "corn", "quadratic_kappa", "squared_error")
+"""Heads and losses by which a miss by two classes is worse than by one."""
 
 
 def check(recipe: Recipe) -> None:
@@ -39,6 +43,10 @@ def check(recipe: Recipe) -> None:
         InputError: an unknown name, a bad keyword, a missing weights file.
     """
     data = recipe.data
+    if data.judge != "graded":
+        raise InputError(
+            f"data.judge={data.judge}: what has no grade is not learned; give it to evaluate.py"
+        )
     for source in data.source.split(","):
         SOURCES.find(source.strip())
     check_preprocess(data.preprocess, data.preprocess_args)
@@ -83,8 +91,43 @@ def _folder(recipe: Recipe, key: str, storage: str) -> str:
 
 
 def settled(recipe: Recipe, prepared: PreparedSet, storage: str) -> Recipe:
-    """The recipe with its batch a number (train.batch=auto)."""
+    """The recipe with its batch a number (train.batch=auto), and an epoch that is chosen by what
+    its classes have."""
+    recipe = _chosen_without_order(recipe, prepared)
     return with_batch(recipe, prepared, storage, worker_cpus(recipe) - 0.05, worker_gpus(recipe))
+
+
+def _chosen_without_order(recipe: Recipe, prepared: PreparedSet) -> Recipe:
+    """The recipe with the epoch chosen by balanced accuracy, where train.select needs an order of
+    the classes that is not known."""
+    by = recipe.train.select
+    if by not in ORDINAL or prepared.ordered or len(prepared.classes) == 2:
+        return recipe
+    print(
+        f"train.select={by} needs classes in their order, which is not known of "
+        f"{', '.join(prepared.classes)}: the epoch is chosen by balanced_accuracy; give the order "
+        "(data.classes=<all of them, the worst last>) to choose by it",
+        flush=True,
+    )
+    return config.override(recipe, {"train.select": "balanced_accuracy"})
+
+
+def check_order(recipe: Recipe, prepared: PreparedSet) -> None:
+    """Refuses heads and losses that need the order of the classes where it is not known.
+
+    Raises:
+        InputError: which, and what to do.
+    """
+    if prepared.ordered or len(prepared.classes) == 2:
+        return
+    head, loss = recipe.model.output, recipe.loss.name
+    for key, value in (("model.output", head), ("loss.name", loss)):
+        if value in NEED_ORDER:
+            raise InputError(
+                f"{key}={value} needs classes in their order, which is not known of "
+                f"{', '.join(prepared.classes)}; give it (data.classes=<all of them, the worst "
+                "last>), or choose model.output=softmax and a loss without order (cross_entropy)"
+            )
 
 
 def train(
@@ -145,6 +188,8 @@ def check_split(recipe: Recipe, prepared: PreparedSet, sides: dict[str, np.ndarr
     """Refuses a split that leaks, cannot train or be judged, and what does not fit its classes."""
     targets = prepared.targets()
     check_model(recipe.model, smallest_side(recipe.data), num_classes=len(prepared.classes))
+    check_order(recipe, prepared)
+    require_start_order(recipe.model.init_from, prepared.classes)
     leaks = find_leaks(prepared.table, split_of(prepared, recipe))
     if leaks and not recipe.data.allow_leak:
         raise InputError(refusal(leaks))

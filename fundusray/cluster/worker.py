@@ -234,7 +234,8 @@ class Training:
         self.position.seconds += time.monotonic() - clock
         row["seconds"] = self.position.seconds
         if self.ranks.first:
-            shown = ", ".join(f"{k} {row[k]:.3f}" for k in ("train_loss", "val_kappa"))
+            keys = ("train_loss", f"val_{self.recipe.train.select}")
+            shown = ", ".join(f"{key} {row[key]:.3f}" for key in keys)
             bar.update(steps, f"{shown}, {row['images_per_second']:.0f} images/s")
             bar.close()
         return row

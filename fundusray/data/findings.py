@@ -165,6 +165,8 @@ def _facts(
         "labels": {name: labels[name] for name in manifest.classes},
         "examples": _examples(rows, manifest.classes),
         "unlabelled": sum(row["target"] < 0 for row in rows),
+        "ungradable": manifest.ungradable.to_pylist() if manifest.ungradable else [],
+        "ordered": manifest.ordered,
         "eyes": dict(Counter(row["eye"] for row in rows)),
         "sexes": dict(Counter(row["sex"] for row in rows)),
         "splits": dict(Counter(row["split"] for row in rows)),

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import PIL
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 import fundusray
@@ -38,6 +39,7 @@ def settings(data: Data, manifest: Manifest) -> dict[str, Any]:
         "format": FORMAT,
         "manifest": manifest.hash,
         "classes": list(manifest.classes),
+        "ordered": manifest.ordered,
         "datasets": list(manifest.roots),
         "preprocess": data.preprocess,
         "preprocess_args": data.preprocess_args,
@@ -68,13 +70,14 @@ def finish(folder: str, data: Data, manifest: Manifest, units: list[dict[str, An
     skipped += [{k: row[k] for k in SKIPPED.names} for unit in units for row in unit["skipped"]]
     table = _kept(manifest, units)
     _check_share(data, skipped, table.num_rows)
-    present = counts(table, len(manifest.classes))
-    if np.count_nonzero(present) < 2:
+    present = counts(table.filter(pc.greater_equal(table["target"], 0)), len(manifest.classes))
+    if data.judge == "graded" and np.count_nonzero(present) < 2:
         raise InputError(f"all {len(table):,} usable images are of one class; two are needed")
     table, twins = _with_twins(table, _read_prints(folder, units))
     if data.id_key:
         table = _without_places(table)
-    aside = pa.Table.from_pylist(skipped, SKIPPED)
+    ungradable = manifest.ungradable.to_pylist() if manifest.ungradable else []
+    aside = pa.Table.from_pylist(skipped + ungradable, SKIPPED)
     tables = {"manifest.parquet": table, "skipped.parquet": aside, "twins.parquet": twins}
     for name, content in tables.items():
         files.write_table(files.join(folder, name), content)
@@ -83,6 +86,8 @@ def finish(folder: str, data: Data, manifest: Manifest, units: list[dict[str, An
         "counts": present.tolist(),
         "fill": PREPROCESS.find(data.preprocess).fill,
         "num_skipped": len(skipped),
+        "num_ungradable": len(ungradable),
+        "num_unlabelled": manifest.unlabelled,
         "num_twins": twins.num_rows,
         "num_conflicts": sum(twins["conflict"].to_pylist()),
         "shards": shards,

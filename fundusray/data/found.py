@@ -22,6 +22,8 @@ class Problem(NamedTuple):
     reason: str
     refused: bool
     """True: the table must be corrected. False: the row is set aside and counted."""
+    ungradable: bool = False
+    """The photograph is sound, but could not be graded: its row stays, without a label."""
 
 
 class Found(NamedTuple):
@@ -33,6 +35,8 @@ class Found(NamedTuple):
     labels: dict[str, tuple[str, ...]]
     """Columns that can be learned -> names of their classes. A number in such a column is a
     position in the names, -1 where there is no label; a text is one of the names, or empty."""
+    renamed: bool = False
+    """data.classes, data.map and data.ungradable are seen to."""
 
 
 SOURCES: Registry[Callable[[Data, str, int], Found]] = Registry("source")

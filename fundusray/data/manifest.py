@@ -11,9 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fundusray.config import Data
+from fundusray.data.class_names import is_ordered
 from fundusray.data.found import SOURCES, Found, Problem
 from fundusray.data.joining import join_sources, locate
 from fundusray.data.keyed import key_ids
+from fundusray.data.labels import renamed
 from fundusray.errors import InputError
 
 SCHEMA = pa.schema(
@@ -50,7 +52,8 @@ class Manifest:
     """What there is to learn from."""
 
     table: pa.Table
-    """Columns of SCHEMA, in the source's order; the classes are in the schema's metadata."""
+    """Columns of SCHEMA, in the source's order; `classes`, `target` and `ordered` are in the
+    schema's metadata, as JSON and text."""
     skipped: pa.Table
     """image_id, where, reason of the rows that were set aside."""
     classes: tuple[str, ...]
@@ -59,7 +62,11 @@ class Manifest:
     hash: str
     """Equal for equal rows in equal order."""
     unlabelled: int
-    """Photographs that were left out for want of a label."""
+    """Photographs that were left out for want of a label, ungradable ones among them."""
+    ordered: bool = True
+    """Whether the order of the classes is known; of two, which one is the positive."""
+    ungradable: pa.Table | None = None
+    """image_id, where, reason of the photographs that could not be graded."""
 
 
 def build(data: Data, root: str, seed: int, labelled: bool = True) -> Manifest:
@@ -67,7 +74,8 @@ def build(data: Data, root: str, seed: int, labelled: bool = True) -> Manifest:
 
     Args:
         root: one root, or as many with commas as `data.source` names sources.
-        labelled: False keeps photographs without a label, whatever share of rows is unusable.
+        labelled: False keeps photographs without a label, whatever share of rows is unusable. Of
+            data.judge=ungradable those alone are kept that could not be graded.
 
     Raises:
         InputError: the source's table is wrong (all faults at once), no such label, too many
@@ -75,30 +83,66 @@ def build(data: Data, root: str, seed: int, labelled: bool = True) -> Manifest:
     """
     roots = locate(data, root)
     found = join_sources(
-        {name: SOURCES.find(s)(data, place, seed) for name, (s, place) in roots.items()}
+        {
+            name: renamed(SOURCES.find(s)(data, place, seed), data)
+            for name, (s, place) in roots.items()
+        }
     )
     refused = [problem for problem in found.problems if problem.refused]
     if refused:
         head = f"{len(refused):,} faults in the data of source {data.source!r}:"
         raise InputError(_told(head, refused, "correct them and run again"))
     found = key_ids(_with_keywords(found, data.keywords), data.id_key)
-    table, classes = _labelled(found, data.target)
+    found, ungradable = _apart(found)
+    table, classes = _labelled(found, data.target, bool(data.classes))
     unlabelled = table.num_rows
-    if labelled:
+    apart = labelled and data.judge == "ungradable"
+    if apart:
+        table = _only(table, ungradable, root)
+    elif labelled:
         table = table.filter(pc.greater_equal(table["target"], 0))
         _check_share(data, found.problems, table.num_rows)
     unlabelled -= table.num_rows
     if not table.num_rows and not unlabelled:
         raise InputError(f"{root}: source {data.source!r} found no images; check data.root")
-    if labelled:
+    if labelled and not apart:
         _check_label(table, found, data.target, unlabelled)
         _check_classes(table, classes, root)
-    skipped = [(p.image_id, p.where, p.reason) for p in found.problems]
-    columns = list(zip(*skipped, strict=True)) or [(), (), ()]
-    arrays = [pa.array(column, pa.string()) for column in columns]
-    aside = pa.table(arrays, schema=SKIPPED)
     places = {name: place for name, (_, place) in roots.items()}
-    return Manifest(table, aside, classes, places, _hash(table, classes), unlabelled)
+    return Manifest(
+        table,
+        _skipped([] if apart else found.problems),
+        classes,
+        places,
+        _hash(table, classes),
+        0 if apart else unlabelled,
+        table.schema.metadata[b"ordered"] == b"true",
+        _skipped([] if apart else ungradable),
+    )
+
+
+def _apart(found: Found) -> tuple[Found, list[Problem]]:
+    """The rows without the problems that are no fault of theirs: those that have no grade."""
+    ungradable = [problem for problem in found.problems if problem.ungradable]
+    left = [problem for problem in found.problems if not problem.ungradable]
+    return found._replace(problems=left), ungradable
+
+
+def _only(table: pa.Table, ungradable: list[Problem], root: str) -> pa.Table:
+    """The rows of the photographs that could not be graded."""
+    names = pa.array([problem.image_id for problem in ungradable], pa.string())
+    if not len(names):
+        raise InputError(
+            f"{root}: data.judge=ungradable, but no label says ungradable; data.ungradable=<label> "
+            "says which one does"
+        )
+    return table.filter(pc.is_in(table["image_id"], names))
+
+
+def _skipped(problems: Sequence[Problem]) -> pa.Table:
+    rows = [(problem.image_id, problem.where, problem.reason) for problem in problems]
+    columns = list(zip(*rows, strict=True)) or [(), (), ()]
+    return pa.table([pa.array(column, pa.string()) for column in columns], schema=SKIPPED)
 
 
 def _with_keywords(found: Found, text: str) -> Found:
@@ -119,8 +163,9 @@ def _with_keywords(found: Found, text: str) -> Found:
     return found._replace(columns=columns)
 
 
-def _labelled(found: Found, target: str) -> tuple[pa.Table, tuple[str, ...]]:
-    """The rows as a table of SCHEMA with the learned label as `target`, and its classes."""
+def _labelled(found: Found, target: str, ordered: bool) -> tuple[pa.Table, tuple[str, ...]]:
+    """The rows as a table of SCHEMA with the learned label as `target`, and its classes, whose
+    order is known as it was given, or by their names."""
     ids = found.columns["image_id"]
     unknown = set(found.columns) - set(SCHEMA.names)
     assert not unknown, f"columns {unknown} are not in the manifest"
@@ -142,6 +187,7 @@ def _labelled(found: Found, target: str) -> tuple[pa.Table, tuple[str, ...]]:
             value = EMPTY.get(field.name, zero.get(field.type))
             arrays.append(pa.repeat(pa.scalar(value, field.type), len(ids)))
     metadata = {"classes": json.dumps(classes), "target": target}
+    metadata["ordered"] = json.dumps(ordered or is_ordered(classes))
     return pa.table(arrays, schema=SCHEMA.with_metadata(metadata)), tuple(classes)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from fundusray import files
+from fundusray.data.class_names import is_ordered
 from fundusray.data.finishing import finish, set_folder
 from fundusray.data.units import FORMAT, write_shard
 from fundusray.errors import InputError
@@ -57,6 +58,11 @@ class PreparedSet:
     def classes(self) -> tuple[str, ...]:
         """Names of the classes; a target is a position in it."""
         return tuple(self.info["classes"])
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the order of the classes is known; of two, which one is the positive."""
+        return self.info.get("ordered", is_ordered(self.classes))
 
     @property
     def size(self) -> int:

@@ -7,12 +7,14 @@ import numpy as np
 from fundusray import files
 from fundusray.cluster import evaluate as cluster_evaluate
 from fundusray.cluster import start as cluster_start
+from fundusray.cluster.matching import in_classes_of
 from fundusray.cluster.unseen import Unseen, require_pixels, unseen
 from fundusray.command import Asked, settle
 from fundusray.config import Recipe, override
 from fundusray.data.sampling import plan_epoch
 from fundusray.data.shards import PreparedSet, open_set
 from fundusray.errors import InputError
+from fundusray.harmless import printable
 from fundusray.jobs.asking import expanded, prepared_of, shown
 from fundusray.jobs.honesty import notes_of
 from fundusray.jobs.training import about_of, trial_from, written
@@ -35,7 +37,9 @@ def evaluate(asked: Asked) -> dict[str, Any]:
     if asked.show:
         return shown(recipe)
     prepared = prepared_of(recipe, trains=False)
-    opened = open_set(prepared)
+    if recipe.data.judge == "ungradable":
+        return _ungradable(recipe, place, prepared)
+    opened = in_classes_of(open_set(prepared), place, bundle)
     judged = unseen(opened, place, bundle)
     key = files.hash_json([digest(place), files.base_name(prepared)], 8)
     folder = files.join(recipe.run.storage, f"{recipe.name}-evaluation-{key}")
@@ -43,6 +47,19 @@ def evaluate(asked: Asked) -> dict[str, Any]:
     result["best"] = bundle.info.get("best", {})
     trial, about = page_of(recipe, bundle, opened, judged, result)
     return written(recipe, prepared, result, trial, about)
+
+
+def _ungradable(recipe: Recipe, place: str, prepared: str) -> dict[str, Any]:
+    """What a network calls photographs that nobody could grade, printed and listed."""
+    key = files.hash_json([digest(place), files.base_name(prepared)], 8)
+    folder = files.join(recipe.run.storage, f"{recipe.name}-ungradable-{key}")
+    result = cluster_evaluate.answers(place, prepared, folder)
+    called = ", ".join(f"{printable(name)} {num:,}" for name, num in result["called"].items())
+    print(f"{result['n']} ungradable photographs, called: {called}")
+    print(f"  mean probability of what they are called: {result['probability']:.3f}")
+    print("  no figure: there is no grade to hold these answers against")
+    print(f"answers: {result['answers']}")
+    return result | {"prepared": prepared}
 
 
 def _asked(place: str, trained: Recipe, asked: Asked) -> Recipe:

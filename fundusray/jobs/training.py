@@ -22,17 +22,20 @@ from fundusray.cluster.train import timetable_of
 from fundusray.cluster.unseen import unseen
 from fundusray.command import Asked
 from fundusray.config import Recipe, override
+from fundusray.data.class_names import order_unknown
 from fundusray.data.joining import locate
 from fundusray.data.leaks import SIDES, find_leaks, told
 from fundusray.data.shards import PreparedSet, open_set
 from fundusray.errors import NoCheckpointError
+from fundusray.harmless import printable
 from fundusray.jobs.asking import prepared_of, recipe_of, shown
 from fundusray.jobs.honesty import notes_of
 from fundusray.losses import effective_weights, weight_ratio
+from fundusray.metrics import withheld
 from fundusray.models.bundle import load_bundle
 from fundusray.pipeline.augment import train_text, view_text
 from fundusray.pipeline.examples import example_images
-from fundusray.reports import figures, tables
+from fundusray.reports import figures, sentences, tables
 from fundusray.reports.text import TOO_FEW
 from fundusray.training import checkpoints
 
@@ -62,8 +65,12 @@ def written(
     paths = tables.write_run(folder, trial, about, examples)
     metrics, side = result["metrics"], result["reported_split"]
     print(f"{metrics['n']} images of {metrics['num_patients']} patients ({side} rows)")
+    without = withheld(files.read_table(result["predictions"]))
+    shown_as = {"auc_referable": printable(sentences.auc_name(about))}
     for name in ("accuracy", "balanced_accuracy", "kappa", "auc_referable"):
-        print(f"  {name:18} {interval_text(metrics, name)}")
+        said = "not given, as the order of the classes is not known"
+        said = said if name in without else interval_text(metrics, name)
+        print(f"  {shown_as.get(name, name):18} {said}")
     if result.get("robust"):
         print(f"  {'under attack':18} accuracy {interval_text(result['robust'], 'accuracy')}")
     print(f"  always the majority class: accuracy {metrics['majority_accuracy']:.3f}")
@@ -234,6 +241,7 @@ def about_of(
         "split": _split_said(recipe),
         "leak": "; ".join(filter(None, [told(find_leaks(opened.table, sides)), began])),
         "classes": list(opened.classes),
+        "ordered": opened.ordered,
         "preprocess": _pixels_said(recipe),
         "model": f"{model.name}{_head_said(recipe)}, {start}, dropout {model.dropout:g}",
         "mode": mode,
@@ -282,19 +290,25 @@ def _pixels_said(recipe: Recipe) -> str:
 
 def _data_notes(opened: PreparedSet) -> list[str]:
     """What a reader must know of the photographs themselves."""
-    conflicts = opened.info["num_conflicts"]
+    conflicts, said = opened.info["num_conflicts"], []
+    if not opened.ordered:
+        said.append(f"{order_unknown(opened.classes)}.")
     if not conflicts:
-        return []
+        return said
     return [
+        *said,
         f"{conflicts:,} of {opened.info['num_twins']:,} pairs of near-duplicates bear different "
-        f"labels (twins.parquet in {opened.folder} names them): the labels are noisy to that extent"
+        f"labels (twins.parquet in {opened.folder} names them): the labels are noisy to that "
+        "extent",
     ]
 
 
 def _quarantine(opened: PreparedSet) -> dict[str, Any]:
     skipped = files.read_table(files.join(opened.folder, "skipped.parquet")).to_pylist()
     repaired = sum(opened.table["repaired"].to_pylist())
-    return {"kept": len(opened.table), "repaired": repaired, "skipped": skipped}
+    ungradable = opened.info.get("num_ungradable", 0)
+    kept = {"kept": len(opened.table), "repaired": repaired}
+    return kept | {"ungradable": ungradable, "skipped": skipped}
 
 
 def examples_of(recipe: Recipe, opened: PreparedSet, folder: str) -> str:

@@ -8,14 +8,18 @@ from fundusray.metrics.confusion import from_confusion
 from fundusray.metrics.pairing import paired
 from fundusray.metrics.patients import METRICS
 from fundusray.metrics.summing import confusion, point, summary
-from fundusray.metrics.table import predictions_table
+from fundusray.metrics.table import NO_ORDER, ORDINAL, is_ordered, predictions_table, withheld
 
 __all__ = [
     "METRICS",
+    "NO_ORDER",
+    "ORDINAL",
     "confusion",
     "from_confusion",
+    "is_ordered",
     "paired",
     "point",
     "predictions_table",
     "summary",
+    "withheld",
 ]

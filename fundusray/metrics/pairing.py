@@ -19,6 +19,7 @@ from fundusray.errors import InputError
 from fundusray.metrics.confusion import plain
 from fundusray.metrics.intervals import LEVEL, Spread, spreads, squares
 from fundusray.metrics.patients import Patients
+from fundusray.metrics.table import NO_ORDER, withheld
 
 MORE = 2
 """Patients who are taken to differ beside those who do."""
@@ -51,7 +52,11 @@ def paired(
                 f"({a.num_rows} and {b.num_rows} rows); evaluate both on the same split"
             )
     first, second = spreads(Patients.of(a)), spreads(Patients.of(b))
-    return {name: difference(first[name], second[name]) for name in first}
+    found = {name: difference(first[name], second[name]) for name in first}
+    for name in {*withheld(a), *withheld(b)}:
+        nothing = dict.fromkeys(("difference", "low", "high", "p"))
+        found[name] = nothing | {"verdict": "undecided", "why": NO_ORDER}
+    return found
 
 
 def difference(a: Spread, b: Spread) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from fundusray.metrics.confusion import counted, figures, plain
 from fundusray.metrics.intervals import LEVEL, spreads
 from fundusray.metrics.patients import METRICS, Patients
 from fundusray.metrics.ranks import Ranks
-from fundusray.metrics.table import read
+from fundusray.metrics.table import NO_ORDER, read, withheld
 
 
 def point(targets: np.ndarray, logits: np.ndarray) -> dict[str, float | None]:
@@ -32,8 +32,8 @@ def summary(predictions: pa.Table, *, resamples: int = 0, seed: int = 0) -> dict
 
     `<m>` is the value on all rows, `<m>_low` and `<m>_high` its 95 % interval. Both ends are None
     where there are too few patients, and `<m>_why` then says what is missing (empty otherwise);
-    undefined values are None, too. Intervals are computed, not drawn: `resamples` and `seed`
-    change nothing.
+    undefined values are None, too, and so is what needs an order of the classes where none is
+    known. Intervals are computed, not drawn: `resamples` and `seed` change nothing.
 
     Raises:
         InputError: no rows.
@@ -50,4 +50,7 @@ def summary(predictions: pa.Table, *, resamples: int = 0, seed: int = 0) -> dict
         low, high = spread.ends(LEVEL) if spread.ends else (None, None)
         result[name] = plain(spread.value)
         result |= {f"{name}_low": low, f"{name}_high": high, f"{name}_why": spread.why}
+    for name in withheld(predictions):
+        result |= {f"{name}{end}": None for end in ("", "_low", "_high")}
+        result[f"{name}_why"] = NO_ORDER
     return result

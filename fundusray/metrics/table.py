@@ -9,6 +9,10 @@ import pyarrow.compute as pc
 
 from fundusray.errors import InputError
 
+ORDINAL = ("kappa", "auc_referable")
+"""Those of METRICS that need an order of more than two classes."""
+NO_ORDER = "the order of the classes is not known"
+
 
 def predictions_table(
     image_ids: Sequence[str],
@@ -16,11 +20,13 @@ def predictions_table(
     targets: np.ndarray,
     logits: np.ndarray,
     half: np.ndarray | None = None,
+    ordered: bool = True,
 ) -> pa.Table:
     """One row per image: image_id, patient_id, target, logit_0 ... logit_{K-1} (float64), half.
 
     An image without a patient is its own patient. `half` (int8) is there where several networks
     predicted a part of the rows each, and says which one: their scores have no common scale.
+    Whether the order of the classes is known is kept in the schema's metadata, as `ordered`.
 
     Raises:
         InputError: an image twice, a logit that is not finite, a target that is no class.
@@ -46,7 +52,21 @@ def predictions_table(
     columns |= {f"logit_{k}": pa.array(column) for k, column in enumerate(logits.T)}
     if half is not None:
         columns["half"] = pa.array(np.asarray(half, np.int8), pa.int8())
-    return pa.table(columns)
+    return pa.table(columns).replace_schema_metadata({"ordered": "true" if ordered else "false"})
+
+
+def is_ordered(predictions: pa.Table) -> bool:
+    """Whether the order of the classes is known, which it is unless the table says otherwise."""
+    return (predictions.schema.metadata or {}).get(b"ordered", b"true") != b"false"
+
+
+def withheld(predictions: pa.Table) -> tuple[str, ...]:
+    """The figures that mean nothing here, as the order of the classes is not known: sensitivity and
+    specificity, of more than two classes also kappa and AUC, which of two do not depend on it."""
+    if is_ordered(predictions):
+        return ()
+    several = "logit_2" in predictions.column_names
+    return ("sensitivity", "specificity", *(ORDINAL if several else ()))
 
 
 class Rows(NamedTuple):

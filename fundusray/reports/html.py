@@ -49,6 +49,8 @@ def page(measured: list[Measured], study: dict[str, Any], about: About, examples
         "data": _data(about),
         "facts": _facts(about),
         "single": len(measured) == 1,
+        "auc": sentences.auc_name(about),
+        "ordered": about.get("ordered", True) or num_classes == 2,
     }
     template = resources.files("fundusray.reports").joinpath("page.html").read_text("utf-8")
     environment = Environment(
@@ -257,6 +259,7 @@ def _data(about: About) -> dict[str, Any]:
         "repaired": prepared.get("repaired"),
         "skipped": [[str(row.get(key, "")) for key in SKIPPED] for row in shown],
         "num_skipped": len(skipped),
+        "ungradable": prepared.get("ungradable", 0),
     }
 
 

@@ -138,11 +138,15 @@ def _flags(facts: dict[str, Any]) -> Iterator[str]:
 def _labels(facts: dict[str, Any]) -> Iterator[str]:
     total = sum(facts["labels"].values())
     if total:
-        yield f"labels ({facts['target']})"
+        order = "in their order" if facts["ordered"] else "their order is not known"
+        yield f"labels ({facts['target']}; {order})"
     for name, num in facts["labels"].items() if total else ():
         yield f"  {printable(name):30} {num:>7,}  {num / total:6.1%}"
     if facts["unlabelled"]:
-        yield f"{count(facts['unlabelled'], 'photograph')} without a label of {facts['target']}"
+        of_them = f", {len(facts['ungradable']):,} of them ungradable" * bool(facts["ungradable"])
+        said = f"{count(facts['unlabelled'], 'photograph')} without a label of {facts['target']}"
+        yield said + of_them
+    yield from _listed("", [f"{row['where']}: {row['reason']}" for row in facts["ungradable"]])
 
 
 def _duplicates(facts: dict[str, Any]) -> Iterator[str]:
@@ -213,6 +217,11 @@ def _next(facts: dict[str, Any]) -> Iterator[str]:
         )
     if leaks["patients"] or leaks["twins"]:
         steps.append("do not judge by the published split, it leaks: use data.split=patient")
+    if not facts["ordered"] and len(facts["labels"]) > 2:
+        steps.append(
+            "say the order of the classes, data.classes=<all of them, the worst last>: without it "
+            "there is no quadratic kappa and no AUC of referable eyes"
+        )
     if not sum(facts["labels"].values()):
         steps.append(f"no photograph has a label of {facts['target']}: give another data.target")
     steps = steps or ["nothing stands in the way of jobs/prepare.py with the same data settings"]

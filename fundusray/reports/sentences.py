@@ -58,6 +58,8 @@ def split_said(about: About) -> str:
 def headline(measured: list[Measured], about: About) -> list[str]:
     """The page in a few sentences: best, majority, difference to the baseline, what is decided."""
     ranked = [m for m in measured if known(m.kappa)]
+    if not ranked and any(m.summary for m in measured) and not about.get("ordered", True):
+        return _unordered(measured, about)
     if not ranked and any(m.summary for m in measured):
         return [f"Kappa is undefined on {size(measured)}: too few eyes, or one grade only."]
     if not ranked:
@@ -71,6 +73,26 @@ def headline(measured: list[Measured], about: About) -> list[str]:
     if base is not None and len(ranked) > 1:
         lines += [_difference(best, base), _decided(measured, base)]
     return [line for line in [*lines, _split(about)] if line]
+
+
+def _unordered(measured: list[Measured], about: About) -> list[str]:
+    """The page in a few sentences where the order of the classes is not known."""
+    best = next(m for m in measured if m.summary)
+    opening = "Best: " * (len(measured) > 1) + printable(best.trial.method)
+    caution = " (the rows the epoch was chosen on: optimistic)" if best.trial.optimistic else ""
+    balanced = estimate(best.summary, "balanced_accuracy", 2)
+    said = f"{opening}: balanced accuracy {balanced} on {size([best])}{caution}."
+    order = "No kappa is given: the order of the classes is not known."
+    return [line for line in (said, _majority(best, about), order, _split(about)) if line]
+
+
+def auc_name(about: About) -> str:
+    """What the AUC is of: grade 2 or worse, or the second of two classes."""
+    names = [str(name) for name in about.get("classes") or ()]
+    if len(names) == 2:
+        return f"AUC, {names[1]}"
+    usual = len(names) < 3 or names[2] == "2" or names[2].casefold().startswith("moderate")
+    return "AUC, referable" if usual else f"AUC, {names[2]} or worse"
 
 
 def _majority(best: Measured, about: About) -> str:
@@ -283,9 +305,8 @@ DEFINITIONS = [
     ("Balanced accuracy", "The mean of the recalls of the classes that occur."),
     ("Recall", "The share of a class’s eyes that are called that class."),
     (
-        "AUC, referable",
-        "Area under the ROC curve for grade 2 or worse (of two classes: the second) against the "
-        "rest, by the summed probabilities.",
+        "{auc}",
+        "Area under the ROC curve for {positive} against the rest, by the summed probabilities.",
     ),
     ("Majority baseline", "The accuracy of calling every eye the most frequent grade."),
     ("Best epoch", "The epoch with the best {selected} on the validation rows."),
@@ -305,4 +326,8 @@ def definitions(measured: list[Measured], about: About) -> list[tuple[str, str]]
         "rows": named if named == "all" else f"the {named}",
         "split": f", {how}" if how else "",
     }
-    return [(term, meaning.format(**facts)) for term, meaning in DEFINITIONS]
+    classes = [printable(str(name)) for name in about.get("classes") or ()]
+    positive = f"class “{classes[2]}” or worse" if len(classes) > 2 else "grade 2 or worse"
+    facts["positive"] = f"class “{classes[1]}”" if len(classes) == 2 else positive
+    facts["auc"] = printable(auc_name(about))
+    return [(term.format(**facts), meaning.format(**facts)) for term, meaning in DEFINITIONS]

@@ -61,6 +61,8 @@ class About(TypedDict, total=False):
     leak: str
     """What is known to be on two sides of the split, in a sentence; empty when nothing is."""
     classes: list[str]
+    ordered: bool
+    """Whether the order of the classes is known; of two, which one is the positive."""
     preprocess: str
     model: str
     mode: str | dict[str, Any]
@@ -91,7 +93,10 @@ class Measured:
 
 
 def measure(trials: list[Trial], seed: int = 0) -> list[Measured]:
-    """Every trial measured, best kappa first, those without a figure after, failed ones last.
+    """Every trial measured, best kappa first, those without one after, failed ones last.
+
+    Where none has a kappa, as the order of the classes is not known, the best balanced accuracy is
+    first.
 
     Raises:
         FileNotFoundError: a trial names predictions that are not there.
@@ -126,9 +131,10 @@ def _rows(table: pa.Table) -> tuple[list[str], list[tuple]]:
     return names, sorted(zip(*columns, strict=True))
 
 
-def _place(measured: Measured) -> tuple[bool, bool, float]:
-    kappa = measured.kappa
-    return measured.trial.status == "failed", kappa is None, -(kappa or 0.0)
+def _place(measured: Measured) -> tuple[bool, bool, float, float]:
+    kappa, balanced = measured.kappa, measured.summary.get("balanced_accuracy")
+    failed = measured.trial.status == "failed"
+    return failed, kappa is None, -(kappa or 0.0), 0.0 if kappa is not None else -(balanced or 0.0)
 
 
 def baseline_of(measured: list[Measured]) -> Measured | None:

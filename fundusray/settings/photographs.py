@@ -17,6 +17,16 @@ class Data:
     """Folder or URI of the photographs, one per source; empty for synthetic."""
     target: str = "grade"
     """The label that is learned: grade, edema, sex, whatever the source has."""
+    classes: tuple[str, ...] = ()
+    """The classes of the label in their order, e.g. No DR,Mild,Moderate,Severe,Proliferative, of
+    two the positive one last; empty: as their names say."""
+    map: dict[str, str] = field(default_factory=dict)
+    """Which class a label of the data is, e.g. data.map.R1=mild."""
+    ungradable: tuple[str, ...] = ()
+    """Labels that stand for "could not be graded", e.g. 5; names such as ungradable are known."""
+    judge: str = "graded"
+    """Which photographs jobs/evaluate.py looks at: graded; or ungradable, whose answers it lists
+    without a figure, as there is no label to hold them against."""
     keywords: str = ""
     """Keep only eyes whose diagnostic keywords hold this text, e.g. "normal fundus"."""
     table: str = ""
@@ -63,12 +73,16 @@ class Data:
         require(self.size >= 16, "data.size", "needs at least 16 pixels", self.size)
         require(self.num_images >= 20, "data.num_images", "needs at least 20", self.num_images)
         for key, choices in {
+            "judge": ("graded", "ungradable"),
             "split": ("patient", "image", "given"),
             "encoding": ("jpeg", "raw"),
             "pipeline": ("dali", "plain", "memory"),
         }.items():
             if getattr(self, key) not in choices:
                 raise unknown_name(f"data.{key}", getattr(self, key), choices)
+        names = {name.strip().casefold() for name in self.classes}
+        good = len(names) == len(self.classes) != 1 and all(map(str.isprintable, names))
+        require(good, "data.classes", "two or more different, printable names", self.classes)
         raw = self.encoding == "raw" or self.pipeline != "memory"
         require(raw, "data.pipeline=memory", "data.encoding=raw", self.encoding)
         good = len(self.fractions) == 3 and min(self.fractions) >= 0 and self.fractions[0] > 0

@@ -42,6 +42,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     names = [f"i{n}" for n in range(9)]
     fake = SimpleNamespace(
         classes=CLASSES,
+        ordered=True,
         image_ids=lambda: names,
         patients=lambda: names,
         targets=lambda: np.arange(9) % 5,

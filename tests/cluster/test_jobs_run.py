@@ -14,6 +14,7 @@ from fundusray import config, recipes
 from fundusray.cluster.rows import split_rows
 from fundusray.config import override
 from fundusray.data.shards import open_set
+from fundusray.data.synthetic import draw
 from fundusray.models.weights import bundle_folder
 from fundusray.verified import read_verified
 
@@ -161,3 +162,26 @@ def test_leak_premium(run, tmp_path: Path) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
     code, _, text = run("leak_premium.py", "demo", "repeats=0")
     assert code == 2 and "repeats: a number from 1 to 100" in text
+
+
+@pytest.mark.slow
+def test_classes_without_an_order_have_no_ordinal_figures(run, tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    for place, name in enumerate(("amd", "cataract", "dr")):
+        (root / name).mkdir(parents=True)
+        for index in range(place, 36, 3):
+            photo = Image.fromarray(draw(3, 2 * index, index % 5, 96).image)
+            photo.save(root / name / f"{index}.png")
+    source = ("demo", "smoke=true", "data.source=folder", f"data.root={root}")
+    code, result, text = run("train.py", *source, "data.fractions=0.5,0.25,0.25")
+    assert code == 0, text
+    assert "The order of the classes amd, cataract, dr is not known" in text
+    assert "train.select=kappa needs classes in their order" in text
+    assert text.count("not given, as the order of the classes is not known") == 2
+    figures = json.loads(Path(result["metrics"]).read_text())
+    assert figures["kappa"] is figures["auc_referable"] is figures["sensitivity"] is None
+    assert figures["selected_by"] == "balanced_accuracy" and figures["balanced_accuracy"] >= 0
+    page = Path(result["report"]).read_text()
+    assert "No kappa is given: the order of the classes is not known." in page
+    code, _, text = run("train.py", *source, "model.output=coral", "loss.name=coral")
+    assert code == 2 and "model.output=coral needs classes in their order" in text

@@ -40,6 +40,8 @@ def test_a_run_leaves_everything_a_reader_needs(
     table = pq.read_table(folder / "predictions.parquet")
     assert table.column_names[:3] == ["image_id", "patient_id", "target"]
     assert table.column_names[3:] == [f"logit_{k}" for k in range(5)]
+    assert table.schema.metadata[b"ordered"] == b"true"
+    assert read_verified(unbroken["bundle"])[1]["info"]["ordered"] is True
     assert len(table) == len(sides["test"]) == unbroken["metrics"]["n"]
     assert [row["epoch"] for row in unbroken["history"]] == [1, 2, 3]
     assert (unbroken["workers"], unbroken["cpus"], unbroken["gpus"]) == (1, 1, 0)

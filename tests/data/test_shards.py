@@ -348,3 +348,30 @@ def test_several_data_sets_are_one_set(tree: Path, tmp_path: Path) -> None:
         alone, _, _ = make(root, str(tmp_path / root.name), encoding="raw", preprocess="resize")
         expected = shards.open_set(alone).pixels(np.arange(12))
         assert np.array_equal(opened.pixels(np.arange(first, first + 12)), expected)
+
+
+def test_ungradable_photographs_are_set_apart_and_can_be_prepared_alone(
+    tree: Path, tmp_path: Path
+) -> None:
+    """Grade 4, two of twelve: more than max_bad allows, which is not asked."""
+    grade = {"ungradable": ("proliferative",), "max_bad": 0}
+    folder, _, _ = make(tree, str(tmp_path / "out"), **grade)
+    info = shards.open_set(folder).info
+    assert (info["num_skipped"], info["num_ungradable"], info["num_unlabelled"]) == (0, 2, 2)
+    assert info["ordered"] and info["classes"] == ["none", "mild", "moderate", "severe"]
+    skipped = files.read_table(f"{folder}/skipped.parquet").to_pylist()
+    assert [row["reason"] for row in skipped] == ["ungradable ('proliferative')"] * 2
+    alone, _, _ = make(tree, str(tmp_path / "out"), **grade, judge="ungradable")
+    opened = shards.open_set(alone)
+    assert alone != folder and opened.targets().tolist() == [-1, -1]
+    assert opened.image_ids() == [row["image_id"] for row in skipped]
+    assert opened.info["num_skipped"] == 0 and opened.info["counts"] == [0, 0, 0, 0]
+
+
+def test_a_set_knows_whether_its_classes_have_an_order(tree: Path, tmp_path: Path) -> None:
+    named = {"map": {"none": "x", "mild": "y", "moderate": "z", "severe": "z"}}
+    named["map"]["proliferative"] = "z"
+    without, _, _ = make(tree, str(tmp_path / "out"), **named)
+    given, _, _ = make(tree, str(tmp_path / "out"), **named, classes=("x", "y", "z"))
+    assert without != given
+    assert not shards.open_set(without).ordered and shards.open_set(given).ordered

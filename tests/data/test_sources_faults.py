@@ -85,6 +85,10 @@ def test_labels_that_are_none_name_line_got_and_expected(
     more = [("3_left", "2"), ("3_right", "3"), ("4_left", level), ("4_right", level)]
     layout.plant(tmp_path, [image for image, _ in more])
     found = layout.fill(tmp_path, layout.lines([*GOOD, *more]))
+    if layout.source == "csv" and level.strip().casefold() in ("", "nan", "-1"):
+        # A table of anybody's may lack grades; those rows are unlabelled.
+        assert found.problems == [] and found.columns["grade"][-2:] == [-1, -1]
+        return
     reason = f"{layout.column} {level.strip()!r} of image '4_left', expected 0"
     assert told(found)[0].startswith(f"{layout.table}:8: {reason}")
     assert [problem.where for problem in found.problems] == [f"{layout.table}:{n}" for n in (8, 9)]

@@ -60,6 +60,7 @@ def opened(tmp_path, monkeypatch):
     return SimpleNamespace(
         table=pa.table(columns),
         classes=CLASSES,
+        ordered=True,
         folder=str(tmp_path),
         info={"num_conflicts": 0},
         targets=lambda: np.array([0, 0, 2]),

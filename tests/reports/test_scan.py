@@ -32,6 +32,8 @@ def facts(**changes: Any) -> dict[str, Any]:
         "labels": {"none": 8, "mild": 2},
         "examples": {"none": ["1_left", "1_right"], "mild": ["2_left"], "": []},
         "unlabelled": 0,
+        "ungradable": [],
+        "ordered": True,
         "eyes": {"left": 5, "right": 5},
         "sexes": {"": 10},
         "splits": {"": 10},
@@ -64,7 +66,7 @@ def test_a_sound_set_in_words() -> None:
         "  repaired         0\n"
         "  refused          0\n"
         "\n"
-        "labels (grade)\n"
+        "labels (grade; in their order)\n"
         "  none                                 8   80.0%\n"
         "  mild                                 2   20.0%\n"
         "\n"
@@ -95,6 +97,16 @@ def test_a_sound_set_in_words() -> None:
         ({"datasets": {"odir": 4, "brset": 6}}, "sets:  odir 4, brset 6"),
         ({"sexes": {"female": 6, "": 4}}, "sexes: female 6, unknown 4"),
         ({"unlabelled": 3}, "3 photographs without a label of grade"),
+        (
+            {
+                "unlabelled": 3,
+                "ungradable": [
+                    {"image_id": "3", "where": "t.csv:4", "reason": "ungradable (dx '5')"}
+                ],
+            },
+            "without a label of grade, 1 of them ungradable\n    t.csv:4: ungradable (dx '5')",
+        ),
+        ({"ordered": False, "labels": {"a": 4, "b": 3, "c": 3}}, "say the order of the classes"),
         ({"labels": {}, "unlabelled": 10}, "no photograph has a label of grade"),
         ({"mask_faults": {"1_left": "MA: 80x80 pixels"}}, "1_left: MA: 80x80 pixels"),
         ({"flags": facts()["flags"] | {"torn": ["5_left"]}}, "1  rows jump: the file is damaged"),

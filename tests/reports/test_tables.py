@@ -8,7 +8,7 @@ import pytest
 
 from fundusray import files, metrics
 from fundusray.errors import InputError
-from fundusray.reports import tables
+from fundusray.reports import sentences, tables
 
 FIRST = (
     "method,loss,sampler,n,accuracy,accuracy_low,accuracy_high,balanced_accuracy,"
@@ -194,3 +194,41 @@ def test_the_same_trials_give_the_same_bytes(tmp_path, make_trial, about):
         tables.write_search(str(tmp_path / name), trials, study, about, None)
     for name in ("report.html", "leaderboard.csv", "leaderboard.md", "leaderboard.parquet"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def _unordered(trial):
+    kept = files.read_table(trial.predictions).replace_schema_metadata({"ordered": "false"})
+    files.write_table(trial.predictions, kept)
+    return trial
+
+
+def test_without_an_order_of_the_classes_there_is_no_kappa_and_the_best_are_first(
+    tmp_path, make_trial, about
+):
+    trials = [make_trial("plain", 0.3, baseline=True), make_trial("good", 0.95)]
+    about |= {"ordered": False, "classes": list("edcba"), "notes": ["The order is not known."]}
+    out = tables.write_search(str(tmp_path / "out"), [*map(_unordered, trials)], {}, about)
+    rows = list(csv.DictReader(io.StringIO(files.read_bytes(out["leaderboard"]).decode())))
+    assert [row["method"] for row in rows] == ["good", "plain"]
+    assert rows[0]["kappa"] == rows[0]["kappa_low"] == rows[0]["auc_referable"] == ""
+    assert float(rows[0]["balanced_accuracy"]) > 0.9 and rows[0]["balanced_accuracy_verdict"]
+    page = files.read_bytes(out["report"]).decode()
+    assert "Best: good: balanced accuracy 0.9" in page and "Best balanced accuracy first" in page
+    assert "No kappa is given: the order of the classes is not known." in page
+
+
+@pytest.mark.parametrize(
+    ("classes", "name"),
+    [
+        (["none", "mild", "moderate", "severe", "proliferative"], "AUC, referable"),
+        (["0", "1", "2"], "AUC, referable"),
+        (["none", "possible", "clinically significant"], "AUC, clinically significant or worse"),
+        (["female", "male"], "AUC, male"),
+        (["normal", "glaucoma"], "AUC, glaucoma"),
+        ([], "AUC, referable"),
+    ],
+)
+def test_the_auc_names_what_it_is_of(classes, name):
+    assert sentences.auc_name({"classes": classes}) == name
+    term = [t for t, _ in sentences.definitions([], {"classes": classes}) if t.startswith("AUC")]
+    assert term == [name]

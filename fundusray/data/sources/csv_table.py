@@ -1,6 +1,5 @@
 """Any table of photographs: the settings say what its columns are called."""
 
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -22,9 +21,9 @@ from fundusray.data.checks import (
     read_text,
     table_rows,
 )
-from fundusray.data.found import EDEMA, GRADES, SEXES, SOURCES, Found
+from fundusray.data.found import SEXES, SOURCES, Found
+from fundusray.data.labels import SCALES, read_label
 from fundusray.data.listing import LINK, bad_path, is_inside, list_folder, need_folder
-from fundusray.data.sources.folder import natural
 from fundusray.data.tables import Table, read_header, read_table
 from fundusray.errors import InputError
 from fundusray.registry import unknown_name
@@ -32,7 +31,6 @@ from fundusray.registry import unknown_name
 LAYOUT = "source 'csv' expects data.table=<table in the root> and data.columns.image=<its column>"
 NAMES = ("image", "grade", "edema", "patient", "eye", "sex", "age", "keywords", "split")
 """What data.columns may name."""
-SCALES = {"grade": GRADES, "edema": EDEMA}
 SEX_CODES = {"female": "female", "f": "female", "male": "male", "m": "male", "": ""}
 EYE_CODES = {"left": "left", "l": "left", "os": "left"}
 EYE_CODES |= {"right": "right", "r": "right", "od": "right", "": ""}
@@ -45,10 +43,6 @@ READ = {
     "split": ("split", one_of(SPLITS | {"": ""}), "train, val, test or nothing"),
 }
 """Our name -> the manifest's column, how a cell is read, and what it should be."""
-NUMBER = re.compile(r"([0-9]{1,3})(\.0+)?")
-ODD = re.compile(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?|nan|null|n/a|inf|", re.IGNORECASE)
-"""What is no class's name in a column of names."""
-MOST_CLASSES = 100
 BASE = "\0base"
 """The cells of the image column without folders, beside the table's own columns."""
 
@@ -59,8 +53,9 @@ def csv_table(data: Data, root: str, seed: int) -> Found:
 
     Images are names with or without extension, or paths with folders separated by /. An id is the
     name without extension, with its folders before it where several have that name. Grades are
-    numbers from 0 on (a highest grade of 4 is the international scale of retinopathy), or names,
-    which are the classes in natural order. A row without an image is set aside.
+    numbers from 0 on (0 to 4 are the international scale of retinopathy, also where a set lacks
+    some), or names, in the order of their meaning; `data.classes` gives another one. A row without
+    an image is set aside; one without a grade is unlabelled.
 
     Raises:
         InputError: a setting is missing (the error lists the table's columns), or the table cannot
@@ -79,10 +74,10 @@ def csv_table(data: Data, root: str, seed: int) -> Found:
             ours, read, need = READ[name]
             rows.columns[ours] = convert(rows, column, read, need)
         elif name in SCALES:
-            rows.columns[name], labels[name] = _classes(rows, column, SCALES[name])
+            rows.columns[name], labels[name] = read_label(rows, column, name, data)
     if "sex" in columns:
         labels["sex"] = SEXES
-    return gather([rows], labels)
+    return gather([rows], labels)._replace(renamed=True)
 
 
 def _settings(data: Data, root: str) -> dict[str, str]:
@@ -152,40 +147,3 @@ def _unique(names: list[str], members: dict[str, Sequence[int]]) -> list[str]:
                 if times[names[row]] > 1:
                     ids[row] = prefix.replace("/", "-") + names[row]
     return ids
-
-
-def _classes(
-    rows: Rows, column: str, scale: tuple[str, ...]
-) -> tuple[list[int | None], tuple[str, ...]]:
-    """The class of each row, and the names of the classes.
-
-    Raises:
-        InputError: more classes than a label can have.
-    """
-    times = Counter(rows.cells[column])
-    numbers = {cell: int(m[1]) for cell in times if (m := NUMBER.fullmatch(cell))}
-    if 2 * sum(times[cell] for cell in numbers) >= len(rows.ids):
-        held = set(numbers.values())
-        # The first number that no row has ends the classes, unless it is a scale that we know.
-        end = next(number for number in range(len(held) + 1) if number not in held)
-        named = max(held) == len(scale) - 1
-        names = scale if named else tuple(map(str, range(end)))
-        codes = {cell: number for cell, number in numbers.items() if named or number < end}
-        need = f"0 to {len(names) - 1}" if names else "numbers that begin at 0"
-        need += f", as no row has {end}" if 0 < end < len(held) and not named else ""
-    else:
-        # Of spellings that differ in case only, the most frequent is meant.
-        spelled: dict[str, str] = {}
-        for cell, _ in times.most_common():
-            if (name := read_name(cell)) and not ODD.fullmatch(name):
-                spelled.setdefault(name.casefold(), name)
-        names = tuple(sorted(spelled.values(), key=natural))
-        places = {name: place for place, name in enumerate(names)}
-        codes = {cell: places.get(read_name(cell) or "") for cell in times}
-        need = f"one of {', '.join(names[:10])}" + (", ..." if len(names) > 10 else "")
-    if len(names) > MOST_CLASSES:
-        raise InputError(
-            f"column {column!r} has {len(names):,} different values, at most {MOST_CLASSES} "
-            "classes are learned; is it the label?"
-        )
-    return convert(rows, column, codes.get, need), names

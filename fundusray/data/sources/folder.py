@@ -1,11 +1,13 @@
 """One sub-folder of photographs per class, with or without folders for the sides of a split."""
 
-import re
 from collections import Counter
+from itertools import chain
 
 from fundusray.config import Data
 from fundusray.data.checks import gather, listed_rows, patients_and_eyes, read_split
+from fundusray.data.class_names import arrange, natural
 from fundusray.data.found import SOURCES, Found, Problem
+from fundusray.data.labels import Labels, folder_labels, set_ungradable
 from fundusray.data.listing import Folder, bad_id, list_folder, need_folder
 from fundusray.errors import InputError
 
@@ -17,10 +19,12 @@ LAYOUT = (
 
 @SOURCES.register("folder")
 def folder(data: Data, root: str, seed: int) -> Found:
-    """Photographs in root/<class>/ or root/<train|val|test>/<class>/; classes in natural order.
+    """Photographs in root/<class>/ or root/<train|val|test>/<class>/.
 
-    An id is the file's name without extension, with its folders before it where several have a
-    file of that name. The classes are those of the train folder; val and test may lack some.
+    Classes are in the order of their meaning, those whose order is not known in that of their
+    names. An id is the file's name without extension, with its folders before it where several
+    have a file of that name. The classes are those of the train folder; val and test may lack
+    some, and have others where all are grades that are known by their names.
 
     Raises:
         InputError: no class folders, a single one, one without images, other classes in val or
@@ -31,22 +35,22 @@ def folder(data: Data, root: str, seed: int) -> Found:
     inner = _visible(top)
     sides = {name: side for name in inner if (side := read_split(name))}
     if sides and len(sides) == len(inner):
-        classes, folders = _split_folders(root, sides)
+        names, folders = _split_folders(root, sides)
     else:
-        classes = inner
-        folders = [(name, "", list_folder(root, name)) for name in classes]
-    if len(classes) < 2:
-        raise InputError(f"{root}: {len(classes)} class folders, at least 2 needed; {LAYOUT}")
+        names = inner
+        folders = [(name, "", list_folder(root, name)) for name in names]
+    if len(names) < 2:
+        raise InputError(f"{root}: {len(names)} class folders, at least 2 needed; {LAYOUT}")
     for _, side, one in folders:
         if side in ("", "train") and not one.has_photographs():
             hint = f"; it holds folders: give data.root={root}/{one.prefix[:-1]}?"
             hint = hint if _visible(one) else ""
             raise InputError(f"{root}/{one.prefix[:-1]}: no images in this class folder{hint}")
-    wrong = [Problem(repr(name), "", f"class folder: {bad_id(name)}", True) for name in classes]
-    wrong = [problem for problem, name in zip(wrong, classes, strict=True) if bad_id(name)]
+    wrong = [Problem(repr(name), "", f"class folder: {bad_id(name)}", True) for name in names]
+    wrong = [problem for problem, name in zip(wrong, names, strict=True) if bad_id(name)]
     if wrong:
-        return Found({"image_id": []}, wrong, {"grade": tuple(classes)})
-    return _gather(folders, classes)
+        return Found({"image_id": []}, wrong, {"grade": tuple(names)})
+    return _gather(folders, folder_labels(names, data, root))
 
 
 def _visible(one: Folder) -> list[str]:
@@ -60,24 +64,32 @@ def _split_folders(
     if sorted(sides.values()) != sorted(set(sides.values())) or "train" not in sides.values():
         got = ", ".join(sides)
         raise InputError(f"{root}: folders {got}, expected train and one each of val, test")
-    held = {name: list_folder(root, name) for name in sides}
-    classes: list[str] = []
-    for name, side in sides.items():
-        if side == "train":
-            classes = _visible(held[name])
-    folders = []
-    for name, side in sides.items():
-        own = _visible(held[name])
-        if extra := [one for one in own if one not in classes]:
+    held = {name: _visible(list_folder(root, name)) for name in sides}
+    (train,) = (name for name, side in sides.items() if side == "train")
+    names = held[train]
+    # A side may lack a grade that is known by its name, also train; other names must be train's.
+    whole = list(dict.fromkeys(chain(names, *held.values())))
+    if not arrange(whole).ordered:
+        _refuse_extra(root, held, names)
+        whole = names
+    folders = [
+        (one, side, list_folder(root, f"{name}/{one}"))
+        for name, side in sides.items()
+        for one in held[name]
+    ]
+    return whole, folders
+
+
+def _refuse_extra(root: str, held: dict[str, list[str]], names: list[str]) -> None:
+    for side, own in held.items():
+        if extra := [one for one in own if one not in names]:
             raise InputError(
-                f"{root}/{name}: class folders {', '.join(map(repr, extra))} that train has not "
-                f"({', '.join(map(repr, classes)) or 'none'}); rename or remove them"
+                f"{root}/{side}: class folders {', '.join(map(repr, extra))} that train has not "
+                f"({', '.join(map(repr, names)) or 'none'}); rename or remove them"
             )
-        folders += [(one, side, list_folder(root, f"{name}/{one}")) for one in own]
-    return classes, folders
 
 
-def _gather(folders: list[tuple[str, str, Folder]], classes: list[str]) -> Found:
+def _gather(folders: list[tuple[str, str, Folder]], labels: Labels) -> Found:
     parts = [listed_rows(one) for _, _, one in folders]
     times = Counter(stem for rows in parts for stem in rows.names)
     for rows, (name, side, one) in zip(parts, folders, strict=True):
@@ -89,13 +101,9 @@ def _gather(folders: list[tuple[str, str, Folder]], classes: list[str]) -> Found
                 rows.refuse(row, f"image {stem!r} is in {times[stem]} class folders; keep one")
         rows.columns["patient_id"] = patients_and_eyes(rows.ids)[0]
         rows.columns["eye"] = eyes
-        rows.columns["grade"] = [classes.index(name)] * len(rows.ids)
+        rows.columns["grade"] = [labels.places[name]] * len(rows.ids)
+        if name in labels.ungradable:
+            set_ungradable(rows, name)
         if side:
             rows.columns["split"] = [side] * len(rows.ids)
-    return gather(parts, {"grade": tuple(classes)})
-
-
-def natural(name: str) -> list:
-    """A key that sorts 2 before 10."""
-    parts = re.split(r"([0-9]+)", name)
-    return [*[int(p) if i % 2 else p.casefold() for i, p in enumerate(parts)], name]
+    return gather(parts, {"grade": labels.classes})._replace(renamed=True)

@@ -1,0 +1,80 @@
+"""Figures where the order of the classes is not known."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from fundusray import files
+from fundusray.metrics import from_confusion, is_ordered, paired, predictions_table, summary
+
+
+def drawn(seed, n=300, classes=5, skill=1.5):
+    """Targets and logits of a network that knows something."""
+    rng = np.random.default_rng(seed)
+    shares = np.array([0.6, 0.1, 0.15, 0.1, 0.05])[:classes]
+    targets = rng.choice(classes, n, p=shares / shares.sum())
+    logits = rng.normal(size=(n, classes))
+    logits[np.arange(n), targets] += skill
+    return targets, logits
+
+
+def table(targets, logits, per_patient=2):
+    ids = [f"image{i:05d}" for i in range(len(targets))]
+    patients = [f"patient{i // per_patient:05d}" for i in range(len(targets))]
+    return predictions_table(ids, patients, targets, logits)
+
+
+class TestOrder:
+    """Where the order of the classes is not known, what needs one is None, and the rest is as it
+    was; of two classes kappa and AUC need none."""
+
+    def unordered(self, classes):
+        given = table(*drawn(3, classes=classes))
+        return given, given.replace_schema_metadata({"ordered": "false"})
+
+    @pytest.mark.parametrize("classes", [2, 3, 5])
+    def test_summary(self, classes):
+        known, unknown = (summary(t) for t in self.unordered(classes))
+        none = {"sensitivity", "specificity"} | (
+            {"kappa", "auc_referable"} if classes > 2 else set()
+        )
+        ends = ("", "_low", "_high", "_why")
+        hidden = {f"{name}{end}" for name in none for end in ends}
+        assert {key: known[key] for key in known.keys() - hidden} == {
+            key: unknown[key] for key in unknown.keys() - hidden
+        }
+        assert all(unknown[name] is unknown[f"{name}_low"] is None for name in none)
+        assert all(known[name] is not None for name in none)
+
+    def test_two_classes_the_other_way_round_have_the_same_kappa_and_auc(self):
+        """This is why nothing needs to be known to give them."""
+        targets, logits = drawn(4, classes=2)
+        there, back = summary(table(targets, logits)), summary(table(1 - targets, logits[:, ::-1]))
+        for name in ("kappa", "auc_referable", "cohen_kappa", "accuracy"):
+            assert there[name] == pytest.approx(back[name], abs=1e-12)
+        assert there["sensitivity"] == back["specificity"] != there["specificity"]
+
+    def test_three_classes_in_another_order_have_another_kappa(self):
+        counts = np.array([[8, 2, 0], [2, 8, 0], [0, 0, 10]])
+        turned = counts[np.ix_([0, 2, 1], [0, 2, 1])]
+        # Misses by one step, and the same misses by two.
+        kappas = [from_confusion(c)["kappa"] for c in (counts, turned)]
+        assert kappas == pytest.approx([0.9, 0.6])
+
+    def test_pairs(self):
+        known, unknown = self.unordered(5)
+        worse = table(known["target"].to_numpy(), drawn(3)[1] * 0.1 + drawn(9)[1])
+        found = paired(unknown, worse)
+        assert found["kappa"]["difference"] is None and found["kappa"]["verdict"] == "undecided"
+        same = paired(known, worse)
+        assert found["accuracy"] == same["accuracy"] and same["kappa"]["difference"] is not None
+
+    def test_a_table_carries_it_through_a_file(self, tmp_path):
+        targets, logits = drawn(3)
+        ids = [str(i) for i in range(len(targets))]
+        kept = predictions_table(ids, ids, targets, logits, ordered=False)
+        files.write_table(str(tmp_path / "p.parquet"), kept)
+        again = files.read_table(str(tmp_path / "p.parquet"))
+        assert not is_ordered(again) and not is_ordered(pa.concat_tables([again, again]))
+        assert is_ordered(table(targets, logits))
+        assert is_ordered(table(targets, logits).replace_schema_metadata(None))
