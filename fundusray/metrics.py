@@ -42,7 +42,7 @@ def predictions_table(
 ) -> pa.Table:
     """One row per image: image_id, patient_id, target, logit_0 ... logit_{K-1} (float64).
 
-    An image without a patient is its own patient.
+    A patient_id is "" where the patient is not known.
 
     Raises:
         InputError: an image twice, a logit that is not finite, a target that is no class.
@@ -59,10 +59,9 @@ def predictions_table(
         )
     if len(targets) and not (targets.min() >= 0 and targets.max() < logits.shape[1]):
         raise InputError(f"predictions: targets must be 0 to {logits.shape[1] - 1}")
-    patients = [patient or image for patient, image in zip(patient_ids, image_ids, strict=True)]
     columns: dict[str, Any] = {
         "image_id": pa.array(image_ids, pa.string()),
-        "patient_id": pa.array(patients, pa.string()),
+        "patient_id": pa.array(patient_ids, pa.string()),
         "target": pa.array(targets, pa.int32()),
     }
     columns |= {f"logit_{k}": pa.array(column) for k, column in enumerate(logits.T)}
@@ -93,6 +92,8 @@ def from_confusion(counts: np.ndarray) -> dict[str, float | None]:
 def summary(predictions: pa.Table, *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
     """n, num_patients, majority_accuracy and, of each metric and recall_<k>, value and interval.
 
+    `num_unknown` are the images whose patient is not known; each is resampled on its own, as if it
+    were independent of all others, and is not among `num_patients`.
     `<m>` is the value on all rows, `<m>_low` and `<m>_high` its 95 % interval, `<m>_dropped` the
     resamples without a value. None where undefined, intervals also below two patients.
 
@@ -103,7 +104,8 @@ def summary(predictions: pa.Table, *, resamples: int = 1000, seed: int = 0) -> d
     counts = sides[0].confusion
     result: dict[str, Any] = {
         "n": int(counts.sum()),
-        "num_patients": sides[0].num_patients,
+        "num_patients": sides[0].num_patients - num_unknown(predictions),
+        "num_unknown": num_unknown(predictions),
         "resamples": resamples,
         "majority_accuracy": float(counts.sum(axis=1).max() / counts.sum()),
     }
@@ -115,6 +117,11 @@ def summary(predictions: pa.Table, *, resamples: int = 1000, seed: int = 0) -> d
         result[name] = _plain(value[0])
         result |= {f"{name}_low": low, f"{name}_high": high, f"{name}_dropped": dropped}
     return result
+
+
+def num_unknown(predictions: pa.Table) -> int:
+    """How many rows have no known patient."""
+    return predictions["patient_id"].to_pylist().count("")
 
 
 def paired(
@@ -162,7 +169,7 @@ class _Side:
 
     def __init__(self, predictions: pa.Table) -> None:
         targets, logits = _read(predictions)
-        names, self.patient = np.unique(predictions["patient_id"].to_numpy(), return_inverse=True)
+        names, self.patient = np.unique(_owners(predictions), return_inverse=True)
         self.num_patients, self.num_rows = len(names), len(targets)
         self.num_classes = logits.shape[1]
         cells = self.num_classes**2
@@ -180,6 +187,14 @@ class _Side:
         return {name: auc if name == "auc_referable" else values[name] for name in METRICS} | {
             name: value for name, value in values.items() if name not in METRICS
         }
+
+
+def _owners(predictions: pa.Table) -> np.ndarray:
+    """The patient of each row, or the row itself where it has none, [N]."""
+    names = zip(
+        *(predictions[name].to_pylist() for name in ("patient_id", "image_id")), strict=True
+    )
+    return np.array([patient or f"\0{image}" for patient, image in names], dtype=object)
 
 
 class _Ranks:

@@ -85,3 +85,12 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real photographs in {folder}; set FUNDUSRAY_DATA to run this test")
     return folder
+
+
+@pytest.fixture(scope="session")
+def cases() -> Path:
+    """The folder of small odd inputs (FUNDUSRAY_CASES); the test is skipped where there is none."""
+    folder = Path(os.environ.get("FUNDUSRAY_CASES", REPOSITORY.parent / "shared" / "cases"))
+    if not folder.is_dir():
+        pytest.skip(f"no cases in {folder}; set FUNDUSRAY_CASES to run this test")
+    return folder

@@ -291,7 +291,7 @@ class TestTable:
     def test_columns(self):
         rows = predictions_table(["a", "b"], ["p", ""], np.array([0, 1]), np.eye(2, dtype="f4"))
         assert rows.column_names == ["image_id", "patient_id", "target", "logit_0", "logit_1"]
-        assert rows["patient_id"].to_pylist() == ["p", "b"]
+        assert rows["patient_id"].to_pylist() == ["p", ""]
 
     @pytest.mark.parametrize(
         "ids, targets, logits, told",

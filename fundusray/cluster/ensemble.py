@@ -18,6 +18,7 @@ from fundusray.cluster.unseen import require_pixels, unseen
 from fundusray.config import Recipe
 from fundusray.data import given
 from fundusray.data.leaks import find_leaks, told
+from fundusray.data.patients import caveat
 from fundusray.data.shards import PreparedSet, open_set
 from fundusray.errors import InputError
 from fundusray.metrics import METRICS, paired, predictions_table, summary
@@ -127,7 +128,9 @@ def compare(bundles: Sequence[str], recipe: Recipe, prepared: str, folder: str) 
     own = replace(recipe.data, split_file=split_file)
     whole = replace(recipe, name=f"{members[0].recipe.name}.mean", data=own, published={})
     mean = files.join(folder, "bundle")
-    mean_of_weights(bundles, mean, whole, {"manifest": data.info["manifest"]})
+    unknown = caveat(data.table)
+    known_of_set = {"manifest": data.info["manifest"]} | ({"patients": unknown} if unknown else {})
+    mean_of_weights(bundles, mean, whole, known_of_set)
     names = _names(bundles)
     found = dict(zip([*names, WEIGHTS], [*bundles, mean], strict=True))
     rows = np.flatnonzero(judged.sides == "test")

@@ -70,6 +70,8 @@ def prepare(recipe: Recipe, storage: str) -> str:
     data = recipe.data
     root = data_root(recipe, storage)
     manifest = manifests.build(data, root, recipe.seed)
+    for note in manifest.notes:
+        print(note, flush=True)
     folder = set_folder(storage, data, manifest)
     with ExitStack() as stack:
         if not _our_turn(folder, stack):

@@ -17,6 +17,10 @@ from fundusray.models.bundle import Bundle
 
 PIXELS = ("preprocess", "preprocess_args", "size")
 """Settings of the data that decide what a network gets to see."""
+BY_BYTES = (
+    "what the network learned from is recognised by the bytes of its files: photographs saved "
+    "anew, and others of the same people, are not, and may be among those judged"
+)
 KNOWN = {"test": ("train", "val"), "val": ("train",), "all": ("known",)}
 """Of each side that is judged: the sides it must not share a row with."""
 
@@ -79,7 +83,7 @@ def unseen(data: PreparedSet, place: str, bundle: Bundle) -> Unseen:
             "went on from, was trained on them or chose its epoch by them, or by others of the "
             "same patients, or by their near-duplicates"
         )
-    return Unseen(np.where(known, "known", "all"), "all", notes)
+    return Unseen(np.where(known, "known", "all"), "all", [*notes, BY_BYTES])
 
 
 def require_pixels(place: str, trained: Data, asked: Data) -> None:

@@ -11,9 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fundusray.config import Data
+from fundusray.data import patients
 from fundusray.data.found import SOURCES, Found, Problem
 from fundusray.data.joining import join_sources, locate
 from fundusray.data.keyed import key_ids
+from fundusray.data.patients import with_patients
 from fundusray.errors import InputError
 
 SCHEMA = pa.schema(
@@ -21,7 +23,7 @@ SCHEMA = pa.schema(
         ("image_id", pa.string()),
         ("dataset", pa.string()),  # the source it came from
         ("path", pa.string()),  # in that dataset's root
-        ("patient_id", pa.string()),
+        ("patient_id", pa.string()),  # "" where it is not known
         ("eye", pa.string()),  # left, right or ""
         ("target", pa.int32()),  # what is learned: position in the classes, -1 without a label
         ("grade", pa.int32()),  # of retinopathy or what else the source grades; -1 unknown
@@ -50,7 +52,8 @@ class Manifest:
     """What there is to learn from."""
 
     table: pa.Table
-    """Columns of SCHEMA, in the source's order; the classes are in the schema's metadata."""
+    """Columns of SCHEMA, in the source's order; its metadata has the classes, the target, and of
+    how many rows of each data set the patient is known."""
     skipped: pa.Table
     """image_id, where, reason of the rows that were set aside."""
     classes: tuple[str, ...]
@@ -60,6 +63,8 @@ class Manifest:
     """Equal for equal rows in equal order."""
     unlabelled: int
     """Photographs that were left out for want of a label."""
+    notes: tuple[str, ...] = ()
+    """What was made out of names or tables, in sentences."""
 
 
 def build(data: Data, root: str, seed: int, labelled: bool = True) -> Manifest:
@@ -74,9 +79,7 @@ def build(data: Data, root: str, seed: int, labelled: bool = True) -> Manifest:
             images are missing, there are no rows, or only one class.
     """
     roots = locate(data, root)
-    found = join_sources(
-        {name: SOURCES.find(s)(data, place, seed) for name, (s, place) in roots.items()}
-    )
+    found = join_sources(_read(data, roots, seed))
     refused = [problem for problem in found.problems if problem.refused]
     if refused:
         head = f"{len(refused):,} faults in the data of source {data.source!r}:"
@@ -93,12 +96,37 @@ def build(data: Data, root: str, seed: int, labelled: bool = True) -> Manifest:
     if labelled:
         _check_label(table, found, data.target, unlabelled)
         _check_classes(table, classes, root)
+    table = stamped(table)
     skipped = [(p.image_id, p.where, p.reason) for p in found.problems]
     columns = list(zip(*skipped, strict=True)) or [(), (), ()]
     arrays = [pa.array(column, pa.string()) for column in columns]
     aside = pa.table(arrays, schema=SKIPPED)
     places = {name: place for name, (_, place) in roots.items()}
-    return Manifest(table, aside, classes, places, _hash(table, classes), unlabelled)
+    digest = _hash(table, classes)
+    return Manifest(table, aside, classes, places, digest, unlabelled, found.notes)
+
+
+def _read(data: Data, roots: dict[str, tuple[str, str]], seed: int) -> dict[str, Found]:
+    """What every data set holds, with the patients that its names tell."""
+    read, named = {}, False
+    for name, (source, place) in roots.items():
+        one = SOURCES.find(source)(data, place, seed)
+        read[name] = with_patients(one, data.patient_pattern, bool(data.id_key))
+        named |= read[name] is not one
+    if data.patient_pattern and not named:
+        raise InputError(
+            f"data.patient_pattern={data.patient_pattern}: source {data.source!r} knows the "
+            "patients already; leave it out"
+        )
+    return read
+
+
+def stamped(table: pa.Table) -> pa.Table:
+    """The table with, in its schema's metadata, of how many rows of each data set the patient is
+    known: `patients_known`, JSON."""
+    having = {name: number for name, (number, _) in patients.counts(table).items()}
+    metadata = (table.schema.metadata or {}) | {b"patients_known": json.dumps(having).encode()}
+    return table.replace_schema_metadata(metadata)
 
 
 def _with_keywords(found: Found, text: str) -> Found:
@@ -130,7 +158,7 @@ def _labelled(found: Found, target: str) -> tuple[pa.Table, tuple[str, ...]]:
     if values and isinstance(values[0], str):
         places = {name: place for place, name in enumerate(classes)}
         values = [places.get(value, -1) for value in values]
-    known = {"patient_id": ids, "target": values or [-1] * len(ids)} | found.columns
+    known = {"target": values or [-1] * len(ids)} | found.columns
     zero = {pa.string(): "", pa.bool_(): False, pa.int32(): 0, pa.int64(): 0}
     arrays = []
     for field in SCHEMA:

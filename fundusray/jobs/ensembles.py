@@ -17,6 +17,7 @@ from fundusray.metrics import METRICS
 from fundusray.models.bundle import load_bundle
 from fundusray.models.weights import digest
 from fundusray.reports import tables
+from fundusray.reports.text import people
 
 
 def ensemble(asked: Asked) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def _page(
 def told(found: dict[str, Any]) -> str:
     """The figures of `cluster.ensemble.compare` in words, the paired differences last."""
     first = found["networks"][0]
-    lines = [f"{first['n']} images of {first['num_patients']} patients, new to every member"]
+    lines = [f"{people(first, 'image')}, new to every member"]
     if found["optimistic"]:
         lines[0] += "; best epochs were chosen on them: optimistic"
     lines += [f"note: {note}" for note in found["notes"]]

@@ -24,6 +24,7 @@ from fundusray.command import Asked
 from fundusray.config import Recipe, override
 from fundusray.data.joining import locate
 from fundusray.data.leaks import SIDES, find_leaks, told
+from fundusray.data.patients import caveat, separation
 from fundusray.data.shards import PreparedSet, open_set
 from fundusray.errors import NoCheckpointError
 from fundusray.jobs.asking import prepared_of, recipe_of, shown
@@ -33,6 +34,7 @@ from fundusray.models.bundle import load_bundle
 from fundusray.pipeline.augment import train_text, view_text
 from fundusray.pipeline.examples import example_images
 from fundusray.reports import figures, tables
+from fundusray.reports.text import people
 from fundusray.training import checkpoints
 
 
@@ -60,7 +62,7 @@ def written(
     examples = examples_of(recipe, open_set(prepared), folder)
     paths = tables.write_run(folder, trial, about, examples)
     metrics, side = result["metrics"], result["reported_split"]
-    print(f"{metrics['n']} images of {metrics['num_patients']} patients ({side} rows)")
+    print(f"{people(metrics, 'image')} ({side} rows)")
     for name in ("accuracy", "balanced_accuracy", "kappa", "auc_referable"):
         print(f"  {name:18} {interval_text(metrics, name)}")
     if result.get("robust"):
@@ -70,7 +72,8 @@ def written(
         print(f"note: {note}")
     print(f"report: {paths['report']}")
     keys = ("status", "folder", "bundle", "predictions")
-    return {key: result[key] for key in keys} | paths | {"prepared": prepared}
+    ends = {"prepared": prepared, "patients": about.get("patients") or "known"}
+    return {key: result[key] for key in keys} | paths | ends
 
 
 def interval_text(metrics: dict[str, Any], name: str) -> str:
@@ -100,6 +103,7 @@ def tune(asked: Asked, space: Space) -> dict[str, Any]:
     print(f"best: {best['method']}, kappa {interval_text(best, 'kappa')} on {best['n']} images")
     print(f"leaderboard: {paths['leaderboard']}\nreport: {paths['report']}")
     ends = {"bundle": best["bundle"], "predictions": best["predictions"], "prepared": prepared}
+    ends["patients"] = about.get("patients") or "known"
     return {"status": "finished", "folder": folder} | paths | ends
 
 
@@ -215,10 +219,11 @@ def about_of(
     start = f"from {model.init_from}" if model.init_from else start
     began = start_leak(model, opened.table, sides)
     began = f"LEAK ALLOWED (data.allow_leak=true): {began}" if began else ""
+    leaks = find_leaks(opened.table, sides)
     splits = {
         name: {
             "n": len(rows),
-            "patients": len(set(patients[rows])),
+            "patients": len(set(patients[rows]) - {""}),
             "counts": np.bincount(targets[rows], minlength=num_classes).tolist(),
         }
         for name in (*SIDES, "all", "known")
@@ -230,8 +235,9 @@ def about_of(
         "recipe": recipe.name,
         "source": f"{recipe.data.source} {recipe.data.root}".strip(),
         "splits": splits,
-        "split": _split_said(recipe),
-        "leak": "; ".join(filter(None, [told(find_leaks(opened.table, sides)), began])),
+        "split": separation(opened.table, _how(recipe), leaks),
+        "patients": caveat(opened.table),
+        "leak": "; ".join(filter(None, [told(leaks), began])),
         "classes": list(opened.classes),
         "preprocess": _pixels_said(recipe),
         "model": f"{model.name}{_head_said(recipe)}, {start}, dropout {model.dropout:g}",
@@ -252,13 +258,11 @@ def _head_said(recipe: Recipe) -> str:
     return hidden + output
 
 
-def _split_said(recipe: Recipe) -> str:
-    """How rows came to their side of the split."""
+def _how(recipe: Recipe) -> str:
+    """How rows came to their side of the split: data.split, or by which file."""
     data = recipe.data
-    if data.split_file:
-        return f"split by the file {files.base_name(data.split_file)}"
-    how = {"given": "the publisher's own split", "image": "split by image"}
-    return how.get(data.split, data.split)
+    file = files.base_name(data.split_file)
+    return f"split by the file {file}" if data.split_file else data.split
 
 
 def _undecoded(result: dict[str, Any]) -> list[str]:
@@ -281,12 +285,14 @@ def _pixels_said(recipe: Recipe) -> str:
 
 def _data_notes(opened: PreparedSet) -> list[str]:
     """What a reader must know of the photographs themselves."""
-    conflicts = opened.info["num_conflicts"]
+    notes, conflicts = list(opened.info.get("notes", [])), opened.info["num_conflicts"]
     if not conflicts:
-        return []
+        return notes
     return [
+        *notes,
         f"{conflicts:,} of {opened.info['num_twins']:,} pairs of near-duplicates bear different "
-        f"labels (twins.parquet in {opened.folder} names them): the labels are noisy to that extent"
+        f"labels (twins.parquet in {opened.folder} names them): the labels are noisy to that "
+        "extent",
     ]
 
 

@@ -114,6 +114,8 @@ def card(recipe: config.Recipe, classes: Sequence[str], info: dict[str, Any]) ->
     """The model card, Markdown."""
     data, model = recipe.data, recipe.model
     split = "data.split_file" if data.split_file else data.split
+    if split == "patient" and "patients" in info:
+        split = "patient where one is known, near-duplicates together"
     length = recipe.train.phases or f"{recipe.train.epochs} epochs"
     lines = [
         f"# {_cell(recipe.name)}",
@@ -147,8 +149,7 @@ def _table(split: str, summary: dict[str, Any]) -> list[str]:
         "",
         f"## Measured on {_cell(split)}",
         "",
-        f"{summary.get('n', '?')} images of {summary.get('num_patients', '?')} patients; intervals "
-        "are 95 %, by patient.",
+        f"{_people(summary)}; intervals are 95 %, by patient.",
         "",
         "| metric | value | low | high |",
         "|---|---|---|---|",
@@ -159,6 +160,15 @@ def _table(split: str, summary: dict[str, Any]) -> list[str]:
         cells = ["-" if number is None else f"{number:.4f}" for number in numbers]
         rows.append(f"| {_cell(name)} | {' | '.join(cells)} |")
     return rows
+
+
+def _people(summary: dict[str, Any]) -> str:
+    """How many images of how many patients, and how many more of unknown ones."""
+    unknown = summary.get("num_unknown", 0)
+    whole = f"{summary.get('n', '?')} images of {summary.get('num_patients', '?')} patients"
+    return whole + (
+        f", {unknown} of them of unknown patients, each counted alone" if unknown else ""
+    )
 
 
 def _counts(counts: Any, classes: Sequence[str]) -> str:

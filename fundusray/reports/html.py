@@ -16,6 +16,7 @@ from fundusray.reports.text import (
     interval,
     known,
     number,
+    owners,
     printable,
     signed,
 )
@@ -74,7 +75,7 @@ def _image(content: bytes) -> Markup:
 def _caption(measured: list[Measured], about: About) -> str:
     """What the leaderboard is measured on, in one line."""
     parts = [f"{sentences.size(measured)}, {sentences.rows_named(measured)} rows"]
-    parts += [sentences.split_said(about)]
+    parts += [sentences.independence(measured, about), sentences.split_said(about)]
     majority = {m.summary["majority_accuracy"] for m in measured if m.summary}
     if len(majority) == 1:
         parts.append(f"majority baseline accuracy {number(majority.pop())}")
@@ -104,7 +105,7 @@ def _tiles(measured: list[Measured]) -> list[tuple[str, str, str]]:
     if kappa := best.versus.get("kappa"):
         said = f"{interval(kappa['low'], kappa['high'], 2)} {kappa['verdict']}"
         tiles.append(("Kappa, difference to baseline", signed(kappa["difference"], 2), said))
-    tiles.append(("Measured on", count(s["n"], "eye"), count(s["num_patients"], "patient")))
+    tiles.append(("Measured on", count(s["n"], "eye"), owners(s)))
     return tiles
 
 
@@ -241,7 +242,7 @@ def _data(about: About) -> dict[str, Any]:
     for name, split in about.get("splits", {}).items():
         total = max(sum(split.get("counts") or [0]), 1)
         counts = [(f"{c:,}", f"{c / total:.1%}") for c in split.get("counts") or []]
-        sizes = [f"{split[k]:,}" if k in split else "–" for k in ("n", "patients")]
+        sizes = [f"{split[k]:,}" if split.get(k) else "–" for k in ("n", "patients")]
         splits.append((name, sizes, counts))
     prepared = about.get("prepared", {})
     skipped = list(prepared.get("skipped") or [])

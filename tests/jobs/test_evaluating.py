@@ -57,6 +57,7 @@ def opened(tmp_path, monkeypatch):
     empty = pa.table({name: pa.array([], pa.string()) for name in ("image_id", "where", "reason")})
     files.write_table(str(tmp_path / "skipped.parquet"), empty)
     columns = {"patient_id": list("pqr"), "twin": [""] * 3, "repaired": [False] * 3}
+    columns["dataset"] = ["loose"] * 3
     return SimpleNamespace(
         table=pa.table(columns),
         classes=CLASSES,
@@ -105,7 +106,9 @@ def test_the_page_of_its_own_photographs_shows_the_networks_split(opened):
     recipe = focal(seed=9)
     result = RESULT | {"reported_split": "test"}
     trial, about = page_of(recipe, SimpleNamespace(info=info), opened, judged, result)
-    assert list(about["splits"]) == ["train", "val", "test"] and about["split"] == "patient"
+    assert list(about["splits"]) == ["train", "val", "test"]
+    assert about["split"] == "split by patient: no patient or near-duplicate is on two sides"
+    assert about["patients"] == ""
     assert trial.side == "test" and any("weigh" in note for note in about["notes"])
 
 

@@ -63,7 +63,7 @@ def about() -> dict:
         "command": "python jobs/tune_balancing.py demo",
         "recipe": "demo",
         "splits": {"test": {"n": 120, "patients": 60, "counts": [70, 12, 13, 12, 13]}},
-        "split": "patient",
+        "split": "split by patient: no patient or near-duplicate is on two sides",
         "classes": CLASSES,
         "seed": 0,
         "mode": {"precision": "fp32"},

@@ -20,6 +20,8 @@ def facts(**changes: Any) -> dict[str, Any]:
         "source": "eyepacs",
         "photographs": 10,
         "patients": 5,
+        "unknown_patients": 0,
+        "notes": [],
         "many": {},
         "bytes": 1_500_000,
         "status": {"ok": 10, "repaired": 0, "refused": 0},

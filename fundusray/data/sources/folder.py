@@ -4,9 +4,10 @@ import re
 from collections import Counter
 
 from fundusray.config import Data
-from fundusray.data.checks import gather, listed_rows, patients_and_eyes, read_split
+from fundusray.data.checks import gather, listed_rows, read_split
 from fundusray.data.found import SOURCES, Found, Problem
 from fundusray.data.listing import Folder, bad_id, list_folder, need_folder
+from fundusray.data.names import eye_word
 from fundusray.errors import InputError
 
 LAYOUT = (
@@ -83,12 +84,9 @@ def _gather(folders: list[tuple[str, str, Folder]], classes: list[str]) -> Found
     for rows, (name, side, one) in zip(parts, folders, strict=True):
         before = one.prefix.replace("/", "-")
         rows.ids = [stem if times[stem] == 1 else before + stem for stem in rows.names]
-        eyes = patients_and_eyes(rows.names)[1]
         for row, stem in enumerate(rows.names):
-            if eyes[row] and times[stem] > 1:
+            if times[stem] > 1 and eye_word(stem):
                 rows.refuse(row, f"image {stem!r} is in {times[stem]} class folders; keep one")
-        rows.columns["patient_id"] = patients_and_eyes(rows.ids)[0]
-        rows.columns["eye"] = eyes
         rows.columns["grade"] = [classes.index(name)] * len(rows.ids)
         if side:
             rows.columns["split"] = [side] * len(rows.ids)
