@@ -98,7 +98,7 @@ def judged_rows(data: PreparedSet, bundles: Sequence[str], members: Sequence[Bun
             "no row of these photographs is new to every member: they were trained under different "
             "splits; train them with one data.split_file, or give other photographs (data.source=)"
         )
-    return Judged(sides, optimistic, notes)
+    return Judged(sides, optimistic, list(dict.fromkeys(notes)))
 
 
 def compare(bundles: Sequence[str], recipe: Recipe, prepared: str, folder: str) -> dict[str, Any]:
@@ -111,7 +111,8 @@ def compare(bundles: Sequence[str], recipe: Recipe, prepared: str, folder: str) 
     Returns:
         {"networks": rows of network, bundle, predictions and `metrics.summary`, "differences":
         rows of network, against, metric, difference, low, high, dropped, verdict, "notes",
-        "optimistic", "bundle", "predictions", "table"}.
+        "patients" (whose are unknown, in a sentence), "optimistic", "bundle", "predictions",
+        "table"}.
 
     Raises:
         InputError: bundles that differ in network, classes or pixels, or know all of the rows.
@@ -141,10 +142,12 @@ def compare(bundles: Sequence[str], recipe: Recipe, prepared: str, folder: str) 
         for name in tables
     ]
     leak = told(find_leaks(data.table, judged.sides))
+    caution = unknown if any(row["num_unknown"] for row in networks) else ""
     result = {
         "networks": networks,
         "differences": _differences(tables, names, recipe.seed),
-        "notes": judged.notes + ([leak] if leak else []),
+        "notes": judged.notes + [note for note in (leak, caution) if note],
+        "patients": unknown,
         "optimistic": judged.optimistic,
         "bundle": mean,
         "predictions": places[PREDICTIONS],

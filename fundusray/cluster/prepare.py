@@ -14,6 +14,7 @@ from fundusray.cluster.tasks import WorkerLostError, result_of
 from fundusray.config import Data, Recipe
 from fundusray.data import manifest as manifests
 from fundusray.data.manifest import Manifest
+from fundusray.data.patients import OFFER, caveat
 from fundusray.data.shards import finish, is_complete, set_folder, write_shard
 from fundusray.errors import FundusError, InputError, LockedError
 from fundusray.lock import locked
@@ -174,3 +175,5 @@ def _say(folder: str, note: str) -> None:
         f"{skipped.num_rows:,} skipped; {twins}; {note}; {folder}",
         flush=True,
     )
+    if unknown := caveat(kept):
+        print(f"{unknown}; {OFFER}", flush=True)

@@ -46,7 +46,8 @@ def ensemble(asked: Asked) -> dict[str, Any]:
     print(f"table: {found['table']}\nbundle of the mean: {found['bundle']}")
     print(f"report: {paths['report']}")
     places = {key: found[key] for key in ("bundle", "predictions", "table")} | paths
-    return {"status": "finished", "folder": folder, "prepared": prepared} | places
+    ends = {"prepared": prepared, "patients": found["patients"] or "known"}
+    return {"status": "finished", "folder": folder} | ends | places
 
 
 def _page(

@@ -49,6 +49,7 @@ def page(measured: list[Measured], study: dict[str, Any], about: About, examples
         "data": _data(about),
         "facts": _facts(about),
         "single": len(measured) == 1,
+        "unit": "patients" if any(m.summary.get("num_patients") for m in measured) else "images",
     }
     template = resources.files("fundusray.reports").joinpath("page.html").read_text("utf-8")
     environment = Environment(
