@@ -28,9 +28,13 @@ MOST = 0.8
 """Share of the names that a way other than words must be written in."""
 BOTH = 0.5
 """Share of its patients of which it must name both eyes."""
-FEW = 4
-"""Photographs that one patient may well have alone in a set; with more, the word before the eye is
-no patient but the study's."""
+FEW, MANY = 4, 12
+"""Photographs that one patient may well have alone in a set, and each of some."""
+SOME = 10
+"""Names before the eye; where each has MANY photographs and there are no more, they are not
+patients but a study, a camera or a class."""
+DATE = re.compile(rf"[{APART}]+(19|20)[0-9]{{2}}[{APART}]?[01][0-9][{APART}]?[0-3][0-9]$")
+"""Of a visit: behind a patient's name it makes no other patient of them."""
 SECONDS = 10.0
 """How long data.patient_pattern may take over all names of a set."""
 SHOWN = 5
@@ -72,8 +76,8 @@ def _in_style(names: Sequence[str], style: str) -> Reading:
         re.IGNORECASE | re.DOTALL,
     )
     parts = [_taken_apart(match) for match in map(taken.fullmatch, names)]
-    kept = [before for before, eye, _ in parts if eye]
-    if len(kept) > FEW and len(set(kept)) == 1:
+    study = _is_study([before for before, eye, _ in parts if eye])
+    if study:
         # study_left_001: whose photograph it is stands behind the eye.
         parts = [(after and f"{before} {after}", eye, after) for before, eye, after in parts]
     both: dict[str, set[str]] = {}
@@ -83,17 +87,25 @@ def _in_style(names: Sequence[str], style: str) -> Reading:
     taken_by = sum(bool(patient) for patient, _, _ in parts)
     pairs = sum(len(seen) == 2 for seen in both.values())
     agreed = taken_by >= MOST * len(names) and pairs >= BOTH * len(both)
-    if style != "words" and not agreed:
+    # Where not one patient of several is there twice, what stands before the eye may be anything.
+    plain = style == "words" and not study and (pairs or taken_by <= FEW)
+    if not (agreed or plain):
         return Reading([""] * len(names), [""] * len(names))
     patients = [patient for patient, _, _ in parts]
     return Reading(patients, [eyes[eye] if patient else "" for patient, eye, _ in parts])
+
+
+def _is_study(before: list[str]) -> bool:
+    """Whether what stands before the eyes is no patient: it has too many photographs."""
+    num, distinct = len(before), len(set(before))
+    return num > FEW * distinct if distinct == 1 else num > MANY * distinct and distinct <= SOME
 
 
 def _taken_apart(match: re.Match[str] | None) -> tuple[str, str, str]:
     """(patient, the eye's word, what follows it); patient "" where there is none."""
     if match is None:
         return "", "", ""
-    before = re.sub(rf"[{APART}]+$", "", match["before"])
+    before = DATE.sub("", re.sub(rf"[{APART}]+$", "", match["before"]))
     after = re.sub(rf"^[{APART}]+", "", f"{match['shot']} {match['after'] or ''}").strip()
     return before or after, match["eye"].casefold(), after
 

@@ -43,9 +43,23 @@ def test_several_shots_are_of_one_patient() -> None:
     assert read(names).patients == [str(p) for p in range(3) for _ in range(4)]
 
 
-def test_a_study_is_no_patient() -> None:
-    names = [f"img_{eye}_{number:03d}" for eye in EYES for number in range(6)]
-    assert len(set(read(names).patients)) == 6
+@pytest.mark.parametrize("study", [["img"], ["Mild", "Severe", "No_DR"]])
+def test_a_study_or_a_class_is_no_patient(study: list[str]) -> None:
+    names = [f"{word}_{eye}_{n:03d}" for word in study for eye in EYES for n in range(9)]
+    found = read(names)
+    assert len(set(found.patients)) == 9 * len(study) and set(found.eyes) == set(EYES)
+    # Numbers that name no eye twice tell nothing.
+    alone = [f"img_left_{n:03d}" for n in range(20)] + [f"img_right_{n:03d}" for n in range(20, 40)]
+    assert set(read(alone).patients) == {""}
+
+
+def test_a_visit_is_no_other_patient() -> None:
+    days = ("20190101", "2021-03-30", "20220412")
+    names = [f"P{p}_{day}_{eye}" for p in range(4) for day in days for eye in ("OS", "OD")]
+    assert set(read(names).patients) == {"P0", "P1", "P2", "P3"}
+    # A moment is nobody: no two of them are of one patient.
+    moments = [f"20190101{n:06d}_{EYES[n % 2]}" for n in range(9)]
+    assert set(read(moments).patients) == {""}
 
 
 @pytest.mark.parametrize(
