@@ -133,6 +133,25 @@ def test_majority_accuracy_is_that_of_the_lazy_model():
     assert whole["n"] == 10536 and whole["num_patients"] == 5268
 
 
+def test_an_image_without_a_patient_is_counted_alone():
+    """As if each had a patient of its own, whose name no other image has; nobody is claimed."""
+    targets, logits = drawn(6, n=60)
+    ids = [f"image{i:05d}" for i in range(60)]
+    own = predictions_table(ids, ids, targets, logits)
+    nobody = predictions_table(ids, [""] * 60, targets, logits)
+    alone, claimed = (summary(rows, resamples=200, seed=1) for rows in (nobody, own))
+    assert (alone["num_patients"], alone["num_unknown"]) == (0, 60)
+    assert (claimed["num_patients"], claimed["num_unknown"]) == (60, 0)
+    counted = {"num_patients", "num_unknown"}
+    assert {k: v for k, v in alone.items() if k not in counted} == {
+        k: v for k, v in claimed.items() if k not in counted
+    }
+    # A patient who is called as an image is another one.
+    mixed = predictions_table(["a", "b", "c"], ["b", "", "b"], targets[:3], logits[:3])
+    told = summary(mixed, resamples=1)
+    assert (told["num_patients"], told["num_unknown"]) == (1, 1)
+
+
 class TestBootstrap:
     def test_same_seed_same_interval_whatever_the_order_of_rows(self):
         rows = table(*drawn(2))

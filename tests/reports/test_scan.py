@@ -93,6 +93,17 @@ def test_a_sound_set_in_words() -> None:
             },
             "LEAK: 1 patient on more than one side: p7\n  1 of 2 test images",
         ),
+        ({"patients": 0, "unknown_patients": 10}, "10 photographs; patients unknown, 1.5 MB"),
+        ({"unknown_patients": 4}, "2. the patients of 4 photographs are unknown: eyes of one"),
+        (
+            {"patients": 0, "unknown_patients": 10, "splits": {"train": 8, "test": 2}},
+            "  no near-duplicate is on two sides; patients are unknown and may be\n",
+        ),
+        (
+            {"unknown_patients": 4, "splits": {"train": 8, "test": 2}},
+            "  no known patient and no near-duplicate is on two sides\n",
+        ),
+        ({"notes": ["patients read from names"]}, "(eyepacs)\n  patients read from names\n"),
         ({"many": {"p1": 17}}, "patients with many photographs: p1 17"),
         ({"datasets": {"odir": 4, "brset": 6}}, "sets:  odir 4, brset 6"),
         ({"sexes": {"female": 6, "": 4}}, "sexes: female 6, unknown 4"),
