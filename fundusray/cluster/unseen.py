@@ -72,11 +72,7 @@ def unseen(data: PreparedSet, place: str, bundle: Bundle) -> Unseen:
     places = [*bundle.info.get("members", [place]), *([start] if start else [])]
     found = lineage.known(data.table, places)
     known = found.trained | found.chosen
-    notes = [
-        f"{one} was trained on other photographs, and no manifest.parquet of its run is beside it: "
-        "whether some of them are judged here is not known"
-        for one in found.unasked
-    ]
+    notes = [lineage.not_known(one) for one in found.unasked]
     if known.any():
         notes.append(
             f"{known.sum():,} of {len(known):,} photographs are left out: {place}, or a network it "

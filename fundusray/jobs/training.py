@@ -15,7 +15,7 @@ from fundusray.cluster import prepare as cluster_prepare
 from fundusray.cluster import start as cluster_start
 from fundusray.cluster import train as cluster_train
 from fundusray.cluster import tune as cluster_tune
-from fundusray.cluster.lineage import start_leak
+from fundusray.cluster.lineage import start_leak, start_unasked
 from fundusray.cluster.rows import split_of, split_rows
 from fundusray.cluster.study import Space
 from fundusray.cluster.train import timetable_of
@@ -246,7 +246,7 @@ def about_of(
         "prepared": _quarantine(opened),
         "resources": {key: f"{value:g}" for key, value in cluster_start.resources().items()},
         "versions": {"fundusray": fundusray.__version__, "python": platform.python_version()},
-        "notes": _data_notes(opened),
+        "notes": _data_notes(opened) + start_unasked(model, opened.table),
     }
 
 

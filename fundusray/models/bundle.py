@@ -69,7 +69,8 @@ def save_bundle(
     """Writes a bundle whole; `state` is a built model's `state_dict()`, `info` JSON without NaN.
 
     In the card, a dict in `info` with "accuracy" is shown as a table of metrics under its key,
-    "counts" as images per class, plain values as a list. The same arguments give the same bytes.
+    "counts" as images per class, "patients" as a sentence, plain values as a list. The same
+    arguments give the same bytes.
     """
     # Each tensor on its own in plain order: channels_last strides and shared memory are
     # properties of a run, not of the weights.
@@ -130,6 +131,8 @@ def card(recipe: config.Recipe, classes: Sequence[str], info: dict[str, Any]) ->
     for key, value in info.items():
         if key == "counts":
             lines.append(f"- Training images per class: {_counts(value, classes)}")
+        elif key == "patients":
+            lines.append(f"- {_cell(value)[:1].upper()}{_cell(value)[1:]}")
         elif not isinstance(value, (dict, list)):
             lines.append(f"- {_cell(key)}: {_cell(value)}")
     for key, value in info.items():

@@ -282,5 +282,7 @@ def definitions(measured: list[Measured], about: About) -> list[tuple[str, str]]
         "split": f", {how}" if how else "",
     }
     terms = [(term, meaning.format(**facts)) for term, meaning in DEFINITIONS]
-    caveat = independence(measured, about)
-    return [*terms, ("Patients", f"{caveat[0].upper()}{caveat[1:]}.")] if caveat else terms
+    if caveat := independence(measured, about):
+        # Right behind what is said of intervals.
+        terms.insert(1, ("Patients", f"{caveat[0].upper()}{caveat[1:]}."))
+    return terms

@@ -60,6 +60,12 @@ class TestOtherSets:
         place = run_manifest(tmp_path / "run", {"h0": "train"})
         assert unseen(data, place, bundle(manifest="there")).rows.tolist() == [4, 5]
 
+    def test_of_unknown_patients_each_photograph_is_known_by_itself(self, tmp_path):
+        data = fake_set(6)
+        data.table = data.table.set_column(1, "patient_id", pa.array([""] * 6))
+        place = run_manifest(tmp_path / "run", {"h0": "train", "h3": "val"})
+        assert unseen(data, place, bundle(manifest="there")).rows.tolist() == [1, 2, 4, 5]
+
     def test_a_set_of_three_needs_no_split(self, tmp_path):
         found = unseen(
             fake_set(3), run_manifest(tmp_path / "run", {"x": "train"}), bundle(manifest="there")
