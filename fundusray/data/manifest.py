@@ -15,7 +15,6 @@ from fundusray.data import patients
 from fundusray.data.found import SOURCES, Found, Problem
 from fundusray.data.joining import join_sources, locate
 from fundusray.data.keyed import key_ids
-from fundusray.data.patients import with_patients
 from fundusray.errors import InputError
 
 SCHEMA = pa.schema(
@@ -111,7 +110,7 @@ def _read(data: Data, roots: dict[str, tuple[str, str]], seed: int) -> dict[str,
     read, named = {}, False
     for name, (source, place) in roots.items():
         one = SOURCES.find(source)(data, place, seed)
-        read[name] = with_patients(one, data.patient_pattern, bool(data.id_key))
+        read[name] = patients.with_patients(one, data.patient_pattern, bool(data.id_key))
         named |= read[name] is not one
     if data.patient_pattern and not named:
         raise InputError(

@@ -35,6 +35,8 @@ SOME = 10
 patients but a study, a camera or a class."""
 DATE = re.compile(rf"[{APART}]+(19|20)[0-9]{{2}}[{APART}]?[01][0-9][{APART}]?[0-3][0-9]$")
 """Of a visit: behind a patient's name it makes no other patient of them."""
+MOMENT = re.compile(r"[0-9]{8}")
+"""In what a camera calls a photograph."""
 SECONDS = 10.0
 """How long data.patient_pattern may take over all names of a set."""
 SHOWN = 5
@@ -87,8 +89,8 @@ def _in_style(names: Sequence[str], style: str) -> Reading:
     taken_by = sum(bool(patient) for patient, _, _ in parts)
     pairs = sum(len(seen) == 2 for seen in both.values())
     agreed = taken_by >= MOST * len(names) and pairs >= BOTH * len(both)
-    # Where not one patient of several is there twice, what stands before the eye may be anything.
-    plain = style == "words" and not study and (pairs or taken_by <= FEW)
+    # A moment is no patient; but one eye of each may have been kept, so that none is there twice.
+    plain = style == "words" and not study and (pairs or not any(map(MOMENT.search, both)))
     if not (agreed or plain):
         return Reading([""] * len(names), [""] * len(names))
     patients = [patient for patient, _, _ in parts]

@@ -57,9 +57,13 @@ def test_a_visit_is_no_other_patient() -> None:
     days = ("20190101", "2021-03-30", "20220412")
     names = [f"P{p}_{day}_{eye}" for p in range(4) for day in days for eye in ("OS", "OD")]
     assert set(read(names).patients) == {"P0", "P1", "P2", "P3"}
-    # A moment is nobody: no two of them are of one patient.
+    # A moment is nobody.
     moments = [f"20190101{n:06d}_{EYES[n % 2]}" for n in range(9)]
     assert set(read(moments).patients) == {""}
+
+
+def test_one_eye_of_each_patient_may_have_been_kept() -> None:
+    assert read([f"{n}_{EYES[n % 2]}" for n in range(20)]).patients == [str(n) for n in range(20)]
 
 
 @pytest.mark.parametrize(
