@@ -35,7 +35,7 @@ SOME = 10
 patients but a study, a camera or a class."""
 DATE = re.compile(rf"[{APART}]+(19|20)[0-9]{{2}}[{APART}]?[01][0-9][{APART}]?[0-3][0-9]$")
 """Of a visit: behind a patient's name it makes no other patient of them."""
-MOMENT = re.compile(r"[0-9]{8}")
+MOMENT = re.compile(r"[0-9]{8}|(19|20)[0-9]{2}[^0-9][01][0-9][^0-9][0-3][0-9]")
 """In what a camera calls a photograph."""
 SECONDS = 10.0
 """How long data.patient_pattern may take over all names of a set."""
