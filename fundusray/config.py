@@ -226,6 +226,8 @@ def decisive(recipe: Recipe) -> dict[str, Any]:
         tree["train"].pop(key)
     if not tree["data"]["mix"]:
         tree["data"].pop("mix_share")
+    if not tree["data"]["patient_pattern"]:
+        tree["data"].pop("patient_pattern")
     tree["model"].pop("weights")
     tree["model"].pop("init_from")
     for key in ("root", "split_file", "allow_leak", "id_key", "max_bad", "mix", "judge"):

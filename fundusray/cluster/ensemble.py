@@ -19,6 +19,7 @@ from fundusray.cluster.unseen import require_pixels, unseen
 from fundusray.config import Recipe
 from fundusray.data import given
 from fundusray.data.leaks import find_leaks, told
+from fundusray.data.patients import caveat
 from fundusray.data.shards import PreparedSet, open_set
 from fundusray.errors import InputError
 from fundusray.metrics import METRICS, is_ordered, paired, predictions_table, summary
@@ -99,7 +100,7 @@ def judged_rows(data: PreparedSet, bundles: Sequence[str], members: Sequence[Bun
             "no row of these photographs is new to every member: they were trained under different "
             "splits; train them with one data.split_file, or give other photographs (data.source=)"
         )
-    return Judged(sides, optimistic, notes)
+    return Judged(sides, optimistic, list(dict.fromkeys(notes)))
 
 
 def compare(bundles: Sequence[str], recipe: Recipe, prepared: str, folder: str) -> dict[str, Any]:
@@ -112,7 +113,8 @@ def compare(bundles: Sequence[str], recipe: Recipe, prepared: str, folder: str) 
     Returns:
         {"networks": rows of network, bundle, predictions and `metrics.summary`, "differences":
         rows of network, against, metric and what `metrics.paired` says, "notes",
-        "optimistic", "bundle", "predictions", "table"}.
+        "patients" (whose are unknown, in a sentence), "optimistic", "bundle", "predictions",
+        "table"}.
 
     Raises:
         InputError: bundles that differ in network, classes or pixels, or know all of the rows.
@@ -129,12 +131,10 @@ def compare(bundles: Sequence[str], recipe: Recipe, prepared: str, folder: str) 
     own = replace(recipe.data, split_file=split_file)
     whole = replace(recipe, name=f"{members[0].recipe.name}.mean", data=own, published={})
     mean = files.join(folder, "bundle")
-    mean_of_weights(
-        bundles,
-        mean,
-        whole,
-        {"manifest": data.info["manifest"], "ordered": order_known(members[0])},
-    )
+    unknown = caveat(data.table)
+    known_of_set = {"manifest": data.info["manifest"], "ordered": order_known(members[0])}
+    known_of_set |= {"patients": unknown} if unknown else {}
+    mean_of_weights(bundles, mean, whole, known_of_set)
     names = _names(bundles)
     found = dict(zip([*names, WEIGHTS], [*bundles, mean], strict=True))
     rows = np.flatnonzero(judged.sides == "test")
@@ -145,10 +145,12 @@ def compare(bundles: Sequence[str], recipe: Recipe, prepared: str, folder: str) 
         for name in tables
     ]
     leak = told(find_leaks(data.table, judged.sides))
+    caution = unknown if any(row["num_unknown"] for row in networks) else ""
     result = {
         "networks": networks,
         "differences": _differences(tables, names, recipe.seed),
-        "notes": judged.notes + ([leak] if leak else []),
+        "notes": judged.notes + [note for note in (leak, caution) if note],
+        "patients": unknown,
         "optimistic": judged.optimistic,
         "bundle": mean,
         "predictions": places[PREDICTIONS],

@@ -11,6 +11,7 @@ from torch import nn
 from fundusray import files
 from fundusray.cluster.ranks import Ranks
 from fundusray.config import Recipe
+from fundusray.data.patients import caveat
 from fundusray.data.shards import PreparedSet
 from fundusray.models.bundle import save_bundle
 from fundusray.training import checkpoints
@@ -74,6 +75,8 @@ class Keeper:
         """Writes the network as the run's bundle, in place of an earlier one."""
         if self.ranks.first:
             info = {"key": self.job.key, "prepared": self.job.prepared}
+            unknown = caveat(prepared.table)
+            info |= {"patients": unknown} if unknown else {}
             save_bundle(
                 files.join(self.job.folder, "bundle"),
                 checkpoints.plain(model.state_dict()),

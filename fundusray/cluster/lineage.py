@@ -91,6 +91,20 @@ def start_leak(model: config.Model, table: pa.Table, sides: np.ndarray) -> str:
     )
 
 
+def start_unasked(model: config.Model, table: pa.Table) -> list[str]:
+    """Of which networks behind the start it cannot be told what they know, a sentence each."""
+    place = start_of(model)
+    return [not_known(one) for one in known(table, [place]).unasked] if place else []
+
+
+def not_known(place: str) -> str:
+    """That it cannot be told what a network learned from, in words."""
+    return (
+        f"{place} was trained on other photographs, and no manifest.parquet of its run is beside "
+        "it: whether some of them are judged here is not known"
+    )
+
+
 def _line(places: Iterable[str]) -> Iterator[str]:
     """These networks, what they are the mean of, what they went on from, and so on."""
     todo, seen = list(places), set()

@@ -8,7 +8,7 @@ from fundusray import files
 from fundusray.cluster.rows import split_rows
 from fundusray.cluster.train import train
 from fundusray.config import Recipe, override
-from fundusray.data import given
+from fundusray.data import given, patients
 from fundusray.data.leaks import find_leaks
 from fundusray.data.premium import arrange
 from fundusray.data.shards import open_set
@@ -24,8 +24,8 @@ def measure(recipe: Recipe, prepared: str, folder: str, repeats: int) -> dict[st
 
     Returns:
         {"runs": rows of repeat, arm, seed, folder, n, tested, swapped, known (tested eyes whose
-        patient is on the train side), "predictions": arm -> location of the predictions of all
-        repeats together}.
+        patient is on the train side), "unknown": of which photographs patients are unknown, in a
+        sentence, "predictions": arm -> location of the predictions of all repeats together}.
 
     Raises:
         InputError: no patient with two images, or a share of 0 for the test side.
@@ -59,7 +59,12 @@ def measure(recipe: Recipe, prepared: str, folder: str, repeats: int) -> dict[st
                 | {"tested": tested, "swapped": arms.swapped, "known": known}
             )
             parts[arm].append(_of_repeat(result["predictions"], repeat))
-    return {"runs": runs, "predictions": {arm: _joined(folder, arm, parts[arm]) for arm in ARMS}}
+    unknown = patients.caveat(open_set(prepared).table)
+    return {
+        "runs": runs,
+        "unknown": unknown,
+        "predictions": {arm: _joined(folder, arm, parts[arm]) for arm in ARMS},
+    }
 
 
 def _of_repeat(location: str, repeat: int) -> pa.Table:

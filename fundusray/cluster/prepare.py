@@ -15,6 +15,7 @@ from fundusray.config import Data, Recipe
 from fundusray.data import manifest as manifests
 from fundusray.data.class_names import order_unknown
 from fundusray.data.manifest import Manifest
+from fundusray.data.patients import OFFER, caveat
 from fundusray.data.shards import finish, is_complete, set_folder, write_shard
 from fundusray.errors import FundusError, InputError, LockedError
 from fundusray.lock import locked
@@ -71,6 +72,8 @@ def prepare(recipe: Recipe, storage: str) -> str:
     data = recipe.data
     root = data_root(recipe, storage)
     manifest = manifests.build(data, root, recipe.seed)
+    for note in manifest.notes:
+        print(note, flush=True)
     folder = set_folder(storage, data, manifest)
     with ExitStack() as stack:
         if not _our_turn(folder, stack):
@@ -175,6 +178,8 @@ def _say(folder: str, note: str) -> None:
         f"{info['num_skipped']:,} skipped{apart}; {twins}; {note}; {folder}\n{_classes_said(info)}",
         flush=True,
     )
+    if unknown := caveat(kept):
+        print(f"{unknown}; {OFFER}", flush=True)
 
 
 def _classes_said(info: dict[str, Any]) -> str:

@@ -17,6 +17,10 @@ from fundusray.models.bundle import Bundle
 
 PIXELS = ("preprocess", "preprocess_args", "size")
 """Settings of the data that decide what a network gets to see."""
+BY_BYTES = (
+    "what the network learned from is recognised by the bytes of its files: photographs saved "
+    "anew, and others of the same people, are not, and may be among those judged"
+)
 KNOWN = {"test": ("train", "val"), "val": ("train",), "all": ("known",)}
 """Of each side that is judged: the sides it must not share a row with."""
 
@@ -68,18 +72,14 @@ def unseen(data: PreparedSet, place: str, bundle: Bundle) -> Unseen:
     places = [*bundle.info.get("members", [place]), *([start] if start else [])]
     found = lineage.known(data.table, places)
     known = found.trained | found.chosen
-    notes = [
-        f"{one} was trained on other photographs, and no manifest.parquet of its run is beside it: "
-        "whether some of them are judged here is not known"
-        for one in found.unasked
-    ]
+    notes = [lineage.not_known(one) for one in found.unasked]
     if known.any():
         notes.append(
             f"{known.sum():,} of {len(known):,} photographs are left out: {place}, or a network it "
             "went on from, was trained on them or chose its epoch by them, or by others of the "
             "same patients, or by their near-duplicates"
         )
-    return Unseen(np.where(known, "known", "all"), "all", notes)
+    return Unseen(np.where(known, "known", "all"), "all", [*notes, BY_BYTES])
 
 
 def require_pixels(place: str, trained: Data, asked: Data) -> None:

@@ -178,17 +178,6 @@ def read_split(cell: str) -> str | None:
     return SPLITS.get(cell.casefold())
 
 
-def patients_and_eyes(ids: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Patients and eyes of ids `<patient>_<left|right>`; another id is a patient, its eye ""."""
-    patients, eyes = [], []
-    for image_id in ids:
-        patient, _, eye = image_id.rpartition("_")
-        named = patient and eye in ("left", "right")
-        patients.append(patient if named else image_id)
-        eyes.append(eye if named else "")
-    return patients, eyes
-
-
 def find_photographs(
     rows: Rows,
     folders: Sequence[Folder],

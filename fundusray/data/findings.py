@@ -40,7 +40,7 @@ SCANNED = pa.schema(
         ("mask_faults", pa.string()),
         ("twin", pa.string()),  # id of the first of its near-duplicates; "" without any
         ("conflict", pa.string()),  # labels in which its near-duplicates differ
-        ("twin_patients", pa.bool_()),  # its near-duplicates have several patients
+        ("twin_patients", pa.bool_()),  # its near-duplicates have several known patients
     ]
 )
 PAIRS = pa.schema(
@@ -120,7 +120,7 @@ def _tell_groups(rows: list[dict[str, Any]], group: np.ndarray) -> None:
         told = {
             "twin": rows[first]["image_id"],
             "conflict": _differing(members),
-            "twin_patients": len({row["patient_id"] for row in members}) > 1,
+            "twin_patients": len({row["patient_id"] for row in members} - {""}) > 1,
         }
         for row in members:
             row |= told
@@ -146,13 +146,15 @@ def _facts(
 ) -> dict[str, Any]:
     statuses = Counter(row["status"] for row in rows)
     labels = Counter(row["label"] for row in rows if row["label"])
-    patients = Counter(row["patient_id"] for row in rows)
+    patients = Counter(row["patient_id"] for row in rows if row["patient_id"])
     many = [(name, num) for name, num in patients.most_common() if num > MANY]
     sizes = Counter(f"{row['width']}x{row['height']}" for row in rows if row["width"])
     return {
         "source": data.source,
         "photographs": len(rows),
         "patients": len(patients),
+        "unknown_patients": sum(not row["patient_id"] for row in rows),
+        "notes": list(manifest.notes),
         "many": dict(many),
         "bytes": sum(row["num_bytes"] for row in rows),
         "status": {name: statuses[name] for name in ("ok", "repaired", "refused")},

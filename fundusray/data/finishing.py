@@ -11,8 +11,9 @@ import torch
 import fundusray
 from fundusray import files
 from fundusray.config import Data
+from fundusray.data import patients
 from fundusray.data.fingerprint import LENGTH
-from fundusray.data.manifest import SKIPPED, Manifest, counts
+from fundusray.data.manifest import SKIPPED, Manifest, counts, stamped
 from fundusray.data.preprocess import PREPROCESS
 from fundusray.data.twins import find_pairs, groups
 from fundusray.data.units import COLUMNS, FORMAT, QUALITY, read_prints
@@ -73,7 +74,7 @@ def finish(folder: str, data: Data, manifest: Manifest, units: list[dict[str, An
     present = counts(table.filter(pc.greater_equal(table["target"], 0)), len(manifest.classes))
     if data.judge == "graded" and np.count_nonzero(present) < 2:
         raise InputError(f"all {len(table):,} usable images are of one class; two are needed")
-    table, twins = _with_twins(table, _read_prints(folder, units))
+    table, twins = _with_twins(stamped(table), _read_prints(folder, units))
     if data.id_key:
         table = _without_places(table)
     ungradable = manifest.ungradable.to_pylist() if manifest.ungradable else []
@@ -85,6 +86,8 @@ def finish(folder: str, data: Data, manifest: Manifest, units: list[dict[str, An
     described = settings(data, manifest) | {
         "counts": present.tolist(),
         "fill": PREPROCESS.find(data.preprocess).fill,
+        "patients_known": {name: having for name, (having, _) in patients.counts(table).items()},
+        "notes": list(manifest.notes),
         "num_skipped": len(skipped),
         "num_ungradable": len(ungradable),
         "num_unlabelled": manifest.unlabelled,

@@ -30,11 +30,14 @@ class Found(NamedTuple):
     """Everything a source knows, in one pass."""
 
     columns: dict[str, list]
-    """Columns of the manifest by name, equally long; absent ones are filled in by the manifest."""
+    """Columns of the manifest by name, equally long; absent ones are filled in by the manifest. A
+    photograph whose patient is not known has the patient_id ""."""
     problems: list[Problem]
     labels: dict[str, tuple[str, ...]]
     """Columns that can be learned -> names of their classes. A number in such a column is a
     position in the names, -1 where there is no label; a text is one of the names, or empty."""
+    notes: tuple[str, ...] = ()
+    """What was made out of names or tables, in sentences."""
     renamed: bool = False
     """data.classes, data.map and data.ungradable are seen to."""
 

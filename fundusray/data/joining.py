@@ -47,19 +47,19 @@ def join_sources(found: dict[str, Found]) -> Found:
     columns: dict[str, list] = {name: [] for name in [*names, "dataset"]}
     problems: list[Problem] = []
     labels, found = _alike(found)
+    notes: list[str] = []
     for dataset, one in found.items():
         before = "" if single else f"{dataset}-"
         num = len(one.columns["image_id"])
         for name in names:
             values = one.columns.get(name)
-            if values is None and name == "patient_id":
-                values = one.columns["image_id"]
-            if name in ("image_id", "patient_id"):
-                values = [before + value for value in values]
+            if values is not None and name in ("image_id", "patient_id"):
+                values = [value and before + value for value in values]
             columns[name] += values if values is not None else [EMPTY.get(name, "")] * num
         columns["dataset"] += [dataset] * num
         problems += one.problems if single else [_of(dataset, problem) for problem in one.problems]
-    return Found(columns, problems, labels)
+        notes += one.notes if single else [f"{dataset}: {note}" for note in one.notes]
+    return Found(columns, problems, labels, tuple(notes))
 
 
 def _alike(found: dict[str, Found]) -> tuple[dict[str, tuple[str, ...]], dict[str, Found]]:

@@ -36,8 +36,8 @@ def key_ids(found: Found, id_key: str) -> Found:
         return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()[:16]
 
     columns = dict(found.columns)
-    patients = columns.get("patient_id", columns["image_id"])
-    columns["patient_id"] = [keyed(patient) for patient in patients]
+    if "patient_id" in columns:
+        columns["patient_id"] = [patient and keyed(patient) for patient in columns["patient_id"]]
     columns["image_id"] = [keyed(image_id) for image_id in columns["image_id"]]
     problems = [
         problem._replace(

@@ -17,6 +17,8 @@ class Leaks(NamedTuple):
     """The first photograph of each group."""
     judged: dict[str, tuple[int, int]]
     """val, test -> (rows whose patient or near-duplicate is on the train side, all rows)."""
+    unknown: int = 0
+    """Rows whose patient is not known: there may be more leaks than were found."""
 
     def __bool__(self) -> bool:
         return bool(self.patients or self.twins)
@@ -38,7 +40,8 @@ def find_leaks(table: pa.Table, sides: np.ndarray) -> Leaks:
                 twins, rows, sides == "train"
             )
             judged[side] = (int(known.sum()), int(rows.sum()))
-    return Leaks(_straddling(patients, sides), _straddling(twins, sides), judged)
+    unknown = int(((patients == "") & (sides != "")).sum())
+    return Leaks(_straddling(patients, sides), _straddling(twins, sides), judged, unknown)
 
 
 def _straddling(names: np.ndarray, sides: np.ndarray) -> list[str]:
@@ -61,8 +64,10 @@ def told(leaks: Leaks) -> str:
     """The leaks in one sentence for a table's caption; empty without any."""
     if not leaks:
         return ""
+    least = "at least " if leaks.unknown else ""
     parts = [
-        f"{known:,} of {total:,} {side} images show a patient or a near-duplicate of the train side"
+        f"{least}{known:,} of {total:,} {side} images show a patient or a near-duplicate of the "
+        "train side"
         for side, (known, total) in leaks.judged.items()
         if known
     ] or ["patients or near-duplicates are on both val and test"]

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fundusray.config import Data
+from fundusray.data import patients
 from fundusray.data.class_names import is_ordered
 from fundusray.data.found import SOURCES, Found, Problem
 from fundusray.data.joining import join_sources, locate
@@ -23,7 +24,7 @@ SCHEMA = pa.schema(
         ("image_id", pa.string()),
         ("dataset", pa.string()),  # the source it came from
         ("path", pa.string()),  # in that dataset's root
-        ("patient_id", pa.string()),
+        ("patient_id", pa.string()),  # "" where it is not known
         ("eye", pa.string()),  # left, right or ""
         ("target", pa.int32()),  # what is learned: position in the classes, -1 without a label
         ("grade", pa.int32()),  # of retinopathy or what else the source grades; -1 unknown
@@ -52,8 +53,9 @@ class Manifest:
     """What there is to learn from."""
 
     table: pa.Table
-    """Columns of SCHEMA, in the source's order; `classes`, `target` and `ordered` are in the
-    schema's metadata, as JSON and text."""
+    """Columns of SCHEMA, in the source's order; its metadata has the `classes`, the `target`,
+    whether the classes are `ordered`, and of how many rows of each data set the patient is
+    known."""
     skipped: pa.Table
     """image_id, where, reason of the rows that were set aside."""
     classes: tuple[str, ...]
@@ -67,6 +69,8 @@ class Manifest:
     """Whether the order of the classes is known; of two, which one is the positive."""
     ungradable: pa.Table | None = None
     """image_id, where, reason of the photographs that could not be graded."""
+    notes: tuple[str, ...] = ()
+    """What was made out of names or tables, in sentences."""
 
 
 def build(data: Data, root: str, seed: int, labelled: bool = True) -> Manifest:
@@ -82,12 +86,7 @@ def build(data: Data, root: str, seed: int, labelled: bool = True) -> Manifest:
             images are missing, there are no rows, or only one class.
     """
     roots = locate(data, root)
-    found = join_sources(
-        {
-            name: renamed(SOURCES.find(s)(data, place, seed), data)
-            for name, (s, place) in roots.items()
-        }
-    )
+    found = join_sources(_read(data, roots, seed))
     refused = [problem for problem in found.problems if problem.refused]
     if refused:
         head = f"{len(refused):,} faults in the data of source {data.source!r}:"
@@ -108,6 +107,7 @@ def build(data: Data, root: str, seed: int, labelled: bool = True) -> Manifest:
     if labelled and not apart:
         _check_label(table, found, data.target, unlabelled)
         _check_classes(table, classes, root)
+    table = stamped(table)
     places = {name: place for name, (_, place) in roots.items()}
     return Manifest(
         table,
@@ -118,6 +118,7 @@ def build(data: Data, root: str, seed: int, labelled: bool = True) -> Manifest:
         0 if apart else unlabelled,
         table.schema.metadata[b"ordered"] == b"true",
         _skipped([] if apart else ungradable),
+        found.notes,
     )
 
 
@@ -143,6 +144,29 @@ def _skipped(problems: Sequence[Problem]) -> pa.Table:
     rows = [(problem.image_id, problem.where, problem.reason) for problem in problems]
     columns = list(zip(*rows, strict=True)) or [(), (), ()]
     return pa.table([pa.array(column, pa.string()) for column in columns], schema=SKIPPED)
+
+
+def _read(data: Data, roots: dict[str, tuple[str, str]], seed: int) -> dict[str, Found]:
+    """What every data set holds, with the patients that its names tell."""
+    read, named = {}, False
+    for name, (source, place) in roots.items():
+        one = renamed(SOURCES.find(source)(data, place, seed), data)
+        read[name] = patients.with_patients(one, data.patient_pattern, bool(data.id_key))
+        named |= read[name] is not one
+    if data.patient_pattern and not named:
+        raise InputError(
+            f"data.patient_pattern={data.patient_pattern}: source {data.source!r} knows the "
+            "patients already; leave it out"
+        )
+    return read
+
+
+def stamped(table: pa.Table) -> pa.Table:
+    """The table with, in its schema's metadata, of how many rows of each data set the patient is
+    known: `patients_known`, JSON."""
+    having = {name: number for name, (number, _) in patients.counts(table).items()}
+    metadata = (table.schema.metadata or {}) | {b"patients_known": json.dumps(having).encode()}
+    return table.replace_schema_metadata(metadata)
 
 
 def _with_keywords(found: Found, text: str) -> Found:
@@ -175,7 +199,7 @@ def _labelled(found: Found, target: str, ordered: bool) -> tuple[pa.Table, tuple
     if values and isinstance(values[0], str):
         places = {name: place for place, name in enumerate(classes)}
         values = [places.get(value, -1) for value in values]
-    known = {"patient_id": ids, "target": values or [-1] * len(ids)} | found.columns
+    known = {"target": values or [-1] * len(ids)} | found.columns
     zero = {pa.string(): "", pa.bool_(): False, pa.int32(): 0, pa.int64(): 0}
     arrays = []
     for field in SCHEMA:

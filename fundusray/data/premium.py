@@ -30,7 +30,7 @@ class Arms(NamedTuple):
 def arrange(table: pa.Table, fractions: Sequence[float], seed: int) -> Arms:
     """The two splits of a manifest with image_id, patient_id, twin and target.
 
-    Tested is one eye, the first by id, of each patient of the test side who has another.
+    Tested is one eye, the first by id, of each known patient of the test side who has another.
 
     Raises:
         InputError: no patient of the test side has two images, or there is no test share.
@@ -43,11 +43,14 @@ def arrange(table: pa.Table, fractions: Sequence[float], seed: int) -> Arms:
     test = test[np.argsort(ids[test], kind="stable")]
     _, first = np.unique(group[test], return_index=True)
     tested, fellows = test[np.sort(first)], np.delete(test, first)
-    tested = tested[np.isin(group[tested], group[fellows])]
+    known = np.array(table["patient_id"].to_pylist(), dtype=object) != ""
+    tested = tested[np.isin(group[tested], group[fellows]) & known[tested]]
     if not len(tested):
         raise InputError(
-            f"no patient on the test side ({len(test)} images) has two images, so no split can "
-            "divide them; a leak premium needs a set with both eyes of patients"
+            f"no patient on the test side ({len(test)} images, the patients of "
+            f"{int(known[test].sum())} known) has two images, so no split can divide them; a leak "
+            "premium needs a set with both eyes of known patients (data.patient_pattern reads "
+            "them from file names)"
         )
     patient = by_patient.copy()
     patient[by_patient == "test"] = ""

@@ -1,7 +1,8 @@
 """Train, val and test: stratified, by patient or by image, the same for any order of rows.
 
 Patients who share a photograph, or near-duplicates of one, are one: some people are in a set under
-two ids. Which side a patient falls on depends on the seed and the patients in the table alone.
+two ids. A photograph whose patient is not known is its own. Which side a patient falls on depends
+on the seed and the patients in the table alone.
 Within one class, patients are ordered by a keyed hash; counts come from the largest remainder, and
 what rounding owes one stratum is carried to the next, so that shares hold for the whole table.
 """
@@ -17,6 +18,8 @@ import pyarrow.compute as pc
 from fundusray.errors import InputError
 
 SPLITS = ("train", "val", "test")
+ALONE = "\0"
+"""Before the name of a photograph without a patient: no patient is called so."""
 
 
 class _Units(NamedTuple):
@@ -67,9 +70,9 @@ def kin(table: pa.Table) -> tuple[np.ndarray, list[str]]:
     """Which rows must stay together: (group of each row int64 [N], name of each group).
 
     Rows of one patient, and rows that are near-duplicates, are in one group; it bears the name of
-    its first patient by the alphabet.
+    its first patient by the alphabet. A row without a patient is its own, by its image_id.
     """
-    patient, names = _coded(table, "patient_id")
+    patient, names = _owners(table)
     twin, twins = _coded(table, "twin")
     linked = np.flatnonzero(np.array([bool(name) for name in twins])[twin])
     # Patients ranked by name: the smallest rank of a group becomes its name.
@@ -88,11 +91,22 @@ def kin(table: pa.Table) -> tuple[np.ndarray, list[str]]:
             break
         rank = by_patient[patient]
     first, of_row = np.unique(rank, return_inverse=True)
-    return of_row, [names[order[r]] for r in first]
+    return of_row, [names[order[r]].removeprefix(ALONE) for r in first]
+
+
+def _owners(table: pa.Table) -> tuple[np.ndarray, list[str]]:
+    """The patient of each row, or the row itself where it has none."""
+    patients = table["patient_id"].combine_chunks()
+    alone = pc.binary_join_element_wise(ALONE, table["image_id"].combine_chunks(), "")
+    return _encoded(pc.if_else(pc.equal(patients, ""), alone, patients))
 
 
 def _coded(table: pa.Table, column: str) -> tuple[np.ndarray, list[str]]:
-    encoded = pc.dictionary_encode(table[column].combine_chunks())
+    return _encoded(table[column].combine_chunks())
+
+
+def _encoded(values: pa.Array) -> tuple[np.ndarray, list[str]]:
+    encoded = pc.dictionary_encode(values)
     return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
 
 

@@ -17,7 +17,7 @@ from fundusray.metrics import METRICS
 from fundusray.models.bundle import load_bundle
 from fundusray.models.weights import bundle_folder, digest
 from fundusray.reports import tables
-from fundusray.reports.text import TOO_FEW
+from fundusray.reports.text import TOO_FEW, people
 
 
 def ensemble(asked: Asked) -> dict[str, Any]:
@@ -46,7 +46,8 @@ def ensemble(asked: Asked) -> dict[str, Any]:
     print(f"table: {found['table']}\nbundle of the mean: {found['bundle']}")
     print(f"report: {paths['report']}")
     places = {key: found[key] for key in ("bundle", "predictions", "table")} | paths
-    return {"status": "finished", "folder": folder, "prepared": prepared} | places
+    ends = {"prepared": prepared, "patients": found["patients"] or "known"}
+    return {"status": "finished", "folder": folder} | ends | places
 
 
 def _page(
@@ -76,7 +77,7 @@ def _page(
 def told(found: dict[str, Any]) -> str:
     """The figures of `cluster.ensemble.compare` in words, the paired differences last."""
     first = found["networks"][0]
-    lines = [f"{first['n']} images of {first['num_patients']} patients, new to every member"]
+    lines = [f"{people(first, 'image')}, new to every member"]
     if found["optimistic"]:
         lines[0] += "; best epochs were chosen on them: optimistic"
     lines += [f"note: {note}" for note in found["notes"]]

@@ -40,8 +40,10 @@ def _chosen(result: dict[str, Any]) -> str:
     if not epochs:
         return ""
     metric = result["held_out_by"].replace("_", " ")
+    # Whose eyes are not known is dealt out image by image.
+    unit = "patients" if result.get("metrics", {}).get("num_patients", 1) else "images"
     return (
-        "there are no test rows: each half of the validation patients is judged by the epoch that "
+        f"there are no test rows: each half of the validation {unit} is judged by the epoch that "
         f"was best on the other half by {metric} (epochs {epochs[0]} and {epochs[1]}); "
         "train.report=selected gives the papers' way, the maximum over the same rows"
     )

@@ -82,7 +82,8 @@ def table(asked: Asked) -> dict[str, Any]:
         write(page=False)
 
     paper.run(rows, sets, storage, wishes.at_once, tell)
-    return _ended(list(finished.values()), folder, write(page=True))
+    ended = _ended(list(finished.values()), folder, write(page=True))
+    return ended | {"patients": told.about["patients"] or "known"}
 
 
 def _told(rows: list[Row], sets: dict[str, str], wishes: Wishes, base: str, folder: str) -> Told:

@@ -17,6 +17,7 @@ from fundusray.cluster.train import run_key
 from fundusray.command import Asked
 from fundusray.data.images import BadImage, decode
 from fundusray.data.manifest import build
+from fundusray.data.patients import caveat
 from fundusray.data.photos import read_photo
 from fundusray.data.preprocess import roomy
 from fundusray.data.scan import thumbnails
@@ -35,7 +36,9 @@ def prepare(asked: Asked) -> dict[str, Any]:
     if asked.show:
         return shown(recipe)
     folder = prepared_of(recipe)
-    return {"status": "finished", "folder": folder, "prepared": folder}
+    unknown = caveat(open_set(folder).table)
+    ends = {"prepared": folder, "patients": unknown or "known"}
+    return {"status": "finished", "folder": folder} | ends
 
 
 def leak_premium(asked: Asked) -> dict[str, Any]:
@@ -52,7 +55,8 @@ def leak_premium(asked: Asked) -> dict[str, Any]:
     places = premium_report.write(folder, name, found, recipe.seed)
     print(files.read_bytes(places["report"]).decode())
     print(f"table: {places['table']}")
-    return {"status": "finished", "folder": folder, "prepared": prepared} | places
+    ends = {"prepared": prepared, "patients": found["unknown"] or "known"}
+    return {"status": "finished", "folder": folder} | ends | places
 
 
 def _own_number(asked: Asked, name: str, default: str, most: int) -> tuple[int, Asked]:
@@ -124,4 +128,5 @@ def scan(asked: Asked) -> dict[str, Any]:
     places |= {"scan": files.join(folder, "scan.parquet")}
     for name, place in places.items():
         print(f"{name.replace('_', ' ')}: {place}")
-    return {"status": "finished", "folder": folder} | places
+    unknown = caveat(manifest.table)
+    return {"status": "finished", "folder": folder, "patients": unknown or "known"} | places

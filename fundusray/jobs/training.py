@@ -15,7 +15,7 @@ from fundusray.cluster import prepare as cluster_prepare
 from fundusray.cluster import start as cluster_start
 from fundusray.cluster import train as cluster_train
 from fundusray.cluster import tune as cluster_tune
-from fundusray.cluster.lineage import start_leak
+from fundusray.cluster.lineage import start_leak, start_unasked
 from fundusray.cluster.rows import split_of, split_rows
 from fundusray.cluster.study import Space
 from fundusray.cluster.train import timetable_of
@@ -25,6 +25,7 @@ from fundusray.config import Recipe, override
 from fundusray.data.class_names import order_unknown
 from fundusray.data.joining import locate
 from fundusray.data.leaks import SIDES, find_leaks, told
+from fundusray.data.patients import caveat, separation
 from fundusray.data.shards import PreparedSet, open_set
 from fundusray.errors import NoCheckpointError
 from fundusray.harmless import printable
@@ -36,7 +37,7 @@ from fundusray.models.bundle import load_bundle
 from fundusray.pipeline.augment import train_text, view_text
 from fundusray.pipeline.examples import example_images
 from fundusray.reports import figures, sentences, tables
-from fundusray.reports.text import TOO_FEW
+from fundusray.reports.text import TOO_FEW, people
 from fundusray.training import checkpoints
 
 
@@ -64,7 +65,7 @@ def written(
     examples = examples_of(recipe, open_set(prepared), folder)
     paths = tables.write_run(folder, trial, about, examples)
     metrics, side = result["metrics"], result["reported_split"]
-    print(f"{metrics['n']} images of {metrics['num_patients']} patients ({side} rows)")
+    print(f"{people(metrics, 'image')} ({side} rows)")
     without = withheld(files.read_table(result["predictions"]))
     shown_as = {"auc_referable": printable(sentences.auc_name(about))}
     for name in ("accuracy", "balanced_accuracy", "kappa", "auc_referable"):
@@ -78,7 +79,8 @@ def written(
         print(f"note: {note}")
     print(f"report: {paths['report']}")
     keys = ("status", "folder", "bundle", "predictions")
-    return {key: result[key] for key in keys} | paths | {"prepared": prepared}
+    ends = {"prepared": prepared, "patients": about.get("patients") or "known"}
+    return {key: result[key] for key in keys} | paths | ends
 
 
 def interval_text(metrics: dict[str, Any], name: str) -> str:
@@ -108,6 +110,7 @@ def tune(asked: Asked, space: Space) -> dict[str, Any]:
     print(f"best: {best['method']}, kappa {interval_text(best, 'kappa')} on {best['n']} images")
     print(f"leaderboard: {paths['leaderboard']}\nreport: {paths['report']}")
     ends = {"bundle": best["bundle"], "predictions": best["predictions"], "prepared": prepared}
+    ends["patients"] = about.get("patients") or "known"
     return {"status": "finished", "folder": folder} | paths | ends
 
 
@@ -223,10 +226,11 @@ def about_of(
     start = f"from {model.init_from}" if model.init_from else start
     began = start_leak(model, opened.table, sides)
     began = f"LEAK ALLOWED (data.allow_leak=true): {began}" if began else ""
+    leaks = find_leaks(opened.table, sides)
     splits = {
         name: {
             "n": len(rows),
-            "patients": len(set(patients[rows])),
+            "patients": len(set(patients[rows]) - {""}),
             "counts": np.bincount(targets[rows], minlength=num_classes).tolist(),
         }
         for name in (*SIDES, "all", "known")
@@ -238,8 +242,9 @@ def about_of(
         "recipe": recipe.name,
         "source": f"{recipe.data.source} {recipe.data.root}".strip(),
         "splits": splits,
-        "split": _split_said(recipe),
-        "leak": "; ".join(filter(None, [told(find_leaks(opened.table, sides)), began])),
+        "split": separation(opened.table, _how(recipe), leaks),
+        "patients": caveat(opened.table),
+        "leak": "; ".join(filter(None, [told(leaks), began])),
         "classes": list(opened.classes),
         "ordered": opened.ordered,
         "preprocess": _pixels_said(recipe),
@@ -249,7 +254,7 @@ def about_of(
         "prepared": _quarantine(opened),
         "resources": {key: f"{value:g}" for key, value in cluster_start.resources().items()},
         "versions": {"fundusray": fundusray.__version__, "python": platform.python_version()},
-        "notes": _data_notes(opened),
+        "notes": _data_notes(opened) + start_unasked(model, opened.table),
     }
 
 
@@ -261,13 +266,11 @@ def _head_said(recipe: Recipe) -> str:
     return hidden + output
 
 
-def _split_said(recipe: Recipe) -> str:
-    """How rows came to their side of the split."""
+def _how(recipe: Recipe) -> str:
+    """How rows came to their side of the split: data.split, or by which file."""
     data = recipe.data
-    if data.split_file:
-        return f"split by the file {files.base_name(data.split_file)}"
-    how = {"given": "the publisher's own split", "image": "split by image"}
-    return how.get(data.split, data.split)
+    file = files.base_name(data.split_file)
+    return f"split by the file {file}" if data.split_file else data.split
 
 
 def _undecoded(result: dict[str, Any]) -> list[str]:
@@ -290,13 +293,13 @@ def _pixels_said(recipe: Recipe) -> str:
 
 def _data_notes(opened: PreparedSet) -> list[str]:
     """What a reader must know of the photographs themselves."""
-    conflicts, said = opened.info["num_conflicts"], []
+    notes, conflicts = list(opened.info.get("notes", [])), opened.info["num_conflicts"]
     if not opened.ordered:
-        said.append(f"{order_unknown(opened.classes)}.")
+        notes.append(f"{order_unknown(opened.classes)}.")
     if not conflicts:
-        return said
+        return notes
     return [
-        *said,
+        *notes,
         f"{conflicts:,} of {opened.info['num_twins']:,} pairs of near-duplicates bear different "
         f"labels (twins.parquet in {opened.folder} names them): the labels are noisy to that "
         "extent",

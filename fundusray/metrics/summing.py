@@ -9,7 +9,7 @@ from fundusray.metrics.confusion import counted, figures, plain
 from fundusray.metrics.intervals import LEVEL, spreads
 from fundusray.metrics.patients import METRICS, Patients
 from fundusray.metrics.ranks import Ranks
-from fundusray.metrics.table import NO_ORDER, read, withheld
+from fundusray.metrics.table import NO_ORDER, num_unknown, read, withheld
 
 
 def point(targets: np.ndarray, logits: np.ndarray) -> dict[str, float | None]:
@@ -27,8 +27,11 @@ def confusion(predictions: pa.Table) -> np.ndarray:
 
 
 def summary(predictions: pa.Table, *, resamples: int = 0, seed: int = 0) -> dict[str, Any]:
-    """n, num_patients, num_networks, majority_accuracy (what always answering the most frequent
-    class would reach) and, of each metric and recall_<k>, value and interval.
+    """n, num_patients, num_unknown, num_networks, majority_accuracy (what always answering the most
+    frequent class would reach) and, of each metric and recall_<k>, value and interval.
+
+    `num_unknown` are the images whose patient is not known; each counts as if it were independent
+    of all others, and is not among `num_patients`.
 
     `<m>` is the value on all rows, `<m>_low` and `<m>_high` its 95 % interval. Both ends are None
     where there are too few patients, and `<m>_why` then says what is missing (empty otherwise);
@@ -42,7 +45,8 @@ def summary(predictions: pa.Table, *, resamples: int = 0, seed: int = 0) -> dict
     counts = side.confusion
     result: dict[str, Any] = {
         "n": int(counts.sum()),
-        "num_patients": side.num_patients,
+        "num_patients": side.num_patients - num_unknown(predictions),
+        "num_unknown": num_unknown(predictions),
         "num_networks": side.num_networks,
         "majority_accuracy": float(counts.sum(axis=1).max() / counts.sum()),
     }

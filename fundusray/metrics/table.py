@@ -24,7 +24,7 @@ def predictions_table(
 ) -> pa.Table:
     """One row per image: image_id, patient_id, target, logit_0 ... logit_{K-1} (float64), half.
 
-    An image without a patient is its own patient. `half` (int8) is there where several networks
+    A patient_id is "" where the patient is not known. `half` (int8) is there where several networks
     predicted a part of the rows each, and says which one: their scores have no common scale.
     Whether the order of the classes is known is kept in the schema's metadata, as `ordered`.
 
@@ -43,10 +43,9 @@ def predictions_table(
         )
     if len(targets) and not (targets.min() >= 0 and targets.max() < logits.shape[1]):
         raise InputError(f"predictions: targets must be 0 to {logits.shape[1] - 1}")
-    patients = [patient or image for patient, image in zip(patient_ids, image_ids, strict=True)]
     columns: dict[str, Any] = {
         "image_id": pa.array(image_ids, pa.string()),
-        "patient_id": pa.array(patients, pa.string()),
+        "patient_id": pa.array(patient_ids, pa.string()),
         "target": pa.array(targets, pa.int32()),
     }
     columns |= {f"logit_{k}": pa.array(column) for k, column in enumerate(logits.T)}
@@ -67,6 +66,21 @@ def withheld(predictions: pa.Table) -> tuple[str, ...]:
         return ()
     several = "logit_2" in predictions.column_names
     return ("sensitivity", "specificity", *(ORDINAL if several else ()))
+
+
+def num_unknown(predictions: pa.Table) -> int:
+    """How many rows have no known patient."""
+    return pc.sum(pc.equal(predictions["patient_id"], "")).as_py() or 0
+
+
+def _owners(predictions: pa.Table) -> pa.StringArray:
+    """The patient of each row, or the row itself where it has none, [N]."""
+    patients, images = (
+        predictions[name].combine_chunks().cast(pa.string()) for name in ("patient_id", "image_id")
+    )
+    # No name has this character, so that no patient is called as an image is.
+    alone = pc.binary_join_element_wise("\0", images, "")
+    return pc.if_else(pc.equal(patients, ""), alone, patients)
 
 
 class Rows(NamedTuple):
@@ -90,7 +104,7 @@ def read(predictions: pa.Table) -> Rows:
     logits = np.stack([predictions[f"logit_{k}"].to_numpy() for k in range(len(names))], axis=1)
     # By arrow: sorting 35,000 names as Python objects takes longer than all figures. In the order
     # of their names, so that the order of rows changes no figure's last bit.
-    coded = predictions["patient_id"].combine_chunks().dictionary_encode()
+    coded = _owners(predictions).dictionary_encode()
     place = pc.rank(coded.dictionary).to_numpy().astype(np.int64) - 1
     part = np.zeros(len(logits), np.int64)
     if "half" in predictions.column_names:

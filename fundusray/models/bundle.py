@@ -70,7 +70,8 @@ def save_bundle(
     """Writes a bundle whole; `state` is a built model's `state_dict()`, `info` JSON without NaN.
 
     In the card, a dict in `info` with "accuracy" is shown as a table of metrics under its key,
-    "counts" as images per class, plain values as a list. The same arguments give the same bytes.
+    "counts" as images per class, "patients" as a sentence, plain values as a list. The same
+    arguments give the same bytes.
     """
     # Each tensor on its own in plain order: channels_last strides and shared memory are
     # properties of a run, not of the weights.
@@ -117,6 +118,8 @@ def card(recipe: config.Recipe, classes: Sequence[str], info: dict[str, Any]) ->
     """The model card, Markdown."""
     data, model = recipe.data, recipe.model
     split = "data.split_file" if data.split_file else data.split
+    if split == "patient" and "patients" in info:
+        split = "patient where one is known, near-duplicates together"
     length = recipe.train.phases or f"{recipe.train.epochs} epochs"
     lines = [
         f"# {markdown(recipe.name)}",
@@ -131,6 +134,8 @@ def card(recipe: config.Recipe, classes: Sequence[str], info: dict[str, Any]) ->
     for key, value in info.items():
         if key == "counts":
             lines.append(f"- Training images per class: {_counts(value, classes)}")
+        elif key == "patients":
+            lines.append(f"- {markdown(value[:1].upper() + value[1:])}")
         elif not isinstance(value, (dict, list)):
             lines.append(f"- {markdown(key)}: {markdown(str(value))}")
     for key, value in info.items():
@@ -150,8 +155,7 @@ def _table(split: str, summary: dict[str, Any]) -> list[str]:
         "",
         f"## Measured on {markdown(split)}",
         "",
-        f"{summary.get('n', '?')} images of {summary.get('num_patients', '?')} patients; intervals "
-        "are 95 %, by patient.",
+        f"{_people(summary)}; intervals are 95 %, by patient.",
         "",
         "| metric | value | low | high |",
         "|---|---|---|---|",
@@ -164,6 +168,15 @@ def _table(split: str, summary: dict[str, Any]) -> list[str]:
             cells[1:] = ["too few to say", "-"]
         rows.append(f"| {markdown(name)} | {' | '.join(cells)} |")
     return rows
+
+
+def _people(summary: dict[str, Any]) -> str:
+    """How many images of how many patients, and how many more of unknown ones."""
+    unknown = summary.get("num_unknown", 0)
+    whole = f"{summary.get('n', '?')} images of {summary.get('num_patients', '?')} patients"
+    return whole + (
+        f", {unknown} of them of unknown patients, each counted alone" if unknown else ""
+    )
 
 
 def _counts(counts: Any, classes: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from fundusray.reports.text import (
     estimate,
     known,
     number,
+    owners,
     printable,
     signed,
 )
@@ -51,6 +52,7 @@ def page(measured: list[Measured], study: dict[str, Any], about: About, examples
         "single": len(measured) == 1,
         "auc": sentences.auc_name(about),
         "ordered": about.get("ordered", True) or num_classes == 2,
+        "unit": "patients" if any(m.summary.get("num_patients") for m in measured) else "images",
     }
     template = resources.files("fundusray.reports").joinpath("page.html").read_text("utf-8")
     environment = Environment(
@@ -77,7 +79,7 @@ def _image(content: bytes) -> Markup:
 def _caption(measured: list[Measured], about: About) -> str:
     """What the leaderboard is measured on, in one line."""
     parts = [f"{sentences.size(measured)}, {sentences.rows_named(measured)} rows"]
-    parts += [sentences.split_said(about)]
+    parts += [sentences.independence(measured, about), sentences.split_said(about)]
     majority = {m.summary["majority_accuracy"] for m in measured if m.summary}
     if len(majority) == 1:
         parts.append(f"majority baseline accuracy {number(majority.pop())}")
@@ -107,7 +109,7 @@ def _tiles(measured: list[Measured]) -> list[tuple[str, str, str]]:
     if kappa := best.versus.get("kappa"):
         said = f"{_sure(kappa, 2)} {kappa['verdict']}"
         tiles.append(("Kappa, difference to baseline", signed(kappa["difference"], 2), said))
-    tiles.append(("Measured on", count(s["n"], "eye"), count(s["num_patients"], "patient")))
+    tiles.append(("Measured on", count(s["n"], "eye"), owners(s)))
     return tiles
 
 
@@ -247,7 +249,7 @@ def _data(about: About) -> dict[str, Any]:
     for name, split in about.get("splits", {}).items():
         total = max(sum(split.get("counts") or [0]), 1)
         counts = [(f"{c:,}", f"{c / total:.1%}") for c in split.get("counts") or []]
-        sizes = [f"{split[k]:,}" if k in split else "–" for k in ("n", "patients")]
+        sizes = [f"{split[k]:,}" if split.get(k) else "–" for k in ("n", "patients")]
         splits.append((name, sizes, counts))
     prepared = about.get("prepared", {})
     skipped = list(prepared.get("skipped") or [])

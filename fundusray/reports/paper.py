@@ -113,7 +113,7 @@ def _row(
     """A row as plain values; None where there is no figure."""
     trial, summary = line.trial, measured.summary
     row: dict[str, Any] = {"row": line.name, "status": trial.status, "start": line.start}
-    row |= {key: summary.get(key) for key in ("n", "num_patients")}
+    row |= {key: summary.get(key) for key in ("n", "num_patients", "num_unknown")}
     for metric in METRICS:
         row |= {f"{metric}{end}": summary.get(f"{metric}{end}") for end in ("", "_low", "_high")}
     row["majority_accuracy"] = summary.get("majority_accuracy")
@@ -144,6 +144,7 @@ def markdown_table(
     majority = sorted({m.summary["majority_accuracy"] for m in measured if m.summary})
     said = [f"{sentences.size(measured)}, {sentences.rows_named(measured)} rows"]
     said += [f"majority baseline accuracy {number(value)}" for value in majority]
+    said += [markdown(sentences.independence(measured, told.about))]
     said += [markdown(sentences.split_said(told.about))]
     text = [f"# {markdown(told.title)}", "", "; ".join(part for part in said if part) + ".", ""]
     text += [_line(heads), _line(["---"] * len(heads))]

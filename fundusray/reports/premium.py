@@ -45,13 +45,19 @@ def write(folder: str, title: str, found: dict[str, Any], seed: int = 0) -> dict
     table = rows(found["predictions"]["patient"], found["predictions"]["image"], seed)
     files.write_json(files.join(folder, "premium.json"), found | {"table": table})
     files.write_csv(files.join(folder, "premium.csv"), table)
-    text = markdown_table(title, found["runs"], table)
+    text = markdown_table(title, found["runs"], table, found.get("unknown", ""))
     files.write_bytes(files.join(folder, "premium.md"), text.encode())
     return {"table": files.join(folder, "premium.csv"), "report": files.join(folder, "premium.md")}
 
 
-def markdown_table(title: str, runs: list[dict[str, Any]], table: list[dict[str, Any]]) -> str:
-    """The table with its sentence of what was done and its notes."""
+def markdown_table(
+    title: str, runs: list[dict[str, Any]], table: list[dict[str, Any]], unknown: str = ""
+) -> str:
+    """The table with its sentence of what was done and its notes.
+
+    Args:
+        unknown: of which photographs patients are unknown, in a sentence.
+    """
     first = table[0]
     repeats = count(len({run["repeat"] for run in runs}), "repeat")
     known = [run["known"] for run in runs if run["arm"] == "image"]
@@ -83,6 +89,7 @@ def markdown_table(title: str, runs: list[dict[str, Any]], table: list[dict[str,
             "- Intervals are 95 %, with patients as units; a difference whose interval holds 0 is "
             "undecided, which is not the same as no premium. They hold the chance in who is "
             "tested, and of how networks happen to train only as much as the repeats show.",
+            *([f"- Only eyes of known patients are tested; {unknown}."] if unknown else []),
             "",
         ]
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from fundusray import files
 from fundusray.reports.sheets import Cell, contact_sheet
-from fundusray.reports.text import count, printable
+from fundusray.reports.text import count, people, printable
 
 SHOWN = 10
 """Names after which a list ends in how many more there are."""
@@ -68,7 +68,7 @@ def chosen(facts: dict[str, Any]) -> list[list[tuple[str, str]]]:
 
 def _by_weight(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Conflicting near-duplicates first, then those of several patients."""
-    return sorted(groups, key=lambda g: (not g["conflict"], len(set(g["patients"])) == 1))
+    return sorted(groups, key=lambda g: (not g["conflict"], not _of_several(g)))
 
 
 def _twins(group: dict[str, Any], facts: dict[str, Any]) -> list[tuple[str, str]]:
@@ -99,8 +99,10 @@ def summary(facts: dict[str, Any]) -> str:
 
 def _what(facts: dict[str, Any]) -> Iterator[str]:
     size = f"{facts['bytes'] / 1e6:,.1f} MB"
-    of = f"{count(facts['photographs'], 'photograph')} of {count(facts['patients'], 'patient')}"
-    yield f"{of}, {size} ({printable(facts['source'])})"
+    told = {"n": facts["photographs"], "num_patients": facts["patients"]}
+    told["num_unknown"] = facts["unknown_patients"]
+    yield f"{people(told, 'photograph')}, {size} ({printable(facts['source'])})"
+    yield from (f"  {printable(note)}" for note in facts["notes"])
     if len(facts["datasets"]) > 1:
         yield f"  sets:  {_counted(facts['datasets'])}"
     yield f"  sizes: {_counted(facts['sizes'])}"
@@ -157,11 +159,12 @@ def _duplicates(facts: dict[str, Any]) -> Iterator[str]:
     images = sum(len(group["images"]) for group in groups)
     yield f"near-duplicates: {count(len(groups), 'group')} of {images:,} photographs in all"
     identical = sum(group["identical"] for group in groups)
-    several = sum(len(set(group["patients"])) > 1 for group in groups)
+    several = sum(_of_several(group) for group in groups)
     differing = Counter(name for g in groups for name in g["conflict"].split(",") if name)
     told = f": {_counted(dict(differing))}" if differing else ""
     conflicts = sum(bool(group["conflict"]) for group in groups)
-    yield f"  {identical:,} of identical files, {several:,} of several patients"
+    known = " known" if facts["unknown_patients"] else ""
+    yield f"  {identical:,} of identical files, {several:,} of several{known} patients"
     yield f"  {conflicts:,} with different labels{told}"
     lines = []
     for group in _by_weight(groups):
@@ -184,14 +187,19 @@ def _split(facts: dict[str, Any]) -> Iterator[str]:
         if known:
             yield f"  {known:,} of {total:,} {side} images have a patient or twin in train"
     if not facts["leaks"]["patients"] and not facts["leaks"]["twins"]:
-        yield "  no patient and no near-duplicate is on two sides"
+        unknown = facts["unknown_patients"]
+        patient = "no patient" if not unknown else "no known patient"
+        if unknown == facts["photographs"]:
+            yield "  no near-duplicate is on two sides; patients are unknown and may be"
+        else:
+            yield f"  {patient} and no near-duplicate is on two sides"
 
 
 def _next(facts: dict[str, Any]) -> Iterator[str]:
     """What a person may do, most pressing first."""
     groups, flags, leaks = facts["duplicates"], facts["flags"], facts["leaks"]
     conflicts = sum(bool(group["conflict"]) for group in groups)
-    several = sum(len(set(group["patients"])) > 1 for group in groups)
+    several = sum(_of_several(group) for group in groups)
     steps = []
     if facts["bad_share"] > facts["max_bad"]:
         steps.append(
@@ -225,9 +233,19 @@ def _next(facts: dict[str, Any]) -> Iterator[str]:
     if not sum(facts["labels"].values()):
         steps.append(f"no photograph has a label of {facts['target']}: give another data.target")
     steps = steps or ["nothing stands in the way of jobs/prepare.py with the same data settings"]
+    if unknown := facts["unknown_patients"]:
+        steps.append(
+            f"the patients of {count(unknown, 'photograph')} are unknown: eyes of one person may "
+            "fall on two sides; if file names tell patients, give data.patient_pattern="
+        )
     yield "what to do next"
     for number, step in enumerate(steps, 1):
         yield f"  {number}. {step}"
+
+
+def _of_several(group: dict[str, Any]) -> bool:
+    """Whether a group of near-duplicates is of several known patients."""
+    return len(set(group["patients"]) - {""}) > 1
 
 
 def _counted(counts: dict[str, int]) -> str:

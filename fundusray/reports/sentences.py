@@ -12,6 +12,7 @@ from fundusray.reports.text import (
     known,
     listed,
     number,
+    people,
     printable,
 )
 from fundusray.reports.trials import About, Measured, baseline_of
@@ -38,21 +39,23 @@ def rows_named(measured: list[Measured]) -> str:
 
 def size(measured: list[Measured]) -> str:
     """`587 eyes of 352 patients`, or that nothing was measured."""
-    sizes = {(m.summary["n"], m.summary["num_patients"]) for m in measured if m.summary}
-    if not sizes:
+    by_size = sorted((m.summary for m in measured if m.summary), key=lambda s: s["n"])
+    parts = list(dict.fromkeys(people(summary, "eye") for summary in by_size))
+    if not parts:
         return "no eyes measured"
-    parts = [f"{count(n, 'eye')} of {count(p, 'patient')}" for n, p in sorted(sizes)]
     return " or ".join(parts) + (" (depending on the trial)" if len(parts) > 1 else "")
 
 
 def split_said(about: About) -> str:
     """How rows came to their split, and what that means; empty where it is not known."""
-    how, leak = about.get("split"), about.get("leak")
-    if leak:
-        return printable(leak)
-    if how == "patient":
-        return "split by patient: no patient or near-duplicate is on two sides"
-    return printable(how) if how else ""
+    return printable(about.get("leak") or about.get("split") or "")
+
+
+def independence(measured: list[Measured], about: About) -> str:
+    """That eyes of unknown patients are counted as independent; empty where there are none."""
+    if not any(m.summary.get("num_unknown") for m in measured):
+        return ""
+    return printable(about.get("patients") or "patients unknown")
 
 
 def headline(measured: list[Measured], about: About) -> list[str]:
@@ -330,4 +333,8 @@ def definitions(measured: list[Measured], about: About) -> list[tuple[str, str]]
     positive = f"class “{classes[2]}” or worse" if len(classes) > 2 else "grade 2 or worse"
     facts["positive"] = f"class “{classes[1]}”" if len(classes) == 2 else positive
     facts["auc"] = printable(auc_name(about))
-    return [(term.format(**facts), meaning.format(**facts)) for term, meaning in DEFINITIONS]
+    terms = [(term.format(**facts), meaning.format(**facts)) for term, meaning in DEFINITIONS]
+    if caveat := independence(measured, about):
+        # Right behind what is said of intervals.
+        terms.insert(1, ("Patients", f"{caveat[0].upper()}{caveat[1:]}."))
+    return terms

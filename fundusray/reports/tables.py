@@ -37,7 +37,7 @@ COLUMNS = (
 COMPARED = ("kappa", "balanced_accuracy")
 TEXTS = {"method", "loss", "sampler", "bundle", "predictions", "status", "reason", "paper_time"}
 TEXTS |= {"leak"}
-INTEGERS = {"n", "num_patients", "batch", "epochs", "best_epoch"}
+INTEGERS = {"n", "num_patients", "num_unknown", "batch", "epochs", "best_epoch"}
 
 
 def leaderboard(trials: list[Trial], seed: int = 0) -> list[dict[str, Any]]:
@@ -72,7 +72,7 @@ def _row(measured: Measured, is_baseline: bool) -> dict[str, Any]:
     for metric in ("accuracy", "balanced_accuracy", "kappa"):
         row[f"paper_{metric}"] = _finite(published.get(metric))
     row["paper_time"] = duration(published["time"]) if published.get("time") else None
-    row["num_patients"] = measured.summary.get("num_patients")
+    row |= {key: measured.summary.get(key) for key in ("num_patients", "num_unknown")}
     return row | {"optimistic": trial.optimistic, "reason": printable(trial.reason)}
 
 
@@ -99,6 +99,7 @@ def markdown_table(measured: list[Measured], about: About) -> str:
     majority = sorted({m.summary["majority_accuracy"] for m in measured if m.summary})
     said = [f"{sentences.size(measured)}, {sentences.rows_named(measured)} rows"]
     said += [f"majority baseline accuracy {number(m)}" for m in majority]
+    said += [markdown(sentences.independence(measured, about))]
     said += [markdown(sentences.split_said(about))]
     heads = ["method", "batch", "accuracy", "balanced accuracy", "kappa", "time"]
     heads += ["difference in kappa to the baseline", "paper: accuracy, balanced, kappa, time"]
@@ -189,7 +190,8 @@ def write_run(
     """
     measured = measure([trial])
     location = files.join(folder, "metrics.json")
-    files.write_json(location, _result(measured[0]) | {"leak": about.get("leak", "")})
+    facts = {"leak": about.get("leak", ""), "patients": sentences.independence(measured, about)}
+    files.write_json(location, _result(measured[0]) | facts)
     return {"report": _write_page(folder, measured, {}, about, examples), "metrics": location}
 
 

@@ -75,6 +75,28 @@ def count(value: Any, noun: str) -> str:
     return f"{value:,} {noun}{'' if value == 1 else 's'}"
 
 
+def people(summary: dict[str, Any], noun: str) -> str:
+    """`72 eyes of 36 patients`, `13 eyes; patients unknown`, or how many of both kinds.
+
+    Args:
+        summary: with n, num_patients and num_unknown, the images whose patient is not known.
+    """
+    images, unknown = summary["n"], summary.get("num_unknown", 0)
+    if unknown >= images:
+        return f"{count(images, noun)}; {owners(summary)}"
+    whole = f"{count(images - unknown, noun)} of {count(summary['num_patients'], 'patient')}"
+    return whole + (f" and {count(unknown, noun)} of unknown patients" if unknown else "")
+
+
+def owners(summary: dict[str, Any]) -> str:
+    """`36 patients`, `patients unknown`, or how many and of how many images none is known."""
+    unknown = summary.get("num_unknown", 0)
+    if unknown >= summary["n"]:
+        return "patients unknown"
+    whole = count(summary["num_patients"], "patient")
+    return whole + (f"; unknown of {count(unknown, 'image')}" if unknown else "")
+
+
 def duration(seconds: Any) -> str:
     """Seconds as `48 s`, `12 min`, `6 h 02 min`; text, as papers give it, stays as it is."""
     if isinstance(seconds, str):

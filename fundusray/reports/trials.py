@@ -57,7 +57,9 @@ class About(TypedDict, total=False):
     splits: dict[str, dict[str, Any]]
     """Split name -> n, patients, counts (photographs per class)."""
     split: str
-    """How rows came to their side: patient, or a sentence."""
+    """How rows came to their side, and what was not met on two, in a sentence."""
+    patients: str
+    """That and of which photographs patients are unknown; empty where all are known."""
     leak: str
     """What is known to be on two sides of the split, in a sentence; empty when nothing is."""
     classes: list[str]

@@ -1,10 +1,15 @@
 """What is learned from: photographs, and how they are shown."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from fundusray.errors import InputError
 from fundusray.registry import unknown_name
 from fundusray.settings.need import require
+
+LONGEST = 300
+"""Characters of a pattern for names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +38,9 @@ class Data:
     """Of source csv: the table, seen from the root."""
     columns: dict[str, str] = field(default_factory=dict)
     """Of source csv: what its columns are called, e.g. {"image": "file", "grade": "dx"}."""
+    patient_pattern: str = ""
+    """A regular expression with a group `patient`, perhaps also `eye`, that reads both from file
+    names, e.g. "(?P<patient>[^_]+)_(?P<eye>OS|OD)"; names that do not match count on their own."""
     id_key: str = ""
     """A file with a secret: ids of photographs and patients are replaced by hashes keyed by it."""
     num_images: int = 400
@@ -89,5 +97,20 @@ class Data:
         good = good and abs(sum(self.fractions) - 1) < 1e-6 and self.fractions[1] > 0
         need = "three shares (train, val, test) that sum to 1, train and val above 0"
         require(good, "data.fractions", need, self.fractions)
+        if self.patient_pattern:
+            _check_pattern(self.patient_pattern)
         require(0 <= self.mix_share <= 1, "data.mix_share", "a share in [0, 1]", self.mix_share)
         require(0 <= self.max_bad <= 1, "data.max_bad", "a share in [0, 1]", self.max_bad)
+
+
+def _check_pattern(pattern: str) -> None:
+    """Refuses what reads no patient from a name."""
+    key = "data.patient_pattern"
+    need = f"at most {LONGEST} characters"
+    require(len(pattern) <= LONGEST, key, need, f"{len(pattern):,} characters")
+    try:
+        groups = re.compile(pattern).groupindex
+    except (re.error, OverflowError, RecursionError) as error:
+        raise InputError(f"{key}={pattern}: no regular expression: {error}") from error
+    need = "needs a group (?P<patient>...), perhaps also (?P<eye>...), and no other named one"
+    require("patient" in groups and set(groups) <= {"patient", "eye"}, key, need, pattern)

@@ -45,6 +45,8 @@ def test_from_photographs_to_a_set(
     assert len(opened.info["shards"]) == 3
     said = capfd.readouterr()
     assert "19 images kept (1 of them repaired), 1 skipped" in said.out and folder in said.out
+    named = "patients read from names: '1_left' -> patient 1, left eye (20 of 20 names)"
+    assert said.out.startswith(named) and "patients unknown" not in said.out
     assert "preparing: 20/20" in said.err and "1 skipped" in said.err
     assert not [name for name in times(folder) if name.startswith(files.TEMPORARY)]
     assert "lock" not in times(folder)

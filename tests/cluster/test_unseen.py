@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fundusray.cluster.unseen import require_pixels, unseen
+from fundusray.cluster.unseen import BY_BYTES, require_pixels, unseen
 from fundusray.config import Recipe, override
 from fundusray.data import given
 from fundusray.errors import InputError
@@ -50,7 +50,8 @@ class TestOtherSets:
         found = unseen(fake_set(20), run_manifest(tmp_path / "run", old), bundle(manifest="before"))
         assert found.side == "all" and found.rows.tolist() == list(range(8, 20))
         assert np.flatnonzero(found.known).tolist() == list(range(8))
-        (note,) = found.notes
+        note, caution = found.notes
+        assert caution == BY_BYTES
         assert note.startswith("8 of 20 photographs are left out")
 
     def test_patients_of_near_duplicates_are_left_out(self, tmp_path):
@@ -59,17 +60,23 @@ class TestOtherSets:
         place = run_manifest(tmp_path / "run", {"h0": "train"})
         assert unseen(data, place, bundle(manifest="there")).rows.tolist() == [4, 5]
 
+    def test_of_unknown_patients_each_photograph_is_known_by_itself(self, tmp_path):
+        data = fake_set(6)
+        data.table = data.table.set_column(1, "patient_id", pa.array([""] * 6))
+        place = run_manifest(tmp_path / "run", {"h0": "train", "h3": "val"})
+        assert unseen(data, place, bundle(manifest="there")).rows.tolist() == [1, 2, 4, 5]
+
     def test_a_set_of_three_needs_no_split(self, tmp_path):
         found = unseen(
             fake_set(3), run_manifest(tmp_path / "run", {"x": "train"}), bundle(manifest="there")
         )
-        assert found.rows.tolist() == [0, 1, 2] and found.notes == []
+        assert found.rows.tolist() == [0, 1, 2] and found.notes == [BY_BYTES]
 
     def test_that_a_run_cannot_be_asked_is_noted(self, tmp_path):
         place = str(tmp_path / "bundle")
         found = unseen(fake_set(20), place, bundle(manifest="there"))
         assert len(found.rows) == 20
-        (note,) = found.notes
+        note, _ = found.notes
         assert place in note and "no manifest.parquet" in note
 
     def test_a_mean_knows_what_its_members_know(self, tmp_path):
@@ -80,7 +87,7 @@ class TestOtherSets:
         mean = bundle(manifest="there", members=members)
         found = unseen(fake_set(8), str(tmp_path / "mean" / "bundle"), mean)
         assert found.rows.tolist() == [2, 3, 6, 7]
-        (note,) = found.notes
+        note, _ = found.notes
         assert note.startswith("4 of 8")
 
     def test_a_start_from_drawings_knows_none(self, tmp_path):

@@ -145,6 +145,14 @@ def test_many_photographs_of_a_patient(tree: Path) -> None:
     assert facts["many"] == {"a": 5, "b": 3} and facts["patients"] == 5
 
 
+def test_patients_that_are_not_known_are_nobodys(tree: Path) -> None:
+    found = findings_of(tree, {"patient_id": [""] * 10 + ["d", "e"]})
+    assert found.facts["patients"] == 2 and found.facts["unknown_patients"] == 10
+    assert not found.facts["leaks"]["patients"] and not found.facts["many"]
+    # 3_left is the file of 1_left, whoever they are.
+    assert found.facts["duplicates"] and not any(found.table["twin_patients"].to_pylist())
+
+
 def test_without_labels(tree: Path) -> None:
     facts = findings_of(tree, target="edema").facts
     assert facts["unlabelled"] == 12 and facts["labels"] == {} and facts["enough"] == 0

@@ -40,7 +40,7 @@ def test_equal_ids_of_two_sets_are_two() -> None:
     second = found(["1"], sex=["male"])._replace(problems=[problem], labels={"sex": ("f", "m")})
     joined = join_sources({"a": found(["1"], grade=[1], patient_id=["p"]), "b": second})
     assert joined.columns["image_id"] == ["a-1", "b-1"]
-    assert joined.columns["patient_id"] == ["a-p", "b-1"]
+    assert joined.columns["patient_id"] == ["a-p", ""]
     assert joined.columns["grade"] == [1, -1] and joined.columns["sex"] == ["", "male"]
     assert joined.labels == {"grade": ("none", "mild"), "sex": ("f", "m")}
     assert joined.problems == [Problem("b: labels.csv:3", "b-9", "no image", False)]

@@ -27,6 +27,12 @@ def test_patients_and_twins_are_counted() -> None:
     assert told(leaks).startswith("LEAK ALLOWED (data.allow_leak=true)")
 
 
+def test_where_patients_are_unknown_more_may_leak() -> None:
+    leaks = find_leaks(table(["", "", "a", "a"]), np.array(["train", "test", "train", "test"]))
+    assert leaks.patients == ["a"] and leaks.unknown == 2
+    assert "at least 1 of 2 test images show a patient" in told(leaks)
+
+
 def test_val_against_test_leaks_too() -> None:
     leaks = find_leaks(table(["x", "a", "a"]), np.array(["train", "val", "test"]))
     assert leaks.patients == ["a"] and leaks.judged == {"val": (0, 1), "test": (0, 1)}

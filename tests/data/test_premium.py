@@ -54,5 +54,10 @@ def test_a_class_keeps_one_of_its_own_rows() -> None:
 def test_a_set_of_single_eyes_is_refused() -> None:
     rows = table(100)
     rows = rows.filter(np.array([name.endswith("left") for name in rows["image_id"].to_pylist()]))
+    unknown = table(40)
+    place = unknown.schema.get_field_index("patient_id")
+    unknown = unknown.set_column(place, "patient_id", pa.array([""] * len(unknown)))
+    with pytest.raises(InputError, match=r"patients of 0 known.*data\.patient_pattern"):
+        arrange(unknown, (0.6, 0.2, 0.2), 0)
     with pytest.raises(InputError, match="no patient on the test side"):
         arrange(rows, SHARES, 0)

@@ -107,6 +107,11 @@ def test_every_row_is_its_photograph_and_knows_it(tree: Path, tmp_path: Path) ->
     assert (row["width"], row["height"], row["repaired"]) == (128, 96, False)
     assert row["sha256"] == files.sha256(content) and row["num_bytes"] == len(content)
     assert b"proliferative" in opened.table.schema.metadata[b"classes"]
+    # Whose they are was read from their names, and is known to whoever opens the set.
+    assert opened.info["patients_known"] == {"eyepacs": 12}
+    assert opened.table.schema.metadata[b"patients_known"] == b'{"eyepacs": 12}'
+    (note,) = opened.info["notes"]
+    assert "'1_left' -> patient 1, left eye (12 of 12 names)" in note
 
 
 def test_encoded_is_a_view_of_the_mapped_file(tree: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from fundusray.config import Data
 from fundusray.data import SOURCES, Found
+from fundusray.data.patients import with_patients
 from fundusray.errors import InputError
 from tests.data.trees import classes, photograph, write
 
@@ -35,8 +36,9 @@ def test_eyepacs_layout(eyepacs_tree: Tree) -> None:
     found = SOURCES["eyepacs"](EYEPACS, str(root), 0)
     assert found.columns["image_id"][:3] == ["1_left", "1_right", "2_left"]
     assert found.columns["path"][:2] == ["train/1_left.jpeg", "train/1_right.jpeg"]
-    assert found.columns["patient_id"][:3] == ["1", "1", "2"]
-    assert found.columns["eye"][:3] == ["left", "right", "left"]
+    named = with_patients(found, "", secret=False).columns
+    assert named["patient_id"][:3] == ["1", "1", "2"]
+    assert named["eye"][:3] == ["left", "right", "left"]
     assert found.columns["grade"] == [0, 0, 1, 2, 3, 4] * 2
     sizes = [(root / path).stat().st_size for path in found.columns["path"]]
     assert found.columns["num_bytes"] == sizes
@@ -125,16 +127,17 @@ def test_a_cell_of_any_length_makes_a_short_reason(eyepacs_tree: Tree) -> None:
     [
         ("12_left", "12", "left"),
         ("a_b_right", "a_b", "right"),
-        ("000c1434d8d7", "000c1434d8d7", ""),
-        ("12_LEFT", "12_LEFT", ""),
-        ("_left", "_left", ""),
-        ("x.y", "x.y", ""),
+        ("000c1434d8d7", "", ""),
+        ("12_LEFT", "12", "left"),
+        ("_left", "", ""),
+        ("x.y", "", ""),
     ],
 )
 def test_patient_and_eye(eyepacs_tree: Tree, image: str, patient: str, eye: str) -> None:
     root = eyepacs_tree(1)
     (root / "train" / "1_left.jpeg").rename(root / "train" / f"{image}.jpeg")
-    columns = labels(root, f"image,level\n{image},0\n").columns
+    found = labels(root, f"image,level\n{image},0\n")
+    columns = with_patients(found, "", secret=False).columns
     assert (columns["patient_id"], columns["eye"]) == ([patient], [eye])
 
 
@@ -150,8 +153,6 @@ def test_class_folders_in_natural_order(tmp_path: Path) -> None:
     assert found.columns == {
         "image_id": ["a", "7_right", "8", "7_left"],
         "path": ["grade1/a.jpg", "grade2/7_right.PNG", "grade2/8.jpeg", "grade10/7_left.jpg"],
-        "patient_id": ["a", "7", "8", "7"],
-        "eye": ["", "right", "", "left"],
         "grade": [0, 1, 1, 2],
         "num_bytes": [len(photograph())] * 4,
     }
@@ -159,8 +160,9 @@ def test_class_folders_in_natural_order(tmp_path: Path) -> None:
 
 
 def test_numbered_files_of_several_classes_are_different_patients(tmp_path: Path) -> None:
-    columns = folder(classes(tmp_path, ill=["1.jpg", "2.jpg"], well=["1.jpg"])).columns
-    assert columns["image_id"] == columns["patient_id"] == ["ill-1", "2", "well-1"]
+    found = folder(classes(tmp_path, ill=["1.jpg", "2.jpg"], well=["1.jpg"]))
+    assert found.columns["image_id"] == ["ill-1", "2", "well-1"]
+    assert with_patients(found, "", secret=False).columns["patient_id"] == [""] * 3
 
 
 def test_files_of_class_folders_that_cannot_be_meant(tmp_path: Path) -> None:
@@ -225,11 +227,12 @@ def test_folders_for_the_sides_of_a_split(tmp_path: Path) -> None:
     )
     found = folder(root)
     assert found.labels == {"grade": ("ill", "well")} and found.problems == []
-    columns = {name: found.columns[name] for name in ("image_id", "split", "grade", "patient_id")}
+    named = with_patients(found, "", secret=False)
+    columns = {name: named.columns[name] for name in ("image_id", "split", "grade", "patient_id")}
     assert list(zip(*columns.values(), strict=True)) == [
-        ("test-well-1", "test", 1, "test-well-1"),
-        ("2", "train", 0, "2"),
-        ("train-well-1", "train", 1, "train-well-1"),
+        ("test-well-1", "test", 1, ""),
+        ("2", "train", 0, ""),
+        ("train-well-1", "train", 1, ""),
         ("5_left", "train", 1, "5"),
         ("5_right", "val", 0, "5"),
     ]

@@ -8,6 +8,7 @@ import pytest
 from fundusray.config import Data
 from fundusray.data import SOURCES, Found
 from fundusray.data.found import EDEMA, GRADES
+from fundusray.data.patients import with_patients
 from fundusray.errors import InputError
 from tests.data.trees import write
 
@@ -72,9 +73,18 @@ def test_all_columns(tmp_path: Path) -> None:
     assert found.labels == {"grade": ("none", "mild"), "sex": ("female", "male")}
 
 
+def test_a_patient_may_be_unknown(tmp_path: Path) -> None:
+    photographs(tmp_path, "1_left.jpg", "1_right.jpg", "c.jpg")
+    table = "file,who,dx\n1_left,a,0\n1_right,,1\nc,NaN,0\n"
+    found = read(tmp_path, table, image="file", patient="who", grade="dx")
+    assert found.problems == [] and found.columns["patient_id"] == ["a", "", ""]
+    # The table knows of patients, so names are not asked.
+    assert with_patients(found, "", secret=False) is found
+
+
 def test_cells_that_cannot_be(tmp_path: Path) -> None:
     photographs(tmp_path, "a.jpg")
-    table = 'image,who,side,sex,age,text,part,dx\na,,up,x,1/2,"a\x1bb",holdout,0\nb,,,,,,,1\n'
+    table = 'image,who,side,sex,age,text,part,dx\na,p\x01,up,x,1/2,"a\x1bb",holdout,0\nb,,,,,,,1\n'
     columns = {"patient": "who", "eye": "side", "text": "text", "keywords": "text", "split": "part"}
     columns.pop("text")
     found = read(tmp_path, table, image="image", sex="sex", age="age", grade="dx", **columns)
@@ -85,7 +95,7 @@ def test_cells_that_cannot_be(tmp_path: Path) -> None:
         "t.csv:2: sex 'x' of image 'a'",
         "t.csv:2: side 'up' of image 'a'",
         r"t.csv:2: text 'a\x1bb' of image 'a'",
-        "t.csv:2: who '' of image 'a'",
+        r"t.csv:2: who 'p\x01' of image 'a'",
     ]
 
 
@@ -150,8 +160,9 @@ def test_paths_in_folders(tmp_path: Path) -> None:
     ids = ["x-1_left", "y-z-1_left", "7", "top", "y-8", "x-8"]
     assert found.columns["image_id"] == ids
     # The same patient's eye in two folders is the same patient; a number may be anyone's.
-    assert found.columns["patient_id"] == ["1", "1", "7", "top", "y-8", "x-8"]
-    assert found.columns["eye"] == ["left", "left", "", "", "", ""]
+    named = with_patients(found, "", secret=False).columns
+    assert named["patient_id"] == ["1", "1", "", "", "", ""]
+    assert named["eye"] == ["left", "left", "", "", "", ""]
 
 
 def test_paths_that_lead_out(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ def opened(tmp_path, monkeypatch):
     empty = pa.table({name: pa.array([], pa.string()) for name in ("image_id", "where", "reason")})
     files.write_table(str(tmp_path / "skipped.parquet"), empty)
     columns = {"patient_id": list("pqr"), "twin": [""] * 3, "repaired": [False] * 3}
+    columns["dataset"] = ["loose"] * 3
     return SimpleNamespace(
         table=pa.table(columns),
         classes=CLASSES,
@@ -106,8 +107,33 @@ def test_the_page_of_its_own_photographs_shows_the_networks_split(opened):
     recipe = focal(seed=9)
     result = RESULT | {"reported_split": "test"}
     trial, about = page_of(recipe, SimpleNamespace(info=info), opened, judged, result)
-    assert list(about["splits"]) == ["train", "val", "test"] and about["split"] == "patient"
+    assert list(about["splits"]) == ["train", "val", "test"]
+    assert about["split"] == "split by patient: no patient or near-duplicate is on two sides"
+    assert about["patients"] == ""
     assert trial.side == "test" and any("weigh" in note for note in about["notes"])
+
+
+def test_the_page_of_photographs_of_nobody_says_so(opened):
+    table = opened.table.set_column(0, "patient_id", pa.array([""] * 3))
+    opened.table, opened.patients = table, lambda: [""] * 3
+    opened.info["notes"] = ["patients read from names: none"]
+    about = training.about_of(focal(), opened, "", "", np.array(["train", "val", "test"]))
+    assert about["patients"].startswith("patients unknown: images are counted as independent")
+    assert about["split"].startswith("split by image, near-duplicates together: no near-duplicate")
+    assert [part["patients"] for part in about["splits"].values()] == [0, 0, 0]
+    assert about["notes"] == ["patients read from names: none"]
+    file = override(focal(), {"data.split_file": "/x/mine.csv"})
+    about = training.about_of(file, opened, "", "", np.array(["train", "val", "test"]))
+    assert about["split"].startswith("split by the file mine.csv: no near-duplicate is on two")
+
+
+def test_a_start_that_cannot_be_asked_is_said(opened, tmp_path):
+    start = saved(tmp_path / "gone" / "bundle")
+    opened.table = opened.table.append_column("sha256", pa.array(list("xyz")))
+    opened.table = opened.table.append_column("image_id", pa.array(list("abc")))
+    recipe = focal(**{"model.init_from": start})
+    (note,) = training.about_of(recipe, opened, "", "", np.array(["train", "val", "test"]))["notes"]
+    assert start in note and "whether some of them are judged here is not known" in note
 
 
 def test_a_trial_that_was_killed_before_its_first_checkpoint_is_told(tmp_path, monkeypatch):

@@ -132,7 +132,7 @@ class TestTable:
     def test_columns(self):
         rows = predictions_table(["a", "b"], ["p", ""], np.array([0, 1]), np.eye(2, dtype="f4"))
         assert rows.column_names == ["image_id", "patient_id", "target", "logit_0", "logit_1"]
-        assert rows["patient_id"].to_pylist() == ["p", "b"]
+        assert rows["patient_id"].to_pylist() == ["p", ""]
         of_two = predictions_table(["a", "b"], ["", ""], np.zeros(2), np.eye(2), np.array([0, 1]))
         assert of_two.column_names[-1] == "half" and str(of_two["half"].type) == "int8"
 

@@ -156,6 +156,15 @@ def test_card_tells_what_decided_the_split():
     assert "split by patient\n" in card(recipe_of(), CLASSES, {})
 
 
+def test_card_tells_that_patients_are_unknown():
+    unknown = "patients unknown: images are counted as independent"
+    measured = {"accuracy": 0.5, "n": 13, "num_patients": 0, "num_unknown": 13}
+    text = card(recipe_of(), CLASSES, {"patients": unknown, "test": measured})
+    assert f"- P{unknown[1:]}\n" in text and "split by patient\n" not in text
+    assert "split by patient where one is known, near-duplicates together\n" in text
+    assert "13 images of 0 patients, 13 of them of unknown patients, each counted alone;" in text
+
+
 def test_card_text_cannot_become_markup(saved, tmp_path):
     _, model, recipe = saved
     classes = ("<script>", "a|b", "c\n# d", "\x1b[31m", "e")

@@ -29,14 +29,17 @@ def draw_logits(targets: np.ndarray, hit: float, num_classes: int = 5) -> np.nda
 
 @pytest.fixture
 def make_trial(tmp_path) -> Callable[..., Trial]:
-    """(method, share of hits or None, ...) -> a trial with its predictions on disk."""
+    """(method, share of hits or None, ...) -> a trial with its predictions on disk; `having` of its
+    eyes have a patient."""
 
-    def make(method: str, hit: float | None = 0.7, prefix: str = "eye", **changes) -> Trial:
+    def make(
+        method: str, hit: float | None = 0.7, prefix: str = "eye", having: int = NUM_EYES, **changes
+    ) -> Trial:
         location = ""
         if hit is not None:
             targets = draw_targets()
             ids = [f"{prefix}{i}" for i in range(NUM_EYES)]
-            patients = [f"patient{i // 2}" for i in range(NUM_EYES)]
+            patients = [f"patient{i // 2}" if i < having else "" for i in range(NUM_EYES)]
             table = metrics.predictions_table(ids, patients, targets, draw_logits(targets, hit))
             location = str(tmp_path / f"predictions-{len(list(tmp_path.iterdir()))}.parquet")
             files.write_table(location, table)
@@ -63,7 +66,7 @@ def about() -> dict:
         "command": "python jobs/tune_balancing.py demo",
         "recipe": "demo",
         "splits": {"test": {"n": 120, "patients": 60, "counts": [70, 12, 13, 12, 13]}},
-        "split": "patient",
+        "split": "split by patient: no patient or near-duplicate is on two sides",
         "classes": CLASSES,
         "seed": 0,
         "mode": {"precision": "fp32"},

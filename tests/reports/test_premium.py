@@ -51,6 +51,14 @@ def test_the_premium_is_image_minus_patient(tmp_path: Path, sure, verdict) -> No
     assert files.read_bytes(places["table"]).startswith(b"metric,n,num_patients,patient,")
 
 
+def test_unknown_patients_are_said(tmp_path: Path) -> None:
+    place = predictions(tmp_path / "a.parquet", 0.5, 1)
+    table = premium.rows(place, place)
+    text = premium.markdown_table("x", RUNS, table, "patients unknown (aptos): y")
+    assert "- Only eyes of known patients are tested; patients unknown (aptos): y." in text
+    assert "unknown" not in premium.markdown_table("x", RUNS, table)
+
+
 def test_equal_predictions_have_no_premium(tmp_path: Path) -> None:
     place = predictions(tmp_path / "a.parquet", 0.5, 1)
     for row in premium.rows(place, place):

@@ -26,7 +26,7 @@ def aptos(data: Data, root: str, seed: int) -> Found:
 
     Where test.csv and test_images/ are both there, they are the test side, without labels (grade
     -1) unless the table has a column diagnosis, and the others the train side. Patients and eyes
-    were not published: every image counts as a patient of its own. A row without an image is set
+    were not published. A row without an image is set
     aside.
 
     Raises:
@@ -47,7 +47,6 @@ def _part(root: str, side: str, split: str) -> Rows:
     need = ("id_code", "diagnosis") if side == "train" else ("id_code",)
     table = read_table(root, f"{side}.csv", need, ("id_code", "diagnosis")[len(need) :])
     rows = table_rows(table, "id_code")
-    rows.columns["patient_id"] = rows.ids
     if "diagnosis" in table.columns:
         rows.columns["grade"] = convert(rows, "diagnosis", one_of(LEVELS), NEED_LEVEL)
     else:

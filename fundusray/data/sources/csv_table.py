@@ -15,7 +15,6 @@ from fundusray.data.checks import (
     find_photographs,
     gather,
     one_of,
-    patients_and_eyes,
     read_age,
     read_name,
     read_text,
@@ -34,8 +33,17 @@ NAMES = ("image", "grade", "edema", "patient", "eye", "sex", "age", "keywords", 
 SEX_CODES = {"female": "female", "f": "female", "male": "male", "m": "male", "": ""}
 EYE_CODES = {"left": "left", "l": "left", "os": "left"}
 EYE_CODES |= {"right": "right", "r": "right", "od": "right", "": ""}
+NOBODY = ("", "nan", "null", "none", "n/a", "na")
+"""What a table says of a patient who is not known, in either case."""
+
+
+def _read_patient(cell: str) -> str | None:
+    """A patient's name; "" where the cell says that it is not known."""
+    return "" if cell.casefold() in NOBODY else read_name(cell)
+
+
 READ = {
-    "patient": ("patient_id", read_name, NEED_NAME),
+    "patient": ("patient_id", _read_patient, NEED_NAME),
     "eye": ("eye", one_of(EYE_CODES), "left, right, l, r, os, od or nothing"),
     "sex": ("sex", one_of(SEX_CODES), "female, male, f, m or nothing"),
     "age": ("age", read_age, NEED_AGE),
@@ -65,9 +73,6 @@ def csv_table(data: Data, root: str, seed: int) -> Found:
     columns = _settings(data, root)
     table = read_table(root, data.table, tuple(dict.fromkeys(columns.values())))
     rows = _images(table, root, columns["image"])
-    patients, eyes = patients_and_eyes(rows.names)
-    both = zip(patients, eyes, rows.ids, strict=True)
-    rows.columns |= {"patient_id": [p if eye else image for p, eye, image in both], "eye": eyes}
     labels: dict[str, tuple[str, ...]] = {}
     for name, column in columns.items():
         if name in READ:

@@ -11,7 +11,6 @@ from fundusray.data.checks import (
     find_photographs,
     gather,
     one_of,
-    patients_and_eyes,
     read_age,
     table_rows,
 )
@@ -53,8 +52,6 @@ def eyepacs(data: Data, root: str, seed: int) -> Found:
 
 def _part(root: str, table: str, folder: str, split: str) -> Rows:
     rows = table_rows(read_table(root, table, ("image", "level")), "image")
-    patients, eyes = patients_and_eyes(rows.ids)
-    rows.columns |= {"patient_id": patients, "eye": eyes}
     rows.columns["grade"] = convert(rows, "level", one_of(LEVELS), NEED_LEVEL)
     folders = [list_folder(root, folder), list_folder(root)]
     need_photographs(root, folders, LAYOUT)

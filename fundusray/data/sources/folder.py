@@ -4,11 +4,12 @@ from collections import Counter
 from itertools import chain
 
 from fundusray.config import Data
-from fundusray.data.checks import gather, listed_rows, patients_and_eyes, read_split
+from fundusray.data.checks import gather, listed_rows, read_split
 from fundusray.data.class_names import arrange, natural
 from fundusray.data.found import SOURCES, Found, Problem
 from fundusray.data.labels import Labels, folder_labels, set_ungradable
 from fundusray.data.listing import Folder, bad_id, list_folder, need_folder
+from fundusray.data.names import eye_word
 from fundusray.errors import InputError
 
 LAYOUT = (
@@ -95,12 +96,9 @@ def _gather(folders: list[tuple[str, str, Folder]], labels: Labels) -> Found:
     for rows, (name, side, one) in zip(parts, folders, strict=True):
         before = one.prefix.replace("/", "-")
         rows.ids = [stem if times[stem] == 1 else before + stem for stem in rows.names]
-        eyes = patients_and_eyes(rows.names)[1]
         for row, stem in enumerate(rows.names):
-            if eyes[row] and times[stem] > 1:
+            if times[stem] > 1 and eye_word(stem):
                 rows.refuse(row, f"image {stem!r} is in {times[stem]} class folders; keep one")
-        rows.columns["patient_id"] = patients_and_eyes(rows.ids)[0]
-        rows.columns["eye"] = eyes
         rows.columns["grade"] = [labels.places[name]] * len(rows.ids)
         if name in labels.ungradable:
             set_ungradable(rows, name)

@@ -53,7 +53,7 @@ def idrid(data: Data, root: str, seed: int) -> Found:
     The root is part A, part B, or the folder that holds one or both. Photographs of part A have no
     grade (-1); structures that were not seen have no mask. Both parts number their photographs on
     their own (IDRiD_01 is not IDRiD_001), and so do the sides of part B: ids of its test side are
-    `test-IDRiD_001`. Patients were not published: every image counts as a patient of its own.
+    `test-IDRiD_001`. Patients were not published.
 
     Raises:
         InputError: neither part is there, or a table that cannot be read.
@@ -64,7 +64,6 @@ def idrid(data: Data, root: str, seed: int) -> Found:
         for side, folder in SIDES.items():
             rows = _segmentation(root, place, folder) or _grading(root, place, side)
             if rows:
-                rows.columns["patient_id"] = rows.ids
                 rows.columns["split"] = [side] * len(rows.ids)
                 parts.append(rows)
     if not parts:

@@ -16,7 +16,7 @@ def retinamnist(data: Data, root: str, seed: int) -> Found:
     """RetinaMNIST of any size: grades 0 to 4 and the split of the archive.
 
     A photograph's path is `retinamnist_128.npz#train/17`, its size that of its pixels. Patients
-    and eyes were not published: every image counts as a patient of its own.
+    and eyes were not published.
 
     Raises:
         InputError: no archive, several, or one that cannot be what it says.
@@ -53,7 +53,6 @@ def _part(location: str, name: str, part: str, shapes: dict[str, tuple[int, ...]
     paths = [f"{name}#{part}/{row}" for row in range(len(labels))]
     rows = Rows(ids, paths.__getitem__, ids, {"label": list(map(str, labels.tolist()))})
     _, height, width, _ = shapes[f"{part}_images"]
-    rows.columns["patient_id"] = ids
     rows.columns["path"] = paths
     rows.columns["num_bytes"] = [height * width * 3] * len(ids)
     rows.columns["grade"] = convert(rows, "label", one_of(LEVELS), NEED_LEVEL)

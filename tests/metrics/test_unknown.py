@@ -1,4 +1,4 @@
-"""Figures where the order of the classes is not known."""
+"""Figures where the order of the classes, or whose eye it is, is not known."""
 
 import numpy as np
 import pyarrow as pa
@@ -78,3 +78,22 @@ class TestOrder:
         assert not is_ordered(again) and not is_ordered(pa.concat_tables([again, again]))
         assert is_ordered(table(targets, logits))
         assert is_ordered(table(targets, logits).replace_schema_metadata(None))
+
+
+def test_an_image_without_a_patient_is_counted_alone():
+    """As if each had a patient of its own, whose name no other image has; nobody is claimed."""
+    targets, logits = drawn(6, n=60)
+    ids = [f"image{i:05d}" for i in range(60)]
+    own = predictions_table(ids, ids, targets, logits)
+    nobody = predictions_table(ids, [""] * 60, targets, logits)
+    alone, claimed = (summary(rows) for rows in (nobody, own))
+    assert (alone["num_patients"], alone["num_unknown"]) == (0, 60)
+    assert (claimed["num_patients"], claimed["num_unknown"]) == (60, 0)
+    counted = {"num_patients", "num_unknown"}
+    assert {k: v for k, v in alone.items() if k not in counted} == {
+        k: v for k, v in claimed.items() if k not in counted
+    }
+    # A patient who is called as an image is another one.
+    mixed = predictions_table(["a", "b", "c"], ["b", "", "b"], targets[:3], logits[:3])
+    told = summary(mixed)
+    assert (told["num_patients"], told["num_unknown"]) == (1, 1)
