@@ -29,6 +29,7 @@ from fundusray.metrics import summary
 from fundusray.models import check as check_model
 from fundusray.models.weights import start_digest
 from fundusray.pipeline import augment
+from fundusray.training.choosing import check_choice
 from fundusray.training.timetable import Timetable
 
 
@@ -49,8 +50,8 @@ def check(recipe: Recipe) -> None:
     if recipe.adversarial.eps:
         training_budget(recipe.adversarial)
         judging_budget(recipe.adversarial)
-    elif recipe.train.select == "robust_accuracy":
-        raise InputError("train.select=robust_accuracy needs adversarial.eps, e.g. 2/255")
+    elif recipe.train.select.startswith("robust_"):
+        raise InputError(f"train.select={recipe.train.select} needs adversarial.eps, e.g. 2/255")
     check_output(recipe.loss.name, recipe.model.output)
 
 
@@ -161,6 +162,7 @@ def check_split(recipe: Recipe, prepared: PreparedSet, sides: dict[str, np.ndarr
     rows = sides["train"]
     if len(np.unique(targets[rows])) < 2:
         raise InputError("the train split holds one class only; training needs at least two")
+    check_choice(recipe.train.select, targets[sides["val"]], prepared.classes)
     counts = np.bincount(targets[rows], minlength=len(prepared.classes)).tolist()
     effective_weights(recipe.loss.name, recipe.loss.args, counts)
     share(epoch_plan(recipe, prepared, rows, 0), 0, recipe.cluster.most)
@@ -202,6 +204,7 @@ def _result(
         "optimistic": outcome["optimistic"],
         "held_out_epochs": outcome.get("held_out_epochs", []),
         "held_out_by": outcome.get("held_out_by", ""),
+        "held_out_undefined": outcome.get("held_out_undefined", []),
         "best": outcome["best"],
         "best_by": outcome["best_by"],
         "ended": outcome["ended"],
@@ -221,7 +224,7 @@ def _result(
 
 
 def _robust(recipe: Recipe, folder: str, outcome: dict[str, Any]) -> dict[str, Any]:
-    """The figures of the same rows under the recipe's stronger attack; {} where it has none."""
+    """The figures of the same rows under the attack that judges; {} where the recipe has none."""
     if not recipe.adversarial.eps:
         return {}
     attacked = files.join(folder, "attacked.parquet")

@@ -18,7 +18,7 @@ import ray.train.torch
 import torch
 
 from fundusray import files
-from fundusray.cluster.judging import Judge, best_by
+from fundusray.cluster.judging import Judge
 from fundusray.cluster.keeping import Job, Keeper
 from fundusray.cluster.modes import agreed_mode
 from fundusray.cluster.pulse import Pulse
@@ -36,8 +36,10 @@ from fundusray.models import build_model
 from fundusray.models.bundle import load_bundle
 from fundusray.pipeline import Batch, Loader, augment, make_loader
 from fundusray.progress import Progress
+from fundusray.settings import SELECTORS
 from fundusray.training import checkpoints, mode
 from fundusray.training.checkpoints import Position
+from fundusray.training.choosing import best_by, better, constant_answer, standing
 from fundusray.training.loop import (
     Objective,
     Way,
@@ -93,6 +95,7 @@ class Training:
         self.prepared = open_set(job.prepared)
         self.sides = split_rows(self.prepared, self.recipe)
         self.targets = self.prepared.targets()
+        self.judged = self.targets[self.sides["val"]]
         self.num_classes = len(self.prepared.classes)
         learned = self.targets[self.sides["train"]]
         self.counts = np.bincount(learned, minlength=self.num_classes).tolist()
@@ -243,8 +246,7 @@ class Training:
         """Why the run ends early: robustness that was only apparent; "" where it does not."""
         if not self.recipe.adversarial.method:
             return ""
-        history = self.position.history
-        found = alarm(history, history[-1]["val_robust_n"])
+        found = alarm(self.position.history, self.recipe.adversarial)
         return found.sentence if found else ""
 
     def _told(self, epoch: int) -> dict[str, Any]:
@@ -306,10 +308,20 @@ class Training:
         return replace(self.way, mixup=0.0) if over else self.way
 
     def _keep_best(self, row: dict[str, Any]) -> None:
-        metric = f"val_{self.recipe.train.select}"
-        if self.position.best and row[metric] <= self.position.best["value"]:
+        """Writes the bundle where the newest epoch is the best so far; see choosing.py."""
+        metric, best = f"val_{self.recipe.train.select}", self.position.best
+        constant = constant_answer(self.recipe.train.select, self.judged)
+        now = standing(row[metric], constant, row["val_loss"])
+        if best and now <= standing(best["value"], constant, best["loss"]):
             return
-        self.position.best = {"epoch": row["epoch"], "metric": metric, "value": row[metric]}
+        self.position.best = {
+            "epoch": row["epoch"],
+            "metric": metric,
+            "value": row[metric],
+            "loss": row["val_loss"],
+            "constant": constant,
+            "better": better(row[metric], constant),
+        }
         told = {"best": self.position.best, "counts": self.counts}
         self.keeper.bundle(self.model, self.recipe, self.prepared, told)
 
@@ -328,6 +340,6 @@ class Training:
         quarantined = self.quarantine.gathered(self.ranks.world)
         if self.ranks.first:
             outcome = asdict(self.position) | told | {"mode": self.mode_note}
-            outcome |= {"counts": self.counts, "best_by": best_by(good)}
+            outcome |= {"counts": self.counts, "best_by": best_by(good, self.judged, SELECTORS)}
             outcome |= {"quarantined": quarantined}
             files.write_json(files.join(self.job.folder, "outcome.json"), outcome)

@@ -1,5 +1,6 @@
 """What a reader should know of how a network was trained and judged, in sentences."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +23,8 @@ def notes_of(
         result: of a training, or of an evaluation, which knows less.
         counts: training images per class, None where they are not known.
     """
-    found = [_phases(recipe), _chosen(result), result.get("ended", ""), _robust(recipe, result)]
+    found = [_phases(recipe), _chosen(result), _undefined(result), unlearned(result)]
+    found += [result.get("ended", ""), _robust(recipe, result)]
     found = [note for note in found if note]
     if counts is None:
         return found
@@ -47,6 +49,31 @@ def _chosen(result: dict[str, Any]) -> str:
     )
 
 
+def _undefined(result: dict[str, Any]) -> str:
+    """Which halves had too few classes for the metric that was to choose the other's epoch."""
+    halves = result.get("held_out_undefined", [])
+    if not halves:
+        return ""
+    which = "half 1 and half 2" if len(halves) == 2 else f"half {halves[0] + 1}"
+    return (
+        f"the validation rows that choose for {which} hold too few classes for "
+        f"{result['held_out_by'].replace('_', ' ')}; there the lowest validation loss chose"
+    )
+
+
+def unlearned(result: dict[str, Any]) -> str:
+    """That no epoch was better than a network that has learned nothing."""
+    best = result.get("best") or {}
+    if best.get("better", True):
+        return ""
+    metric = best["metric"].removeprefix("val_").replace("_", " ")
+    return (
+        f"no epoch was better by {metric} than always answering one class, which reaches "
+        f"{number(best['constant'])} on the validation rows: kept is epoch {best['epoch']}, whose "
+        f"validation loss was lowest ({metric} {number(best['value'])})"
+    )
+
+
 def _robust(recipe: Recipe, result: dict[str, Any]) -> str:
     robust = result.get("robust")
     if not robust:
@@ -55,7 +82,18 @@ def _robust(recipe: Recipe, result: dict[str, Any]) -> str:
     how = f"{budget.steps}-step PGD, {budget.norm} within {shown(budget.eps)}"
     return (
         f"under attack ({how}): accuracy {estimate(robust, 'accuracy')} on {robust['n']} images, "
-        f"balanced {estimate(robust, 'balanced_accuracy')}; majority class "
-        f"{number(robust['majority_accuracy'])}"
+        f"balanced {estimate(robust, 'balanced_accuracy')}; {constant_words(robust)}. The attack "
+        "makes any other class of the right one, so a kappa of these rows is no worst case"
         + (f"; {FLATTERED}" if robust["optimistic"] else "")
+    )
+
+
+def constant_words(robust: dict[str, Any]) -> str:
+    """How robust a network is that always answers the most frequent class: no attack changes it."""
+    present = sum(
+        value is not None for name, value in robust.items() if re.fullmatch(r"recall_\d+", name)
+    )
+    return (
+        f"always answering the most frequent class has {number(robust['majority_accuracy'])}, "
+        f"balanced {number(1 / max(present, 1))}"
     )

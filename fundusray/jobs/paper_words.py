@@ -13,6 +13,7 @@ from fundusray.cluster.rows import split_rows
 from fundusray.cluster.scales import Scale
 from fundusray.config import Recipe
 from fundusray.data.shards import open_set
+from fundusray.jobs.honesty import constant_words, unlearned
 from fundusray.losses import panel, same_loss
 from fundusray.reports.text import interval, listed, number
 
@@ -184,7 +185,8 @@ def alike(rows: list[Row], sets: dict[str, str], table: str) -> list[str]:
 
 
 def robust(outcomes: Sequence[Outcome]) -> list[str]:
-    """What attacked rows reached under the stronger attack, beside the paper's figure."""
+    """What attacked rows reached under the attack that judges, beside the paper's figure and that
+    of a network which always answers the same."""
     found = []
     for outcome in outcomes:
         figures = outcome.result.get("robust")
@@ -195,5 +197,13 @@ def robust(outcomes: Sequence[Outcome]) -> list[str]:
             said = f"accuracy {number(figures['accuracy'])} {bounds}".strip()
             flattered = "; optimistic: the epoch was chosen on these rows"
             caution = flattered if figures["optimistic"] else ""
-            found.append(f"{outcome.row.name}, attacked: {said}{beside}{caution}.")
+            found.append(
+                f"{outcome.row.name}, attacked: {said}{beside}; {constant_words(figures)}{caution}."
+            )
     return found
+
+
+def constant(outcomes: Sequence[Outcome]) -> list[str]:
+    """The rows of which no epoch was better than always answering the same."""
+    said = [(outcome.row.name, unlearned(outcome.result)) for outcome in outcomes]
+    return [f"{name}: {words}." for name, words in said if words]

@@ -27,7 +27,7 @@ from fundusray.data.leaks import SIDES, find_leaks, told
 from fundusray.data.shards import PreparedSet, open_set
 from fundusray.errors import NoCheckpointError
 from fundusray.jobs.asking import prepared_of, recipe_of, shown
-from fundusray.jobs.honesty import notes_of
+from fundusray.jobs.honesty import constant_words, notes_of
 from fundusray.losses import effective_weights, weight_ratio
 from fundusray.models.bundle import load_bundle
 from fundusray.pipeline.augment import train_text, view_text
@@ -63,8 +63,10 @@ def written(
     print(f"{metrics['n']} images of {metrics['num_patients']} patients ({side} rows)")
     for name in ("accuracy", "balanced_accuracy", "kappa", "auc_referable"):
         print(f"  {name:18} {interval_text(metrics, name)}")
-    if result.get("robust"):
-        print(f"  {'under attack':18} accuracy {interval_text(result['robust'], 'accuracy')}")
+    if robust := result.get("robust"):
+        print(f"  {'under attack':18} accuracy {interval_text(robust, 'accuracy')}")
+        print(f"  {'':18} balanced {interval_text(robust, 'balanced_accuracy')}")
+        print(f"  {'':18} {constant_words(robust)}")
     print(f"  always the majority class: accuracy {metrics['majority_accuracy']:.3f}")
     for note in result.get("notes", []):
         print(f"note: {note}")

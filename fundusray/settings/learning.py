@@ -8,7 +8,14 @@ from fundusray.phases import parse
 from fundusray.registry import unknown_name
 from fundusray.settings.need import require
 
-SELECTORS = ("kappa", "accuracy", "balanced_accuracy", "auc_referable", "robust_accuracy")
+SELECTORS = (
+    "kappa",
+    "accuracy",
+    "balanced_accuracy",
+    "auc_referable",
+    "robust_accuracy",
+    "robust_balanced_accuracy",
+)
 """What can choose the best epoch."""
 
 
@@ -109,9 +116,10 @@ class Adversarial:
     share: float = 1.0
     """Share of every batch that is attacked; the rest is learned as it is."""
     judge_steps: int = 20
-    """Steps of the stronger attack by which robust accuracy is measured."""
+    """Steps of the attack by which robustness is measured, with a random start; should be more than
+    training's own."""
     judge_rows: int = 240
-    """Validation images attacked after each epoch."""
+    """Validation images attacked after each epoch, as many of each class as there are."""
 
     def __post_init__(self) -> None:
         for key, choices in {
@@ -177,7 +185,9 @@ class Train:
     layout: str = "auto"
     """contiguous, channels_last or auto."""
     select: str = "kappa"
-    """The validation metric by which the best epoch is chosen; robust_accuracy under attack."""
+    """The validation metric by which the best epoch is chosen: kappa, accuracy, balanced_accuracy,
+    auc_referable, or under attack robust_balanced_accuracy, robust_accuracy. Epochs that are no
+    better than always answering one class come after those that are, by their validation loss."""
     report: str = "held_out"
     """Where there are no test rows: held_out, each half of the validation patients is judged by
     the epoch that was best on the other half; selected, all by the epoch that was best on them, as
