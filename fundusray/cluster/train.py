@@ -30,7 +30,7 @@ from fundusray.models import check as check_model
 from fundusray.models.weights import start_digest
 from fundusray.pipeline import augment
 from fundusray.training.choosing import check_choice
-from fundusray.training.timetable import Timetable
+from fundusray.training.timetable import Timetable, passes
 
 
 def check(recipe: Recipe) -> None:
@@ -173,7 +173,7 @@ def check_split(recipe: Recipe, prepared: PreparedSet, sides: dict[str, np.ndarr
 def timetable_of(recipe: Recipe, prepared: PreparedSet) -> Timetable:
     """How many steps and epochs a recipe trains on a set."""
     rows = split_rows(prepared, recipe)["train"]
-    return Timetable(recipe.train, len(epoch_plan(recipe, prepared, rows, 0).rows))
+    return Timetable(passes(recipe), len(epoch_plan(recipe, prepared, rows, 0).rows))
 
 
 def write_split(folder: str, prepared: PreparedSet, sides: dict[str, np.ndarray]) -> None:

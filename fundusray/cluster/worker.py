@@ -52,7 +52,7 @@ from fundusray.training.loop import (
 )
 from fundusray.training.optimizers import build_optimizer
 from fundusray.training.robustness import alarm
-from fundusray.training.timetable import Timetable, enter, train_mode
+from fundusray.training.timetable import Timetable, enter, passes, train_mode
 
 BEFORE_JUDGING = 5.0
 """Seconds of training that a run which is ended while it judges may lose."""
@@ -108,7 +108,7 @@ class Training:
         self.model.to(self.device)
         self.mode, self.mode_note = agreed_mode(self.model, self.recipe, job, self.ranks)
         mode.prepare(self.model, self.mode)
-        self.timetable = Timetable(self.recipe.train, len(self._plan(0).rows))
+        self.timetable = Timetable(passes(self.recipe), len(self._plan(0).rows))
         self.position = self._resume()
         data = self.recipe.data
         shown = self.prepared
@@ -303,7 +303,7 @@ class Training:
 
     def _way_of(self, step: int) -> Way:
         """How this step is taken: without mixup where its epochs are over."""
-        train = self.recipe.train
+        train = passes(self.recipe)
         over = train.mixup_epochs and step >= train.mixup_epochs * self.timetable.steps_per_epoch
         return replace(self.way, mixup=0.0) if over else self.way
 

@@ -11,7 +11,7 @@ from fundusray import phases
 from fundusray.cluster.paper import REFERENCE, Outcome, Row
 from fundusray.cluster.rows import split_rows
 from fundusray.cluster.scales import Scale
-from fundusray.config import Recipe
+from fundusray.config import Recipe, fetched
 from fundusray.data.shards import open_set
 from fundusray.jobs.honesty import constant_words, unlearned
 from fundusray.losses import panel, same_loss
@@ -67,8 +67,13 @@ def _instead(rows: list[Row], sets: dict[str, str]) -> list[str]:
             counts.add(len(split_rows(open_set(sets[row.name]), row.recipe)["train"]))
     if counts:
         found.append(f"{_either(counts)} training images")
-    by = {started(row) for row in rows if row.published.model.weights == "imagenet"}
-    by -= {IMAGENET, *(started(row) for row in rows if row.parent)}
+    by = {
+        started(row)
+        for row in rows
+        if fetched(row.published.model.weights)
+        and row.recipe.model.weights != row.published.model.weights
+    }
+    by -= {started(row) for row in rows if row.parent}
     if by:
         found.append(f"{_either(by)} instead of {IMAGENET}")
     return found
@@ -106,8 +111,8 @@ def started(row: Row) -> str:
     place = row.recipe.model.weights or row.recipe.model.init_from
     if not place:
         return "random start"
-    if place == "imagenet":
-        return IMAGENET
+    if fetched(place):
+        return f"{IMAGENET} {place.partition('/')[2]}".strip()
     return "start from " + "/".join(place.rstrip("/").split("/")[-2:])
 
 
