@@ -39,7 +39,7 @@ from fundusray.progress import Progress
 from fundusray.settings import SELECTORS
 from fundusray.training import checkpoints, mode
 from fundusray.training.checkpoints import Position
-from fundusray.training.choosing import best_by, better, constant_answer, standing
+from fundusray.training.choosing import best_by, overtaking
 from fundusray.training.loop import (
     Objective,
     Way,
@@ -212,9 +212,9 @@ class Training:
         )
         train_mode(self.way.network, self.timetable.span(self.position.step).phase)
         for index, (batch, wait) in enumerate(timed(batches), start):
-            clock, valid = time.monotonic(), int(plan.valid[index].sum())
-            asked, leaving = self._step(batch, valid, first + index, plan.rows[index])
-            waited, trained = waited + wait, trained + valid
+            clock, rows = time.monotonic(), plan.rows[index][plan.valid[index]]
+            asked, leaving = self._step(batch, first + index, rows)
+            waited, trained = waited + wait, trained + len(rows)
             self.position.seconds += wait + time.monotonic() - clock
             if self.ranks.first:
                 loss = self.position.loss_sum / max(self.position.seen, 1)
@@ -260,11 +260,11 @@ class Training:
             "learning": self.learning,
         }
 
-    def _step(self, batch: Batch, valid: int, step: int, rows: np.ndarray) -> tuple[bool, bool]:
+    def _step(self, batch: Batch, step: int, rows: np.ndarray) -> tuple[bool, bool]:
         """One step; whether the run is asked to stop, and whether a node is about to go.
 
-        `valid` rows of the plan divide the gradient; of photographs that turn out not to decode
-        all ranks know only afterwards, so those make that one step a little smaller.
+        The number of the global batch's `rows` divides the gradient; of photographs that turn out
+        not to decode all ranks know only afterwards, so those make that one step a little smaller.
         """
         span = self.timetable.span(step)
         if span.stage != self.stage:
@@ -276,12 +276,15 @@ class Training:
         if self.recipe.adversarial.method:
             # Attacks look at the model before data-parallel training hands out its statistics.
             self.ranks.share_buffers(self.model)
+        # Rows beyond the set are of its copies.
+        held = np.bincount(self.targets[rows % len(self.targets)], minlength=self.num_classes)
         total = train_step(
             self._way_of(step),
             batch,
-            scale=self.ranks.world / valid,
+            scale=self.ranks.world / len(rows),
             seed=step_seed(seed, step, STEP_DRAWS),
             progress=step / self.timetable.steps,
+            batch_counts=torch.from_numpy(held).to(self.device),
         )
         # Summed over ranks at every step, so that all ranks stop together at the same step when
         # it is no number or a stop is asked for, and a resumed epoch reports the same mean as an
@@ -309,19 +312,10 @@ class Training:
 
     def _keep_best(self, row: dict[str, Any]) -> None:
         """Writes the bundle where the newest epoch is the best so far; see choosing.py."""
-        metric, best = f"val_{self.recipe.train.select}", self.position.best
-        constant = constant_answer(self.recipe.train.select, self.judged)
-        now = standing(row[metric], constant, row["val_loss"])
-        if best and now <= standing(best["value"], constant, best["loss"]):
+        best = overtaking(row, self.position.best, self.recipe.train.select, self.judged)
+        if not best:
             return
-        self.position.best = {
-            "epoch": row["epoch"],
-            "metric": metric,
-            "value": row[metric],
-            "loss": row["val_loss"],
-            "constant": constant,
-            "better": better(row[metric], constant),
-        }
+        self.position.best = best
         told = {"best": self.position.best, "counts": self.counts}
         self.keeper.bundle(self.model, self.recipe, self.prepared, told)
 

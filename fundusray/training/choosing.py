@@ -44,6 +44,30 @@ def standing(value: float | None, constant: float, loss: float) -> tuple[bool, f
     return False, -loss
 
 
+def overtaking(
+    row: dict[str, Any], best: dict[str, Any], metric: str, targets: np.ndarray
+) -> dict[str, Any]:
+    """What an epoch's row is as the best so far by a metric; {} where `best` still is.
+
+    Args:
+        best: what this gave for the best epoch before, {} for none.
+        targets: of the validation rows [N].
+    """
+    value, loss = row[f"val_{metric}"], row["val_loss"]
+    constant = constant_answer(metric, targets)
+    now = standing(value, constant, loss)
+    if best and now <= standing(best["value"], constant, best["loss"]):
+        return {}
+    return {
+        "epoch": row["epoch"],
+        "metric": f"val_{metric}",
+        "value": value,
+        "loss": loss,
+        "constant": constant,
+        "better": better(value, constant),
+    }
+
+
 def undefined(metric: str, targets: np.ndarray, num_classes: int) -> bool:
     """Whether rows of these targets [N] give no value, or the same to every network."""
     if len(np.unique(targets)) < 2:

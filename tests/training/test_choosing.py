@@ -12,6 +12,7 @@ from fundusray.training.choosing import (
     best_by,
     check_choice,
     constant_answer,
+    overtaking,
     standing,
     undefined,
 )
@@ -62,6 +63,21 @@ def test_the_best_epoch_by_each_metric() -> None:
     # Of equal epochs the earliest.
     twice = [epoch(1, 1.0, kappa=0.3), epoch(2, 0.9, kappa=0.3)]
     assert best_by(twice, TARGETS, SELECTORS)["kappa"]["epoch"] == 1
+
+
+def test_a_run_keeps_the_first_epoch_that_has_learned() -> None:
+    """The same run epoch by epoch; before, the best of what is no better is kept, and said so."""
+    losses, kappas = [1.44, 1.73, 1.16, 1.2], [0.0, 0.0, 0.41, 0.41]
+    best: dict[str, Any] = {}
+    kept = []
+    for number, (loss, kappa) in enumerate(zip(losses, kappas, strict=True), 1):
+        best = overtaking(epoch(number, loss, kappa=kappa), best, "kappa", TARGETS) or best
+        kept.append((best["epoch"], best["better"]))
+    assert kept == [(1, False), (1, False), (3, True), (3, True)]
+    assert best == {
+        "epoch": 3, "metric": "val_kappa", "value": 0.41, "loss": 1.16, "constant": 0.0,
+        "better": True,
+    }  # fmt: skip
 
 
 def test_rows_that_cannot_choose_are_refused() -> None:
