@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from fundusray import recipes
 from fundusray.attacks import judging_budget, shown
 from fundusray.config import Recipe
 from fundusray.losses import panel, sentences
@@ -23,13 +24,19 @@ def notes_of(
         result: of a training, or of an evaluation, which knows less.
         counts: training images per class, None where they are not known.
     """
-    found = [_phases(recipe), _chosen(result), _undefined(result), unlearned(result)]
+    found = [_ours(recipe), _phases(recipe), _chosen(result), _undefined(result), unlearned(result)]
     found += [result.get("ended", ""), _robust(recipe, result)]
     found = [note for note in found if note]
     if counts is None:
         return found
     said = panel(recipe.loss, recipe.sampling, counts, batch=recipe.train.batch)
     return found + sentences(said, classes)
+
+
+def _ours(recipe: Recipe) -> str:
+    """Which values of a paper's recipe its paper does not state; a change shows in the command."""
+    unstated = recipes.OURS.get(recipe.name)
+    return f"{recipe.name}: not stated by the paper and ours: {unstated}" if unstated else ""
 
 
 def _phases(recipe: Recipe) -> str:
