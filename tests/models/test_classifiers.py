@@ -180,32 +180,23 @@ def test_published_weights_come_with_their_address_and_normalisation():
     assert MODELS.find("inception_v3").published("")[1:] == ((0.5,) * 3, (0.5,) * 3)
 
 
-def test_published_weights_bring_their_normalisation_unless_the_recipe_gives_it(tmp_path):
-    """A file in torch's cache stands for the fetched one, in a process of its own."""
+def test_published_weights_bring_their_normalisation_unless_the_recipe_gives_it(
+    tmp_path, monkeypatch
+):
+    """A file in torch's cache stands for the fetched one."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     url = MODELS.find("resnet18").published("tv_in1k").url
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
-    torch.save(torchvision.models.resnet18().state_dict(), folder / url.rpartition("/")[2])
-    code = """
-from fundusray import config
-from fundusray.models import build_model
-for given in ({}, {"mean": (0.1, 0.2, 0.3)}):
-    settings = config.Model(name="resnet18", weights="imagenet/tv_in1k", **given)
-    model = build_model(settings, 5, 0)
-    print([round(v, 4) for part in (model.mean, model.std) for v in part.flatten().tolist()])
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"TORCH_HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [
-        "[0.485, 0.456, 0.406, 0.229, 0.224, 0.225]",
-        "[0.1, 0.2, 0.3, 0.229, 0.224, 0.225]",
-    ]
+    source = torchvision.models.resnet18()
+    torch.save(source.state_dict(), folder / url.rpartition("/")[2])
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    for given, expected in (({}, mean), ({"mean": (0.1, 0.2, 0.3)}, [0.1, 0.2, 0.3])):
+        settings = config.Model(name="resnet18", weights="imagenet/tv_in1k", **given)
+        model = build_model(settings, 5, 0)
+        assert model.mean.flatten().tolist() == pytest.approx(expected)
+        assert model.std.flatten().tolist() == pytest.approx(std)
+        assert torch.equal(model.net.conv1.weight, source.conv1.weight)
 
 
 def test_imagenet_weights_that_cannot_be_fetched_say_what_to_do(tmp_path):
