@@ -146,7 +146,7 @@ def alarm(history: list[dict[str, Any]], settings: Adversarial) -> Alarm | None:
     errors, chance = [row["val_robust_error"] for row in rows], newest["val_robust_chance"]
     robust = before - chance > ABOVE * errors[0]
     broken = now - chance < (before - chance) / 2 and before - now > SIGMAS * math.hypot(*errors)
-    held = own_now - chance > (own_before - chance) / 2
+    held = own_now - chance > max(own_before - chance, 0.0) / 2
     if not (robust and broken and held):
         return None
     sentence = (

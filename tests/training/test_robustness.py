@@ -194,6 +194,7 @@ def test_a_network_that_begins_to_learn_is_no_breakdown() -> None:
         ([0.3, 0.4, 0.5], None, 48),  # learning
         ([0.6, 0.45], None, 48),  # a fall, not to half of what is above 0.2
         ([0.5, 0.1], [0.55, 0.2], 48),  # its own attack fools it as well
+        ([0.5, 0.1], [0.1, 0.18], 48),  # it always was fooled by its own, which is stronger
         ([0.5, 0.1, 0.48], None, 48),  # recovered
         ([0.34, 0.0], None, 3),  # 5 of 15 and 0 of 15: chance
         ([0.2, 0.0], None, 48),  # no better than a constant answer before
