@@ -24,7 +24,14 @@ def notes_of(
         result: of a training, or of an evaluation, which knows less.
         counts: training images per class, None where they are not known.
     """
-    found = [_ours(recipe), _phases(recipe), _chosen(result), _undefined(result), unlearned(result)]
+    found = [
+        _ours(recipe),
+        _phases(recipe),
+        _replayed(recipe),
+        _chosen(result),
+        _undefined(result),
+        unlearned(result),
+    ]
     found += [result.get("ended", ""), _robust(recipe, result)]
     found = [note for note in found if note]
     if counts is None:
@@ -41,6 +48,18 @@ def _ours(recipe: Recipe) -> str:
 
 def _phases(recipe: Recipe) -> str:
     return f"trained in phases: {recipe.train.phases}" if recipe.train.phases else ""
+
+
+def _replayed(recipe: Recipe) -> str:
+    """How free adversarial training counts its epochs."""
+    attacked = recipe.adversarial
+    if attacked.method != "free":
+        return ""
+    asked = recipe.train.phases or f"{recipe.train.epochs} epochs"
+    return (
+        f"free adversarial training shows every batch {attacked.replays} times in a row and goes "
+        f"over the rows as many times less often: {asked}, divided by {attacked.replays}"
+    )
 
 
 def _chosen(result: dict[str, Any]) -> str:

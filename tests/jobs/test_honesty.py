@@ -52,6 +52,12 @@ def test_a_half_that_cannot_choose_is_named() -> None:
     assert "too few" not in notes(halves | {"held_out_undefined": []})
 
 
+def test_free_training_says_how_it_counts() -> None:
+    told = notes({}, adversarial__method="free", adversarial__replays=4, train__epochs=8)
+    assert "every batch 4 times in a row" in told and "8 epochs, divided by 4" in told
+    assert "times in a row" not in notes({}, adversarial__method="pgd")
+
+
 def test_what_a_paper_does_not_state_is_on_the_page() -> None:
     told = notes_of(recipes.find("wu.table5.baseline"), {}, None, "01234")
     assert "not stated by the paper and ours: Adam at 1e-4" in told[0]
