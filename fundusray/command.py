@@ -15,7 +15,7 @@ from typing import Any
 
 from fundusray import config, files, recipes
 from fundusray.cluster.start import left_as_found
-from fundusray.config import Data, Recipe
+from fundusray.config import Data, Recipe, fetched
 from fundusray.errors import DiskError, FundusError, InputError
 
 LOCAL_STORAGE = "runs"
@@ -77,7 +77,7 @@ def settle(recipe: Recipe, submitted: bool) -> Recipe:
         "data.split_file": data.split_file,
         "data.id_key": data.id_key,
         "data.mix": data.mix,
-        "model.weights": "" if recipe.model.weights == "imagenet" else recipe.model.weights,
+        "model.weights": "" if fetched(recipe.model.weights) else recipe.model.weights,
         "model.init_from": "" if named else recipe.model.init_from,
     }
     several = "," in data.source
@@ -96,7 +96,7 @@ def settle(recipe: Recipe, submitted: bool) -> Recipe:
     default = JOB_STORAGE if submitted else LOCAL_STORAGE
     storage = files.absolute(storage or default)
     model = recipe.model
-    if model.weights and model.weights != "imagenet":
+    if model.weights and not fetched(model.weights):
         recipe = replace(recipe, model=replace(model, weights=files.absolute(model.weights)))
     if model.init_from and not named:
         recipe = replace(recipe, model=replace(model, init_from=files.absolute(model.init_from)))

@@ -24,6 +24,7 @@ from fundusray.settings import (
     Sampling,
     Train,
     Tune,
+    fetched,
 )
 from fundusray.settings.need import require
 
@@ -39,6 +40,7 @@ __all__ = [
     "Train",
     "Tune",
     "decisive",
+    "fetched",
     "from_json",
     "override",
     "settings",

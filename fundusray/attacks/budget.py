@@ -107,9 +107,10 @@ def training_budget(settings: Adversarial) -> Budget:
 
 
 def judging_budget(settings: Adversarial) -> Budget:
-    """The attack under which robust accuracy is measured: the same radius, more steps.
+    """The attack under which robustness is measured: the same radius, steps of its own.
 
-    It always starts at a random place and has steps of 2.5 eps / steps, whatever training does.
+    It is stronger than training's where `judge_steps` is more than its steps. It always starts at a
+    random place and has steps of 2.5 eps / steps, whatever training does.
 
     Raises:
         InputError: a length without its unit.

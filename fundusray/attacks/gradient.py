@@ -3,6 +3,9 @@
 Only gradients with respect to images are taken: weights, their gradients and batch statistics stay
 as they are, if the network is in evaluation mode (`evaluating`). Losses are summed over images, so
 what happens to one does not depend on the others.
+
+Attacked images are float32 whatever the type of the images: in bf16 a pixel of 0.8 and the next one
+are a level of 255 apart, so a budget could not be kept. The network sees them in the images' type.
 """
 
 from collections.abc import Callable, Iterator
@@ -121,6 +124,7 @@ def pgd(
     """
     if not len(image):
         return image
+    predict, image = _widened(predict, image)
     attacked = image if offset is None else project(image + offset, image, budget)
     best, worth = attacked, image.new_full((len(image),), -torch.inf)
     for _ in range(budget.steps):
@@ -136,6 +140,14 @@ def pgd(
         value = ascend(logits, goal)
         attacked, _ = _better(attacked, value, best, worth)
     return checked(attacked, image, budget)
+
+
+def _widened(predict: Predict, image: Tensor) -> tuple[Predict, Tensor]:
+    """(the network for wide images, the images in float32, or in float64 if they are)."""
+    narrow, wide = image.dtype, torch.promote_types(image.dtype, torch.float32)
+    if narrow == wide:
+        return predict, image
+    return lambda shown: predict(shown.to(narrow)), image.to(wide)
 
 
 def _better(attacked: Tensor, value: Tensor, best: Tensor, worth: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,6 +170,7 @@ def pgd_until_fooled(
     """
     if not len(image):
         return image
+    predict, image = _widened(predict, image)
     with torch.no_grad():
         live = (predict(image).argmax(dim=1) == target).nonzero()[:, 0]
     attacked = image.clone()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fundusray import files
-from fundusray.attacks import judging_budget
+from fundusray.attacks import Budget, judging_budget, training_budget
 from fundusray.cluster.ranks import Ranks
 from fundusray.cluster.rows import halves, predictions_of, reported_split
 from fundusray.config import Recipe
@@ -19,10 +19,10 @@ from fundusray.metrics import METRICS, ORDINAL, point
 from fundusray.models import Classifier, fit_thresholds
 from fundusray.models.heads import ladder
 from fundusray.pipeline import Loader
-from fundusray.settings import SELECTORS
 from fundusray.training import mode
+from fundusray.training.choosing import constant_answer, standing, undefined
 from fundusray.training.loop import predict, to_device
-from fundusray.training.robustness import attacked_logits
+from fundusray.training.robustness import attacked_logits, robustness, spread_evenly
 
 
 @dataclass
@@ -56,10 +56,9 @@ class Judge:
         precision = mode.autocast(self.way, self.ranks.device)
         return self.ranks.sorted_rows(*predict(self.model, self._batches(rows), precision))
 
-    def attacked(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As `predict`, of images under the stronger attack of the recipe; in full precision."""
+    def attacked(self, rows: np.ndarray, budget: Budget) -> tuple[np.ndarray, np.ndarray]:
+        """As `predict`, of images under an attack; in full precision."""
         self.ranks.share_buffers(self.model)
-        budget = judging_budget(self.recipe.adversarial)
         precision = torch.autocast(self.ranks.device.type, enabled=False)
         found = attacked_logits(
             self.model, self._batches(rows), budget, self.recipe.seed, precision
@@ -72,14 +71,13 @@ class Judge:
         if self.regression:
             logits = self._fit_thresholds(rows, logits)
         targets = self.targets[rows]
-        loss = nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(targets))
         values = point(targets, logits)
-        # A metric that these rows cannot define (one class only) says nothing for any epoch.
-        # What needs an order of the classes that is not known is not told at all.
+        # What needs an order of the classes that is not known is not told at all; None where these
+        # rows cannot define a metric: none such chooses (choosing.check_choice).
         meant = self.prepared.ordered or logits.shape[1] == 2
         names = [m for m in METRICS if meant or m not in ORDINAL]
-        row = {f"val_{m}": values[m] if values[m] is not None else 0.0 for m in names}
-        row["val_loss"] = loss.item()
+        row: dict[str, Any] = {f"val_{m}": values[m] for m in names}
+        row["val_loss"] = _loss(logits, targets)
         if self.recipe.adversarial.eps:
             row |= self._robust()
         if self.ranks.first:
@@ -102,11 +100,18 @@ class Judge:
         return self.model.class_logits(raw).float().cpu().numpy()
 
     def _robust(self) -> dict[str, Any]:
-        order = np.random.default_rng(self.recipe.seed).permutation(self.sides["val"])
-        rows = np.sort(order[: self.recipe.adversarial.judge_rows])
-        found, logits = self.attacked(rows)
-        hits = logits.argmax(axis=1) == self.targets[found]
-        return {"val_robust_accuracy": float(hits.mean()), "val_robust_n": len(found)}
+        """Figures of some validation rows, as many of each class, under the attack that judges,
+        and under training's own where it has one."""
+        val, settings = self.sides["val"], self.recipe.adversarial
+        rows = val[spread_evenly(self.targets[val], settings.judge_rows, self.recipe.seed)]
+        found, logits = self.attacked(rows, judging_budget(settings))
+        whole = self.targets[val]
+        row = robustness(self.targets[found], logits.argmax(axis=1), whole)
+        if settings.method:
+            found, logits = self.attacked(rows, training_budget(settings))
+            own = robustness(self.targets[found], logits.argmax(axis=1), whole)
+            row["own_balanced_accuracy"] = own["robust_balanced_accuracy"]
+        return {f"val_{name}": value for name, value in row.items()}
 
     def conclude(self, history: list[dict[str, Any]]) -> dict[str, Any]:
         """Writes `predictions.parquet` of the rows the run reports on, and `attacked.parquet`.
@@ -125,7 +130,8 @@ class Judge:
             rows, logits = self.predict(self.sides[side])
             self._write("predictions", rows, logits)
         if self.recipe.adversarial.eps:
-            self._write("attacked", *self.attacked(self.sides[side]))
+            budget = judging_budget(self.recipe.adversarial)
+            self._write("attacked", *self.attacked(self.sides[side], budget))
             # One network only is attacked: that of the epoch which all validation rows chose.
             told["robust_optimistic"] = chosen
         return told
@@ -149,11 +155,17 @@ class Judge:
         side = halves(self.prepared, rows, self.recipe.seed)
         metric = self.recipe.train.select
         # An attack judges one slice of the rows, too few for two halves.
-        metric = metric if metric in METRICS else METRICS[0]
-        joined, chosen = held_out(logits, self.targets[rows], side, metric, self.regression)
+        ordered = self.prepared.ordered or len(self.prepared.classes) == 2
+        metric = metric if metric in METRICS else ("kappa" if ordered else "balanced_accuracy")
+        targets, classes = self.targets[rows], len(self.prepared.classes)
+        joined, chosen = held_out(logits, targets, side, metric, self.regression)
         two = chosen[0] != chosen[1] or self.regression
         self._write("predictions", rows, joined, side if two else None)
         told = {"held_out_epochs": chosen, "held_out_by": metric}
+        # The half that chooses is the other one.
+        told["held_out_undefined"] = [
+            half for half in (0, 1) if undefined(metric, targets[side != half], classes)
+        ]
         return {"reported_split": "val", "optimistic": False} | told
 
     def _write(
@@ -177,7 +189,8 @@ def held_out(
         logits: of each epoch [N, K].
         targets: int64 [N].
         half: 0 or 1 of each row [N].
-        metric: what is best, by its name in METRICS; of equal epochs the earliest is.
+        metric: what is best, by its name in METRICS; of equal epochs the earliest is. Where no
+            epoch is above the constant answer there, the validation loss decides (`standing`).
         regression: the logits are a regression's, whose thresholds were fitted to all rows; they
             are fitted anew, to the other half alone.
 
@@ -188,7 +201,11 @@ def held_out(
     for mine in (0, 1):
         other = half != mine
         seen = {e: _recut(g, targets, other) if regression else g for e, g in logits.items()}
-        values = {e: point(targets[other], g[other])[metric] or 0.0 for e, g in seen.items()}
+        there, constant = targets[other], constant_answer(metric, targets[other])
+        values = {
+            e: standing(point(there, g[other])[metric], constant, _loss(g[other], there))
+            for e, g in seen.items()
+        }
         best = max(values, key=lambda epoch: (values[epoch], -epoch))
         joined[~other] = seen[best][~other]
         chosen.append(best)
@@ -203,15 +220,10 @@ def _recut(logits: np.ndarray, targets: np.ndarray, known: np.ndarray) -> np.nda
     return ladder(torch.from_numpy(scores)[:, None] - fitted).numpy()
 
 
-def best_by(history: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The best epoch by each metric that the history has: metric -> {epoch, value}."""
-    found = {}
-    for name in SELECTORS:
-        known = [row for row in history if f"val_{name}" in row]
-        if known:
-            best = max(known, key=lambda row: (row[f"val_{name}"], -row["epoch"]))
-            found[name] = {"epoch": best["epoch"], "value": best[f"val_{name}"]}
-    return found
+def _loss(logits: np.ndarray, targets: np.ndarray) -> float:
+    """Mean cross entropy of logits [N, K]."""
+    given, wanted = (torch.from_numpy(np.ascontiguousarray(part)) for part in (logits, targets))
+    return nn.functional.cross_entropy(given, wanted).item()
 
 
 def _logits(table: Any) -> np.ndarray:

@@ -37,7 +37,7 @@ def run_of(place: str) -> str:
 def start_of(model: config.Model) -> str:
     """The bundle that a run starts from; "" where it starts at random or from weights alone."""
     given = model.init_from or model.weights
-    if given in ("", "imagenet"):
+    if not given or config.fetched(given):
         return ""
     place = bundle_folder(given)
     return place if model.init_from or files.exists(files.join(place, MANIFEST)) else ""

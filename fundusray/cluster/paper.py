@@ -17,7 +17,7 @@ from fundusray.cluster.running import MOST_CPUS, worker_gpus
 from fundusray.cluster.scales import Scale, shrunk, start_of
 from fundusray.cluster.start import cpus_each
 from fundusray.cluster.train import check, train
-from fundusray.config import Recipe, decisive, override
+from fundusray.config import Recipe, decisive, fetched, override
 from fundusray.data import given, splits
 from fundusray.data.shards import open_set
 from fundusray.errors import DiskError, FundusError, InputError
@@ -148,8 +148,10 @@ def _settled(
     if "model.name" in changes:  # whose smallest side counts
         recipe = override(recipe, {"model.name": changes["model.name"]})
     recipe = override(shrunk(recipe, scale, largest), changes)
-    if recipe.model.weights == "imagenet" and "model.weights" not in changes:
-        recipe = override(recipe, {"model.weights": start_of(recipe.model.name, scale, starts)})
+    if fetched(recipe.model.weights) and "model.weights" not in changes:
+        start = start_of(recipe.model.name, scale, starts)
+        if not fetched(start):
+            recipe = override(recipe, {"model.weights": start})
     return settle(recipe)
 
 

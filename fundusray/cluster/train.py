@@ -30,7 +30,8 @@ from fundusray.metrics import ORDINAL, summary
 from fundusray.models import check as check_model
 from fundusray.models.weights import start_digest
 from fundusray.pipeline import augment
-from fundusray.training.timetable import Timetable
+from fundusray.training.choosing import check_choice
+from fundusray.training.timetable import Timetable, passes
 
 NEED_ORDER = ("regression", "coral", "corn", "quadratic_kappa", "squared_error")
 """Heads and losses by which a miss by two classes is worse than by one."""
@@ -57,8 +58,8 @@ def check(recipe: Recipe) -> None:
     if recipe.adversarial.eps:
         training_budget(recipe.adversarial)
         judging_budget(recipe.adversarial)
-    elif recipe.train.select == "robust_accuracy":
-        raise InputError("train.select=robust_accuracy needs adversarial.eps, e.g. 2/255")
+    elif recipe.train.select.startswith("robust_"):
+        raise InputError(f"train.select={recipe.train.select} needs adversarial.eps, e.g. 2/255")
     check_output(recipe.loss.name, recipe.model.output)
 
 
@@ -209,6 +210,7 @@ def check_split(recipe: Recipe, prepared: PreparedSet, sides: dict[str, np.ndarr
     rows = sides["train"]
     if len(np.unique(targets[rows])) < 2:
         raise InputError("the train split holds one class only; training needs at least two")
+    check_choice(recipe.train.select, targets[sides["val"]], prepared.classes)
     counts = np.bincount(targets[rows], minlength=len(prepared.classes)).tolist()
     effective_weights(recipe.loss.name, recipe.loss.args, counts)
     share(epoch_plan(recipe, prepared, rows, 0), 0, recipe.cluster.most)
@@ -219,7 +221,7 @@ def check_split(recipe: Recipe, prepared: PreparedSet, sides: dict[str, np.ndarr
 def timetable_of(recipe: Recipe, prepared: PreparedSet) -> Timetable:
     """How many steps and epochs a recipe trains on a set."""
     rows = split_rows(prepared, recipe)["train"]
-    return Timetable(recipe.train, len(epoch_plan(recipe, prepared, rows, 0).rows))
+    return Timetable(passes(recipe), len(epoch_plan(recipe, prepared, rows, 0).rows))
 
 
 def write_split(folder: str, prepared: PreparedSet, sides: dict[str, np.ndarray]) -> None:
@@ -250,6 +252,7 @@ def _result(
         "optimistic": outcome["optimistic"],
         "held_out_epochs": outcome.get("held_out_epochs", []),
         "held_out_by": outcome.get("held_out_by", ""),
+        "held_out_undefined": outcome.get("held_out_undefined", []),
         "best": outcome["best"],
         "best_by": outcome["best_by"],
         "ended": outcome["ended"],
@@ -269,7 +272,7 @@ def _result(
 
 
 def _robust(recipe: Recipe, folder: str, outcome: dict[str, Any]) -> dict[str, Any]:
-    """The figures of the same rows under the recipe's stronger attack; {} where it has none."""
+    """The figures of the same rows under the attack that judges; {} where the recipe has none."""
     if not recipe.adversarial.eps:
         return {}
     attacked = files.join(folder, "attacked.parquet")

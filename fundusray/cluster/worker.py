@@ -18,7 +18,7 @@ import ray.train.torch
 import torch
 
 from fundusray import files
-from fundusray.cluster.judging import Judge, best_by
+from fundusray.cluster.judging import Judge
 from fundusray.cluster.keeping import Job, Keeper
 from fundusray.cluster.modes import agreed_mode
 from fundusray.cluster.pulse import Pulse
@@ -36,8 +36,10 @@ from fundusray.models import build_model
 from fundusray.models.bundle import load_bundle
 from fundusray.pipeline import Batch, Loader, augment, make_loader
 from fundusray.progress import Progress
+from fundusray.settings import SELECTORS
 from fundusray.training import checkpoints, mode
 from fundusray.training.checkpoints import Position
+from fundusray.training.choosing import best_by, overtaking
 from fundusray.training.loop import (
     Objective,
     Way,
@@ -50,7 +52,7 @@ from fundusray.training.loop import (
 )
 from fundusray.training.optimizers import build_optimizer
 from fundusray.training.robustness import alarm
-from fundusray.training.timetable import Timetable, enter, train_mode
+from fundusray.training.timetable import Timetable, enter, passes, train_mode
 
 BEFORE_JUDGING = 5.0
 """Seconds of training that a run which is ended while it judges may lose."""
@@ -93,6 +95,7 @@ class Training:
         self.prepared = open_set(job.prepared)
         self.sides = split_rows(self.prepared, self.recipe)
         self.targets = self.prepared.targets()
+        self.judged = self.targets[self.sides["val"]]
         self.num_classes = len(self.prepared.classes)
         learned = self.targets[self.sides["train"]]
         self.counts = np.bincount(learned, minlength=self.num_classes).tolist()
@@ -105,7 +108,7 @@ class Training:
         self.model.to(self.device)
         self.mode, self.mode_note = agreed_mode(self.model, self.recipe, job, self.ranks)
         mode.prepare(self.model, self.mode)
-        self.timetable = Timetable(self.recipe.train, len(self._plan(0).rows))
+        self.timetable = Timetable(passes(self.recipe), len(self._plan(0).rows))
         self.position = self._resume()
         data = self.recipe.data
         shown = self.prepared
@@ -209,9 +212,9 @@ class Training:
         )
         train_mode(self.way.network, self.timetable.span(self.position.step).phase)
         for index, (batch, wait) in enumerate(timed(batches), start):
-            clock, valid = time.monotonic(), int(plan.valid[index].sum())
-            asked, leaving = self._step(batch, valid, first + index, plan.rows[index])
-            waited, trained = waited + wait, trained + valid
+            clock, rows = time.monotonic(), plan.rows[index][plan.valid[index]]
+            asked, leaving = self._step(batch, first + index, rows)
+            waited, trained = waited + wait, trained + len(rows)
             self.position.seconds += wait + time.monotonic() - clock
             if self.ranks.first:
                 loss = self.position.loss_sum / max(self.position.seen, 1)
@@ -244,8 +247,7 @@ class Training:
         """Why the run ends early: robustness that was only apparent; "" where it does not."""
         if not self.recipe.adversarial.method:
             return ""
-        history = self.position.history
-        found = alarm(history, history[-1]["val_robust_n"])
+        found = alarm(self.position.history, self.recipe.adversarial)
         return found.sentence if found else ""
 
     def _told(self, epoch: int) -> dict[str, Any]:
@@ -259,11 +261,11 @@ class Training:
             "learning": self.learning,
         }
 
-    def _step(self, batch: Batch, valid: int, step: int, rows: np.ndarray) -> tuple[bool, bool]:
+    def _step(self, batch: Batch, step: int, rows: np.ndarray) -> tuple[bool, bool]:
         """One step; whether the run is asked to stop, and whether a node is about to go.
 
-        `valid` rows of the plan divide the gradient; of photographs that turn out not to decode
-        all ranks know only afterwards, so those make that one step a little smaller.
+        The number of the global batch's `rows` divides the gradient; of photographs that turn out
+        not to decode all ranks know only afterwards, so those make that one step a little smaller.
         """
         span = self.timetable.span(step)
         if span.stage != self.stage:
@@ -275,12 +277,15 @@ class Training:
         if self.recipe.adversarial.method:
             # Attacks look at the model before data-parallel training hands out its statistics.
             self.ranks.share_buffers(self.model)
+        # Rows beyond the set are of its copies.
+        held = np.bincount(self.targets[rows % len(self.targets)], minlength=self.num_classes)
         total = train_step(
             self._way_of(step),
             batch,
-            scale=self.ranks.world / valid,
+            scale=self.ranks.world / len(rows),
             seed=step_seed(seed, step, STEP_DRAWS),
             progress=step / self.timetable.steps,
+            batch_counts=torch.from_numpy(held).to(self.device),
         )
         # Summed over ranks at every step, so that all ranks stop together at the same step when
         # it is no number or a stop is asked for, and a resumed epoch reports the same mean as an
@@ -302,15 +307,16 @@ class Training:
 
     def _way_of(self, step: int) -> Way:
         """How this step is taken: without mixup where its epochs are over."""
-        train = self.recipe.train
+        train = passes(self.recipe)
         over = train.mixup_epochs and step >= train.mixup_epochs * self.timetable.steps_per_epoch
         return replace(self.way, mixup=0.0) if over else self.way
 
     def _keep_best(self, row: dict[str, Any]) -> None:
-        metric = f"val_{self.recipe.train.select}"
-        if self.position.best and row[metric] <= self.position.best["value"]:
+        """Writes the bundle where the newest epoch is the best so far; see choosing.py."""
+        best = overtaking(row, self.position.best, self.recipe.train.select, self.judged)
+        if not best:
             return
-        self.position.best = {"epoch": row["epoch"], "metric": metric, "value": row[metric]}
+        self.position.best = best
         told = {"best": self.position.best, "counts": self.counts}
         self.keeper.bundle(self.model, self.recipe, self.prepared, told)
 
@@ -329,6 +335,6 @@ class Training:
         quarantined = self.quarantine.gathered(self.ranks.world)
         if self.ranks.first:
             outcome = asdict(self.position) | told | {"mode": self.mode_note}
-            outcome |= {"counts": self.counts, "best_by": best_by(good)}
+            outcome |= {"counts": self.counts, "best_by": best_by(good, self.judged, SELECTORS)}
             outcome |= {"quarantined": quarantined}
             files.write_json(files.join(self.job.folder, "outcome.json"), outcome)

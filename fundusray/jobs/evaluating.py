@@ -21,7 +21,7 @@ from fundusray.jobs.training import about_of, trial_from, written
 from fundusray.models.bundle import Bundle, load_bundle
 from fundusray.models.weights import bundle_folder, digest
 from fundusray.reports import tables
-from fundusray.training.timetable import Timetable
+from fundusray.training.timetable import Timetable, passes
 
 SPLITTING = ("split", "split_file", "fractions")
 """Settings of the data that decide who is on which side."""
@@ -115,4 +115,4 @@ def _epochs(recipe: Recipe, counts: list[int] | None) -> int:
         epoch=0,
         drop_last=recipe.train.drop_last,
     )
-    return Timetable(recipe.train, len(plan.rows)).epochs
+    return Timetable(passes(recipe), len(plan.rows)).epochs

@@ -1,8 +1,10 @@
 """What a reader should know of how a network was trained and judged, in sentences."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
+from fundusray import recipes
 from fundusray.attacks import judging_budget, shown
 from fundusray.config import Recipe
 from fundusray.losses import panel, sentences
@@ -22,7 +24,15 @@ def notes_of(
         result: of a training, or of an evaluation, which knows less.
         counts: training images per class, None where they are not known.
     """
-    found = [_phases(recipe), _chosen(result), result.get("ended", ""), _robust(recipe, result)]
+    found = [
+        _ours(recipe),
+        _phases(recipe),
+        _replayed(recipe),
+        _chosen(result),
+        _undefined(result),
+        unlearned(result),
+    ]
+    found += [result.get("ended", ""), _robust(recipe, result)]
     found = [note for note in found if note]
     if counts is None:
         return found
@@ -30,8 +40,26 @@ def notes_of(
     return found + sentences(said, classes)
 
 
+def _ours(recipe: Recipe) -> str:
+    """Which values of a paper's recipe its paper does not state; a change shows in the command."""
+    unstated = recipes.OURS.get(recipe.name)
+    return f"{recipe.name}: not stated by the paper and ours: {unstated}" if unstated else ""
+
+
 def _phases(recipe: Recipe) -> str:
     return f"trained in phases: {recipe.train.phases}" if recipe.train.phases else ""
+
+
+def _replayed(recipe: Recipe) -> str:
+    """How free adversarial training counts its epochs."""
+    attacked = recipe.adversarial
+    if attacked.method != "free":
+        return ""
+    asked = recipe.train.phases or f"{recipe.train.epochs} epochs"
+    return (
+        f"free adversarial training shows every batch {attacked.replays} times in a row and goes "
+        f"over the rows as many times less often: {asked}, divided by {attacked.replays}"
+    )
 
 
 def _chosen(result: dict[str, Any]) -> str:
@@ -49,6 +77,31 @@ def _chosen(result: dict[str, Any]) -> str:
     )
 
 
+def _undefined(result: dict[str, Any]) -> str:
+    """Which halves had too few classes for the metric that was to choose the other's epoch."""
+    halves = result.get("held_out_undefined", [])
+    if not halves:
+        return ""
+    which = "half 1 and half 2" if len(halves) == 2 else f"half {halves[0] + 1}"
+    return (
+        f"the validation rows that choose for {which} hold too few classes for "
+        f"{result['held_out_by'].replace('_', ' ')}; there the lowest validation loss chose"
+    )
+
+
+def unlearned(result: dict[str, Any]) -> str:
+    """That no epoch was better than a network that has learned nothing."""
+    best = result.get("best") or {}
+    if best.get("better", True):
+        return ""
+    metric = best["metric"].removeprefix("val_").replace("_", " ")
+    return (
+        f"no epoch was better by {metric} than always answering one class, which reaches "
+        f"{number(best['constant'])} on the validation rows: kept is epoch {best['epoch']}, whose "
+        f"validation loss was lowest ({metric} {number(best['value'])})"
+    )
+
+
 def _robust(recipe: Recipe, result: dict[str, Any]) -> str:
     robust = result.get("robust")
     if not robust:
@@ -57,7 +110,18 @@ def _robust(recipe: Recipe, result: dict[str, Any]) -> str:
     how = f"{budget.steps}-step PGD, {budget.norm} within {shown(budget.eps)}"
     return (
         f"under attack ({how}): accuracy {estimate(robust, 'accuracy')} on {robust['n']} images, "
-        f"balanced {estimate(robust, 'balanced_accuracy')}; majority class "
-        f"{number(robust['majority_accuracy'])}"
+        f"balanced {estimate(robust, 'balanced_accuracy')}; {constant_words(robust)}. The attack "
+        "makes any other class of the right one, so a kappa of these rows is no worst case"
         + (f"; {FLATTERED}" if robust["optimistic"] else "")
+    )
+
+
+def constant_words(robust: dict[str, Any]) -> str:
+    """How robust a network is that always answers the most frequent class: no attack changes it."""
+    present = sum(
+        value is not None for name, value in robust.items() if re.fullmatch(r"recall_\d+", name)
+    )
+    return (
+        f"always answering the most frequent class has {number(robust['majority_accuracy'])}, "
+        f"balanced {number(1 / max(present, 1))}"
     )

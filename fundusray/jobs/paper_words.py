@@ -11,8 +11,9 @@ from fundusray import phases
 from fundusray.cluster.paper import REFERENCE, Outcome, Row
 from fundusray.cluster.rows import split_rows
 from fundusray.cluster.scales import Scale
-from fundusray.config import Recipe
+from fundusray.config import Recipe, fetched
 from fundusray.data.shards import open_set
+from fundusray.jobs.honesty import constant_words, unlearned
 from fundusray.losses import panel, same_loss
 from fundusray.reports.text import estimate, listed, number
 
@@ -66,8 +67,13 @@ def _instead(rows: list[Row], sets: dict[str, str]) -> list[str]:
             counts.add(len(split_rows(open_set(sets[row.name]), row.recipe)["train"]))
     if counts:
         found.append(f"{_either(counts)} training images")
-    by = {started(row) for row in rows if row.published.model.weights == "imagenet"}
-    by -= {IMAGENET, *(started(row) for row in rows if row.parent)}
+    by = {
+        started(row)
+        for row in rows
+        if fetched(row.published.model.weights)
+        and row.recipe.model.weights != row.published.model.weights
+    }
+    by -= {started(row) for row in rows if row.parent}
     if by:
         found.append(f"{_either(by)} instead of {IMAGENET}")
     return found
@@ -105,8 +111,8 @@ def started(row: Row) -> str:
     place = row.recipe.model.weights or row.recipe.model.init_from
     if not place:
         return "random start"
-    if place == "imagenet":
-        return IMAGENET
+    if fetched(place):
+        return f"{IMAGENET} {place.partition('/')[2]}".strip()
     return "start from " + "/".join(place.rstrip("/").split("/")[-2:])
 
 
@@ -184,7 +190,8 @@ def alike(rows: list[Row], sets: dict[str, str], table: str) -> list[str]:
 
 
 def robust(outcomes: Sequence[Outcome]) -> list[str]:
-    """What attacked rows reached under the stronger attack, beside the paper's figure."""
+    """What attacked rows reached under the attack that judges, beside the paper's figure and that
+    of a network which always answers the same."""
     found = []
     for outcome in outcomes:
         figures = outcome.result.get("robust")
@@ -194,5 +201,13 @@ def robust(outcomes: Sequence[Outcome]) -> list[str]:
             said = f"accuracy {estimate(figures, 'accuracy')}"
             flattered = "; optimistic: the epoch was chosen on these rows"
             caution = flattered if figures["optimistic"] else ""
-            found.append(f"{outcome.row.name}, attacked: {said}{beside}{caution}.")
+            found.append(
+                f"{outcome.row.name}, attacked: {said}{beside}; {constant_words(figures)}{caution}."
+            )
     return found
+
+
+def constant(outcomes: Sequence[Outcome]) -> list[str]:
+    """The rows of which no epoch was better than always answering the same."""
+    said = [(outcome.row.name, unlearned(outcome.result)) for outcome in outcomes]
+    return [f"{name}: {words}." for name, words in said if words]

@@ -71,7 +71,8 @@ def table(asked: Asked) -> dict[str, Any]:
     total = sum(row.runs for row in rows)
 
     def write(page: bool) -> dict[str, str]:
-        notes = [*told.notes, *words.robust(list(finished.values()))]
+        done = list(finished.values())
+        notes = [*told.notes, *words.robust(done), *words.constant(done)]
         lines = [_line(row, finished.get(row.name), base, wishes.table) for row in rows]
         return paper_report.write(folder, lines, replace(told, notes=notes), page)
 

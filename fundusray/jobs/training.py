@@ -30,7 +30,7 @@ from fundusray.data.shards import PreparedSet, open_set
 from fundusray.errors import NoCheckpointError
 from fundusray.harmless import printable
 from fundusray.jobs.asking import prepared_of, recipe_of, shown
-from fundusray.jobs.honesty import notes_of
+from fundusray.jobs.honesty import constant_words, notes_of
 from fundusray.losses import effective_weights, weight_ratio
 from fundusray.metrics import withheld
 from fundusray.models.bundle import load_bundle
@@ -72,8 +72,10 @@ def written(
         said = "not given, as the order of the classes is not known"
         said = said if name in without else interval_text(metrics, name)
         print(f"  {shown_as.get(name, name):18} {said}")
-    if result.get("robust"):
-        print(f"  {'under attack':18} accuracy {interval_text(result['robust'], 'accuracy')}")
+    if robust := result.get("robust"):
+        print(f"  {'under attack':18} accuracy {interval_text(robust, 'accuracy')}")
+        print(f"  {'':18} balanced {interval_text(robust, 'balanced_accuracy')}")
+        print(f"  {'':18} {constant_words(robust)}")
     print(f"  always the majority class: accuracy {metrics['majority_accuracy']:.3f}")
     for note in result.get("notes", []):
         print(f"note: {note}")

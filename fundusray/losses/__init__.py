@@ -4,7 +4,8 @@ Every loss is `(outputs [B, ...], target [B], *, counts [K], **args) -> [B]`; `c
 training set's images per class. Outputs are class logits [B, K]; of the losses in OUTPUTS what the
 model's ordinal head puts out. Whoever trains averages over the rows that count, so padding weighs
 nothing and two workers add up to one. A loss whose signature has `progress` (share of the run's
-steps done) or `valid` (False on padding) is given them; `compute` does so.
+steps done), `valid` (False on padding) or `batch_counts` (images per class in the global batch) is
+given them; `compute` does so.
 """
 
 from fundusray.losses.checks import check_args, check_output

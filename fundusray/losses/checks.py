@@ -11,7 +11,7 @@ from fundusray.registry import unknown_name
 
 BASES = ("softmax", "focal", "sigmoid")
 """What class_balanced weighs."""
-_GIVEN = {"logits", "target", "counts", "progress", "valid"}
+_GIVEN = {"logits", "target", "counts", "progress", "valid", "batch_counts"}
 """Parameters of a loss that the training passes, not the recipe."""
 
 
@@ -29,6 +29,7 @@ _NEEDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "base": (lambda value: isinstance(value, str), " or ".join(BASES)),
     "beta": (lambda value: _is_number(value) and 0 <= value < 1, "a number in [0, 1)"),
     "defer": (lambda value: _is_number(value) and 0 <= value <= 1, "a share in [0, 1]"),
+    "divide": (lambda value: value in ("images", "weights"), "images or weights"),
     "gamma": (lambda value: _is_number(value) and value >= 0, "a number of at least 0"),
     "max_margin": (lambda value: _is_number(value) and value >= 0, "a number of at least 0"),
     "normalise": (lambda value: isinstance(value, bool), "true or false"),

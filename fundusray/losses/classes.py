@@ -88,13 +88,31 @@ def class_weights(
     counts: Tensor,
     power: float = 1.0,
     weights: Sequence[float] = (),
+    divide: str = "images",
+    batch_counts: Tensor | None = None,
+    valid: Tensor | None = None,
 ) -> Tensor:
     """Cross entropy weighted by (n_max / n)^power, or by the given weights; power 0 leaves it.
 
     Both are scaled to mean 1 over the training images (sum of n w / N = 1): ratios between
     classes are as given, and the learning rate keeps its meaning. Power 1 is Yu's table 5C.
+
+    With divide=weights a batch's mean is the sum of w times loss over the sum of w, as that of
+    torch's CrossEntropyLoss(weight) is: a rare image weighs less in a batch that holds others of
+    its kind. The batch is the global one, of which `batch_counts` [K] says how many images of each
+    class it holds; without it, the rows at hand.
     """
-    return _weighted(logits, target, power_weights(counts, power, weights))
+    scaled = power_weights(counts, power, weights)
+    losses = _weighted(logits, target, scaled)
+    if divide == "images":
+        return losses
+    if batch_counts is None:
+        rows = target if valid is None else target[valid]
+        batch_counts = torch.bincount(rows, minlength=len(counts))
+    held = batch_counts.to(scaled)
+    total = (held * scaled).sum()
+    share = torch.where(total > 0, held.sum() / total.clamp_min(1e-300), 0.0)
+    return losses * share.to(losses)
 
 
 @LOSSES.register("balanced_softmax")

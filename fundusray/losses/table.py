@@ -29,15 +29,17 @@ def compute(
     counts: Tensor,
     progress: float = 0.0,
     valid: Tensor | None = None,
+    batch_counts: Tensor | None = None,
 ) -> Tensor:
     """[B] losses of a network's raw outputs [B, ...], by a loss's name and keywords.
 
-    `progress`, the share of the run's steps done in [0, 1), and `valid` [B] bool, False on
-    padding, reach the losses that have a use for them. Computed in float32 at least, also within
+    `progress`, the share of the run's steps done in [0, 1), `valid` [B] bool, False on padding, and
+    `batch_counts` [K], images per class in the global batch, reach the losses that have a use for
+    them. Computed in float32 at least, also within
     autocast.
     """
     function = LOSSES.find(name)
-    offered = {"progress": progress, "valid": valid}
+    offered = {"progress": progress, "valid": valid, "batch_counts": batch_counts}
     taken = inspect.signature(function).parameters
     extra = {key: value for key, value in offered.items() if key in taken}
     # Widened outputs alone would not do: within autocast a product of matrices is bf16 again.

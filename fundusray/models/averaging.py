@@ -1,6 +1,6 @@
 """Several networks as one: the mean of their weights (Kon's composite of per-data-set networks)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +10,9 @@ from torch import Tensor
 from fundusray.config import Recipe
 from fundusray.errors import InputError
 from fundusray.models.bundle import Bundle, load_bundle, save_bundle
+from fundusray.models.weights import numbers
 
-DECIDING = ("name", "hidden", "output", "mean", "std")
+DECIDING = ("name", "hidden", "output")
 """Settings of a model that make tensors of one name mean the same in two bundles."""
 
 
@@ -70,10 +71,17 @@ def require_alike(first_place: str, first: Bundle, place: str, bundle: Bundle) -
             f"{first_place} knows the classes {list(first.classes)}, {place} "
             f"{list(bundle.classes)}; an ensemble needs the same ones in the same order"
         )
-    for key in DECIDING:
-        ours, theirs = getattr(first.recipe.model, key), getattr(bundle.recipe.model, key)
+    for key, ours, theirs in _settings(first, bundle):
         if ours != theirs:
             raise InputError(
                 f"{first_place} has model.{key} {ours!r}, {place} {theirs!r}; weights are averaged "
                 "over networks that are built alike"
             )
+
+
+def _settings(*bundles: Bundle) -> Iterator[tuple[Any, ...]]:
+    """(setting, its value in each bundle); the normalisation as it is in the networks."""
+    for key in DECIDING:
+        yield key, *(getattr(bundle.recipe.model, key) for bundle in bundles)
+    for key in ("mean", "std"):
+        yield key, *(numbers(bundle.model.get_buffer(key)) for bundle in bundles)

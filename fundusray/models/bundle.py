@@ -21,7 +21,7 @@ from fundusray import config, files
 from fundusray.errors import InputError
 from fundusray.harmless import markdown
 from fundusray.models.classifiers import build_model
-from fundusray.models.weights import BUNDLE_WEIGHTS, bundle_folder
+from fundusray.models.weights import BUNDLE_WEIGHTS, bundle_folder, numbers
 from fundusray.verified import DamagedError, read_verified, write_verified
 
 __all__ = [
@@ -79,7 +79,7 @@ def save_bundle(
     content = {
         BUNDLE_WEIGHTS: safetensors.torch.save(tensors),
         "recipe.json": config.to_json(recipe).encode(),
-        "card.md": card(recipe, classes, info).encode(),
+        "card.md": card(recipe, classes, info, _pixels(tensors)).encode(),
     }
     about = {"classes": list(classes), "info": info, "versions": versions()}
     write_verified(folder, content, about)
@@ -114,8 +114,17 @@ def load_bundle(folder: str) -> Bundle:
     return Bundle(model.eval(), recipe, tuple(about["classes"]), about["info"])
 
 
-def card(recipe: config.Recipe, classes: Sequence[str], info: dict[str, Any]) -> str:
-    """The model card, Markdown."""
+def _pixels(tensors: dict[str, Tensor]) -> str:
+    """How the network normalises pixels, in words."""
+    if not {"mean", "std"} <= set(tensors):
+        return ""
+    return f"by mean {numbers(tensors['mean'])} and std {numbers(tensors['std'])}"
+
+
+def card(
+    recipe: config.Recipe, classes: Sequence[str], info: dict[str, Any], pixels: str = ""
+) -> str:
+    """The model card, Markdown; `pixels` says how the network normalises them."""
     data, model = recipe.data, recipe.model
     split = "data.split_file" if data.split_file else data.split
     if split == "patient" and "patients" in info:
@@ -125,6 +134,7 @@ def card(recipe: config.Recipe, classes: Sequence[str], info: dict[str, Any]) ->
         f"# {markdown(recipe.name)}",
         "",
         f"- Network: {_network(model)}",
+        *([f"- Pixels in [0, 1] are normalised {pixels}"] if pixels else []),
         f"- Data: {data.source}, {data.preprocess} at {data.size} px, split by {split}",
         f"- Loss: {recipe.loss.name} {recipe.loss.args or ''}".rstrip(),
         f"- Sampling: {recipe.sampling.name}; {length}, seed {recipe.seed}",

@@ -4,10 +4,8 @@ An image comes in as RGB in [0, 1]; the network takes off its mean and divides b
 losses, attacks and maps never meet another unit.
 """
 
-import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.client import HTTPException
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple
 
 import timm
@@ -20,11 +18,19 @@ from fundusray import config, files
 from fundusray.errors import InputError
 from fundusray.models import heads
 from fundusray.models import weights as stored
-from fundusray.registry import Registry
+from fundusray.models.fetching import fetch
+from fundusray.registry import Registry, unknown_name
 
-CONNECT_SECONDS = 10.0
-"""How long an unanswered connection is waited for when weights are fetched."""
-OPTIONAL_WEIGHTS = ("", "imagenet")
+HALF = (0.5, 0.5, 0.5)
+"""Mean and deviation where nothing says otherwise: pixels in [-1, 1]."""
+
+
+class Published(NamedTuple):
+    """Weights as their publisher has them."""
+
+    url: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 class Network(NamedTuple):
@@ -34,8 +40,8 @@ class Network(NamedTuple):
     """(raw outputs, dropout) -> randomly started network."""
     heads: tuple[str, ...]
     """Names of the layers whose size is the number of outputs: the main one, then auxiliary."""
-    url: Callable[[], str]
-    """Where the ImageNet weights are."""
+    published: Callable[[str], Published]
+    """Tag -> ImageNet weights; "": those that are usual."""
     early: str
     """The layer whose output is the last before the blocks (Li: of the last convolution)."""
     last: str
@@ -61,8 +67,8 @@ class Classifier(nn.Module):
         self.heads = MODELS.find(model.name).heads
         self.notes: list[str] = []
         """What a reader of the run should know about the weights it started from."""
-        self.register_buffer("mean", torch.tensor(model.mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(model.std).view(1, 3, 1, 1))
+        self.register_buffer("mean", torch.tensor(model.mean or HALF).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(model.std or HALF).view(1, 3, 1, 1))
         self.thresholds: Tensor | None
         """[K - 1] of a regression, from `heads.fit_thresholds`; saved with the weights."""
         fitted = heads.default_thresholds(num_classes) if model.output == "regression" else None
@@ -114,7 +120,7 @@ INCEPTION_BLOCKS = (
 
 
 def _inception_v3(outputs: int, dropout: float) -> nn.Module:
-    # Google's weights expect [-1, 1]; that is model.mean = model.std = .5, so nothing is
+    # Google's weights expect [-1, 1], which the mean and std of `_google` are, so nothing is
     # transformed inside.
     return inception_v3(
         weights=None,
@@ -134,6 +140,47 @@ def _timm(name: str) -> Callable[[int, float], nn.Module]:
     return build
 
 
+def _of_timm(name: str, usual: str, tag: str) -> Published:
+    """Weights of a network by timm's tag.
+
+    Raises:
+        InputError: timm has none of that name, or not as a file that anybody can fetch.
+    """
+    tags = sorted(full.partition(".")[2] for full in timm.list_pretrained(f"{name}.*"))
+    tag = tag or usual
+    if tag not in tags:
+        raise InputError(
+            f"{unknown_name(f'model.weights=imagenet/<tag> of {name}', tag, tags)}; a file in a "
+            "folder called imagenet is given as ./imagenet/<file>"
+        )
+    about = timm.models.get_pretrained_cfg(f"{name}.{tag}")
+    if not about.url:
+        raise InputError(
+            f"model.weights=imagenet/{tag}: timm has these weights of {name} at the hub alone; "
+            f"fetch model.safetensors of {about.hf_hub_id} there and give it, "
+            f"model.weights=<file> model.mean={_text(about.mean)} model.std={_text(about.std)}"
+        )
+    return Published(about.url, tuple(about.mean), tuple(about.std))
+
+
+def _text(numbers: Iterable[float]) -> str:
+    return ",".join(f"{number:g}" for number in numbers)
+
+
+def _google(tag: str) -> Published:
+    """Google's weights of Inception, as torchvision has them.
+
+    Raises:
+        InputError: others are asked for.
+    """
+    if tag not in ("", "tv_in1k"):
+        raise InputError(
+            f"model.weights=imagenet/{tag}: of inception_v3 there is imagenet alone, Google's "
+            "weights as torchvision has them; or give a file"
+        )
+    return Published(Inception_V3_Weights.IMAGENET1K_V1.url, HALF, HALF)
+
+
 def _register() -> None:
     tags = {
         "resnet18": "a1_in1k",
@@ -149,19 +196,13 @@ def _register() -> None:
         # After norm and activation, as inception's convolutions come with theirs.
         early, last = ("act1", "layer4") if resnet else ("bn1", "bn2")
 
-        def url(full: str = f"{name}.{tag}") -> str:
-            return timm.models.get_pretrained_cfg(full).url
-
-        MODELS.register(name)(Network(_timm(name), (head,), url, early, last))
-
-    def google() -> str:
-        return Inception_V3_Weights.IMAGENET1K_V1.url
-
+        published = partial(_of_timm, name, tag)
+        MODELS.register(name)(Network(_timm(name), (head,), published, early, last))
     MODELS.register("inception_v3")(
         Network(
             _inception_v3,
             ("fc", "AuxLogits.fc"),
-            google,
+            _google,
             early="Conv2d_4a_3x3",
             last="Mixed_7c",
             min_side=75,
@@ -212,42 +253,27 @@ def load_weights(built: Classifier, model: config.Model) -> list[str]:
     """
     network = MODELS.find(model.name)
     what = f"{model.weights} for {model.name}"
-    if model.weights == "imagenet":
-        state = _fetch(model.name, network.url())
+    if config.fetched(model.weights):
+        about = network.published(_tag(model.weights))
+        _normalise(built, model, torch.tensor(about.mean), torch.tensor(about.std))
+        state = fetch(model, about.url)
         return stored.fit(built.net, state, network.heads, what)
     found = stored.read(model.weights)
+    if found.normalisation:
+        _normalise(built, model, *found.normalisation)
     other = stored.other_head(found, model, built.num_classes)
     return stored.fit(built.net, found.state, network.heads, what, other)
 
 
-def _fetch(name: str, url: str) -> dict[str, Tensor]:
-    """ImageNet weights from their publisher, kept in torch's own cache.
-
-    From the published file by plain HTTP: the hub's client retries for 46 s where there is no
-    network at all.
-    """
-    try:
-        with _socket_timeout(CONNECT_SECONDS):
-            state = torch.hub.load_state_dict_from_url(
-                url, map_location="cpu", weights_only=True, check_hash=True
-            )
-    except (OSError, RuntimeError, HTTPException) as error:
-        raise InputError(
-            f"model.weights=imagenet: cannot fetch weights of {name} from {url} ({error}); "
-            "give a file that is here, model.weights=<.safetensors or .pth>, "
-            "or start at random, model.weights="
-        ) from error
-    return stored.unwrapped(state, url)
+def _tag(weights: str) -> str:
+    return weights.partition("/")[2]
 
 
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
+def _normalise(built: Classifier, model: config.Model, mean: Tensor, std: Tensor) -> None:
+    """Pixels are normalised as the weights were trained, where the recipe does not say how."""
+    for wish, own, value in ((model.mean, built.mean, mean), (model.std, built.std, std)):
+        if not wish:
+            own.copy_(value.view(1, 3, 1, 1))
 
 
 def check(model: config.Model, size: int | None = None, num_classes: int | None = None) -> None:
@@ -270,9 +296,9 @@ def check(model: config.Model, size: int | None = None, num_classes: int | None 
         heads.raw_width(model.output, num_classes)
     if model.init_from:
         stored.check_start(model, num_classes)
-    if model.weights in OPTIONAL_WEIGHTS:
-        return
-    if not files.exists(files.absolute(model.weights)):
+    if config.fetched(model.weights):
+        network.published(_tag(model.weights))
+    elif model.weights and not files.exists(files.absolute(model.weights)):
         raise stored.no_file(model.weights)
 
 

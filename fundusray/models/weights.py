@@ -1,8 +1,9 @@
 """Weights from a file into a network: no code is run, and nothing is left out unsaid."""
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from fundusray import config, files
@@ -19,6 +20,8 @@ class Stored(NamedTuple):
     state: dict[str, Tensor]
     model: config.Model | None = None
     num_classes: int = 0
+    normalisation: tuple[Tensor, Tensor] | None = None
+    """Mean and std that pixels were normalised by; None where the file does not hold them."""
 
 
 def no_file(location: str) -> InputError:
@@ -42,8 +45,8 @@ def bundle_folder(location: str) -> str:
 
 
 def digest(location: str) -> str:
-    """A hash of the weights that `model.weights` names; "" and "imagenet" stand for themselves."""
-    if location in ("", "imagenet"):
+    """A hash of the weights that `model.weights` names; published ones, and "", are their name."""
+    if not location or config.fetched(location):
         return location
     location = bundle_folder(location)
     if not files.exists(location):
@@ -83,7 +86,17 @@ def read(location: str) -> Stored:
     if files.is_dir(location):
         bundle = _read_bundle(location, "model.weights")
         return bundle._replace(state=unwrapped(bundle.state, location))
-    return Stored(unwrapped(parse(files.read_bytes(location), location), location))
+    state = parse(files.read_bytes(location), location)
+    plain = unwrapped(state, location)
+    return Stored(plain, normalisation=_normalisation(state))
+
+
+def _normalisation(state: Any) -> tuple[Tensor, Tensor] | None:
+    """The mean and std that our own networks keep beside their weights."""
+    pair = [state.get(name) for name in AROUND[:2]] if isinstance(state, dict) else []
+    if not all(isinstance(value, Tensor) and value.numel() == 3 for value in pair):
+        return None
+    return (pair[0], pair[1]) if pair else None
 
 
 def read_state(location: str) -> dict[str, Tensor]:
@@ -98,9 +111,9 @@ def _read_bundle(location: str, setting: str) -> Stored:
         raise InputError(f"{setting}: {location} holds no {BUNDLE_WEIGHTS}")
     state = parse(content[BUNDLE_WEIGHTS], files.join(location, BUNDLE_WEIGHTS))
     if "recipe.json" not in content or "classes" not in about:
-        return Stored(state)
+        return Stored(state, normalisation=_normalisation(state))
     recipe = config.from_json(content["recipe.json"].decode())
-    return Stored(state, recipe.model, len(about["classes"]))
+    return Stored(state, recipe.model, len(about["classes"]), _normalisation(state))
 
 
 def _no_bundle(location: str) -> InputError:
@@ -146,23 +159,29 @@ def _told(model: config.Model, num_classes: int) -> str:
 def go_on(built: nn.Module, model: config.Model, num_classes: int) -> list[str]:
     """Loads the bundle of `model.init_from` whole into a built network; notes on what differs.
 
-    The recipe, not the bundle, says how pixels are normalised.
+    The recipe says how pixels are normalised; where it does not, the bundle.
 
     Raises:
         InputError, DamagedError: as `check_start`.
     """
     bundle = check_start(model, num_classes)
     assert bundle.model is not None, "check_start refuses what is no bundle"
-    own = {name: value for name, value in built.state_dict().items() if name in AROUND[:2]}
+    own = {name: built.get_buffer(name).clone() for name in AROUND[:2] if getattr(model, name)}
     _require_same(built.state_dict(), bundle.state, "init_from", model.init_from)
     built.load_state_dict(bundle.state | own, strict=True)
-    before, now = (bundle.model.mean, bundle.model.std), (model.mean, model.std)
-    if before == now:
+    if all(torch.equal(value, bundle.state[name]) for name, value in own.items()):
         return []
+    before = tuple(numbers(bundle.state[name]) for name in AROUND[:2])
+    now = tuple(numbers(built.get_buffer(name)) for name in AROUND[:2])
     return [
         f"{model.init_from} was trained with model.mean and model.std {before}, "
         f"this run normalises with {now}"
     ]
+
+
+def numbers(tensor: Tensor) -> tuple[float, ...]:
+    """The numbers of a small float32 tensor as people write them."""
+    return tuple(round(value, 6) for value in tensor.flatten().tolist())
 
 
 def other_head(found: Stored, model: config.Model, num_classes: int) -> str:

@@ -6,9 +6,10 @@ from typing import Any
 from fundusray.config import Recipe, override
 from fundusray.phases import stretched
 from fundusray.recipes import demo, kon, li, wu, yu
-from fundusray.recipes.rows import RECIPES
+from fundusray.recipes.rows import OURS, RECIPES
 
 __all__ = [
+    "OURS",
     "PRESETS",
     "RECIPES",
     "demo",
@@ -50,7 +51,7 @@ def smoke(recipe: Recipe) -> Recipe:
     batch = 2 * recipe.cluster.most * math.ceil(4 / recipe.cluster.most)
     # The auxiliary head of inception needs a larger map than 64 pixels leave it, Yu's crop 256.
     size = 96 if recipe.model.name.startswith("inception") else 64
-    size = 256 if recipe.data.augment == "yu" else size
+    size = 256 if recipe.data.augment in ("yu", "ngc") else size
     return override(
         recipe,
         {

@@ -15,12 +15,18 @@ TITLES = {"eyepacs": "EyePACS", "odir": "ODIR", "brset": "BRSET"}
 """What the publishers call the sources that recipes learn from."""
 
 
-def recipe(name: str, **published: float | str) -> Callable:
+OURS: dict[str, str] = {}
+"""Full name -> the values of its recipe that its paper does not state, in words."""
+
+
+def recipe(name: str, ours: str = "", **published: float | str) -> Callable:
     """A decorator that enters a function under `name`.
 
     The recipe it returns then bears that name and the paper's figures, and its docstring ends with
-    the command and what to expect.
+    the command, what to expect, and what the paper does not state and is `ours`.
     """
+    if ours:
+        OURS[name] = ours
 
     def enter(function: Callable[[], Recipe]) -> Callable[[], Recipe]:
         @functools.wraps(function)
@@ -34,6 +40,8 @@ def recipe(name: str, **published: float | str) -> Callable:
         if published:
             figures = ", ".join(f"{key.replace('_', ' ')} {v}" for key, v in published.items())
             lines.append(f"Expect (paper): {figures}.")
+        if ours:
+            lines.append(f"Not stated by the paper and ours: {ours}.")
         named.__doc__ = "\n".join(lines)
         return RECIPES.register(name)(named)
 

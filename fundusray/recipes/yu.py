@@ -3,14 +3,16 @@
 As in the paper: EyePACS split 80/20 by image, no third set, ImageNet mean and standard deviation,
 SGD at 1e-3 with momentum 0.9 and weight decay 5e-4 throughout, incomplete batches left out, the
 best test accuracy kept; pictures of 256 pixels, of which a random 224 are turned by up to 20
-degrees and flipped both ways, and judged whole at 224. The paper starts from torchvision's DEFAULT
-weights, here from those of timm (a1_in1k), of the same networks and the same 1,000 classes. The
-pretrained networks train the head alone for 5 epochs, then everything for 20 with a fresh
-optimiser; the others everything for 25.
+degrees and flipped both ways, and judged whole at 224. The start is torchvision's DEFAULT weights,
+of ResNet-50 the second version (V2), of ResNet-18 the first. Class weights divide a batch by its
+own sum of them, as torch's CrossEntropyLoss does. The pretrained networks train the head alone for
+5 epochs, then everything for 20 with a fresh optimiser; the others everything for 25.
 
 `yu.ngc_resnet50` is the recipe of NVIDIA's ResNet-50 v1.5 that the report names as the way to go
-on: SGD with momentum .875, .256 per 256 images, cosine after a warm-up, weights alone decay by
-1/32768, label smoothing, mixup, 250 epochs.
+on: SGD with momentum .875, .256 per 256 images, a cosine, weights alone decay by 1/32768, label
+smoothing, mixup, 250 epochs; random crops of 8 to 100 % of the picture's area at 224 and flips,
+judged in the middle 224 of the picture at 256. Warm-up is quoted for batches of 512 and more alone:
+there train.warmup=0.032, 8 of 250 epochs.
 """
 
 from fundusray.config import Data, Model, Recipe, Train, override
@@ -28,11 +30,18 @@ NGC: dict[str, str | int | float | bool] = {
     "train.weight_decay": 1 / 32768,
     "train.decay_norms": False,
     "train.schedule": "cosine",
-    # 8 of 250 epochs.
-    "train.warmup": 8 / 250,
+    "train.warmup": 0.0,
     "train.mixup": 0.2,
+    "data.augment": "ngc",
+    "data.view": "",
 }
 """`ngc_resnet50`: NVIDIA's recipe for ResNet-50 v1.5."""
+
+
+V1, V2 = "imagenet/tv_in1k", "imagenet/tv2_in1k"
+"""torchvision's weights; DEFAULT is the newest that a network has."""
+OWN = "a constant rate after the head's phase too, a stratified split"
+"""Values that the paper does not state."""
 
 
 def _trained(network: str, weights: str, batch: int) -> Recipe:
@@ -69,39 +78,44 @@ def _trained(network: str, weights: str, batch: int) -> Recipe:
     )
 
 
-@recipe("yu.resnet18_pretrained", accuracy=0.80669)
+@recipe("yu.resnet18_pretrained", ours=OWN, accuracy=0.80669)
 def resnet18_pretrained() -> Recipe:
     """ResNet-18 from ImageNet weights."""
-    return _trained("resnet18", "imagenet", batch=64)
+    return _trained("resnet18", V1, batch=64)
 
 
-@recipe("yu.resnet18_scratch")
+@recipe("yu.resnet18_scratch", ours=OWN)
 def resnet18_scratch() -> Recipe:
     """ResNet-18 from a random start; the paper gives a curve, no figure."""
     return _trained("resnet18", "", batch=64)
 
 
-@recipe("yu.resnet50_pretrained", accuracy=0.828612)
+@recipe("yu.resnet50_pretrained", ours=OWN, accuracy=0.828612)
 def resnet50_pretrained() -> Recipe:
     """ResNet-50 from ImageNet weights."""
-    return _trained("resnet50", "imagenet", batch=16)
+    return _trained("resnet50", V2, batch=16)
 
 
-@recipe("yu.resnet50_scratch")
+@recipe("yu.resnet50_scratch", ours=OWN)
 def resnet50_scratch() -> Recipe:
     """ResNet-50 from a random start; the paper gives a curve, no figure."""
     return _trained("resnet50", "", batch=16)
 
 
-@recipe("yu.resnet50_pretrained_class_weights", accuracy=0.756868)
+@recipe("yu.resnet50_pretrained_class_weights", ours=OWN, accuracy=0.756868)
 def resnet50_pretrained_class_weights() -> Recipe:
     """ResNet-50 as above with the paper's weights: images of grade 0 (20,655) over the grade's."""
     weights = (1.0, 10.5652173913043, 4.9061757719714, 29.5916905444126, 35.5507745266781)
     changes = {"loss.name": "class_weights", "loss.args.weights": weights}
-    return override(_trained("resnet50", "imagenet", batch=16), changes)
+    changes |= {"loss.args.divide": "weights"}
+    return override(_trained("resnet50", V2, batch=16), changes)
 
 
-@recipe("yu.ngc_resnet50")
+@recipe(
+    "yu.ngc_resnet50",
+    ours="batches of 256, mixup's alpha of 0.2 (NVIDIA's), a stratified split, accuracy to choose "
+    "the epoch",
+)
 def ngc_resnet50() -> Recipe:
     """ResNet-50 v1.5 from a random start as NVIDIA's examples train it, 250 epochs with mixup."""
     return override(_trained("resnet50", "", batch=256), NGC)

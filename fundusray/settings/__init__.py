@@ -10,6 +10,7 @@ from fundusray.settings.learning import (
     Model,
     Sampling,
     Train,
+    fetched,
 )
 from fundusray.settings.photographs import Data
 from fundusray.settings.places import Cluster, Run, Tune
@@ -27,4 +28,5 @@ __all__ = [
     "Sampling",
     "Train",
     "Tune",
+    "fetched",
 ]

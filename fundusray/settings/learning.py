@@ -8,8 +8,22 @@ from fundusray.phases import parse
 from fundusray.registry import unknown_name
 from fundusray.settings.need import require
 
-SELECTORS = ("kappa", "accuracy", "balanced_accuracy", "auc_referable", "robust_accuracy")
+SELECTORS = (
+    "kappa",
+    "accuracy",
+    "balanced_accuracy",
+    "auc_referable",
+    "robust_accuracy",
+    "robust_balanced_accuracy",
+)
 """What can choose the best epoch."""
+PUBLISHED = "imagenet"
+"""What `model.weights` calls weights that are fetched from their publisher."""
+
+
+def fetched(weights: str) -> bool:
+    """Whether `model.weights` names published weights (imagenet, imagenet/<tag>) and no file."""
+    return weights == PUBLISHED or weights.startswith(f"{PUBLISHED}/")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +33,9 @@ class Model:
     name: str = "efficientnet_b0"
     """A registered network."""
     weights: str = ""
-    """Empty: random start; imagenet: fetched; otherwise a .safetensors or .pth file, whose last
-    layers are replaced where they do not fit."""
+    """Empty: random start; imagenet, or imagenet/<tag> for one of timm's (imagenet/tv2_in1k of
+    resnet50 is torchvision's second version): fetched; otherwise a .safetensors or .pth file, whose
+    last layers are replaced where they do not fit."""
     init_from: str = ""
     """A bundle to go on from, last layers included: the same network and the same classes."""
     hidden: tuple[int, ...] = ()
@@ -30,10 +45,12 @@ class Model:
     at fitted thresholds; coral, corn: one logit per border between ordered classes."""
     dropout: float = 0.0
     """Share of features dropped before each fully connected layer."""
-    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
-    """Per-channel mean taken off inside the model; pixels are in [0, 1]."""
-    std: tuple[float, ...] = (0.5, 0.5, 0.5)
-    """Per-channel divisor inside the model."""
+    mean: tuple[float, ...] = ()
+    """Per-channel mean taken off inside the model; pixels are in [0, 1]. Empty: that of the
+    published weights or the bundle it starts from; 0.5 for a random start and for files that do
+    not hold it."""
+    std: tuple[float, ...] = ()
+    """Per-channel divisor inside the model; empty: as for the mean."""
 
     def __post_init__(self) -> None:
         require(0 <= self.dropout < 1, "model.dropout", "a share in [0, 1)", self.dropout)
@@ -43,9 +60,11 @@ class Model:
         require(all(n >= 1 for n in self.hidden), "model.hidden", "widths above 0", self.hidden)
         both = not (self.weights and self.init_from)
         require(both, "model.weights/init_from", "one of them", (self.weights, self.init_from))
-        good = len(self.mean) == 3 and len(self.std) == 3
-        good = good and all(map(math.isfinite, (*self.mean, *self.std))) and min(self.std) > 0
-        require(good, "model.mean/std", "three numbers each, std above 0", (self.mean, self.std))
+        good = len(self.mean) in (0, 3) and len(self.std) in (0, 3)
+        good = good and all(map(math.isfinite, (*self.mean, *self.std)))
+        good = good and min(self.std, default=1) > 0
+        need = "three numbers each or none, std above 0"
+        require(good, "model.mean/std", need, (self.mean, self.std))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,13 +124,15 @@ class Adversarial:
     beta: float = 6.0
     """Weight of the robust term of trades and mart."""
     replays: int = 4
-    """Of free: how often a batch is shown in a row."""
+    """Of free: how often a batch is shown in a row; epochs and steps of train are divided by it, so
+    that a run makes as many updates as with another method."""
     share: float = 1.0
     """Share of every batch that is attacked; the rest is learned as it is."""
     judge_steps: int = 20
-    """Steps of the stronger attack by which robust accuracy is measured."""
+    """Steps of the attack by which robustness is measured, with a random start; should be more than
+    training's own."""
     judge_rows: int = 240
-    """Validation images attacked after each epoch."""
+    """Validation images attacked after each epoch, as many of each class as there are."""
 
     def __post_init__(self) -> None:
         for key, choices in {
@@ -177,7 +198,9 @@ class Train:
     layout: str = "auto"
     """contiguous, channels_last or auto."""
     select: str = "kappa"
-    """The validation metric by which the best epoch is chosen; robust_accuracy under attack."""
+    """The validation metric by which the best epoch is chosen: kappa, accuracy, balanced_accuracy,
+    auc_referable, or under attack robust_balanced_accuracy, robust_accuracy. Epochs that are no
+    better than always answering one class come after those that are, by their validation loss."""
     report: str = "held_out"
     """Where there are no test rows: held_out, each half of the validation patients is judged by
     the epoch that was best on the other half; selected, all by the epoch that was best on them, as

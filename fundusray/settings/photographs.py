@@ -64,7 +64,7 @@ class Data:
     fractions: tuple[float, ...] = (0.7, 0.1, 0.2)
     """Shares of train, val, test; a test share of 0 reports on val, and says so."""
     augment: str = "wu"
-    """What is done to training images: a preset (wu, yu, kon, none) or a composition of
+    """What is done to training images: a preset (wu, yu, ngc, kon, none) or a composition of
     operations, e.g. "random_crop(224) + hflip(0.5)"."""
     view: str = ""
     """What is done to images that are judged, e.g. "resize(224)"; empty: as the preset has it."""

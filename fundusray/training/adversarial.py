@@ -8,12 +8,15 @@ back-propagates each yield and steps before it asks for the next one; it enters 
 each, since autocast keeps weights as they were. All yield once, `free` once per replay.
 
 Attacks look at the network in evaluation mode (as MadryLab's robustness, TRADES and MART do): batch
-statistics stay clean, and an image's attack does not depend on the others of its batch. Weights
-then learn from one pass in training mode over all images, clean and attacked, so that batch
-statistics are those of both, and data-parallel training sees one forward pass per backward pass.
+statistics stay clean, and an image's attack does not depend on the others of its batch. `fast` and
+`free` attack in training mode, as their authors' code does, by the statistics of the batch; of
+`fast` the running averages stay those of the passes that learn. Weights learn from one pass in
+training mode over all images, clean and attacked, so that batch statistics are those of both, and
+data-parallel training sees one forward pass per backward pass.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
@@ -68,7 +71,6 @@ def standard(
     yield per_sample(network(batch.image), batch.target)
 
 
-@OBJECTIVES.register("fast")
 @OBJECTIVES.register("pgd")
 def attacked(
     network: nn.Module,
@@ -78,11 +80,33 @@ def attacked(
     settings: Adversarial,
     seed: int,
 ) -> Iterator[Tensor]:
-    """The recipe's loss of attacked images (Madry et al. 2018, eq. 2.1); fast: of FGSM from a
-    random start (Wong et al. 2020, alg. 3)."""
+    """The recipe's loss of attacked images (Madry et al. 2018, eq. 2.1)."""
     rows = attacked_rows(batch, settings, seed)
     found = _attack(model, batch, rows, settings, seed)
     yield per_sample(network(_replaced(batch.image, found, rows)), batch.target)
+
+
+@OBJECTIVES.register("fast")
+def fast(
+    network: nn.Module,
+    model: nn.Module,
+    batch: Batch,
+    per_sample: PerSample,
+    settings: Adversarial,
+    seed: int,
+) -> Iterator[Tensor]:
+    """The recipe's loss of images after one step from a random start (Wong et al. 2020, alg. 3).
+
+    The whole batch is attacked, whatever the share of it that is learned attacked: the step is
+    taken by the statistics of the batch, as the authors' code does.
+    """
+    budget, rows = training_budget(settings), attacked_rows(batch, settings, seed)
+    # Rows that do not count may hold anything.
+    image = batch.image.clamp(0.0, 1.0)
+    offset = random_offset(image, batch.row, seed, budget) if budget.random_start else None
+    with same_statistics(model):
+        found = pgd(lambda shown: _logits(model, model(shown)), image, batch.target, budget, offset)
+    yield per_sample(network(_replaced(batch.image, found[rows], rows)), batch.target)
 
 
 @OBJECTIVES.register("trades")
@@ -158,6 +182,20 @@ def free(
             assert image.grad is not None, "a yielded loss was not back-propagated"
             gradient = image.grad[rows].nan_to_num(nan=0.0)
             found = project(found + steepest(gradient, budget), clean, budget)
+
+
+@contextmanager
+def same_statistics(model: nn.Module) -> Iterator[None]:
+    """Passes in the mode the model is in, after which running statistics are as they were."""
+    norms = [
+        layer for layer in model.modules() if isinstance(layer, nn.modules.batchnorm._NormBase)
+    ]
+    kept = [(value, value.clone()) for norm in norms for value in norm.buffers(recurse=False)]
+    try:
+        yield
+    finally:
+        for value, before in kept:
+            value.copy_(before)
 
 
 def attacked_rows(batch: Batch, settings: Adversarial, seed: int) -> Rows:

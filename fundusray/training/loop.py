@@ -53,11 +53,17 @@ class Objective:
     """[K] float, on the device that trains."""
 
     def per_sample(
-        self, output: Tensor | tuple[Tensor, Tensor], target: Tensor, valid: Tensor, progress: float
+        self,
+        output: Tensor | tuple[Tensor, Tensor],
+        target: Tensor,
+        valid: Tensor,
+        progress: float,
+        batch_counts: Tensor | None = None,
     ) -> Tensor:
         """[B] losses of raw outputs, or of (outputs, auxiliary outputs) in training Inception.
 
-        `progress` is the share of the run's steps done; losses that change under way ask for it.
+        `progress` is the share of the run's steps done, `batch_counts` [K] what the global batch
+        holds of each class; losses that change with them ask for them.
         """
         of = partial(
             compute,
@@ -67,6 +73,7 @@ class Objective:
             counts=self.counts,
             progress=progress,
             valid=valid,
+            batch_counts=batch_counts,
         )
         if isinstance(output, tuple):
             main, auxiliary = output
@@ -98,14 +105,23 @@ def step_seed(seed: int, step: int, rank: int) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def train_step(way: Way, batch: Batch, *, scale: float, seed: int, progress: float) -> Tensor:
+def train_step(
+    way: Way,
+    batch: Batch,
+    *,
+    scale: float,
+    seed: int,
+    progress: float,
+    batch_counts: Tensor | None = None,
+) -> Tensor:
     """Updates from this rank's share of a global batch; the sum of its valid rows' losses.
 
     `scale` is world size / valid rows of the global batch: the mean over ranks that data-parallel
     training takes is then the mean over the valid rows, however they are spread. `seed` is of the
-    step, the same for every rank: what is drawn from it is drawn per row.
+    step, the same for every rank: what is drawn from it is drawn per row. `batch_counts` [K] are
+    the global batch's images per class.
     """
-    per_sample = partial(way.objective.per_sample, progress=progress)
+    per_sample = partial(way.objective.per_sample, progress=progress, batch_counts=batch_counts)
     if way.mixup:
         batch, per_sample = mixed(batch, per_sample, way.mixup, seed)
     losses_of = OBJECTIVES.find(way.adversarial.method)

@@ -1,13 +1,31 @@
 """The phases of a run laid out over its steps: who learns when, and at which rate."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
-from fundusray.config import Train
+from fundusray.config import Recipe, Train
 from fundusray.models import head_parameters
-from fundusray.phases import Phase, parse
+from fundusray.phases import Phase, parse, stretched
 from fundusray.training.optimizers import rate
+
+
+def passes(recipe: Recipe) -> Train:
+    """How a recipe learns, counted in passes over the rows.
+
+    Free adversarial training shows every batch `adversarial.replays` times in a row, so it goes
+    over the rows as many times less often, rounded up (Shafahi et al. 2019, alg. 1: N_ep / m): as
+    many updates as any other method makes in `train.epochs`.
+    """
+    train, replays = recipe.train, recipe.adversarial.replays
+    if recipe.adversarial.method != "free" or replays == 1:
+        return train
+
+    def fewer(length: int) -> int:
+        return -(-length // replays)
+
+    lengths = {key: fewer(getattr(train, key)) for key in ("epochs", "mixup_epochs", "step_epochs")}
+    return replace(train, **lengths, phases=stretched(train.phases, fewer, fewer))
 
 
 @dataclass(frozen=True)

@@ -328,3 +328,27 @@ def test_no_images_are_no_trouble() -> None:
     for budget in BUDGETS:
         assert pgd(model, image, target, budget).shape == image.shape
         assert pgd_until_fooled(model, image, target, budget).shape == image.shape
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_images_of_another_type_keep_to_the_budget(budget: Budget, kind: torch.dtype) -> None:
+    """Pixels of bf16 are up to a level of 255 apart; what is attacked is float32 at least."""
+    net = network().eval().to(kind)
+    image, target, rows = pictures()
+    image = image.to(kind)
+    seen = []
+
+    def predict(shown: Tensor) -> Tensor:
+        seen.append(shown.dtype)
+        return net(shown)
+
+    offset = random_offset(image, rows, 3, budget)
+    for found in (
+        pgd(predict, image, target, budget, offset),
+        pgd(predict, image, target, replace(budget, best=True)),
+        pgd_until_fooled(predict, image, target, budget, offset),
+    ):
+        assert found.dtype == torch.promote_types(kind, torch.float32)
+        assert 0 < distance(found, image.to(found.dtype), budget.norm).max() <= budget.eps + 1e-6
+    assert set(seen) == {kind}

@@ -55,3 +55,24 @@ def test_a_regression_that_knows_its_rows_still_does() -> None:
     half = np.arange(60) // 30
     joined, chosen = held_out({7: given}, targets, half, "kappa", regression=True)
     assert chosen == [7, 7] and point(targets, joined)["kappa"] > 0.97
+
+
+def test_a_half_without_a_learned_epoch_chooses_by_its_loss() -> None:
+    """Half 1 is of one class, so no kappa chooses for half 0; epoch 2 is the surer one there."""
+    targets = np.array([0, 1, 0, 1, 0, 0, 0, 0])
+    half = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    first, second = hot(targets, 2), 3 * hot(targets, 2)
+    _, chosen = held_out({1: first, 2: second}, targets, half, "kappa")
+    assert chosen == [2, 1]
+
+
+def test_a_constant_epoch_is_not_chosen_by_its_accuracy() -> None:
+    """Three of four rows are of class 0; an epoch that knows half of either class has less
+    accuracy than always answering 0, and a lower loss."""
+    targets = np.tile([0, 0, 0, 1], 8)
+    half = np.repeat([0, 1], 16)
+    constant = np.tile(np.float32([3, -3]), (32, 1))
+    unsure = np.where(np.arange(32)[:, None] % 8 < 5, hot(targets, 2), hot(1 - targets, 2))
+    _, chosen = held_out({1: constant, 2: unsure}, targets, half, "accuracy")
+    assert point(targets, unsure)["accuracy"] < point(targets, constant)["accuracy"]
+    assert chosen == [2, 2]

@@ -24,6 +24,14 @@ def test_phases_and_attacks_and_a_split_in_two(cluster: None, storage: str) -> N
     assert head["learning"] < every["learning"]
     assert result["robust"]["n"] == result["metrics"]["n"] > 0
     assert result["robust"]["accuracy"] <= result["metrics"]["accuracy"]
+    # Robustness of every epoch stands beside what always answering one class has.
+    assert 0 <= every["val_robust_balanced_accuracy"] <= 1 and every["val_robust_chance"] == 0.5
+    assert 0.5 <= every["val_robust_constant_accuracy"] < 1
+    assert 0 <= every["val_own_balanced_accuracy"] <= 1
+    assert result["best"]["metric"] == "val_robust_accuracy"
+    assert result["best"]["constant"] == every["val_robust_constant_accuracy"]
+    above = result["best"]["value"] - result["best"]["constant"]
+    assert result["best"]["better"] == (above > 1e-9)
     # Two halves of the validation patients, each judged by an epoch the other chose.
     assert len(result["held_out_epochs"]) == 2 and not result["optimistic"]
     networks = len(set(result["held_out_epochs"]))

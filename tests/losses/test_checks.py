@@ -26,6 +26,8 @@ from fundusray.losses import LOSSES, check_args, check_output, effective_weights
         ("class_weights", {"weights": 3.0}, "weights"),
         ("class_weights", {"weights": (1.0, -1.0)}, "weights"),
         ("class_weights", {"weights": (0.0, 0.0)}, "not all 0"),
+        ("class_weights", {"divide": "batch"}, "images or weights, got 'batch'"),
+        ("class_weights", {"batch_counts": (1, 2)}, "batch_counts"),
         ("ldam", {"scale": 0.0}, "above 0"),
         ("ldam", {"max_margin": -0.1}, "at least 0"),
         ("ldam", {"defer": 1.1}, "[0, 1]"),

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from fundusray.losses import LOSSES, effective_weights, ldam_margins
+from fundusray.losses import LOSSES, compute, effective_weights, ldam_margins
 
 WU = (18134, 1710, 3659, 603, 480)
 
@@ -166,3 +166,41 @@ def test_ldam_weighs_only_from_defer_on(logits, target):
     weights = torch.tensor(rare, dtype=torch.float64)[target]
     torch.testing.assert_close(late, early * weights, rtol=1e-12, atol=0)
     assert torch.equal(loss("ldam", z, target, progress=0.99, defer=1.0), early)
+
+
+YU = (20655, 1955, 4210, 698, 581)
+"""Yu's training images per grade."""
+
+
+def torchs(logits, target):
+    """What CrossEntropyLoss makes of Yu's weights, those of grade 0 over the grade's."""
+    weight = torch.tensor([YU[0] / n for n in YU], dtype=torch.float64)
+    return torch.nn.CrossEntropyLoss(weight)(logits, target)
+
+
+def test_class_weights_divide_a_batch_as_torch_does(logits, target):
+    for rows in (slice(0, 16), slice(16, 32), slice(40, 43)):
+        found = loss("class_weights", logits[rows], target[rows], YU, divide="weights").mean()
+        torch.testing.assert_close(found, torchs(logits[rows], target[rows]))
+        plain = loss("class_weights", logits[rows], target[rows], YU).mean()
+        assert not torch.isclose(found, plain)
+
+
+def test_class_weights_divide_by_the_whole_batch_also_over_workers(logits, target):
+    """Three workers share 64 rows and a padding; their means over the valid rows add up."""
+    wide = torch.cat([logits, logits[:2] * 9]), torch.cat([target, target[:2]])
+    valid, counts = torch.arange(66) < 64, torch.bincount(target, minlength=5)
+    total = torch.zeros((), dtype=torch.float64)
+    for part in torch.arange(66).split(22):
+        each = compute(
+            "class_weights", {"divide": "weights"}, wide[0][part], wide[1][part],
+            counts=torch.tensor(YU), valid=valid[part], batch_counts=counts,
+        )  # fmt: skip
+        total += torch.where(valid[part], each, 0.0).sum()
+    torch.testing.assert_close(total / 64, torchs(logits, target))
+
+
+def test_a_batch_of_classes_without_weight_costs_nothing():
+    found = loss("class_weights", torch.zeros(3, 2), torch.zeros(3).long(), (0, 5),
+                 divide="weights")  # fmt: skip
+    assert found.tolist() == [0.0, 0.0, 0.0]

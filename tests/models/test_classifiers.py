@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+import torchvision
 
 from fundusray import config
 from fundusray.errors import InputError
@@ -126,6 +127,26 @@ class TestCheck:
         check(config.Model(name=name))
         check(config.Model(name=name, weights="imagenet"), size=299)
 
+    def test_published_weights_by_their_tag(self):
+        check(config.Model(name="resnet50", weights="imagenet/tv2_in1k"))
+        check(config.Model(name="resnet18", weights="imagenet/tv_in1k"))
+        check(config.Model(name="inception_v3", weights="imagenet/tv_in1k"))
+
+    def test_a_tag_that_is_not_there_is_told_with_those_that_are(self):
+        with pytest.raises(
+            InputError, match=r"'tv3_in1k'; did you mean 'tv_in1k'.*a1_in1k.*tv2_in1k"
+        ):
+            check(config.Model(name="resnet50", weights="imagenet/tv3_in1k"))
+        with pytest.raises(InputError, match=r"\./imagenet/<file>"):
+            check(config.Model(name="resnet18", weights="imagenet/mine.pth"))
+        with pytest.raises(InputError, match="imagenet alone, Google's"):
+            check(config.Model(name="inception_v3", weights="imagenet/tf_in1k"))
+
+    def test_weights_that_only_the_hub_has_are_told_with_where(self):
+        model = config.Model(name="efficientnet_b0", weights="imagenet/ra4_e3600_r224_in1k")
+        with pytest.raises(InputError, match=r"hub alone.*timm/efficientnet_b0.*model.mean=0.5,"):
+            check(model)
+
     def test_unknown_name_offers_the_nearest(self):
         with pytest.raises(InputError, match="efficientnet_b0"):
             check(config.Model(name="efficientnetb0"))
@@ -139,6 +160,43 @@ class TestCheck:
     def test_too_small_an_image_is_told(self):
         with pytest.raises(InputError, match="inception_v3 needs at least 75"):
             check(config.Model(name="inception_v3"), size=64)
+
+
+def test_published_weights_come_with_their_address_and_normalisation():
+    imagenet = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    for name, tag, file in [
+        ("resnet50", "tv2_in1k", "resnet50-11ad3fa6.pth"),  # torchvision's IMAGENET1K_V2
+        ("resnet18", "tv_in1k", "resnet18-f37072fd.pth"),  # its IMAGENET1K_V1
+        ("resnet50", "", "resnet50_a1_0-14fe96d1.pth"),
+        ("efficientnet_b0", "", "efficientnet_b0_ra-3dd342df.pth"),
+    ]:
+        found = MODELS.find(name).published(tag)
+        assert found.url.endswith(f"/{file}") and found[1:] == imagenet
+    for enum, name, tag in [
+        (torchvision.models.ResNet50_Weights, "resnet50", "tv2_in1k"),
+        (torchvision.models.ResNet18_Weights, "resnet18", "tv_in1k"),
+    ]:
+        assert MODELS.find(name).published(tag).url == enum.DEFAULT.url
+    assert MODELS.find("inception_v3").published("")[1:] == ((0.5,) * 3, (0.5,) * 3)
+
+
+def test_published_weights_bring_their_normalisation_unless_the_recipe_gives_it(
+    tmp_path, monkeypatch
+):
+    """A file in torch's cache stands for the fetched one."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    url = MODELS.find("resnet18").published("tv_in1k").url
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    source = torchvision.models.resnet18()
+    torch.save(source.state_dict(), folder / url.rpartition("/")[2])
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    for given, expected in (({}, mean), ({"mean": (0.1, 0.2, 0.3)}, [0.1, 0.2, 0.3])):
+        settings = config.Model(name="resnet18", weights="imagenet/tv_in1k", **given)
+        model = build_model(settings, 5, 0)
+        assert model.mean.flatten().tolist() == pytest.approx(expected)
+        assert model.std.flatten().tolist() == pytest.approx(std)
+        assert torch.equal(model.net.conv1.weight, source.conv1.weight)
 
 
 def test_imagenet_weights_that_cannot_be_fetched_say_what_to_do(tmp_path):

@@ -57,6 +57,17 @@ class TestGoOn:
         assert model.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
         assert "normalises with ((0.1, 0.2, 0.3)" in model.notes[0]
 
+    def test_without_a_wish_the_normalisation_comes_along(self, tmp_path):
+        write(tmp_path / "b", replace(KON, mean=(0.1, 0.2, 0.3)))
+        model = build_model(replace(KON, init_from=str(tmp_path / "b"), mean=()), 5, 0)
+        assert model.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+        assert model.notes == []
+        recipe = config.Recipe(model=replace(KON, mean=()))
+        save_bundle(str(tmp_path / "c"), model.state_dict(), recipe, list("01234"), {})
+        again = load_bundle(str(tmp_path / "c"))
+        assert torch.equal(again.model.mean, model.mean)
+        assert "mean (0.1, 0.2, 0.3)" in (tmp_path / "c" / "card.md").read_text()
+
     def test_its_own_bundle_needs_the_first_no_more(self, tmp_path):
         write(tmp_path / "first", KON)
         settings = replace(KON, init_from=str(tmp_path / "first"))
@@ -232,12 +243,13 @@ class TestDigest:
         found = [
             start_digest(KON),
             start_digest(replace(KON, weights="imagenet")),
+            start_digest(replace(KON, weights="imagenet/tv_in1k")),
             start_digest(replace(KON, weights=a)),
             start_digest(replace(KON, init_from=a)),
             start_digest(replace(KON, init_from=b)),
         ]
-        assert len(set(found)) == 5
-        assert found[:3] == ["", "imagenet", digest(a)]
+        assert len(set(found)) == 6
+        assert found[:4] == ["", "imagenet", "imagenet/tv_in1k", digest(a)]
 
     def test_knows_what_is_in_the_bundle_not_where_it_lies(self, tmp_path):
         write(tmp_path / "a", KON)

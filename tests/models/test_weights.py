@@ -82,6 +82,20 @@ def test_the_recipe_says_the_normalisation_not_the_file(trained, tmp_path):
     assert model.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
 
 
+def test_without_a_wish_of_the_recipe_the_normalisation_is_that_of_the_weights(tmp_path):
+    settings = config.Model(name="resnet18", mean=(0.3, 0.2, 0.1), std=(0.25, 0.2, 0.15))
+    source = build_model(settings, 5, 0)
+    recipe = config.Recipe(model=settings)
+    save_bundle(str(tmp_path / "b"), source.state_dict(), recipe, list("01234"), {})
+    safetensors.torch.save_file(source.state_dict(), tmp_path / "w.safetensors")
+    torch.save(source.net.state_dict(), tmp_path / "plain.pth")
+    for where in ("b", "b/model.safetensors", "w.safetensors"):
+        model = build(tmp_path / where)
+        assert torch.equal(model.mean, source.mean) and torch.equal(model.std, source.std)
+    half = build(tmp_path / "plain.pth")
+    assert set((*half.mean.flatten().tolist(), *half.std.flatten().tolist())) == {0.5}
+
+
 @pytest.mark.parametrize("name, heads", [("resnet18", 1), ("inception_v3", 2)])
 def test_a_head_of_other_classes_starts_at_random_and_is_told(tmp_path, name, heads):
     source = build(name=name, classes=7, seed=3)

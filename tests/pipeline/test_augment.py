@@ -163,7 +163,9 @@ def test_texts_of_presets() -> None:
     assert view_text(data("yu")) == "resize(224)" and output_size("yu", 256) == 224
     assert train_text(data("kon")) == "hflip(0.5)" and view_text(data("kon")) == "none"
     assert train_text(data("none")) == view_text(data("none")) == "none"
-    assert view_text(data("wu")) == "none" and "rotate=(-30, 10)" in train_text(data("wu"))
+    assert view_text(data("wu")) == "none" and "rotate=(-10, 30)" in train_text(data("wu"))
+    assert train_text(data("ngc")) == "random_resized_crop(224) + hflip(0.5)"
+    assert view_text(data("ngc")) == "resize(256) + center_crop(224)"
     literal = train_text(data("wu_literal"))
     assert literal == train_text(data("wu")).replace("0.05,", "0.0005,")
 

@@ -36,6 +36,7 @@ EXACT = [
 GEOMETRY = [
     "rotate(20)", "affine(scale=0.1, translate=0.05, rotate=(-30, 10), shear=10)", "resize(64)",
     "resize(150)", "random_resized_crop(64)", "random_resized_crop(128, scale=(0.3, 1))",
+    "resize(256) + center_crop(224)",
     "random_crop(64) + rotate(20) + hflip(0.5) + vflip(0.5)", "pad(20) + rotate((-180, 180))",
     "choice(rotate(30), hflip(), affine(shear=20))", "order(rotate(30), apply(0.3, vflip()))",
 ]  # fmt: skip

@@ -62,7 +62,7 @@ def wu_in_one_piece(seed, epoch, rows, repeat, size) -> Drawn:
         scale=spread(scale, 0.9, 1.1, 1.0, geometric),
         across=spread(across, -0.05, 0.05, 0.0, geometric),
         down=spread(down, -0.05, 0.05, 0.0, geometric),
-        angle=spread(angle, -30.0, 10.0, 0.0, geometric),
+        angle=spread(angle, -10.0, 30.0, 0.0, geometric),
         shear=spread(shear, -10.0, 10.0, 0.0, geometric),
     )
     brightness = spread(light, 0.85, 1.15, 1.0, lit < 0.5)
@@ -153,7 +153,7 @@ def test_wu_draws_uniformly_from_its_ranges():
     found = parameters_of(draws)
     for name, low, high in (
         ("scale", 0.9, 1.1),
-        ("angle", -30, 10),
+        ("angle", -10, 30),
         ("shear", -10, 10),
         ("across", -0.05, 0.05),
         ("down", -0.05, 0.05),

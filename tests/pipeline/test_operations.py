@@ -9,6 +9,8 @@ import torchvision.transforms.v2.functional as tv
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 
+from fundusray.data.preprocess import PREPROCESS
+from fundusray.data.synthetic import draw as drawn_eye
 from fundusray.pipeline.augment import parse
 from fundusray.pipeline.draws import Draws, window
 from fundusray.pipeline.operations import LUMA
@@ -182,6 +184,18 @@ def test_contrast_is_about_half_grey() -> None:
     found = make("contrast((1.6, 1.6))")
     assert torch.allclose(found, (0.5 + 1.6 * (IMAGES - 0.5)).clamp(0, 1), atol=1e-6)
     assert torch.equal(make("contrast(0)"), IMAGES)
+
+
+def test_after_grahams_preprocessing_torchvisions_contrast_is_nearly_the_same() -> None:
+    """Its mean is half-grey; without it the two part by levels."""
+    eye = drawn_eye(0, 1, 2, side=160).image
+    apart = []
+    for name in ("graham", "center_crop"):
+        image = torch.from_numpy(PREPROCESS[name].function(eye, 128).copy()).permute(2, 0, 1)[None]
+        image = image.float() / 255
+        ours = (0.5 + 1.15 * (image - 0.5)).clamp(0, 1)
+        apart.append(255 * (tv.adjust_contrast(image, 1.15) - ours).abs().mean().item())
+    assert apart[0] < 0.5 < 2 < apart[1]
 
 
 def test_hue_turns_colours_about_grey() -> None:

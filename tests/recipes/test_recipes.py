@@ -10,6 +10,7 @@ from fundusray.config import from_json, override, to_json
 from fundusray.data.sampling import plan_epoch, share
 from fundusray.errors import InputError
 from fundusray.phases import parse
+from fundusray.pipeline import augment
 
 
 def test_every_row_of_the_tables_is_there():
@@ -163,16 +164,62 @@ def test_li_feeds_fixed_shares() -> None:
 
 def test_kon_s_adversarial_model_is_the_quick_start_of_its_library() -> None:
     plain, adversarial = (recipes.find(f"kon.composite_{name}") for name in ("std", "adv"))
-    assert adversarial.model == plain.model and adversarial.data == plain.data
+    # It goes on from the plain model's trained weights.
+    start = {"weights": "", "init_from": "kon.composite_std"}
+    assert adversarial.model == dataclasses.replace(plain.model, **start)
+    assert adversarial.data == plain.data
     asked = adversarial.adversarial
     assert (asked.method, asked.norm, asked.eps, asked.steps) == ("pgd", "l2", "0.5unit01", 20)
     assert (asked.step_size, asked.random_start) == ("1.5unit01", False)
-    assert (adversarial.train.epochs, adversarial.train.lr) == (5, 0.1)
+    train = adversarial.train
+    assert (train.epochs, train.lr, train.weight_decay) == (5, 0.1, 5e-4)
+    # Its .568 is the best accuracy under attack.
+    assert train.select == "robust_accuracy" and "robust_accuracy" in adversarial.published
 
 
 @pytest.mark.parametrize("name", ["odir_only", "composite_std", "composite_adv"])
 def test_kon_keeps_normal_eyes_alone(name: str) -> None:
     assert recipes.find(f"kon.{name}").data.keywords == "normal fundus"
+
+
+@pytest.mark.parametrize("name", [name for name in recipes.names() if name.startswith("kon.")])
+def test_kon_s_batches_are_those_of_the_notebook(name: str) -> None:
+    train = recipes.find(name).train
+    assert (train.batch, train.drop_last) == (32, True)
+
+
+@pytest.mark.parametrize("name", [name for name in recipes.names() if "." in name])
+def test_what_a_paper_does_not_state_is_declared_as_ours(name: str) -> None:
+    assert (
+        f"Not stated by the paper and ours: {recipes.OURS[name]}." in recipes.RECIPES[name].__doc__
+    )
+
+
+def test_wu_declares_optimiser_rate_and_dropout() -> None:
+    told, train = recipes.OURS["wu.table5.baseline"], recipes.find("wu.table5.baseline").train
+    assert (train.optimizer, train.lr, train.schedule) == ("adam", 1e-4, "cosine")
+    for word in ("Adam at 1e-4", "cosine", "dropout", "stratified", "clockwise", "half-grey"):
+        assert word in told
+
+
+def test_yu_starts_from_torchvisions_default_weights() -> None:
+    for name, weights in [
+        ("resnet18_pretrained", "imagenet/tv_in1k"),
+        ("resnet50_pretrained", "imagenet/tv2_in1k"),
+        ("resnet50_pretrained_class_weights", "imagenet/tv2_in1k"),
+        ("resnet50_scratch", ""),
+    ]:
+        assert recipes.find(f"yu.{name}").model.weights == weights
+    assert recipes.find("yu.resnet50_pretrained_class_weights").loss.args["divide"] == "weights"
+
+
+def test_nvidias_recipe_has_its_own_augmentation_and_no_warm_up_at_256() -> None:
+    recipe = recipes.find("yu.ngc_resnet50")
+    assert augment.train_text(recipe.data) == "random_resized_crop(224) + hflip(0.5)"
+    assert augment.view_text(recipe.data) == "resize(256) + center_crop(224)"
+    assert (recipe.train.batch, recipe.train.warmup) == (256, 0.0)
+    given = override(recipes.find("demo"), recipes.PRESETS["ngc_resnet50"])
+    assert augment.output_size(augment.train_text(given.data), given.data.size) == 224
 
 
 def test_kon_s_notebook_does_not_normalise_and_steps_down() -> None:

@@ -93,6 +93,13 @@ def replayed(
     return every
 
 
+def learned(model: Tiny, batch: Batch, chosen: Adversarial) -> list[Tensor]:
+    """The images of the passes that learn; `fast` looks at them once in training mode before."""
+    model.seen.clear()
+    every = replayed(model, batch, chosen)
+    return model.seen[-len(every) :]
+
+
 def test_without_a_method_images_are_as_they_are() -> None:
     model, batch = Tiny(), batch_of()
     (losses,) = replayed(model, batch, Adversarial())
@@ -106,19 +113,19 @@ def test_attacked_images_are_worse_and_near(method: str, norm: str) -> None:
     model, batch = Tiny(), batch_of()
     eps = {"linf": "8/255", "l2": "0.5unit01"}[norm]
     every = replayed(model, batch, settings(method, norm=norm, eps=eps))
-    assert len(every) == len(model.seen) == (4 if method == "free" else 1)
+    passes = {"free": 4, "fast": 2, "pgd": 1}[method]
+    assert (len(every), len(model.seen)) == (4 if method == "free" else 1, passes)
+    shown = model.seen[-len(every) :]
     clean = per_sample(model(batch.image), batch.target).detach()
     order = math.inf if norm == "linf" else 2
-    for image in model.seen[: len(every)]:
+    for image in shown:
         far = torch.linalg.vector_norm((image - batch.image).flatten(1), order, dim=1)
         assert 0 < far[batch.valid].min() <= far.max() <= parse_eps(eps, norm) + 1e-6
         assert far[~batch.valid].max() == 0
         assert 0 <= image.min() <= image.max() <= 1
     worse = (every[-1] > clean) | ~batch.valid
     assert worse.all()
-    torch.testing.assert_close(
-        every[-1], per_sample(model(model.seen[len(every) - 1]), batch.target).detach()
-    )
+    torch.testing.assert_close(every[-1], per_sample(model(shown[-1]), batch.target).detach())
 
 
 def test_the_best_step_is_worse_than_the_last_and_free_has_none() -> None:
@@ -292,6 +299,23 @@ def test_only_the_pass_that_learns_moves_batch_statistics(method: str) -> None:
     assert model.training
     assert not model.last.training
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_fast_attacks_by_the_statistics_of_the_batch() -> None:
+    """One signed step of 1.25 eps along the gradient in training mode (Wong et al. 2020, their
+    train_fgsm.py), which another pass in evaluation mode would not take everywhere."""
+    batch, twin = all_valid(), Tiny(norms=True)
+    chosen = settings("fast", random_start=False)
+    found = learned(Tiny(norms=True), batch, chosen)[0]
+
+    def by_hand(model: Tiny) -> Tensor:
+        image = batch.image.clone().requires_grad_(True)
+        per_sample(model(image), batch.target).sum().backward()
+        moved = 1.25 * EPS * image.grad.sign()
+        return (batch.image + moved.clamp(-EPS, EPS)).clamp(0, 1)
+
+    torch.testing.assert_close(found, by_hand(twin.train()))
+    assert not torch.equal(found, by_hand(Tiny(norms=True).eval()))
 
 
 @pytest.mark.parametrize(

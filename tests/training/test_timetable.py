@@ -6,7 +6,7 @@ import torch
 from fundusray import recipes
 from fundusray.config import Model, Train, override
 from fundusray.models import build_model
-from fundusray.training.timetable import Timetable, enter, train_mode
+from fundusray.training.timetable import Timetable, enter, passes, train_mode
 
 BODY = {"resnet18": 11_176_512, "resnet50": 23_508_032}
 """Parameters without the last layer (He et al. 2016: 512 and 2,048 features go into it)."""
@@ -82,3 +82,17 @@ def test_frozen_norms_keep_their_statistics() -> None:
         train_mode(model, Timetable(train, 1).spans[0].phase)
         model(image)
         assert torch.equal(before, model.net.bn1.running_mean) == (norm == "frozen")
+
+
+def test_free_training_makes_as_many_updates_as_any_other() -> None:
+    """Shafahi et al. 2019, alg. 1: N_ep / m passes, each batch m times in a row."""
+    changes = {"train.epochs": 20, "train.step_epochs": 7, "train.mixup_epochs": 3}
+    plain = override(recipes.find("demo"), changes | {"adversarial.eps": "8/255"})
+    free = override(plain, {"adversarial.method": "free", "adversarial.replays": 8})
+    assert passes(plain) == plain.train
+    got = passes(free)
+    assert (got.epochs, got.step_epochs, got.mixup_epochs) == (3, 1, 1)  # rounded up
+    assert Timetable(passes(free), 10).steps * 8 >= Timetable(passes(plain), 10).steps
+    phased = override(free, {"train.phases": "head(epochs=5) + all(steps=550, lr=0.2)"})
+    assert passes(phased).phases == "head(epochs=1) + all(steps=69, lr=0.2)"
+    assert passes(override(free, {"adversarial.replays": 1})) == free.train
