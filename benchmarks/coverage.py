@@ -18,8 +18,8 @@ figure is in the long run comes from 2,000,000 such patients.
 - AUC of rows of which two networks with other scales predicted a half each: the error of ranking
   all together and of the mean of the halves.
 
-Pure numpy on one core, fetches nothing; 2,000 replicates at all sizes take about half an hour,
---replicates 100 a minute or two. Monte-Carlo errors (one standard error) are printed.
+Pure numpy on one core, fetches nothing; 2,000 replicates at all sizes take some ten minutes,
+--replicates 100 one. Monte-Carlo errors (one standard error) are printed.
 """
 
 import argparse
