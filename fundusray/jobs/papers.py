@@ -15,6 +15,7 @@ from fundusray.errors import InputError
 from fundusray.jobs import paper_words as words
 from fundusray.jobs import training
 from fundusray.jobs.asking import expanded
+from fundusray.jobs.looking import Looks, look
 from fundusray.registry import unknown_name
 from fundusray.reports import paper as paper_report
 from fundusray.reports.paper import Line, Told
@@ -63,21 +64,27 @@ def table(asked: Asked) -> dict[str, Any]:
     told = _told(rows, sets, wishes, base, folder)
     print(f"{told.title}\n{folder}", flush=True)
     finished: dict[str, Outcome] = {}
+    looks: dict[str, Looks] = {}
     total = sum(row.runs for row in rows)
 
     def write(page: bool) -> dict[str, str]:
         notes = [*told.notes, *words.robust(list(finished.values()))]
+        notes += [note for one in looks.values() for note in one.notes]
         lines = [_line(row, finished.get(row.name), base, wishes.table) for row in rows]
         return paper_report.write(folder, lines, replace(told, notes=notes), page)
 
     def tell(outcome: Outcome) -> None:
         finished[outcome.row.name] = outcome
+        if outcome.result:
+            manifest = files.read_json(files.join(outcome.prepared, "set.json"))["manifest"]
+            look(manifest, outcome.result, storage, folder, looks)
         print(f"row {len(finished)} of {total}: {_said(outcome)}", flush=True)
         # The table so far, for who looks in before the last row is done.
         write(page=False)
 
     paper.run(rows, sets, storage, wishes.at_once, tell)
-    return _ended(list(finished.values()), folder, write(page=True))
+    before = max((one.earlier for one in looks.values()), default=0)
+    return _ended(list(finished.values()), folder, write(page=True)) | Looks(before).result
 
 
 def _told(rows: list[Row], sets: dict[str, str], wishes: Wishes, base: str, folder: str) -> Told:

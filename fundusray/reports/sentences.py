@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from fundusray.reports.choices import CHOSEN, choice, trained, validation_named
 from fundusray.reports.text import (
     count,
     duration,
@@ -13,7 +14,7 @@ from fundusray.reports.text import (
     printable,
     signed,
 )
-from fundusray.reports.trials import About, Measured, baseline_of
+from fundusray.reports.trials import About, Measured, baseline_of, chosen_of, searched
 
 WEIGHTED = ("class_balanced", "inverse_frequency", "class_weights")
 SAME_RATIO = 1.05
@@ -56,15 +57,32 @@ def headline(measured: list[Measured], about: About) -> list[str]:
         return [f"Kappa is undefined on {size(measured)}: too few eyes, or one grade only."]
     if not ranked:
         return ["No trial has a measured kappa; the reasons stand in the table below."]
-    best, base = ranked[0], baseline_of(measured)
+    chosen = chosen_of(measured)
+    best, base = chosen or ranked[0], baseline_of(measured)
     name = printable(best.trial.method)
-    opening = f"Best: {name}" if len(measured) > 1 else name
+    opening = f"Highest kappa on these rows: {name}" if len(measured) > 1 else name
+    opening = f"Chosen on validation rows: {name}" if chosen else opening
+    if not best.summary:
+        return [f"{opening}, which has no figures; its reason stands in the table below."]
     kappa = estimate(best.summary, "kappa", 2)
     caution = " (the rows the epoch was chosen on: optimistic)" if best.trial.optimistic else ""
-    lines = [f"{opening}: kappa {kappa} on {size([best])}{caution}.", _majority(best, about)]
+    lines = [f"{opening}: kappa {kappa} on {size([best])}{caution}."]
+    lines += [choice(best, measured), _majority(best, about)]
     if base is not None and len(ranked) > 1:
         lines += [_difference(best, base), _decided(measured, base)]
     return [line for line in [*lines, _split(about)] if line]
+
+
+def order(measured: list[Measured]) -> str:
+    """How the rows of a table are ordered, and which one was chosen by what."""
+    if len(measured) < 2:
+        return ""
+    said = f"Highest kappa on the {rows_named(measured)} rows first."
+    chosen = chosen_of(measured)
+    if chosen is None:
+        return said
+    by = validation_named([chosen]).lower()
+    return f"{said} Chosen by {by}: {printable(chosen.trial.method)}."
 
 
 def _majority(best: Measured, about: About) -> str:
@@ -86,13 +104,16 @@ def _majority(best: Measured, about: About) -> str:
 
 def _difference(best: Measured, base: Measured) -> str:
     name = printable(base.trial.method)
+    if best is base and best.trial.chosen:
+        return f"It is the baseline, {name}, itself."
     if best is base:
         return f"No trial has a higher kappa than the baseline, {name}."
     kappa = best.versus.get("kappa")
     if not kappa:
         return f"Not compared with {name}: they were measured on different eyes."
     said = f"{signed(kappa['difference'], 2)} {interval(kappa['low'], kappa['high'], 2)}".strip()
-    return f"Difference in kappa to {name}: {said}, {kappa['verdict']}."
+    whose = " of these two networks" if searched([best]) and not best.trial.repeats else ""
+    return f"Difference in kappa{whose} to {name}: {said}, {kappa['verdict']}."
 
 
 def _decided(measured: list[Measured], base: Measured) -> str:
@@ -119,6 +140,7 @@ def notes(measured: list[Measured], about: About) -> list[str]:
     found = [
         _optimistic(measured),
         _ranked(measured),
+        trained(measured),
         _unbalanced(measured),
         *_stopped(measured),
         *_failed(measured),
@@ -150,6 +172,14 @@ def _ranked(measured: list[Measured]) -> str:
     ranked = [m for m in measured if m.summary]
     if len(ranked) < 2:
         return ""
+    chosen = chosen_of(ranked)
+    if chosen is not None and chosen.trial.side != "val":
+        return (
+            f"The order of {len(ranked)} trials is measured on the rows it is shown for: the first "
+            f"place is partly luck. {printable(chosen.trial.method)} was chosen on other rows, so "
+            "its interval holds as it stands. Intervals are not corrected for the number of "
+            "comparisons."
+        )
     return (
         f"The order of {len(ranked)} trials is measured on the same rows it is shown for: the "
         "first place is partly luck. Intervals are not corrected for the number of comparisons."
@@ -278,4 +308,5 @@ def definitions(measured: list[Measured], about: About) -> list[tuple[str, str]]
         "rows": named if named == "all" else f"the {named}",
         "split": f", {how}" if how else "",
     }
-    return [(term, meaning.format(**facts)) for term, meaning in DEFINITIONS]
+    terms = [*DEFINITIONS, *([CHOSEN] if chosen_of(measured) else [])]
+    return [(term, meaning.format(**facts)) for term, meaning in terms]
