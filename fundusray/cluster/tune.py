@@ -63,6 +63,15 @@ def trial_resources(recipe: Recipe) -> tuple[Recipe, int]:
     return replace(recipe, cluster=replace(recipe.cluster, cpus=each)), at_once
 
 
+def check_space(recipe: Recipe, space: Space) -> tuple[dict[str, Any], list[Proposal]]:
+    """(what the space holds, its points that are to be tried); before any photograph is read.
+
+    Raises:
+        InputError: the space cannot be drawn from, or would not draw one of the points.
+    """
+    return described(space, recipe), points_of(space, space.POINTS[: recipe.tune.trials])
+
+
 def search(recipe: Recipe, prepared: str, storage: str, space: Space) -> dict[str, Any]:
     """Runs or continues a search; where all of its trials have ended, nothing is run.
 
@@ -76,9 +85,8 @@ def search(recipe: Recipe, prepared: str, storage: str, space: Space) -> dict[st
         LockedError: another process runs the same search.
         FundusError: every trial failed.
     """
-    held = described(space, recipe)
-    points = space.POINTS[: recipe.tune.trials]
-    proposals = points_of(space, points)
+    held, proposals = check_space(recipe, space)
+    points = [proposal.settings for proposal in proposals]
     opened = open_set(prepared)
     for point in points:
         tried = override(recipe, point)

@@ -33,6 +33,7 @@ def tune(asked: Asked, space: Space) -> dict[str, Any]:
     recipe = recipe_of(asked, "balancing")
     if asked.show:
         return shown(recipe)
+    cluster_tune.check_space(recipe, space)
     prepared, storage = prepared_of(recipe), recipe.run.storage
     recipe = cluster_train.settled(recipe, open_set(prepared), storage)
     return reported(recipe, prepared, cluster_tune.search(recipe, prepared, storage, space), space)
@@ -76,12 +77,13 @@ def reported(recipe: Recipe, prepared: str, found: dict[str, Any], space: Space)
         print("chosen: none, no trial has a validation value")
     else:
         row = next(row for row in tables.leaderboard(trials) if row["chosen"])
-        side = "test" if chosen.side == "test" else "validation"
         print(
             f"chosen: {row['method']}, by validation {chosen.selected_by} "
-            f"{number(chosen.validation)}, the best of {len(trials)} trials\n"
-            f"  kappa {interval_text(row, 'kappa')} on {row['n']} {side} images"
+            f"{number(chosen.validation)}, the best of {len(trials)} trials"
         )
+        side = "test" if chosen.side == "test" else "validation"
+        if row["n"]:
+            print(f"  kappa {interval_text(row, 'kappa')} on {row['n']} {side} images")
         ends |= {"chosen": row["method"], "validation": chosen.validation}
         ends |= {key: row[key] for key in ("bundle", "predictions")}
     for note in looks.notes:

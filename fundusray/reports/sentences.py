@@ -177,8 +177,8 @@ def _ranked(measured: list[Measured]) -> str:
         return (
             f"The order of {len(ranked)} trials is measured on the rows it is shown for: the first "
             f"place is partly luck. {printable(chosen.trial.method)} was chosen on other rows, so "
-            "its interval holds as it stands. Intervals are not corrected for the number of "
-            "comparisons."
+            "the choice does not flatter its figures. Intervals are not corrected for the number "
+            "of comparisons."
         )
     return (
         f"The order of {len(ranked)} trials is measured on the same rows it is shown for: the "
