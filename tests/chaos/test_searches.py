@@ -19,15 +19,16 @@ from tests.chaos.harness import ENVIRONMENT, ROOT, clean, processes
 
 pytestmark = [pytest.mark.ray, pytest.mark.chaos]
 KILLS = 5
-TRIALS = 11
-"""Eight named points and three proposals, which halving may stop."""
+TRIALS = 10
+"""Eight named points and two proposals, which halving may stop."""
 SETTINGS = {
     "data.num_images": "60",
     "data.size": "32",
     "train.epochs": "2",
+    "train.batch": "8",
     "train.precision": "fp32",
     "train.layout": "contiguous",
-    "train.select": "balanced_accuracy",
+    "train.select": "auc_referable",
     "tune.trials": str(TRIALS),
     "tune.concurrent": "1",
     "tune.grace": "1",

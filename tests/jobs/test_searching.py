@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from fundusray.cluster.tune import recorded
 from fundusray.command import main
+from fundusray.errors import InputError
 from fundusray.jobs.searching import tune
+from fundusray.verified import DamagedError
 from tune_spaces import balancing
 
 
@@ -26,7 +29,7 @@ def test_points_that_the_space_has_lost_are_refused_before_anything_is_prepared(
     assert "point 3" in reason and not (tmp_path / "runs").exists()
 
 
-def test_a_search_that_is_named_takes_no_settings_and_is_read_whole(
+def test_a_search_that_is_named_takes_no_settings_and_must_be_whole(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     folder = tmp_path / "demo-search-1"
@@ -34,3 +37,7 @@ def test_a_search_that_is_named_takes_no_settings_and_is_read_whole(
     (folder / "search.json").write_bytes(b'{"content": {}')
     code, reason = run(capsys, str(folder), "tune.trials=3")
     assert code == 2 and "is a search: it is reported as it is, without settings" in reason
+    with pytest.raises(DamagedError, match=r"search\.json: unreadable.*writes it again"):
+        recorded(str(folder), balancing)
+    with pytest.raises(InputError, match=r"no search, it has no search\.json"):
+        recorded(str(tmp_path), balancing)
