@@ -28,7 +28,7 @@ class Proposer(Searcher):
             propose: from a trial's number to what it is to try.
         """
         super().__init__()
-        self.record, self.propose, self.waiting = record, propose, record.open(total)
+        self.record, self.propose, self.waiting = record, propose, record.left(total)
 
     def suggest(self, trial_id: str) -> Any:
         if not self.waiting:

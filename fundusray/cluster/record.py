@@ -112,24 +112,26 @@ class Record:
         named, and taken from the run folders; where they do not have it either, it will be proposed
         again."""
         faults: dict[int, str] = {}
+        missing = []
         for number in range(total):
             location = self._location(number)
             try:
                 self.entries[number] = _entry(location, number)
             except FileNotFoundError:
+                missing.append(number)
                 faults[number] = f"{location}: missing"
             except DamagedError as error:
                 faults[number] = str(error)
         copies = self._copies() if faults else {}
+        last = max([*self.entries, *copies], default=-1)
         for number, fault in faults.items():
-            later = any(other > number for other in [*self.entries, *copies])
             if number in copies:
                 self.write(copies[number])
                 cure = f"taken again from {self.copies[number]}"
-            elif later or not fault.endswith("missing"):
-                cure = "proposed again; a training that is there is not run again"
-            else:
+            elif number in missing and number > last:
                 continue  # never proposed
+            else:
+                cure = "proposed again; a training that is there is not run again"
             print(f"search record: {fault}; {cure}", file=sys.stderr, flush=True)
 
     def _location(self, number: int) -> str:
@@ -193,7 +195,7 @@ class Record:
         earlier = sorted(n for n in self.entries if n < number)
         return [(self.entries[n].proposal, self.entries[n].value) for n in earlier]
 
-    def open(self, total: int) -> list[int]:
+    def left(self, total: int) -> list[int]:
         """The trials still to run, of so many: those begun first, then those to be proposed."""
         begun = [n for n, entry in sorted(self.entries.items()) if entry.state not in ENDED]
         return begun + [n for n in range(total) if n not in self.entries]

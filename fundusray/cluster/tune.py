@@ -98,7 +98,7 @@ def search(recipe: Recipe, prepared: str, storage: str, space: Space) -> dict[st
     total = recipe.tune.trials
     with locked(folder):
         record = _opened(settled, held, points)
-        left = record.open(total)
+        left = record.left(total)
         print(f"search {folder}: {total} trials, {at_once} at a time", flush=True)
         if left and len(left) < total:
             print(f"going on: {total - len(left)} trials have ended", flush=True)
@@ -268,7 +268,7 @@ def _tuner(
         tune_config=tune.TuneConfig(
             search_alg=Proposer(record, total, proposed),
             scheduler=halving,
-            num_samples=len(record.open(total)),
+            num_samples=len(record.left(total)),
             max_concurrent_trials=at_once,
             trial_name_creator=lambda trial: (
                 f"{slug(method(trial.config['settings']))}-{trial.trial_id}"

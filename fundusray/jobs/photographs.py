@@ -54,7 +54,7 @@ def leak_premium(asked: Asked) -> dict[str, Any]:
     for run in found["runs"]:
         result = files.read_json(files.join(run["folder"], "result.json"))
         look(manifest, result, recipe.run.storage, folder, looks)
-    before = Looks(max(one.earlier for one in looks.values()))
+    before = Looks(max((one.earlier for one in looks.values()), default=0))
     places = premium_report.write(folder, name, found, recipe.seed)
     print(files.read_bytes(places["report"]).decode())
     print(f"table: {places['table']}")

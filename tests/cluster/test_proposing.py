@@ -59,7 +59,7 @@ def search(kept: Record, stop_at: int = 10**6) -> None:
     """Trials one after the other, each to its end or to where it is stopped; cut off for good
     after so many reports, wherever that falls. Goes on from what the record holds."""
     scheduler, reports = halving(kept, epochs=4), 0
-    waiting = kept.open(len(VALUES))
+    waiting = kept.left(len(VALUES))
     for number in waiting:
         which = trial(kept, number)
         kept.again(number)

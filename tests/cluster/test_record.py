@@ -54,7 +54,7 @@ def test_what_is_written_comes_back(four: Record, tmp_path: Path) -> None:
     ]
     assert [entry.value for entry in kept.trials] == [0.6, 0.1, None, None]
     # Begun ones first, in their order, then those that are still to be proposed.
-    assert kept.open(6) == [2, 3, 4, 5]
+    assert kept.left(6) == [2, 3, 4, 5]
     kept.again(2)
     assert kept.entries[2].epochs == [[1, 0.2]] and not kept.entries[2].reason
 
@@ -120,7 +120,7 @@ def test_a_trial_that_is_damaged_in_both_places_is_proposed_again(
     for path in (tmp_path / "demo-search-1" / "trials" / "0001.json", *tmp_path.glob("demo-0.1/*")):
         path.write_bytes(b"")
     kept = again(tmp_path)
-    assert sorted(kept.entries) == [0, 2, 3] and kept.open(4) == [2, 3, 1]
+    assert sorted(kept.entries) == [0, 2, 3] and kept.left(4) == [2, 3, 1]
     assert "0001.json: empty; proposed again" in capsys.readouterr().err
     # Another trial's file under this one's name is as bad as none.
     swapped = tmp_path / "demo-search-1" / "trials" / "0000.json"
@@ -138,7 +138,7 @@ def test_all_files_gone_but_the_run_folders(four: Record, tmp_path: Path) -> Non
 def test_what_never_was_is_no_damage(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     kept = record(tmp_path)
     propose(kept, 0)
-    assert again(tmp_path).open(3) == [0, 1, 2]
+    assert again(tmp_path).left(3) == [0, 1, 2]
     assert not capsys.readouterr().err
 
 
