@@ -168,11 +168,11 @@ def space_of(dropouts: list[float]) -> Any:
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_search_with_repeats_is_judged_by_their_mean_and_reported_without_its_space(
-    small: Recipe, prepared: str, tmp_path: Path, capsys: pytest.CaptureFixture
+    small: Recipe, prepared: str, storage: str, capsys: pytest.CaptureFixture
 ) -> None:
-    changes = {"tune.trials": 2, "tune.repeats": 2, "train.epochs": 1, "run.storage": str(tmp_path)}
-    recipe = override(small, changes)
-    found = search(recipe, prepared, str(tmp_path), space_of([0.0, 0.5]))
+    changes = {"tune.trials": 2, "tune.repeats": 2, "train.epochs": 1, "run.storage": storage}
+    recipe = override(small, changes | {"run.name": "twice"})
+    found = search(recipe, prepared, storage, space_of([0.0, 0.5]))
     results = {
         place: json.loads((Path(place) / "result.json").read_text())
         for trial in found["trials"]
@@ -186,15 +186,15 @@ def test_a_search_with_repeats_is_judged_by_their_mean_and_reported_without_its_
     # A trial whose epochs are over and that is not judged yet reports them all the same.
     first = Path(found["trials"][0]["folders"][0])
     (first / "result.json").unlink()
-    assert search(recipe, prepared, str(tmp_path), space_of([0.0, 0.5])) == found
+    assert search(recipe, prepared, storage, space_of([0.0, 0.5])) == found
     assert f"{first}/result.json is gone; run again" in capsys.readouterr().out
     # Nothing is left to do: no Tune. Another space is another search, and says where this one is.
-    assert search(recipe, prepared, str(tmp_path), space_of([0.0, 0.5])) == found
+    assert search(recipe, prepared, storage, space_of([0.0, 0.5])) == found
     assert not list(Path(found["folder"]).glob("tune-*"))
     with pytest.raises(InputError, match=r"point 2 .*model\.dropout=0\.5"):
         other = space_of([0.0, 0.25])
         other.POINTS = space_of([0.0, 0.5]).POINTS
-        search(recipe, prepared, str(tmp_path), other)
+        search(recipe, prepared, storage, other)
     again, place, same = recorded(found["folder"], space_of([0.9]))
     assert (place, same) == (prepared, found)
     for looks in range(2):
@@ -202,4 +202,4 @@ def test_a_search_with_repeats_is_judged_by_their_mean_and_reported_without_its_
         assert ended["test_rows_looked_at_before"] == looks
     board = Path(ended["leaderboard"]).with_suffix(".md").read_text()
     assert "was trained 2 times on the same split" in board
-    assert "looked at once before (by small-search-" in board
+    assert "looked at once before (by twice-search-" in board
