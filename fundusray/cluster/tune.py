@@ -1,46 +1,47 @@
 """Searches a space of recipes with Ray Tune and Optuna; every trial is an override and a training.
 
-Two things remember what is done: Tune's own record of the search, from which the same command
-continues after a kill, and each trial's run folder, so that a finished trial is never trained again
-even where Tune's record had not caught up.
+Tune runs the trials and nothing of its own is read back: its files are not written whole, and a
+search that depends on them is lost with them. What was proposed and how it went is in the search's
+record (`record.py`), the training itself in the trial's run folder.
 """
 
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import secrets
+from dataclasses import replace
 from typing import Any
 
-import optuna
 from ray import tune
-from ray.tune.integration.ray_train import TuneReportCallback
-from ray.tune.schedulers import ASHAScheduler
-from ray.tune.search.optuna import OptunaSearch
 
 from fundusray import config, files
+from fundusray.cluster.proposing import Halving, Proposer, Teller
+from fundusray.cluster.record import HEAD, Entry, Record, sealed, unsealed, winner
 from fundusray.cluster.rows import split_rows
 from fundusray.cluster.running import MOST_CPUS, worker_gpus
 from fundusray.cluster.start import cpus_each, joins, room
-from fundusray.cluster.study import Space, study_of
-from fundusray.cluster.train import (
-    check,
-    check_split,
-    run_folder,
-    run_key,
-    timetable_of,
-    train,
-)
-from fundusray.config import Recipe, override
-from fundusray.data.shards import open_set
-from fundusray.errors import FundusError
+from fundusray.cluster.study import Proposal, Space, described, importance, points_of, propose
+from fundusray.cluster.train import check, check_split, run_key, timetable_of
+from fundusray.cluster.trial import Search, slug, trainable
+from fundusray.config import Recipe, decisive, override
+from fundusray.data.shards import PreparedSet, open_set
+from fundusray.errors import FundusError, InputError
+from fundusray.lock import locked
+from fundusray.verified import DamagedError
 
 DRIVER_CPU = 0.01
 """A trial's driver only waits for its workers; Tune refuses 0."""
+TUNE = "tune-"
+"""How folders begin in which Tune keeps what it likes; swept, never read."""
 
 
-def search_folder(recipe: Recipe, prepared: str, points: list[dict[str, Any]], storage: str) -> str:
-    """Where a search lives: the same command finds it again."""
-    size = [recipe.tune.trials, recipe.tune.grace]
-    key = [run_key(recipe, open_set(prepared)), points, size]
+def search_folder(
+    recipe: Recipe,
+    opened: PreparedSet,
+    points: list[dict[str, Any]],
+    space: dict[str, Any],
+    storage: str,
+) -> str:
+    """Where a search lives: the same command finds it again. `space` is of `described`."""
+    size = [recipe.tune.trials, recipe.tune.grace, recipe.tune.repeats]
+    key = [run_key(recipe, opened), points, size, space["digest"]]
     name = recipe.run.name or recipe.name
     return files.join(storage, f"{name}-search-{files.hash_json(key, 8)}")
 
@@ -62,177 +63,222 @@ def trial_resources(recipe: Recipe) -> tuple[Recipe, int]:
     return replace(recipe, cluster=replace(recipe.cluster, cpus=each)), at_once
 
 
-class Halving(ASHAScheduler):
-    """ASHA that lets the named points run to the end, since a table wants whole rows.
+def check_space(recipe: Recipe, space: Space) -> tuple[dict[str, Any], list[Proposal]]:
+    """(what the space holds, its points that are to be tried); before any photograph is read.
 
-    Only what the search itself proposes can be stopped early, and nothing is stopped after its
-    last epoch: it then still has to predict the rows it reports on.
+    Raises:
+        InputError: the space cannot be drawn from, or would not draw one of the points.
     """
-
-    def __init__(self, points: list[dict[str, Any]], epochs: int, **settings: Any) -> None:
-        super().__init__(max_t=epochs + 1, **settings)
-        self.points, self.epochs = points, epochs
-
-    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        decision = super().on_trial_result(controller, trial, result)
-        named = any(point.items() <= trial.config.items() for point in self.points)
-        done = result[self._time_attr] >= self.epochs
-        return self.CONTINUE if named or done else decision
-
-
-class Teller(tune.Callback):
-    """Prints one line for every epoch of every trial."""
-
-    def __init__(self, method: Callable[[dict[str, Any]], str], metric: str, total: int) -> None:
-        self.method, self.metric, self.total, self.done = method, metric, total, set()
-
-    def _name(self, trial: Any) -> str:
-        return f"trial {trial.trial_id.split('_')[-1]} {self.method(trial.config)}"
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict, **info: Any
-    ) -> None:
-        value, loss = result[self.metric], result["train_loss"]
-        print(
-            f"{self._name(trial)}: epoch {result['epoch']}, {self.metric} {value:.3f}, "
-            f"loss {loss:.3f}, {result['images_per_second']:.0f} images/s",
-            flush=True,
-        )
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.done.add(trial.trial_id)
-        print(f"{self._name(trial)}: ended ({len(self.done)}/{self.total})", flush=True)
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.done.add(trial.trial_id)
-        print(f"{self._name(trial)}: FAILED ({len(self.done)}/{self.total})", flush=True)
-
-
-@dataclass(frozen=True)
-class Search:
-    """One search, settled: everything its parts need."""
-
-    base: Recipe
-    """What trials vary; CPUs per worker are settled."""
-    prepared: str
-    storage: str
-    folder: str
-    space: Space
-    points: list[dict[str, Any]]
-    at_once: int
-
-    @property
-    def metric(self) -> str:
-        return f"val_{self.base.train.select}"
+    return described(space, recipe), points_of(space, space.POINTS[: recipe.tune.trials])
 
 
 def search(recipe: Recipe, prepared: str, storage: str, space: Space) -> dict[str, Any]:
-    """Runs or continues a search.
+    """Runs or continues a search; where all of its trials have ended, nothing is run.
 
     The space's POINTS are tried first, whole; Optuna proposes the rest.
 
     Returns:
-        {"folder", "trials": [{"proposed", "folder", "error", "value"}], "study": {...}}, trials in
-        the order they were proposed.
+        As `outcome`.
 
     Raises:
-        InputError: a point does not fit the data; nothing was run.
+        InputError: a point does not fit the space or the data; nothing was run.
+        LockedError: another process runs the same search.
         FundusError: every trial failed.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    points = space.POINTS[: recipe.tune.trials]
+    held, proposals = check_space(recipe, space)
+    points = [proposal.settings for proposal in proposals]
     opened = open_set(prepared)
     for point in points:
         tried = override(recipe, point)
         check(tried)
         check_split(tried, opened, split_rows(opened, tried))
-    folder = search_folder(recipe, prepared, points, storage)
+    folder = search_folder(recipe, opened, points, held, storage)
     base, at_once = trial_resources(recipe)
-    print(f"search {folder}: {recipe.tune.trials} trials, {at_once} at a time", flush=True)
-    settled = Search(base, prepared, storage, folder, space, points, at_once)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        grid = _tuner(settled).fit()
-    trials = []
-    for outcome in grid:
-        proposed = dict(outcome.config)
-        trials.append(
-            {
-                "proposed": proposed,
-                "folder": run_folder(override(base, proposed), opened, storage),
-                "error": str(outcome.error).strip().splitlines()[-1] if outcome.error else "",
-                "value": outcome.metrics.get(settled.metric) if outcome.metrics else None,
-            }
-        )
-    if all(trial["error"] for trial in trials):
-        raise FundusError(f"all {len(trials)} trials failed; the first: {trials[0]['error']}")
-    return {"folder": folder, "trials": trials, "study": study_of(trials, space)}
+    settled = Search(base, prepared, opened, storage, folder)
+    total = recipe.tune.trials
+    with locked(folder):
+        record = _opened(settled, held, points)
+        left = record.left(total)
+        print(f"search {folder}: {total} trials, {at_once} at a time", flush=True)
+        if left and len(left) < total:
+            print(f"going on: {total - len(left)} trials have ended", flush=True)
+        if left:
+            for name, is_folder, _ in files.list_dir(folder):
+                if is_folder and name.startswith(TUNE):
+                    files.remove(files.join(folder, name))
+            place = f"{TUNE}{secrets.token_hex(4)}"
+            try:
+                _tuner(settled, record, space, proposals, at_once, place).fit()
+            finally:
+                files.remove(files.join(folder, place))
+    return outcome(settled, record, space)
 
 
-def _tuner(search: Search) -> tune.Tuner:
-    """Tune's side of the search: where an earlier call left it, or new."""
-    trainable = tune.with_resources(_trainable(search), {"CPU": DRIVER_CPU})
-    record = files.join(search.folder, "tune")
-    if tune.Tuner.can_restore(record):
-        print("going on with the search; finished trials are kept", flush=True)
-        return tune.Tuner.restore(record, trainable, resume_unfinished=True, restart_errored=True)
-    base, method = search.base, search.space.method
-    goal = {"metric": search.metric, "mode": "max"}
-    searcher = OptunaSearch(
-        search.space.space,
-        sampler=optuna.samplers.TPESampler(seed=base.seed),
-        points_to_evaluate=search.points,
-        **goal,
-    )
-    epochs = timetable_of(base, open_set(search.prepared)).epochs
-    grace = min(base.tune.grace, epochs)
-    scheduler = Halving(
-        search.points,
-        epochs,
-        time_attr="epoch",
-        grace_period=grace,
-        reduction_factor=3,
-        **goal,
-    )
+def _opened(search: Search, held: dict[str, Any], points: list[dict[str, Any]]) -> Record:
+    """The search's record, begun or read; its first file is written where it is not as it should
+    be."""
+    folder, record = search.folder, search.record()
+    files.sweep(folder)
+    files.sweep(files.join(folder, "trials"))
+    head = {
+        "recipe": config.to_json(search.base),
+        "prepared": search.prepared.removeprefix(search.storage.rstrip("/") + "/"),
+        "points": points,
+        "space": held,
+    }
+    location = files.join(folder, HEAD)
+    if not files.exists(location):
+        _say_others(search, held)
+    else:
+        try:
+            unsealed(location)
+        except DamagedError as error:
+            print(f"search record: {error}; written again", flush=True)
+        record.read(search.base.tune.trials)
+    files.write_bytes(location, sealed(head))
+    for entry in record.trials:
+        if entry.state == "finished":
+            done = [
+                files.join(place, "result.json") for place in search.run_folders(entry.settings)
+            ]
+            if lost := [place for place in done if not files.exists(place)]:
+                print(f"trial {entry.number + 1}: {lost[0]} is gone; run again", flush=True)
+                record.again(entry.number)
+    return record
+
+
+def _say_others(search: Search, held: dict[str, Any]) -> None:
+    """Names searches of the same recipe that were made with another space, and how to see them."""
+    begin = files.base_name(search.folder).rpartition("-")[0]
+    for name, is_folder, _ in files.list_dir(search.storage):
+        location = files.join(search.storage, name, HEAD)
+        if not is_folder or not name.startswith(f"{begin}-") or not files.exists(location):
+            continue
+        try:
+            head = unsealed(location)
+            same = decisive(config.from_json(head["recipe"])) == decisive(search.base)
+        except (DamagedError, InputError):
+            continue  # or of another version
+        now, then = held["settings"], head["space"]["settings"]
+        if same and head["space"] != held:
+            other = [key for key in sorted({*now, *then}) if now.get(key) != then.get(key)]
+            what = ", ".join(other) or "which setting is asked when"
+            print(
+                f"{files.join(search.storage, name)} searched another space ({what}); this is a "
+                "search of its own, in which finished trainings are not run again. To see that one "
+                "again, give its folder in place of the recipe",
+                flush=True,
+            )
+
+
+def recorded(folder: str, space: Space) -> tuple[Recipe, str, dict[str, Any]]:
+    """(recipe, prepared set, `outcome`) of a search as it stands; nothing is run and no space has
+    to hold what was proposed.
+
+    Raises:
+        InputError: no search is there.
+        DamagedError: its first file is damaged.
+    """
+    location = files.join(folder, HEAD)
+    if not files.exists(location):
+        raise InputError(f"{folder}: no search, it has no {HEAD}; give a recipe or such a folder")
+    try:
+        head = unsealed(location)
+    except DamagedError as error:
+        raise DamagedError(f"{error}; the command that made the search writes it again") from error
+    storage = folder.rstrip("/").rpartition("/")[0]
+    recipe = override(config.from_json(head["recipe"]), {"run.storage": storage})
+    here = files.is_uri(head["prepared"]) or head["prepared"].startswith("/")
+    prepared = head["prepared"] if here else files.join(storage, head["prepared"])
+    settled = Search(recipe, prepared, open_set(prepared), storage, folder)
+    record = settled.record()
+    record.read(recipe.tune.trials)
+    return recipe, prepared, outcome(settled, record, space)
+
+
+def outcome(search: Search, record: Record, space: Space) -> dict[str, Any]:
+    """What a search has come to.
+
+    Returns:
+        {"folder", "trials": [{"number", "proposed", "folders" (one per training), "state",
+        "error", "value" (of validation rows), "chosen"}] in the order they were proposed, "study":
+        {"history", "importance", "importance_note"}}. One trial at most is chosen.
+
+    Raises:
+        FundusError: every trial failed.
+    """
+    entries = record.trials
+    if not entries or all(entry.state == "failed" for entry in entries):
+        first = entries[0].reason if entries else "none was begun"
+        raise FundusError(f"all {len(entries)} trials failed; the first: {first}")
+    best = winner(entries)
+    trials = [
+        {
+            "number": entry.number,
+            "proposed": entry.settings,
+            "folders": search.run_folders(entry.settings),
+            "state": entry.state,
+            "error": entry.reason or ("not finished" if entry.state == "running" else ""),
+            "value": entry.value,
+            "chosen": entry is best,
+        }
+        for entry in entries
+    ]
+    return {"folder": search.folder, "trials": trials, "study": _study(entries, space)}
+
+
+def _study(entries: list[Entry], space: Space) -> dict[str, Any]:
+    """The search's history and which settings mattered, plain values."""
+    history = [
+        {
+            "number": entry.number,
+            "value": entry.value,
+            "state": "failed" if entry.value is None else "complete",
+            "method": space.method(entry.settings),
+        }
+        for entry in entries
+    ]
+    valued = [(entry.proposal, entry.value) for entry in entries if entry.value is not None]
+    shares, note = importance(valued)
+    return {"history": history, "importance": shares} | ({"importance_note": note} if note else {})
+
+
+def _tuner(
+    search: Search,
+    record: Record,
+    space: Space,
+    points: list[Proposal],
+    at_once: int,
+    name: str,
+) -> tune.Tuner:
+    """Tune's side of what is left of the search."""
+    base, method, total = search.base, space.method, search.base.tune.trials
+
+    def proposed(number: int) -> Proposal:
+        if number < len(points):
+            return points[number]
+        return propose(space, record.before(number), number, base.seed)
+
+    epochs = timetable_of(base, search.opened).epochs
+    whole = [point.settings for point in points]
+    halving = Halving(record, whole, epochs, min(base.tune.grace, epochs), search.metric)
+    driver = tune.with_resources(trainable(search, method), {"CPU": DRIVER_CPU})
     return tune.Tuner(
-        trainable,
+        driver,
         tune_config=tune.TuneConfig(
-            search_alg=searcher,
-            scheduler=scheduler,
-            num_samples=base.tune.trials,
-            max_concurrent_trials=search.at_once,
-            trial_name_creator=lambda trial: f"{_slug(method(trial.config))}-{trial.trial_id}",
+            search_alg=Proposer(record, total, proposed),
+            scheduler=halving,
+            num_samples=len(record.left(total)),
+            max_concurrent_trials=at_once,
+            trial_name_creator=lambda trial: (
+                f"{slug(method(trial.config['settings']))}-{trial.trial_id}"
+            ),
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
-            name="tune",
+            name=name,
             storage_path=search.folder,
             verbose=0,
-            callbacks=[Teller(method, search.metric, base.tune.trials)],
+            callbacks=[Teller(record, method, search.metric, total)],
         ),
     )
-
-
-def _trainable(search: Search) -> Callable[[dict[str, Any]], None]:
-    """The driver of one trial: plain values in its closure, so that it travels."""
-    text, prepared, storage = config.to_json(search.base), search.prepared, search.storage
-    method = search.space.method
-
-    def trial(proposed: dict[str, Any]) -> None:
-        tuned = override(config.from_json(text), proposed)
-        known = files.join(run_folder(tuned, open_set(prepared), storage), "result.json")
-        if files.exists(known):
-            for row in files.read_json(known)["history"]:
-                tune.report(row)
-            return
-        label = _slug(method(proposed))
-        train(tuned, prepared, storage, (TuneReportCallback(),), label)
-
-    return trial
-
-
-def _slug(text: str) -> str:
-    """The text as a name that every file system and dashboard takes."""
-    text = text.replace("γ", "gamma").replace("β", "beta")
-    kept = (c if c.isascii() and (c.isalnum() or c in ".=") else " " for c in text)
-    return "-".join("".join(kept).split())

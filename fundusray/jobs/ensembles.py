@@ -12,6 +12,7 @@ from fundusray.config import Recipe, override
 from fundusray.data.shards import open_set
 from fundusray.errors import InputError
 from fundusray.jobs.asking import prepared_of, shown
+from fundusray.jobs.looking import look
 from fundusray.jobs.training import about_of, examples_of, interval_text, trial_from
 from fundusray.metrics import METRICS
 from fundusray.models.bundle import load_bundle
@@ -41,13 +42,17 @@ def ensemble(asked: Asked) -> dict[str, Any]:
     key = files.hash_json([sorted(weights), bundles, files.base_name(prepared)], 8)
     folder = files.join(recipe.run.storage, f"{recipe.name}-ensemble-{key}")
     found = cluster_ensemble.compare(bundles, recipe, prepared, folder)
+    side = "val" if found["optimistic"] else "test"
+    seen = {"predictions": found["predictions"], "reported_split": side}
+    looks = look(open_set(prepared).info["manifest"], seen, recipe.run.storage, folder)
+    found["notes"] += looks.notes
     paths = _page(folder, found, bundles, recipe, prepared)
     print(told(found))
     print(f"table: {found['table']}\nbundle of the mean: {found['bundle']}")
     print(f"report: {paths['report']}")
     places = {key: found[key] for key in ("bundle", "predictions", "table")} | paths
     ends = {"prepared": prepared, "patients": found["patients"] or "known"}
-    return {"status": "finished", "folder": folder} | ends | places
+    return {"status": "finished", "folder": folder} | ends | places | looks.result
 
 
 def _page(

@@ -16,6 +16,7 @@ from fundusray.errors import InputError
 from fundusray.jobs import paper_words as words
 from fundusray.jobs import training
 from fundusray.jobs.asking import expanded
+from fundusray.jobs.looking import Looks, look
 from fundusray.registry import unknown_name
 from fundusray.reports import paper as paper_report
 from fundusray.reports.paper import Line, Told
@@ -68,23 +69,29 @@ def table(asked: Asked) -> dict[str, Any]:
     told = _told(rows, sets, wishes, base, folder)
     print(f"{told.title}\n{folder}", flush=True)
     finished: dict[str, Outcome] = {}
+    looks: dict[str, Looks] = {}
     total = sum(row.runs for row in rows)
 
     def write(page: bool) -> dict[str, str]:
         done = list(finished.values())
         notes = [*told.notes, *words.robust(done), *words.constant(done)]
+        notes += [note for one in looks.values() for note in one.notes]
         lines = [_line(row, finished.get(row.name), base, wishes.table) for row in rows]
         return paper_report.write(folder, lines, replace(told, notes=notes), page)
 
     def tell(outcome: Outcome) -> None:
         finished[outcome.row.name] = outcome
+        if outcome.result:
+            manifest = files.read_json(files.join(outcome.prepared, "set.json"))["manifest"]
+            look(manifest, outcome.result, storage, folder, looks)
         print(f"row {len(finished)} of {total}: {_said(outcome)}", flush=True)
         # The table so far, for who looks in before the last row is done.
         write(page=False)
 
     paper.run(rows, sets, storage, wishes.at_once, tell)
     ended = _ended(list(finished.values()), folder, write(page=True))
-    return ended | {"patients": told.about["patients"] or "known"}
+    before = max((one.earlier for one in looks.values()), default=0)
+    return ended | {"patients": told.about["patients"] or "known"} | Looks(before).result
 
 
 def _told(rows: list[Row], sets: dict[str, str], wishes: Wishes, base: str, folder: str) -> Told:

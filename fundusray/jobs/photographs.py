@@ -24,6 +24,7 @@ from fundusray.data.scan import thumbnails
 from fundusray.data.shards import open_set
 from fundusray.errors import InputError
 from fundusray.jobs.asking import prepared_of, recipe_of, shown
+from fundusray.jobs.looking import Looks, look
 from fundusray.pipeline.sheet import preprocess_sheet
 from fundusray.reports import premium as premium_report
 from fundusray.reports import scan as scan_report
@@ -52,11 +53,18 @@ def leak_premium(asked: Asked) -> dict[str, Any]:
     name = recipe.run.name or recipe.name
     folder = files.join(recipe.run.storage, f"{name}-leak-premium-{key}")
     found = premium.measure(recipe, prepared, folder, repeats)
+    looks: dict[str, Looks] = {}
+    manifest = open_set(prepared).info["manifest"]
+    for run in found["runs"]:
+        result = files.read_json(files.join(run["folder"], "result.json"))
+        look(manifest, result, recipe.run.storage, folder, looks)
+    before = Looks(max((one.earlier for one in looks.values()), default=0))
     places = premium_report.write(folder, name, found, recipe.seed)
     print(files.read_bytes(places["report"]).decode())
     print(f"table: {places['table']}")
+    print(f"test rows looked at {before.earlier:,} times before")
     ends = {"prepared": prepared, "patients": found["unknown"] or "known"}
-    return {"status": "finished", "folder": folder} | ends | places
+    return {"status": "finished", "folder": folder} | ends | places | before.result
 
 
 def _own_number(asked: Asked, name: str, default: str, most: int) -> tuple[int, Asked]:

@@ -3,42 +3,35 @@
 import math
 import platform
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 import fundusray
 from fundusray import files, recipes
-from fundusray.cluster import evaluate as cluster_evaluate
 from fundusray.cluster import prepare as cluster_prepare
 from fundusray.cluster import start as cluster_start
 from fundusray.cluster import train as cluster_train
-from fundusray.cluster import tune as cluster_tune
 from fundusray.cluster.lineage import start_leak, start_unasked
 from fundusray.cluster.rows import split_of, split_rows
-from fundusray.cluster.study import Space
 from fundusray.cluster.train import timetable_of
-from fundusray.cluster.unseen import unseen
 from fundusray.command import Asked
-from fundusray.config import Recipe, override
+from fundusray.config import Recipe
 from fundusray.data.class_names import order_unknown
 from fundusray.data.joining import locate
 from fundusray.data.leaks import SIDES, find_leaks, told
 from fundusray.data.patients import caveat, separation
 from fundusray.data.shards import PreparedSet, open_set
-from fundusray.errors import NoCheckpointError
 from fundusray.harmless import printable
 from fundusray.jobs.asking import prepared_of, recipe_of, shown
 from fundusray.jobs.honesty import constant_words, notes_of
+from fundusray.jobs.looking import look
 from fundusray.losses import effective_weights, weight_ratio
 from fundusray.metrics import withheld
-from fundusray.models.bundle import load_bundle
 from fundusray.pipeline.augment import train_text, view_text
 from fundusray.pipeline.examples import example_images
 from fundusray.reports import figures, sentences, tables
 from fundusray.reports.text import TOO_FEW, people
-from fundusray.training import checkpoints
 
 
 def train(asked: Asked) -> dict[str, Any]:
@@ -61,8 +54,10 @@ def written(
     recipe: Recipe, prepared: str, result: dict[str, Any], trial: tables.Trial, about: tables.About
 ) -> dict[str, Any]:
     """The report of one training or evaluation, its summary printed; the job's result."""
-    folder = result["folder"]
-    examples = examples_of(recipe, open_set(prepared), folder)
+    folder, opened = result["folder"], open_set(prepared)
+    looks = look(opened.info["manifest"], result, recipe.run.storage, folder)
+    about["notes"] += looks.notes
+    examples = examples_of(recipe, opened, folder)
     paths = tables.write_run(folder, trial, about, examples)
     metrics, side = result["metrics"], result["reported_split"]
     print(f"{people(metrics, 'image')} ({side} rows)")
@@ -79,10 +74,12 @@ def written(
     print(f"  always the majority class: accuracy {metrics['majority_accuracy']:.3f}")
     for note in result.get("notes", []):
         print(f"note: {note}")
+    for note in looks.notes:
+        print(f"note: {note}")
     print(f"report: {paths['report']}")
     keys = ("status", "folder", "bundle", "predictions")
     ends = {"prepared": prepared, "patients": about.get("patients") or "known"}
-    return {key: result[key] for key in keys} | paths | ends
+    return {key: result[key] for key in keys} | paths | ends | looks.result
 
 
 def interval_text(metrics: dict[str, Any], name: str) -> str:
@@ -91,71 +88,6 @@ def interval_text(metrics: dict[str, Any], name: str) -> str:
     low, high = metrics[f"{name}_low"], metrics[f"{name}_high"]
     around = f"[{low:.3f}, {high:.3f}]" if low is not None else f"({TOO_FEW})"
     return f"{metrics[name]:.3f} {around}"
-
-
-def tune(asked: Asked, space: Space) -> dict[str, Any]:
-    """Searches a space and writes the leaderboard."""
-    recipe = recipe_of(asked, "balancing")
-    if asked.show:
-        return shown(recipe)
-    prepared, storage = prepared_of(recipe), recipe.run.storage
-    recipe = cluster_train.settled(recipe, open_set(prepared), storage)
-    found = cluster_tune.search(recipe, prepared, storage, space)
-    opened = open_set(prepared)
-    trials = [_searched(recipe, entry, prepared, opened, space.method) for entry in found["trials"]]
-    folder = found["folder"]
-    modes = {t["mode"] for t in (_result_of(e["folder"]) for e in found["trials"]) if t}
-    about = about_of(recipe, opened, f"{recipe.name}: balancing methods", "; ".join(sorted(modes)))
-    examples = examples_of(recipe, opened, folder)
-    paths = tables.write_search(folder, trials, found["study"], about, examples)
-    best = tables.leaderboard(trials)[0]
-    print(f"best: {best['method']}, kappa {interval_text(best, 'kappa')} on {best['n']} images")
-    print(f"leaderboard: {paths['leaderboard']}\nreport: {paths['report']}")
-    ends = {"bundle": best["bundle"], "predictions": best["predictions"], "prepared": prepared}
-    ends["patients"] = about.get("patients") or "known"
-    return {"status": "finished", "folder": folder} | paths | ends
-
-
-def _result_of(folder: str) -> dict[str, Any] | None:
-    location = files.join(folder, "result.json")
-    return files.read_json(location) if files.exists(location) else None
-
-
-def _searched(
-    base: Recipe,
-    entry: dict[str, Any],
-    prepared: str,
-    opened: PreparedSet,
-    method: Callable[[dict[str, Any]], str],
-) -> tables.Trial:
-    """A search's trial as the report wants it; one stopped early is judged by its best epoch."""
-    recipe, name = override(base, entry["proposed"]), method(entry["proposed"])
-    result = _result_of(entry["folder"])
-    if result is None and files.exists(files.join(entry["folder"], "bundle", "MANIFEST.json")):
-        result = _early(recipe, entry["folder"], prepared)
-    if result is None or entry["error"]:
-        reason = entry["error"] or "ended before its first epoch did"
-        result = {"status": "failed", "reason": reason}
-    return trial_of(recipe, result, name, opened, entry["proposed"])
-
-
-def _early(recipe: Recipe, folder: str, prepared: str) -> dict[str, Any]:
-    place = files.join(folder, "bundle")
-    bundle = load_bundle(place)
-    judged = unseen(open_set(prepared), place, bundle)
-    result = cluster_evaluate.evaluate(place, judged, prepared, folder, recipe.seed)
-    # The first bundle is written before the first checkpoint; a kill may fall in between.
-    kept = {"history": [], "best": bundle.info["best"], "seconds": 0.0}
-    reason = "others did better by then"
-    try:
-        name, _ = checkpoints.newest(files.join(folder, "checkpoints"), bundle.info["key"])
-    except NoCheckpointError as error:
-        # The bundle is whole, so the trial can be judged; only the way there is not known.
-        name, reason = "", f"{reason}; {error}"
-    if name:
-        state = files.read_json(files.join(folder, "checkpoints", name, "state.json"))
-        kept = {key: state[key] for key in kept}
-    return result | kept | {"status": "stopped early", "reason": reason}
 
 
 def trial_of(

@@ -9,6 +9,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from fundusray.reports import figures, sentences
+from fundusray.reports.choices import validation_named
 from fundusray.reports.text import (
     around,
     bounds,
@@ -21,7 +22,14 @@ from fundusray.reports.text import (
     printable,
     signed,
 )
-from fundusray.reports.trials import About, Measured, baseline_first, baseline_of
+from fundusray.reports.trials import (
+    About,
+    Measured,
+    baseline_first,
+    baseline_of,
+    chosen_of,
+    searched,
+)
 
 SKIPPED = ("image_id", "where", "reason")
 SKIPPED_SHOWN = 100
@@ -51,8 +59,9 @@ def page(measured: list[Measured], study: dict[str, Any], about: About, examples
         "facts": _facts(about),
         "single": len(measured) == 1,
         "auc": sentences.auc_name(about),
-        "ordered": about.get("ordered", True) or num_classes == 2,
         "unit": "patients" if any(m.summary.get("num_patients") for m in measured) else "images",
+        "order": sentences.order(measured),
+        "validation": validation_named(measured) if searched(measured) else "",
     }
     template = resources.files("fundusray.reports").joinpath("page.html").read_text("utf-8")
     environment = Environment(
@@ -88,11 +97,13 @@ def _caption(measured: list[Measured], about: About) -> str:
 
 def _tiles(measured: list[Measured]) -> list[tuple[str, str, str]]:
     """(label, figure, what is under it) of the boxes on top."""
-    best = next((m for m in measured if known(m.kappa)), None)
-    if best is None:
+    chosen = chosen_of(measured)
+    best = chosen or next((m for m in measured if known(m.kappa)), None)
+    if best is None or not known(best.kappa):
         return []
     s = best.summary
-    label = "Kappa, best trial" if len(measured) > 1 else "Kappa"
+    label = "Kappa, chosen trial" if chosen else "Kappa, highest"
+    label = label if len(measured) > 1 else "Kappa"
     tiles = [
         (label, number(s["kappa"], 2), bounds(s, "kappa", 2)),
         (
@@ -130,6 +141,7 @@ def _row(measured: Measured, base: Measured | None) -> dict[str, Any]:
         "trial": trial,
         "measured": bool(summary),
         "is_baseline": measured is base,
+        "validation": number(trial.validation),
         "settings": _settings(measured),
         "cells": cells,
         "time": duration(trial.seconds),

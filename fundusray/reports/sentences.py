@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 
+from fundusray.reports.choices import CHOSEN, choice, trained, validation_named
 from fundusray.reports.text import (
     TOO_FEW,
     change,
@@ -15,7 +16,7 @@ from fundusray.reports.text import (
     people,
     printable,
 )
-from fundusray.reports.trials import About, Measured, baseline_of
+from fundusray.reports.trials import About, Measured, baseline_of, chosen_of, searched
 
 WEIGHTED = ("class_balanced", "inverse_frequency", "class_weights")
 SAME_RATIO = 1.05
@@ -67,12 +68,17 @@ def headline(measured: list[Measured], about: About) -> list[str]:
         return [f"Kappa is undefined on {size(measured)}: too few eyes, or one grade only."]
     if not ranked:
         return ["No trial has a measured kappa; the reasons stand in the table below."]
-    best, base = ranked[0], baseline_of(measured)
+    chosen = chosen_of(measured)
+    best, base = chosen or ranked[0], baseline_of(measured)
     name = printable(best.trial.method)
-    opening = f"Best: {name}" if len(measured) > 1 else name
+    opening = f"Highest kappa on these rows: {name}" if len(measured) > 1 else name
+    opening = f"Chosen on validation rows: {name}" if chosen else opening
+    if not best.summary:
+        return [f"{opening}, which has no figures; its reason stands in the table below."]
     kappa = estimate(best.summary, "kappa", 2)
     caution = " (the rows the epoch was chosen on: optimistic)" if best.trial.optimistic else ""
-    lines = [f"{opening}: kappa {kappa} on {size([best])}{caution}.", _majority(best, about)]
+    lines = [f"{opening}: kappa {kappa} on {size([best])}{caution}."]
+    lines += [choice(best, measured), _majority(best, about)]
     if base is not None and len(ranked) > 1:
         lines += [_difference(best, base), _decided(measured, base)]
     return [line for line in [*lines, _split(about)] if line]
@@ -80,8 +86,11 @@ def headline(measured: list[Measured], about: About) -> list[str]:
 
 def _unordered(measured: list[Measured], about: About) -> list[str]:
     """The page in a few sentences where the order of the classes is not known."""
-    best = next(m for m in measured if m.summary)
-    opening = "Best: " * (len(measured) > 1) + printable(best.trial.method)
+    chosen = chosen_of(measured)
+    best = chosen if chosen and chosen.summary else next(m for m in measured if m.summary)
+    opening = printable(best.trial.method)
+    if len(measured) > 1:
+        opening = f"{'Chosen on validation rows' if best is chosen else 'Highest'}: {opening}"
     caution = " (the rows the epoch was chosen on: optimistic)" if best.trial.optimistic else ""
     balanced = estimate(best.summary, "balanced_accuracy", 2)
     said = f"{opening}: balanced accuracy {balanced} on {size([best])}{caution}."
@@ -96,6 +105,19 @@ def auc_name(about: About) -> str:
         return f"AUC, {names[1]}"
     usual = len(names) < 3 or names[2] == "2" or names[2].casefold().startswith("moderate")
     return "AUC, referable" if usual else f"AUC, {names[2]} or worse"
+
+
+def order(measured: list[Measured]) -> str:
+    """How the rows of a table are ordered, and which one was chosen by what."""
+    if len(measured) < 2:
+        return ""
+    metric = "kappa" if any(known(m.kappa) for m in measured) else "balanced accuracy"
+    said = f"Highest {metric} on the {rows_named(measured)} rows first."
+    chosen = chosen_of(measured)
+    if chosen is None:
+        return said
+    by = validation_named([chosen]).lower()
+    return f"{said} Chosen by {by}: {printable(chosen.trial.method)}."
 
 
 def _majority(best: Measured, about: About) -> str:
@@ -117,12 +139,15 @@ def _majority(best: Measured, about: About) -> str:
 
 def _difference(best: Measured, base: Measured) -> str:
     name = printable(base.trial.method)
+    if best is base and best.trial.chosen:
+        return f"It is the baseline, {name}, itself."
     if best is base:
         return f"No trial has a higher kappa than the baseline, {name}."
     kappa = best.versus.get("kappa")
     if not kappa:
         return f"Not compared with {name}: they were measured on different eyes."
-    return f"Difference in kappa to {name}: {change(kappa, 2)}, {kappa['verdict']}."
+    whose = " of these two networks" if searched([best]) and not best.trial.repeats else ""
+    return f"Difference in kappa{whose} to {name}: {change(kappa, 2)}, {kappa['verdict']}."
 
 
 def _decided(measured: list[Measured], base: Measured) -> str:
@@ -149,6 +174,7 @@ def notes(measured: list[Measured], about: About) -> list[str]:
     found = [
         _optimistic(measured),
         _ranked(measured),
+        trained(measured),
         _unbalanced(measured),
         *_stopped(measured),
         *_failed(measured),
@@ -181,6 +207,14 @@ def _ranked(measured: list[Measured]) -> str:
     ranked = [m for m in measured if m.summary]
     if len(ranked) < 2:
         return ""
+    chosen = chosen_of(ranked)
+    if chosen is not None and chosen.trial.side != "val":
+        return (
+            f"The order of {len(ranked)} trials is measured on the rows it is shown for: the first "
+            f"place is partly luck. {printable(chosen.trial.method)} was chosen on other rows, so "
+            "the choice does not flatter its figures. Intervals are not corrected for the number "
+            "of comparisons."
+        )
     return (
         f"The order of {len(ranked)} trials is measured on the same rows it is shown for: the "
         "first place is partly luck. Intervals are not corrected for the number of comparisons."
@@ -329,11 +363,12 @@ def definitions(measured: list[Measured], about: About) -> list[tuple[str, str]]
         "rows": named if named == "all" else f"the {named}",
         "split": f", {how}" if how else "",
     }
+    whole = [*DEFINITIONS, *([CHOSEN] if chosen_of(measured) else [])]
     classes = [printable(str(name)) for name in about.get("classes") or ()]
     positive = f"class “{classes[2]}” or worse" if len(classes) > 2 else "grade 2 or worse"
     facts["positive"] = f"class “{classes[1]}”" if len(classes) == 2 else positive
     facts["auc"] = printable(auc_name(about))
-    terms = [(term.format(**facts), meaning.format(**facts)) for term, meaning in DEFINITIONS]
+    terms = [(term.format(**facts), meaning.format(**facts)) for term, meaning in whole]
     if caveat := independence(measured, about):
         # Right behind what is said of intervals.
         terms.insert(1, ("Patients", f"{caveat[0].upper()}{caveat[1:]}."))

@@ -10,6 +10,7 @@ from fundusray.errors import InputError
 from fundusray.harmless import markdown
 from fundusray.metrics import METRICS
 from fundusray.reports import html, sentences
+from fundusray.reports.choices import validation_named
 from fundusray.reports.text import (
     change,
     duration,
@@ -18,7 +19,7 @@ from fundusray.reports.text import (
     number,
     printable,
 )
-from fundusray.reports.trials import About, Measured, Trial, baseline_of, measure
+from fundusray.reports.trials import About, Measured, Trial, baseline_of, measure, searched
 
 __all__ = ["COLUMNS", "About", "Trial", "leaderboard", "write_run", "write_search"]
 
@@ -36,12 +37,16 @@ COLUMNS = (
 """The first columns of every leaderboard, in this order; more may follow."""
 COMPARED = ("kappa", "balanced_accuracy")
 TEXTS = {"method", "loss", "sampler", "bundle", "predictions", "status", "reason", "paper_time"}
-TEXTS |= {"leak"}
+TEXTS |= {"leak", "validation_metric"}
+TRUTHS = {"optimistic", "chosen"}
 INTEGERS = {"n", "num_patients", "num_unknown", "batch", "epochs", "best_epoch"}
 
 
 def leaderboard(trials: list[Trial], seed: int = 0) -> list[dict[str, Any]]:
     """One row per trial, best kappa first, failed last; None where there is no figure.
+
+    The order is that of the rows the figures are of; which trial a search chose, on validation
+    rows, the column `chosen` says.
 
     Raises:
         FileNotFoundError: a trial names predictions that are not there.
@@ -73,6 +78,8 @@ def _row(measured: Measured, is_baseline: bool) -> dict[str, Any]:
         row[f"paper_{metric}"] = _finite(published.get(metric))
     row["paper_time"] = duration(published["time"]) if published.get("time") else None
     row |= {key: measured.summary.get(key) for key in ("num_patients", "num_unknown")}
+    row |= {"chosen": trial.chosen, "validation": _finite(trial.validation)}
+    row["validation_metric"] = trial.selected_by if known(trial.validation) else None
     return row | {"optimistic": trial.optimistic, "reason": printable(trial.reason)}
 
 
@@ -86,7 +93,7 @@ def _table(rows: list[dict[str, Any]]) -> pa.Table:
     def kind(name: str) -> pa.DataType:
         if name in TEXTS or name.endswith("_verdict"):
             return pa.string()
-        if name == "optimistic":
+        if name in TRUTHS:
             return pa.bool_()
         return pa.int64() if name in INTEGERS else pa.float64()
 
@@ -104,9 +111,19 @@ def markdown_table(measured: list[Measured], about: About) -> str:
     heads = ["method", "batch", "accuracy", "balanced accuracy", "kappa", "time"]
     heads += ["difference in kappa to the baseline", "paper: accuracy, balanced, kappa, time"]
     lines = [f"# {title}", "", "; ".join(part for part in said if part) + ".", ""]
-    lines += [_line(heads), _line(["---"] + ["---:"] * 5 + ["---"] * 2)]
+    if order := sentences.order(measured):
+        lines += [markdown(order), ""]
+    rules = ["---"] + ["---:"] * 5 + ["---"] * 2
+    if searched(measured):
+        heads.insert(2, validation_named(measured))
+        rules.insert(2, "---:")
+    lines += [_line(heads), _line(rules)]
     base = baseline_of(measured)
-    lines += [_line(_cells(m, m is base)) for m in measured]
+    for m in measured:
+        cells = _cells(m, m is base)
+        if searched(measured):
+            cells.insert(2, number(m.trial.validation))
+        lines.append(_line(cells))
     notes = [f"- {_note(note)}" for note in sentences.notes(measured, about)]
     return "\n".join([*lines, "", *notes]).rstrip() + "\n"
 
@@ -122,6 +139,7 @@ def _note(note: str) -> str:
 def _cells(measured: Measured, is_baseline: bool) -> list[str]:
     trial, summary = measured.trial, measured.summary
     name = markdown(trial.method) + (" †" if trial.optimistic and summary else "")
+    name = f"**{name}** (chosen)" if trial.chosen else name
     figures = [
         estimate(summary, m) if summary else "" for m in ("accuracy", "balanced_accuracy", "kappa")
     ]

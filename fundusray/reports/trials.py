@@ -38,6 +38,13 @@ class Trial:
     bundle: str = ""
     predictions: str = ""
     """Location of predictions.parquet; empty where there is none."""
+    repeats: tuple[str, ...] = ()
+    """Locations of the predictions of every training, the first being `predictions`; empty where
+    there is one training only."""
+    validation: float | None = None
+    """What it is worth on validation rows, by `selected_by`; of a search's trials."""
+    chosen: bool = False
+    """Whether its search chose it, on validation rows."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """One row per epoch: epoch, train_loss, val_<metric>, ..."""
     baseline: bool = False
@@ -149,3 +156,13 @@ def baseline_first(measured: list[Measured]) -> list[Measured]:
     base = baseline_of(measured)
     rest = [m for m in measured if m.summary and m is not base]
     return [base, *rest] if base else rest
+
+
+def chosen_of(measured: list[Measured]) -> Measured | None:
+    """The trial that its search chose, or None."""
+    return next((m for m in measured if m.trial.chosen), None)
+
+
+def searched(measured: list[Measured]) -> bool:
+    """Whether these are the trials of a search, each with a value on validation rows."""
+    return any(m.trial.validation is not None for m in measured)

@@ -57,6 +57,8 @@ class Data:
     split: str = "patient"
     """patient: patients and near-duplicates stay on one side; image: eyes of a patient may
     straddle, as in the papers; given: the publisher's own."""
+    split_seed: int = -1
+    """Seed of the split; -1: the recipe's seed."""
     split_file: str = ""
     """A CSV (image_id,split) that says where each image goes; wins over data.split."""
     allow_leak: bool = False

@@ -50,11 +50,15 @@ class Tune:
     """Trials at a time; 0: as many as the cluster's resources carry."""
     grace: int = 3
     """Epochs every proposed trial gets before it can be stopped early."""
+    repeats: int = 1
+    """Trainings of every trial on the same split, with the seeds seed, seed + 1, ...; a trial is
+    worth the mean of their best validation values."""
 
     def __post_init__(self) -> None:
         require(self.trials >= 1, "tune.trials", "at least 1", self.trials)
         require(self.concurrent >= 0, "tune.concurrent", "0 (automatic) or more", self.concurrent)
         require(self.grace >= 1, "tune.grace", "at least 1 epoch", self.grace)
+        require(self.repeats >= 1, "tune.repeats", "at least 1", self.repeats)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,36 +9,23 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fundusray.cluster import running, start
-from fundusray.cluster.tune import Halving, search_folder, trial_resources
+from fundusray.cluster.study import described
+from fundusray.cluster.trial import repeated
+from fundusray.cluster.tune import recorded, search, search_folder, trial_resources
 from fundusray.config import Recipe, override
 from fundusray.data import given
 from fundusray.data.shards import open_set
+from fundusray.errors import InputError
+from fundusray.jobs.searching import reported
+from tune_spaces import balancing
 
 ROOT = Path(__file__).parent.parent.parent
-
-
-def offer(scheduler: Halving, name: str, config: dict, value: float, epoch: int) -> str:
-    trial = SimpleNamespace(trial_id=name, config=config)
-    if epoch == 1:
-        scheduler.on_trial_add(None, trial)
-    return scheduler.on_trial_result(None, trial, {"epoch": epoch, "val_kappa": value})
-
-
-def test_named_points_run_whole_and_weak_proposals_stop() -> None:
-    point = {"loss.name": "focal", "loss.args.gamma": 2.0}
-    settings = {"time_attr": "epoch", "metric": "val_kappa", "mode": "max"}
-    scheduler = Halving([point], 9, grace_period=1, reduction_factor=3, **settings)
-    for number, value in enumerate((0.9, 0.8, 0.7)):
-        offer(scheduler, f"good{number}", {"loss.name": "cross_entropy"}, value, 1)
-    weak = offer(scheduler, "weak", {"loss.name": "inverse_frequency"}, 0.0, 1)
-    named = offer(scheduler, "named", point | {"model.dropout": 0.0}, 0.0, 1)
-    assert (weak, named) == (Halving.STOP, Halving.CONTINUE)
-    assert offer(scheduler, "good2", {"loss.name": "cross_entropy"}, 0.0, 9) == Halving.CONTINUE
 
 
 @pytest.mark.ray
@@ -55,19 +42,25 @@ def test_trials_at_a_time_follow_the_cluster(cluster: None) -> None:
 
 
 @pytest.mark.ray
-def test_another_start_or_split_is_another_search(
+def test_another_start_split_or_space_is_another_search(
     small: Recipe, prepared: str, tmp_path: Path
 ) -> None:
     start, split = tmp_path / "start.safetensors", str(tmp_path / "split.csv")
     start.write_bytes(b"other weights")
     opened = open_set(prepared)
+    held = described(balancing, small)
     given.write(split, opened.table, np.array(["train", "val"] * (len(opened.table) // 2)))
     asked = [small, override(small, {"model.weights": str(start)})]
     asked.append(override(small, {"data.split_file": split}))
-    folders = {search_folder(recipe, prepared, [], "runs") for recipe in asked}
+    folders = {search_folder(recipe, opened, [], held, "runs") for recipe in asked}
     assert len(folders) == 3
     elsewhere = override(small, {"cluster.workers": 2, "run.storage": "other"})
-    assert search_folder(elsewhere, prepared, [], "runs") in folders
+    assert search_folder(elsewhere, opened, [], held, "runs") in folders
+    # So is one of another space, or with more trainings of each trial.
+    other = held | {"digest": "another"}
+    twice = override(small, {"tune.repeats": 2})
+    assert search_folder(small, opened, [], other, "runs") not in folders
+    assert search_folder(twice, opened, [], held, "runs") not in folders
 
 
 @pytest.mark.parametrize(
@@ -124,9 +117,18 @@ def test_a_killed_search_goes_on_and_runs_no_finished_trial_again(tmp_path: Path
     driver.wait()
     before = finished()
     assert len(before) == 1, (tmp_path / "log").read_text()[-3000:]
+    # Of what Tune left nothing can be read any more, of our own record not its first two files.
+    (folder,) = tmp_path.glob("demo-search-*")
+    trial = folder / "trials" / "0000.json"
+    for path in [*folder.glob("tune-*/**/*"), folder / "search.json", trial]:
+        if path.is_file():
+            path.write_bytes(b"")
 
     done = subprocess.run(command(tmp_path), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{folder}/search.json: empty; written again" in done.stdout
+    assert f"{trial}: empty; taken again from {tmp_path}/demo-" in done.stderr
+    assert not list(folder.glob("tune-*"))
     after = finished()
     assert {path: after[path] for path in before} == before
     assert len(after) == 2
@@ -136,6 +138,68 @@ def test_a_killed_search_goes_on_and_runs_no_finished_trial_again(tmp_path: Path
     with open(result["leaderboard"], newline="") as table:
         rows = list(csv.DictReader(table))
     assert len(rows) == 2 and all(row["kappa"] for row in rows)
+    # What is handed over is what validation rows chose, and the first look at the test rows.
+    (chosen,) = [row for row in rows if row["chosen"] == "True"]
+    assert chosen["bundle"] == result["bundle"] and chosen["method"] == result["chosen"]
+    assert float(chosen["validation"]) == max(float(row["validation"]) for row in rows)
+    assert result["test_rows_looked_at_before"] == 0 and (folder / "looks.json").exists()
     assert Path(result["report"]).read_text().lower().startswith("<!doctype html>")
     for key in ("bundle", "predictions", "prepared"):
         assert Path(result[key]).exists()
+
+
+def test_repeats_are_other_trainings_on_the_same_split() -> None:
+    recipe = override(Recipe(), {"seed": 5})
+    assert repeated(recipe, 0) == recipe
+    assert [repeated(recipe, n).seed for n in range(3)] == [5, 6, 7]
+    assert [repeated(recipe, n).data.split_seed for n in range(3)] == [-1, 5, 5]
+    assert repeated(override(recipe, {"data.split_seed": 0}), 2).data.split_seed == 0
+
+
+def space_of(dropouts: list[float]) -> Any:
+    points = [{"model.dropout": value} for value in dropouts[:2]]
+    return SimpleNamespace(
+        POINTS=points,
+        space=lambda trial: trial.suggest_categorical("model.dropout", dropouts),
+        method=lambda overrides: f"dropout {overrides['model.dropout']}",
+    )
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_search_with_repeats_is_judged_by_their_mean_and_reported_without_its_space(
+    small: Recipe, prepared: str, storage: str, capsys: pytest.CaptureFixture
+) -> None:
+    changes = {"tune.trials": 2, "tune.repeats": 2, "train.epochs": 1, "run.storage": storage}
+    recipe = override(small, changes | {"run.name": "twice"})
+    found = search(recipe, prepared, storage, space_of([0.0, 0.5]))
+    results = {
+        place: json.loads((Path(place) / "result.json").read_text())
+        for trial in found["trials"]
+        for place in trial["folders"]
+    }
+    assert len(results) == 4
+    for trial in found["trials"]:
+        values = [results[place]["best"]["value"] for place in trial["folders"]]
+        assert trial["value"] == pytest.approx(sum(values) / 2)
+    assert [t["chosen"] for t in found["trials"]].count(True) == 1
+    # A trial whose epochs are over and that is not judged yet reports them all the same.
+    first = Path(found["trials"][0]["folders"][0])
+    (first / "result.json").unlink()
+    assert search(recipe, prepared, storage, space_of([0.0, 0.5])) == found
+    assert f"{first}/result.json is gone; run again" in capsys.readouterr().out
+    # Nothing is left to do: no Tune. Another space is another search, and says where this one is.
+    assert search(recipe, prepared, storage, space_of([0.0, 0.5])) == found
+    assert not list(Path(found["folder"]).glob("tune-*"))
+    with pytest.raises(InputError, match=r"point 2 .*model\.dropout=0\.5"):
+        other = space_of([0.0, 0.25])
+        other.POINTS = space_of([0.0, 0.5]).POINTS
+        search(recipe, prepared, storage, other)
+    again, place, same = recorded(found["folder"], space_of([0.9]))
+    assert (place, same) == (prepared, found)
+    for looks in range(2):
+        ended = reported(again, place, same, space_of([0.9]))
+        assert ended["test_rows_looked_at_before"] == looks
+    board = Path(ended["leaderboard"]).with_suffix(".md").read_text()
+    assert "was trained 2 times on the same split" in board
+    assert "looked at once before (by twice-search-" in board

@@ -13,7 +13,7 @@ from fundusray.cluster.unseen import Unseen
 from fundusray.command import parse
 from fundusray.config import Model, Recipe, override
 from fundusray.errors import InputError
-from fundusray.jobs import training
+from fundusray.jobs import searching, training
 from fundusray.jobs.evaluating import evaluate, page_of
 from fundusray.models import build_model
 from fundusray.models.bundle import save_bundle
@@ -141,16 +141,16 @@ def test_a_trial_that_was_killed_before_its_first_checkpoint_is_told(tmp_path, m
     best = {"epoch": 1, "metric": "val_kappa", "value": 0.5}
     bundle = SimpleNamespace(info={"key": "k", "best": best})
     found = {"status": "finished", "bundle": "b", "metrics": {}}
-    monkeypatch.setattr(training, "load_bundle", lambda place: bundle)
-    monkeypatch.setattr(training, "open_set", lambda folder: None)
-    monkeypatch.setattr(training, "unseen", lambda *given: None)
-    monkeypatch.setattr(training.cluster_evaluate, "evaluate", lambda *given: found)
+    monkeypatch.setattr(searching, "load_bundle", lambda place: bundle)
+    monkeypatch.setattr(searching, "open_set", lambda folder: None)
+    monkeypatch.setattr(searching, "unseen", lambda *given: None)
+    monkeypatch.setattr(searching.cluster_evaluate, "evaluate", lambda *given: found)
     (tmp_path / "checkpoints").mkdir()
-    result = training._early(Recipe(), str(tmp_path), "prepared")
+    result = searching._early(Recipe(), str(tmp_path), "prepared")
     assert (result["status"], result["history"], result["best"]) == ("stopped early", [], best)
     assert training.trial_from(Recipe(), result, "x", [1, 1], 4).epochs_run == 1
     # Nor do damaged checkpoints end the report of a search: the network is whole.
     (tmp_path / "checkpoints" / "step-00000003").mkdir()
-    result = training._early(Recipe(), str(tmp_path), "prepared")
+    result = searching._early(Recipe(), str(tmp_path), "prepared")
     assert (result["status"], result["best"]) == ("stopped early", best)
     assert "no usable checkpoint" in result["reason"]

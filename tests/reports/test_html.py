@@ -111,9 +111,9 @@ def test_headings_are_in_order_and_links_lead_somewhere(render, make_trial, abou
     assert {th.get("scope") for th in page.all("th")} == {"col", "row"}
 
 
-def test_the_summary_says_best_how_sure_majority_and_what_is_decided(render, make_trial, about):
+def test_the_summary_says_highest_how_sure_majority_and_what_is_decided(render, make_trial, about):
     page = render([make_trial("plain", 0.6, baseline=True), make_trial("good", 1.0)], {}, about)
-    assert "Best: good: kappa 1.00 [0.92, 1.00] on 120 eyes of 60 patients." in page.text
+    assert "Highest kappa on these rows: good: kappa 1.00 [0.92, 1.00] on 120 eyes" in page.text
     assert "above the majority baseline accuracy 0." in page.text
     assert "(every eye called “No DR”)" in page.text
     assert "Difference in kappa to plain: +0." in page.text

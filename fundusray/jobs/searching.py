@@ -1,0 +1,144 @@
+"""The job that searches: runs or goes on, chooses on validation rows, reports on test rows."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from fundusray import files
+from fundusray.cluster import evaluate as cluster_evaluate
+from fundusray.cluster import start as cluster_start
+from fundusray.cluster import train as cluster_train
+from fundusray.cluster import tune as cluster_tune
+from fundusray.cluster.record import HEAD
+from fundusray.cluster.study import Space
+from fundusray.cluster.unseen import unseen
+from fundusray.command import Asked
+from fundusray.config import Recipe, override
+from fundusray.data.shards import PreparedSet, open_set
+from fundusray.errors import InputError, NoCheckpointError
+from fundusray.jobs.asking import prepared_of, recipe_of, shown
+from fundusray.jobs.looking import Looks, look
+from fundusray.jobs.training import about_of, examples_of, interval_text, trial_of
+from fundusray.models.bundle import load_bundle
+from fundusray.reports import tables
+from fundusray.reports.text import number, people
+from fundusray.training import checkpoints
+
+
+def tune(asked: Asked, space: Space) -> dict[str, Any]:
+    """Searches a space and writes the leaderboard; given a search's folder in place of a recipe,
+    writes its report anew."""
+    if asked.words and files.exists(files.join(files.absolute(asked.words[0]), HEAD)):
+        return _again(asked, space)
+    recipe = recipe_of(asked, "balancing")
+    if asked.show:
+        return shown(recipe)
+    cluster_tune.check_space(recipe, space)
+    prepared, storage = prepared_of(recipe), recipe.run.storage
+    recipe = cluster_train.settled(recipe, open_set(prepared), storage)
+    return reported(recipe, prepared, cluster_tune.search(recipe, prepared, storage, space), space)
+
+
+def _again(asked: Asked, space: Space) -> dict[str, Any]:
+    """The report of a search as it stands, from its record alone."""
+    if len(asked.words) > 1 or asked.changes or asked.smoke:
+        raise InputError(f"{asked.words[0]} is a search: it is reported as it is, without settings")
+    cluster_start.start()
+    recipe, prepared, found = cluster_tune.recorded(files.absolute(asked.words[0]), space)
+    print(f"search {found['folder']}: reported from its record, nothing is run", flush=True)
+    return shown(recipe) if asked.show else reported(recipe, prepared, found, space)
+
+
+def reported(recipe: Recipe, prepared: str, found: dict[str, Any], space: Space) -> dict[str, Any]:
+    """Writes the report of a search and prints what was chosen; the job's result.
+
+    Args:
+        found: of `cluster.tune.outcome`.
+    """
+    opened, folder = open_set(prepared), found["folder"]
+    results = [_result_of(entry["folders"][0]) for entry in found["trials"]]
+    trials = [
+        _searched(recipe, entry, result, prepared, opened, space.method)
+        for entry, result in zip(found["trials"], results, strict=True)
+    ]
+    modes = "; ".join(sorted({result["mode"] for result in results if result}))
+    about = about_of(recipe, opened, f"{recipe.name}: balancing methods", modes)
+    chosen = next((trial for trial in trials if trial.chosen), None)
+    seen = next((trial for trial in trials if trial.predictions), None)
+    looks = Looks()
+    if seen is not None:
+        figures = {"predictions": seen.predictions, "reported_split": seen.side}
+        looks = look(opened.info["manifest"], figures, recipe.run.storage, folder)
+    about["notes"] += looks.notes
+    examples = examples_of(recipe, opened, folder)
+    paths = tables.write_search(folder, trials, found["study"], about, examples)
+    ends: dict[str, Any] = {"prepared": prepared, "patients": about.get("patients") or "known"}
+    ends |= looks.result
+    if chosen is None:
+        print("chosen: none, no trial has a validation value")
+    else:
+        row = next(row for row in tables.leaderboard(trials) if row["chosen"])
+        print(
+            f"chosen: {row['method']}, by validation {chosen.selected_by} "
+            f"{number(chosen.validation)}, the best of {len(trials)} trials"
+        )
+        side = "test" if chosen.side == "test" else "validation"
+        if row["n"]:
+            print(f"  kappa {interval_text(row, 'kappa')} on {people(row, 'image')} ({side} rows)")
+        ends |= {"chosen": row["method"], "validation": chosen.validation}
+        ends |= {key: row[key] for key in ("bundle", "predictions")}
+    for note in looks.notes:
+        print(f"note: {note}")
+    print(f"leaderboard: {paths['leaderboard']}\nreport: {paths['report']}")
+    return {"status": "finished", "folder": folder} | paths | ends
+
+
+def _result_of(folder: str) -> dict[str, Any] | None:
+    location = files.join(folder, "result.json")
+    return files.read_json(location) if files.exists(location) else None
+
+
+def _searched(
+    base: Recipe,
+    entry: dict[str, Any],
+    result: dict[str, Any] | None,
+    prepared: str,
+    opened: PreparedSet,
+    method: Callable[[dict[str, Any]], str],
+) -> tables.Trial:
+    """A search's trial as the report wants it; one stopped early is judged by its best epoch."""
+    recipe, name = override(base, entry["proposed"]), method(entry["proposed"])
+    first = entry["folders"][0]
+    if result is None and files.exists(files.join(first, "bundle", "MANIFEST.json")):
+        result = _early(recipe, first, prepared)
+    if result is None or entry["error"]:
+        reason = entry["error"] or "ended before its first epoch did"
+        result = {"status": "failed", "reason": reason}
+    trial = trial_of(recipe, result, name, opened, entry["proposed"])
+    repeats = [_result_of(folder) for folder in entry["folders"]]
+    able = trial.status == "finished" and len(repeats) > 1 and all(repeats)
+    return replace(
+        trial,
+        chosen=entry["chosen"],
+        validation=entry["value"],
+        repeats=tuple(one["predictions"] for one in repeats) if able else (),
+    )
+
+
+def _early(recipe: Recipe, folder: str, prepared: str) -> dict[str, Any]:
+    place = files.join(folder, "bundle")
+    bundle = load_bundle(place)
+    judged = unseen(open_set(prepared), place, bundle)
+    result = cluster_evaluate.evaluate(place, judged, prepared, folder, recipe.seed)
+    # The first bundle is written before the first checkpoint; a kill may fall in between.
+    kept = {"history": [], "best": bundle.info["best"], "seconds": 0.0}
+    reason = "others did better by then"
+    try:
+        name, _ = checkpoints.newest(files.join(folder, "checkpoints"), bundle.info["key"])
+    except NoCheckpointError as error:
+        # The bundle is whole, so the trial can be judged; only the way there is not known.
+        name, reason = "", f"{reason}; {error}"
+    if name:
+        state = files.read_json(files.join(folder, "checkpoints", name, "state.json"))
+        kept = {key: state[key] for key in kept}
+    return result | kept | {"status": "stopped early", "reason": reason}
