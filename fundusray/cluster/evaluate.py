@@ -7,6 +7,7 @@ import ray
 import torch
 
 from fundusray import files
+from fundusray.cluster.results import say
 from fundusray.cluster.rows import predictions_of
 from fundusray.cluster.running import MOST_CPUS
 from fundusray.cluster.start import cpus_each, resources
@@ -14,7 +15,7 @@ from fundusray.cluster.tasks import result_of
 from fundusray.cluster.unseen import Unseen
 from fundusray.data.sampling import plan_eval
 from fundusray.data.shards import open_set
-from fundusray.errors import InputError
+from fundusray.errors import DamagedError, InputError
 from fundusray.metrics import summary
 from fundusray.models.bundle import load_bundle
 from fundusray.models.weights import digest
@@ -50,7 +51,8 @@ def predict_rows(
 
 
 def predicted(bundle: str, prepared: str, rows: np.ndarray, folder: str) -> str:
-    """Where in `folder` the predictions of some rows of a set are; they are made unless there.
+    """Where in `folder` the predictions of some rows of a set are; they are made unless they are
+    there and whole.
 
     The file's name holds a hash of the weights, the set and the rows, so that those of an earlier
     state of the bundle are never taken for these.
@@ -62,7 +64,7 @@ def predicted(bundle: str, prepared: str, rows: np.ndarray, folder: str) -> str:
     weights = digest(bundle)
     key = files.hash_json([weights, files.base_name(prepared), rows.tolist()], 8)
     location = files.join(folder, f"predictions-{key}.parquet")
-    if files.exists(location):
+    if _is_whole(location):
         return location
     opened, data = load_bundle(bundle), open_set(prepared)
     if tuple(opened.classes) != tuple(data.classes):
@@ -77,6 +79,18 @@ def predicted(bundle: str, prepared: str, rows: np.ndarray, folder: str) -> str:
         )
     files.write_table(location, predictions_of(data, found, logits))
     return location
+
+
+def _is_whole(location: str) -> bool:
+    """Whether a table is there; a damaged one is named."""
+    try:
+        files.read_table(location)
+    except FileNotFoundError:
+        return False
+    except DamagedError as error:
+        say([str(error)])
+        return False
+    return True
 
 
 def evaluate(bundle: str, judged: Unseen, prepared: str, folder: str, seed: int) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class Keeper:
     ) -> None:
         """Writes the network as the run's bundle, in place of an earlier one."""
         if self.ranks.first:
-            info = {"key": self.job.key, "prepared": self.job.prepared}
+            info = {"key": self.job.key, "prepared": files.base_name(self.job.prepared)}
             save_bundle(
                 files.join(self.job.folder, "bundle"),
                 checkpoints.plain(model.state_dict()),

@@ -29,7 +29,9 @@ def scan_folder(recipe: Recipe, root: str, storage: str) -> str:
     """Where a scan lives: its name tells what of, its hash exactly what and how."""
     data = recipe.data
     how = [data.size, data.preprocess, data.preprocess_args, PREPROCESS[data.preprocess].version]
-    what = [data.source, root, data.target, data.keywords, data.table, data.columns]
+    # Photographs in the storage are known by where they are in there: it may be moved.
+    places = [files.relative(place, storage, storage) for place in root.split(",")]
+    what = [data.source, ",".join(places), data.target, data.keywords, data.table, data.columns]
     key = files.hash_json([VERSION, PIL.__version__, *what, *how, bool(data.id_key)], 8)
     name = "+".join(source.strip() for source in data.source.split(","))
     return files.join(storage, f"{name}-scan-{key}")

@@ -17,6 +17,7 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from fundusray import config, files
+from fundusray.cluster.results import finished
 from fundusray.cluster.rows import split_rows
 from fundusray.cluster.running import MOST_CPUS, worker_gpus
 from fundusray.cluster.start import cpus_each, joins, room
@@ -220,9 +221,9 @@ def _trainable(search: Search) -> Callable[[dict[str, Any]], None]:
 
     def trial(proposed: dict[str, Any]) -> None:
         tuned = override(config.from_json(text), proposed)
-        known = files.join(run_folder(tuned, open_set(prepared), storage), "result.json")
-        if files.exists(known):
-            for row in files.read_json(known)["history"]:
+        known, _ = finished(run_folder(tuned, open_set(prepared), storage))
+        if known:
+            for row in known["history"]:
                 tune.report(row)
             return
         label = _slug(method(proposed))

@@ -16,6 +16,7 @@ from fundusray.cluster import start as cluster_start
 from fundusray.cluster import train as cluster_train
 from fundusray.cluster import tune as cluster_tune
 from fundusray.cluster.lineage import start_leak
+from fundusray.cluster.results import read_result
 from fundusray.cluster.rows import split_of, split_rows
 from fundusray.cluster.study import Space
 from fundusray.cluster.train import timetable_of
@@ -104,8 +105,7 @@ def tune(asked: Asked, space: Space) -> dict[str, Any]:
 
 
 def _result_of(folder: str) -> dict[str, Any] | None:
-    location = files.join(folder, "result.json")
-    return files.read_json(location) if files.exists(location) else None
+    return read_result(folder)
 
 
 def _searched(
@@ -140,7 +140,7 @@ def _early(recipe: Recipe, folder: str, prepared: str) -> dict[str, Any]:
         # The bundle is whole, so the trial can be judged; only the way there is not known.
         name, reason = "", f"{reason}; {error}"
     if name:
-        state = files.read_json(files.join(folder, "checkpoints", name, "state.json"))
+        state = checkpoints.state_of(files.join(folder, "checkpoints", name))
         kept = {key: state[key] for key in kept}
     return result | kept | {"status": "stopped early", "reason": reason}
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fundusray import files, phases, recipes
+from fundusray import config, phases, recipes
 from fundusray.cluster import paper
 from fundusray.cluster.paper import Outcome, Row
 from fundusray.cluster.scales import (
@@ -30,6 +30,7 @@ from fundusray.data import given
 from fundusray.errors import DiskError, InputError
 from fundusray.jobs import paper_words, papers
 from fundusray.pipeline import augment
+from fundusray.verified import write_verified
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = SCALES["small"]
@@ -140,7 +141,8 @@ def test_settings_win_over_the_scale_and_one_wrong_row_does_not_stop_the_others(
 
 def test_what_stands_in_for_imagenet_weights(tmp_path: Path) -> None:
     for network in ("resnet18", "resnet50"):
-        files.write_json(str(tmp_path / network / "recipe.json"), {"model": {"name": network}})
+        recipe = config.to_json(override(Recipe(), {"model.name": network})).encode()
+        write_verified(str(tmp_path / network), {"recipe.json": recipe}, {})
     weights = tmp_path / "any.safetensors"
     weights.write_bytes(b"x")
     bundles = [str(tmp_path / network) for network in ("resnet18", "resnet50")]
