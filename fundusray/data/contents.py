@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from fundusray import files
 from fundusray.data.photos import location, read_photo
-from fundusray.errors import DamagedError
+from fundusray.errors import DamagedError, InputError
 
 NAME = "contents.parquet"
 SCHEMA = pa.schema(
@@ -73,7 +73,7 @@ def digests(row: dict[str, Any], roots: dict[str, str], content: bytes | None = 
 def _digest(root: str, path: str) -> str:
     try:
         return files.sha256(read_photo(root, path))
-    except OSError:
+    except (OSError, InputError):  # whoever uses it says so
         return ""
 
 
