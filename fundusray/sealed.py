@@ -75,6 +75,23 @@ def table_from_bytes(content: bytes, location: str) -> pa.Table:
     return table.replace_schema_metadata(kept or None)
 
 
+def sealed(content: bytes) -> bytes:
+    """Any content with its digest behind it."""
+    return content + hashlib.sha256(content).digest()
+
+
+def unsealed(whole: bytes, location: str) -> bytes:
+    """The content that `sealed` was given.
+
+    Raises:
+        DamagedError: it is not what was written, or nobody vouches for it.
+    """
+    content, digest = whole[:-32], whole[-32:]
+    if hashlib.sha256(content).digest() != digest:
+        raise damaged(location, UNSEALED if whole else "empty")
+    return content
+
+
 def _stamped(content: bytes, place: int) -> bytes:
     """The file with the digest of its other bytes at `place`, where there is room for it."""
     before, after = content[:place], content[place + len(BLANK) :]

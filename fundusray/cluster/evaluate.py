@@ -61,12 +61,13 @@ def predicted(bundle: str, prepared: str, rows: np.ndarray, folder: str) -> str:
         InputError: the set has other classes than the bundle, or a training that still runs wrote
             the bundle anew meanwhile.
     """
-    weights = digest(bundle)
-    key = files.hash_json([weights, files.base_name(prepared), rows.tolist()], 8)
+    weights, data = digest(bundle), open_set(prepared)
+    shown = [files.base_name(prepared), data.info["manifest"]]
+    key = files.hash_json([weights, *shown, rows.tolist()], 8)
     location = files.join(folder, f"predictions-{key}.parquet")
     if _is_whole(location):
         return location
-    opened, data = load_bundle(bundle), open_set(prepared)
+    opened = load_bundle(bundle)
     if tuple(opened.classes) != tuple(data.classes):
         raise InputError(
             f"{bundle} knows the classes {list(opened.classes)}, the data have {list(data.classes)}"
