@@ -126,10 +126,10 @@ class Training:
 
         One that has come to its end needs no checkpoint: its bundle predicts what is missing.
         """
-        ended = self.ranks.agree(lambda: outcome_of(self.job.folder, self.job.key))
-        if ended:
+        self.ended = self.ranks.agree(lambda: outcome_of(self.job.folder, self.job.key))
+        if self.ended:
             self._enter(0)
-            return Position(**{part.name: ended[part.name] for part in fields(Position)})
+            return Position(**{part.name: self.ended[part.name] for part in fields(Position)})
         newest = self.keeper.newest()
         self._enter(checkpoints.stage_of(newest) if newest else 0)
         if not newest:
@@ -337,5 +337,7 @@ class Training:
         if self.ranks.first:
             outcome = asdict(self.position) | told | {"mode": described(self.mode_told)}
             outcome |= {"counts": self.counts, "best_by": best_by(good)}
-            outcome |= {"quarantined": quarantined, "way": self.mode_told}
+            # Of a run that had ended, the epochs that met them are not gone through again.
+            outcome |= {"quarantined": self.ended.get("quarantined", quarantined)}
+            outcome |= {"way": self.mode_told}
             write_outcome(self.job.folder, self.job.key, outcome)

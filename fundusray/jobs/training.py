@@ -16,7 +16,7 @@ from fundusray.cluster import start as cluster_start
 from fundusray.cluster import train as cluster_train
 from fundusray.cluster import tune as cluster_tune
 from fundusray.cluster.lineage import start_leak
-from fundusray.cluster.results import read_result
+from fundusray.cluster.results import finished, read_result
 from fundusray.cluster.rows import split_of, split_rows
 from fundusray.cluster.study import Space
 from fundusray.cluster.train import timetable_of
@@ -117,7 +117,9 @@ def _searched(
 ) -> tables.Trial:
     """A search's trial as the report wants it; one stopped early is judged by its best epoch."""
     recipe, name = override(base, entry["proposed"]), method(entry["proposed"])
-    result = _result_of(entry["folder"])
+    result, faults = finished(entry["folder"])
+    if faults:  # what is damaged is named and made again
+        result = cluster_train.train(recipe, prepared, recipe.run.storage)
     if result is None and files.exists(files.join(entry["folder"], "bundle", "MANIFEST.json")):
         result = _early(recipe, entry["folder"], prepared)
     if result is None or entry["error"]:
