@@ -20,7 +20,7 @@ from fundusray.data import contents
 from fundusray.data import manifest as manifests
 from fundusray.data.manifest import Manifest
 from fundusray.data.shards import damage, described, finish, set_folder, write_shard
-from fundusray.errors import FundusError, InputError, LockedError
+from fundusray.errors import DamagedError, FundusError, InputError, LockedError
 from fundusray.lock import locked
 from fundusray.progress import Progress
 
@@ -69,6 +69,8 @@ class Target(NamedTuple):
     """A summary of what is in the photographs; "" where it is found out by preparing them."""
     done: bool
     """Whether it is there and whole."""
+    faults: tuple[str, ...] = ()
+    """What is damaged in it."""
 
 
 def prepare(recipe: Recipe, storage: str) -> str:
@@ -87,10 +89,13 @@ def prepare(recipe: Recipe, storage: str) -> str:
     root = data_root(recipe, storage)
     manifest = manifests.build(data, root, recipe.seed)
     with ExitStack() as stack:
-        folder, inside, done = _our_turn(set_folder(storage, data, manifest), manifest, stack)
-        if done:
+        target = _our_turn(set_folder(storage, data, manifest), manifest, stack)
+        folder = target.folder
+        if target.done:
             _say(folder, "there already")
             return folder
+        for fault in target.faults:
+            print(f"{fault}: made again", file=sys.stderr, flush=True)
         files.sweep(folder)
         began = time.monotonic()
         before, still = _looked_at(folder, manifest)
@@ -98,7 +103,7 @@ def prepare(recipe: Recipe, storage: str) -> str:
         after = contents.stamps(manifest.table, manifest.roots)
         # What changed under way is read again next time.
         stamps = [was if was == now else "" for was, now in zip(before, after, strict=True)]
-        finish(folder, data, manifest, units, stamps, inside)
+        finish(folder, data, manifest, units, stamps, target.inside)
         _say(folder, f"{time.monotonic() - began:.1f} s")
     return folder
 
@@ -128,17 +133,16 @@ def _target(base: str, look: Callable[[], tuple[str, pa.Table]]) -> Target:
     The first set of some rows has the name that their table gives; it is prepared without being
     read before. One of the same rows with other photographs has a name of its own beside it.
     """
-    if described(base) is None:
-        return Target(base, "", False)
+    info, fault = described(base)
+    if info is None:
+        return Target(base, "", False, (fault,) if fault else ())
     inside, held = look()
     for folder in (base, f"{base}-{inside[:8]}"):
-        info = described(folder)
+        info, _ = described(folder)
         if info and info["contents"] == inside:
-            faults = [] if files.is_uri(folder) else damage(folder, info)
-            for fault in faults:
-                print(f"{fault}: made again", file=sys.stderr, flush=True)
+            faults = () if files.is_uri(folder) else tuple(damage(folder, info))
             _remember(folder, held)
-            return Target(folder, inside, not faults)
+            return Target(folder, inside, not faults, faults)
     return Target(f"{base}-{inside[:8]}", inside, False)
 
 
@@ -154,9 +158,13 @@ def _inside(base: str, manifest: Manifest) -> tuple[str, pa.Table]:
 
 def _remember(folder: str, held: pa.Table) -> None:
     """Keeps the answers of now, so that what was only touched is not read each time."""
-    before = contents.read(folder, held.num_rows)
-    if before is None or not before.equals(held):
-        files.write_table(files.join(folder, contents.NAME), held)
+    place = files.join(folder, contents.NAME)
+    try:
+        if files.read_table(place).equals(held):
+            return
+    except (FileNotFoundError, DamagedError):
+        pass  # said when it was looked at
+    files.write_table(place, held)
 
 
 def _looked_at(folder: str, manifest: Manifest) -> tuple[list[str], np.ndarray]:

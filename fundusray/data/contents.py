@@ -6,6 +6,7 @@ written within the last seconds could be written once more within the same tick 
 clock, so nothing is concluded from its times (as git does with its index).
 """
 
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -121,7 +122,8 @@ def read(folder: str, num_rows: int) -> pa.Table | None:
     except FileNotFoundError:
         return None
     except DamagedError as error:
-        print(f"{error}: the photographs are read again", flush=True)
+        said = f"{str(error).partition(';')[0]}: the photographs are read again"
+        print(said, file=sys.stderr, flush=True)
         return None
     return found if found.num_rows == num_rows and found.schema.equals(SCHEMA) else None
 

@@ -8,7 +8,6 @@ made independently and in any order; one that is there and whole is not made aga
 """
 
 import os
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -181,15 +180,14 @@ def open_set(folder: str, cache: str | None = None) -> PreparedSet:
     return PreparedSet(local, info, table, parts, positions)
 
 
-def described(folder: str) -> dict[str, Any] | None:
-    """What set.json says of a finished set; None where it says nothing, or is damaged."""
+def described(folder: str) -> tuple[dict[str, Any] | None, str]:
+    """(what set.json says of a finished set, None where it says nothing; how it is damaged)."""
     if not is_complete(folder):
-        return None
+        return None, ""
     try:
-        return _read_info(folder, folder)
+        return _read_info(folder, folder), ""
     except InputError as error:
-        print(f"{str(error).partition(';')[0]}: made again", file=sys.stderr, flush=True)
-        return None
+        return None, str(error).partition(";")[0]
 
 
 def damage(folder: str, info: dict[str, Any]) -> list[str]:

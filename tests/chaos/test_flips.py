@@ -60,8 +60,8 @@ def finished(place: Path) -> Any:
 
 def prepared(place: Path) -> Any:
     """What `prepare` makes of a set that is there: it, or what it makes again."""
-    info = shards.described(str(place.parent))
-    faults = ["set.json"] if info is None else shards.damage(str(place.parent), info)
+    info, fault = shards.described(str(place.parent))
+    faults = [fault] if info is None else shards.damage(str(place.parent), info)
     if faults:
         raise DamagedError("; ".join(faults))
     return info

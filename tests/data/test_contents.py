@@ -155,4 +155,4 @@ def test_a_damaged_look_is_no_look(tree: Path, tmp_path: Path, capsys) -> None:
     content = (tmp_path / NAME).read_bytes()
     (tmp_path / NAME).write_bytes(content[:50] + bytes([content[50] ^ 1]) + content[51:])
     assert contents.read(str(tmp_path), 6) is None
-    assert "read again" in capsys.readouterr().out
+    assert "read again" in capsys.readouterr().err
