@@ -14,7 +14,14 @@ import fundusray
 from fundusray import config, files
 from fundusray.cluster import entry
 from fundusray.cluster.pulse import Pulse
-from fundusray.cluster.results import changed, finished, outcome_of, say, write_result
+from fundusray.cluster.results import (
+    changed,
+    finished,
+    outcome_of,
+    say,
+    write_recipe,
+    write_result,
+)
 from fundusray.cluster.running import note, noted, run, worker_cpus
 from fundusray.cluster.start import resources
 from fundusray.cluster.stopping import Watcher
@@ -102,7 +109,7 @@ def pretrain(recipe: Recipe, storage: str) -> dict[str, Any]:
             return done
         say(faults)
         files.sweep(folder)
-        files.write_bytes(files.join(folder, "recipe.json"), config.to_json(recipe).encode())
+        write_recipe(folder, recipe, storage)
         job = Job(
             recipe=config.to_json(recipe),
             parts=tuple(draw_parts(recipe, storage)),

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from fundusray import files, sealed
+from fundusray import config, files, sealed
+from fundusray.config import Recipe
 from fundusray.errors import DamagedError
 
 RESULT, OUTCOME = "result.json", "outcome.json"
@@ -19,6 +20,12 @@ VOUCHED = (
     "mode.json",
 )  # fmt: skip
 """What a run leaves beside its result, as far as it has them."""
+
+
+def write_recipe(folder: str, recipe: Recipe, storage: str) -> None:
+    """Writes what a run was asked for, its places in the storage as seen from the run's folder."""
+    placed = config.with_places(recipe, lambda place: files.relative(place, folder, storage))
+    files.write_bytes(files.join(folder, "recipe.json"), config.to_json(placed).encode())
 
 
 def write_result(folder: str, result: dict[str, Any]) -> None:

@@ -12,7 +12,14 @@ from fundusray.cluster.entry import work
 from fundusray.cluster.fitting import with_batch
 from fundusray.cluster.keeping import Job
 from fundusray.cluster.lineage import start_leak
-from fundusray.cluster.results import changed, finished, outcome_of, say, write_result
+from fundusray.cluster.results import (
+    changed,
+    finished,
+    outcome_of,
+    say,
+    write_recipe,
+    write_result,
+)
 from fundusray.cluster.rows import (
     epoch_plan,
     reported_split,
@@ -130,7 +137,7 @@ def train(
             return done
         say(faults)
         files.sweep(folder)
-        files.write_bytes(files.join(folder, "recipe.json"), config.to_json(recipe).encode())
+        write_recipe(folder, recipe, storage)
         write_split(folder, prepared, sides)
         job = Job(
             recipe=config.to_json(recipe),

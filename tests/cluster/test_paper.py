@@ -29,6 +29,7 @@ from fundusray.config import Recipe, override
 from fundusray.data import given
 from fundusray.errors import DiskError, InputError
 from fundusray.jobs import paper_words, papers
+from fundusray.models.bundle import read_recipe
 from fundusray.pipeline import augment
 from fundusray.verified import write_verified
 
@@ -342,9 +343,9 @@ def test_a_tiny_table_side_by_side(cluster: None, job, tmp_path: Path) -> None:
     assert len({(row["n"], row["num_patients"]) for row in whole["rows"]}) == 1
     assert restart["kappa_verdict"] in ("better", "worse", "undecided")
     assert restart["weight_ratio"] == 1 and "What loss and sampling do" in text
-    recipe = json.loads((Path(restart["bundle"]).parent / "recipe.json").read_text())
-    assert recipe["model"]["init_from"] == baseline["bundle"]
-    assert recipe["cluster"]["cpus"] == 1
+    recipe = read_recipe(restart["bundle"])
+    assert recipe.model.init_from == baseline["bundle"]
+    assert recipe.cluster.cpus == 1
     assert "scale tiny: 32 px instead of 512" in Path(result["report"]).read_text()
     # Nothing is trained again, whatever the cluster and the price.
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}

@@ -7,8 +7,16 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from fundusray import files
-from fundusray.cluster.results import finished, outcome_of, read_result, write_outcome, write_result
+from fundusray import config, files
+from fundusray.cluster.results import (
+    finished,
+    outcome_of,
+    read_result,
+    write_outcome,
+    write_recipe,
+    write_result,
+)
+from fundusray.config import Recipe, override
 from fundusray.errors import DamagedError
 
 NAMES = ("predictions.parquet", "attacked.parquet", "manifest.parquet", "split.csv", "mode.json")
@@ -79,3 +87,16 @@ def test_what_workers_ended_with_counts_for_their_run_alone(run: str, capsys) ->
     Path(run, "outcome.json").write_bytes(b"")
     assert outcome_of(run, "key") == {}
     assert "outcome.json: not readable (JSONDecodeError): made again" in capsys.readouterr().err
+
+
+def test_what_was_asked_for_names_no_place_of_the_storage(tmp_path: Path) -> None:
+    storage = str(tmp_path / "storage")
+    start = f"{storage}/run-0/bundle"
+    asked = override(
+        Recipe(), {"run.storage": storage, "model.init_from": start, "data.root": "/p"}
+    )
+    write_recipe(f"{storage}/run-1", asked, storage)
+    kept = config.from_json(Path(storage, "run-1", "recipe.json").read_text())
+    assert (kept.run.storage, kept.model.init_from, kept.data.root) == (
+        "..", "../run-0/bundle", "/p",
+    )  # fmt: skip
