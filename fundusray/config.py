@@ -9,6 +9,7 @@ import json
 import math
 import types
 import typing
+from collections.abc import Callable
 from typing import Any
 
 from fundusray.errors import InputError
@@ -45,6 +46,7 @@ __all__ = [
     "override",
     "settings",
     "to_json",
+    "with_places",
 ]
 
 
@@ -216,6 +218,31 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise InputError(f"recipe names {key!r} twice")
         tree[key] = value
     return tree
+
+
+PLACES = {
+    "data": ("root", "split_file", "id_key", "mix"),
+    "model": ("weights", "init_from"),
+    "run": ("storage",),
+}
+"""Settings that name files and folders."""
+
+
+def with_places(recipe: Recipe, change: Callable[[str], str]) -> Recipe:
+    """The recipe with every place changed, each of several roots by itself."""
+    several = "," in recipe.data.source
+    sections = {}
+    for section, names in PLACES.items():
+        node = getattr(recipe, section)
+        found = {name: getattr(node, name) for name in names}
+        changed = {
+            name: ",".join(map(change, place.split(",")))
+            if name == "root" and several
+            else change(place)
+            for name, place in found.items()
+        }
+        sections[section] = dataclasses.replace(node, **changed)
+    return dataclasses.replace(recipe, **sections)
 
 
 def decisive(recipe: Recipe) -> dict[str, Any]:

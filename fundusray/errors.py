@@ -19,6 +19,12 @@ class NoCheckpointError(FundusError):
     exit_code = 3
 
 
+class DamagedError(FundusError):
+    """A file of ours is not what was written; names it, the reason and the cure."""
+
+    exit_code = 3
+
+
 class DiskError(FundusError):
     """Nothing more can be written; names the path and what is free."""
 

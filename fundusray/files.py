@@ -3,6 +3,9 @@
 A location is an absolute local path or a URI that pyarrow knows (`s3://`, `gs://`, `file://`).
 A local write goes to a temporary name, is synced and renamed; an object store's put is already
 atomic. Nothing else in the package opens a file of a run, so this holds everywhere.
+
+JSON and tables that we write are sealed (`fundusray.sealed`): a flipped bit is damage by name and
+never another figure. What others wrote is read by `read_plain_json`, or as bytes.
 """
 
 import csv
@@ -11,6 +14,7 @@ import hashlib
 import io
 import json
 import os
+import posixpath
 import secrets
 import shutil
 import stat
@@ -19,8 +23,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 
+from fundusray import sealed
 from fundusray.errors import DiskError, InputError
 
 TEMPORARY = ".tmp-"
@@ -48,6 +52,26 @@ def absolute(location: str, base: str | None = None) -> str:
 def join(location: str, *parts: str) -> str:
     """The location of something inside a folder."""
     return "/".join([location.rstrip("/"), *parts])
+
+
+def relative(location: str, folder: str, root: str) -> str:
+    """A location inside `root` as seen from `folder`, beginning with a dot; any other as it is.
+
+    What is kept inside a storage is kept so, and the storage can be moved and copied.
+    """
+    inside = location == root or location.startswith(root.rstrip("/") + "/")
+    if not location or not inside:
+        return location
+    path = posixpath.relpath(location, folder)
+    return path if path.startswith(".") else f"./{path}"
+
+
+def resolve(location: str, folder: str) -> str:
+    """The location that `relative` made seen from a folder; any other as it is."""
+    if location.split("/")[0] not in (".", ".."):
+        return location
+    scheme, mark, path = folder.rpartition("://")
+    return scheme + mark + posixpath.normpath(posixpath.join(path, location))
 
 
 def base_name(location: str) -> str:
@@ -99,6 +123,28 @@ def size(location: str) -> int:
     if info.type != pafs.FileType.File:
         raise FileNotFoundError(location)
     return info.size
+
+
+def stamp(location: str, latest: int) -> str:
+    """What the system says of a file that changes with its content: size, times, inode.
+
+    "" where there is no such file, nothing is said of times, or one is later than `latest`
+    (nanoseconds since 1970).
+    """
+    filesystem, path = _filesystem(location)
+    if isinstance(filesystem, pafs.LocalFileSystem):
+        try:
+            status = os.stat(path)
+        except OSError:
+            return ""
+        # The second cannot be set back, as copying programs do with the first.
+        times = (status.st_mtime_ns, status.st_ctime_ns)
+        found = (status.st_size, *times, status.st_ino)
+    else:
+        info = filesystem.get_file_info(path)
+        times = (info.mtime_ns or 0,)
+        found = (info.size, *times)
+    return "" if not min(times) or max(times) > latest else ":".join(map(str, found))
 
 
 def list_dir(location: str) -> list[tuple[str, bool, int]]:
@@ -208,27 +254,39 @@ def sweep(location: str) -> None:
                 shutil.rmtree(entry.path) if entry.is_dir() else os.unlink(entry.path)
 
 
-def read_json(location: str) -> Any:
-    """The value a JSON file holds."""
+def read_json(location: str) -> dict[str, Any]:
+    """What `write_json` wrote, whole.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedError: it is not what was written, or nobody vouches for it.
+    """
+    return sealed.json_from_bytes(read_bytes(location), location)
+
+
+def read_plain_json(location: str) -> Any:
+    """The value of a JSON file that another program or a person wrote; nothing vouches for it."""
     return json.loads(read_bytes(location))
 
 
-def write_json(location: str, value: Any) -> None:
-    """Writes a value as indented JSON; NaN is refused, since JSON has none."""
-    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
-    write_bytes(location, text.encode())
+def write_json(location: str, value: dict[str, Any]) -> None:
+    """Writes a JSON object, indented and sealed; NaN is refused, since JSON has none."""
+    write_bytes(location, sealed.json_to_bytes(value))
 
 
 def read_table(location: str) -> pa.Table:
-    """A Parquet file's table."""
-    return pq.read_table(pa.BufferReader(read_bytes(location)))
+    """The table that `write_table` wrote, whole.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedError: it is not what was written, or nobody vouches for it.
+    """
+    return sealed.table_from_bytes(read_bytes(location), location)
 
 
 def write_table(location: str, table: pa.Table) -> None:
-    """Writes a table as Parquet."""
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    write_bytes(location, sink.getvalue())
+    """Writes a table as Parquet, which any reader of Parquet reads, and seals it."""
+    write_bytes(location, sealed.table_to_bytes(table))
 
 
 def write_csv(location: str, rows: list[dict[str, Any]]) -> None:

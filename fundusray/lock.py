@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from fundusray import files
-from fundusray.errors import LockedError
+from fundusray.errors import DamagedError, LockedError
 
 BEAT = 5.0
 """Seconds between two touches of the holder."""
@@ -146,12 +146,11 @@ def _create(path: str, content: bytes) -> bool:
 def _holder(path: str) -> dict[str, Any] | None:
     """What the lock says; {} where it is not readable, None where there is none."""
     try:
-        found = files.read_json(path)
+        return files.read_json(path)
     except FileNotFoundError:
         return None
-    except ValueError:
+    except DamagedError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _alive(path: str, holder: dict[str, Any]) -> bool:

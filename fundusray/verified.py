@@ -14,17 +14,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from fundusray import files
-from fundusray.errors import FundusError
+from fundusray.errors import DamagedError as DamagedError
 
 MANIFEST = "MANIFEST.json"
 ASIDE = ".old-"
 """What a folder is called for the moment between moving it away and moving the new one in."""
-
-
-class DamagedError(FundusError):
-    """A checkpoint or bundle is not what was written; names the file and the reason."""
-
-    exit_code = 3
 
 
 def write_verified(folder: str, content: dict[str, bytes], info: dict[str, Any]) -> None:
@@ -74,15 +68,36 @@ def read_verified(folder: str) -> tuple[dict[str, bytes], dict[str, Any]]:
     if not files.is_uri(folder) and not os.path.isdir(folder) and os.path.isdir(_aside(folder)):
         folder = _aside(folder)
     listed, info = _read_manifest(folder)
-    content = {}
-    for name, (num_bytes, digest) in listed.items():
-        data = _read(folder, name)
-        if len(data) != num_bytes:
-            raise _damaged(folder, name, f"has {len(data):,} bytes, {num_bytes:,} were written")
-        if files.sha256(data) != digest:
-            raise _damaged(folder, name, "other bytes than were written (sha256 differs)")
-        content[name] = data
-    return content, info
+    return {name: _whole(folder, name, *listed[name]) for name in listed}, info
+
+
+def read_part(folder: str, name: str) -> bytes | None:
+    """One file of a folder, without reading the others; None where the MANIFEST has none such.
+
+    Raises:
+        DamagedError: as `read_verified`.
+    """
+    listed, _ = _read_manifest(files.absolute(folder))
+    return _whole(files.absolute(folder), name, *listed[name]) if name in listed else None
+
+
+def read_info(folder: str) -> dict[str, Any]:
+    """What a folder was written with beside its files, which are not read.
+
+    Raises:
+        DamagedError: the MANIFEST is missing or not what was written.
+    """
+    return _read_manifest(files.absolute(folder))[1]
+
+
+def _whole(folder: str, name: str, num_bytes: int, digest: str) -> bytes:
+    """A file's content, which is what was written."""
+    data = _read(folder, name)
+    if len(data) != num_bytes:
+        raise _damaged(folder, name, f"has {len(data):,} bytes, {num_bytes:,} were written")
+    if files.sha256(data) != digest:
+        raise _damaged(folder, name, "other bytes than were written (sha256 differs)")
+    return data
 
 
 def _manifest(listed: dict[str, list], info: dict[str, Any]) -> bytes:

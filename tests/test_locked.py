@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fundusray import lock
+from fundusray import files, lock
 from fundusray.errors import LockedError
 from fundusray.lock import locked
 
@@ -35,7 +35,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def left(folder: Path, **changes: object) -> None:
     """A lock that is there, like ours but for these."""
     folder.mkdir(exist_ok=True)
-    (folder / "lock").write_text(json.dumps(lock._ourselves() | changes))
+    files.write_json(str(folder / "lock"), lock._ourselves() | changes)
 
 
 def holds(folder: Path) -> bool:

@@ -15,9 +15,9 @@ import pyarrow as pa
 from fundusray import files
 from fundusray.cluster.evaluate import predicted
 from fundusray.cluster.matching import order_known
+from fundusray.cluster.rows import write_sides
 from fundusray.cluster.unseen import require_pixels, unseen
 from fundusray.config import Recipe
-from fundusray.data import given
 from fundusray.data.leaks import find_leaks, told
 from fundusray.data.patients import caveat
 from fundusray.data.shards import PreparedSet, open_set
@@ -126,9 +126,8 @@ def compare(bundles: Sequence[str], recipe: Recipe, prepared: str, folder: str) 
         require_pixels(place, member.recipe.data, recipe.data)
     judged = judged_rows(data, bundles, members)
     # For whoever judges the mean later: what any member knows is on its train side.
-    split_file = files.join(folder, "split.csv")
-    given.write(split_file, data.table, judged.sides)
-    own = replace(recipe.data, split_file=split_file)
+    write_sides(folder, data.table, judged.sides)
+    own = replace(recipe.data, split_file=files.join(folder, "split.csv"))
     whole = replace(recipe, name=f"{members[0].recipe.name}.mean", data=own, published={})
     mean = files.join(folder, "bundle")
     unknown = caveat(data.table)

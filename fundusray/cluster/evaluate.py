@@ -10,6 +10,7 @@ import torch
 
 from fundusray import files
 from fundusray.cluster.matching import in_classes_of
+from fundusray.cluster.results import say
 from fundusray.cluster.rows import predictions_of
 from fundusray.cluster.running import MOST_CPUS
 from fundusray.cluster.start import cpus_each, resources
@@ -17,7 +18,7 @@ from fundusray.cluster.tasks import result_of
 from fundusray.cluster.unseen import Unseen
 from fundusray.data.sampling import plan_eval
 from fundusray.data.shards import open_set
-from fundusray.errors import InputError
+from fundusray.errors import DamagedError, InputError
 from fundusray.metrics import summary
 from fundusray.models.bundle import load_bundle
 from fundusray.models.weights import digest
@@ -53,7 +54,8 @@ def predict_rows(
 
 
 def predicted(bundle: str, prepared: str, rows: np.ndarray, folder: str) -> str:
-    """Where in `folder` the predictions of some rows of a set are; they are made unless there.
+    """Where in `folder` the predictions of some rows of a set are; they are made unless they are
+    there and whole.
 
     The file's name holds a hash of the weights, the set and the rows, so that those of an earlier
     state of the bundle are never taken for these.
@@ -62,12 +64,13 @@ def predicted(bundle: str, prepared: str, rows: np.ndarray, folder: str) -> str:
         InputError: the set has classes that the bundle does not know, or a training that still
             runs wrote the bundle anew meanwhile.
     """
-    weights = digest(bundle)
-    key = files.hash_json([weights, files.base_name(prepared), rows.tolist()], 8)
+    weights, data = digest(bundle), open_set(prepared)
+    shown = [files.base_name(prepared), data.info["manifest"]]
+    key = files.hash_json([weights, *shown, rows.tolist()], 8)
     location = files.join(folder, f"predictions-{key}.parquet")
-    if files.exists(location):
+    if _is_whole(location):
         return location
-    data = in_classes_of(open_set(prepared), bundle, load_bundle(bundle))
+    data = in_classes_of(data, bundle, load_bundle(bundle))
     found, logits = _spread(bundle, prepared, rows)
     if digest(bundle) != weights:
         raise InputError(
@@ -114,6 +117,18 @@ def answers(bundle: str, prepared: str, folder: str) -> dict[str, Any]:
         "called": {name: called[name] for name in opened.classes},
         "probability": float(shares.max(axis=1).mean()),
     }
+
+
+def _is_whole(location: str) -> bool:
+    """Whether a table is there; a damaged one is named."""
+    try:
+        files.read_table(location)
+    except FileNotFoundError:
+        return False
+    except DamagedError as error:
+        say([str(error)])
+        return False
+    return True
 
 
 def evaluate(bundle: str, judged: Unseen, prepared: str, folder: str, seed: int) -> dict[str, Any]:

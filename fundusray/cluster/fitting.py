@@ -9,9 +9,10 @@ import torch
 from fundusray import files
 from fundusray.cluster.modes import machine
 from fundusray.cluster.rows import split_rows
+from fundusray.cluster.tasks import result_of
 from fundusray.config import Recipe, from_json, override, to_json
 from fundusray.data.shards import PreparedSet
-from fundusray.errors import InputError
+from fundusray.errors import DamagedError, InputError
 from fundusray.models import build_model
 from fundusray.pipeline import augment
 from fundusray.training.fitting import batch_that_fits
@@ -33,6 +34,7 @@ def with_batch(
 
     Raises:
         InputError: not even two images fit.
+        DamagedError: what was found before is damaged, and another batch gives other numbers.
     """
     if recipe.train.batch:
         return recipe
@@ -41,7 +43,7 @@ def with_batch(
     task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(found_batch)
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     part = part_of_memory(workers, cpus, gpus, [node.get("CPU", 0.0) for node in alive])
-    each = ray.get(task.remote(to_json(recipe), classes, rows // workers, storage, part))
+    each = result_of(task.remote(to_json(recipe), classes, rows // workers, storage, part))
     if each < 2:
         raise InputError(
             f"train.batch=auto: not two images of {recipe.data.size} pixels fit beside "
@@ -85,4 +87,11 @@ def found_batch(text: str, num_classes: int, most: int, storage: str, part: floa
         most_shown = most * both
         found = batch_that_fits(built, side, train, device, precision, most_shown, part) // both
         files.write_json(note, {"batch": found - found % 2, "for": asked})
-    return files.read_json(note)["batch"]
+    try:
+        return files.read_json(note)["batch"]
+    except DamagedError as error:
+        raise DamagedError(
+            f"{note} is damaged; it holds the batch that runs of {storage} train with on such a "
+            "machine: restore it from a copy, give the number that they had (train.batch=), or "
+            "delete it to try anew, perhaps with another batch than earlier runs"
+        ) from error

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import nn
 
@@ -15,6 +16,7 @@ from fundusray.cluster.rows import halves, predictions_of, reported_split
 from fundusray.config import Recipe
 from fundusray.data.sampling import plan_eval, share
 from fundusray.data.shards import PreparedSet
+from fundusray.errors import DamagedError
 from fundusray.metrics import METRICS, ORDINAL, point
 from fundusray.models import Classifier, fit_thresholds
 from fundusray.models.heads import ladder
@@ -89,6 +91,16 @@ class Judge:
         """Where an epoch's validation predictions are, epochs counted from 1."""
         return files.join(self.folder, "epochs", f"{epoch:04d}.parquet")
 
+    def _read_kept(self, epoch: int) -> pa.Table:
+        place = self._kept(epoch)
+        try:
+            return files.read_table(place)
+        except (FileNotFoundError, DamagedError) as error:
+            raise DamagedError(
+                f"{place} is missing or damaged, and the network that predicted it is no more: "
+                f"restore it from a copy, or delete {self.folder} to train anew"
+            ) from error
+
     def _fit_thresholds(self, rows: np.ndarray, logits: np.ndarray) -> np.ndarray:
         """Cuts the regression's scores where kappa is best on the validation rows."""
         thresholds = self.model.get_buffer("thresholds")
@@ -143,7 +155,7 @@ class Judge:
         row is of where two epochs predict them (or one that is cut in two ways): their scores have
         no common scale to be ranked on.
         """
-        kept = {row["epoch"]: files.read_table(self._kept(row["epoch"])) for row in history}
+        kept = {row["epoch"]: self._read_kept(row["epoch"]) for row in history}
         row_of = {name: row for row, name in enumerate(self.prepared.image_ids())}
         # An image that stopped decoding under way is missing from later epochs.
         known = [[row_of[name] for name in t["image_id"].to_pylist()] for t in kept.values()]

@@ -74,7 +74,7 @@ class Keeper:
     ) -> None:
         """Writes the network as the run's bundle, in place of an earlier one."""
         if self.ranks.first:
-            info = {"key": self.job.key, "prepared": self.job.prepared}
+            info = {"key": self.job.key, "prepared": files.base_name(self.job.prepared)}
             unknown = caveat(prepared.table)
             info |= {"patients": unknown} if unknown else {}
             save_bundle(

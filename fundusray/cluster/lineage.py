@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from fundusray import config, files
 from fundusray.data.splits import kin
+from fundusray.models.bundle import read_about, read_recipe
 from fundusray.models.weights import bundle_folder
 from fundusray.verified import MANIFEST
 
@@ -48,6 +49,9 @@ def known(table: pa.Table, places: Iterable[str]) -> Known:
 
     Args:
         table: of the set, with sha256, patient_id and twin.
+
+    Raises:
+        DamagedError: what a network learned from is no longer what was written.
     """
     hashes: dict[str, set[str]] = {"train": set(), "val": set()}
     unasked = []
@@ -118,14 +122,17 @@ def _line(places: Iterable[str]) -> Iterator[str]:
             todo += info["members"]  # a mean knows what they know, and has no run of its own
         else:
             yield place
-        recipe = files.join(place, "recipe.json")
-        if files.exists(recipe):
-            start = start_of(config.from_json(files.read_bytes(recipe).decode()).model)
+        recipe = read_recipe(place) if _is_there(place) else None
+        if recipe is not None:
+            start = start_of(recipe.model)
             todo += [start] if start else []
 
 
 def _info(place: str) -> dict[str, Any]:
     """What a bundle says of itself; nothing where there is none any more."""
-    location = files.join(place, MANIFEST)
     # A checkpoint may be given as weights, too; it has a MANIFEST and says nothing of itself.
-    return files.read_json(location)["info"].get("info", {}) if files.exists(location) else {}
+    return read_about(place) if _is_there(place) else {}
+
+
+def _is_there(place: str) -> bool:
+    return files.exists(files.join(place, MANIFEST))

@@ -15,22 +15,27 @@ from torch import nn
 from fundusray import files
 from fundusray.cluster.keeping import Job
 from fundusray.cluster.ranks import Ranks
+from fundusray.cluster.results import say
 from fundusray.config import Recipe
+from fundusray.errors import DamagedError
 from fundusray.pipeline import augment
 from fundusray.training import mode
 
 
-def agreed_mode(model: nn.Module, recipe: Recipe, job: Job, ranks: Ranks) -> tuple[mode.Mode, str]:
-    """Precision and layout of a run, equal on every rank, and words for them.
+def agreed_mode(
+    model: nn.Module, recipe: Recipe, job: Job, ranks: Ranks
+) -> tuple[mode.Mode, dict[str, Any]]:
+    """Precision and layout of a run, equal on every rank, and what `known_mode` says of them.
 
     Raises:
         InputError: the batch does not fit into the device's memory.
+        DamagedError: as `known_mode`.
     """
     data = recipe.data
     side = augment.output_size(augment.train_text(data), data.size)
     shape = (max(recipe.train.batch // ranks.world, 2), 3, side, side)
     told = ranks.agree(lambda: known_mode(model, shape, ranks.device, recipe, job))
-    return mode.Mode(**told["mode"]), _described(told)
+    return mode.Mode(**told["mode"]), told
 
 
 def known_mode(
@@ -47,11 +52,25 @@ def known_mode(
 
     Raises:
         InputError: the batch does not fit into the device's memory.
+        DamagedError: what was chosen is damaged, and another choice would end in other numbers.
     """
     own = files.join(job.folder, "mode.json")
-    if not files.exists(own):
-        files.write_json(own, _of_machine(model, shape, device, recipe, job.storage))
-    return files.read_json(own)
+    try:
+        return files.read_json(own)
+    except FileNotFoundError:
+        pass
+    except DamagedError as error:
+        begun = bool(files.list_dir(files.join(job.folder, "checkpoints")))
+        if begun and len(mode.choices(recipe.train)) > 1:
+            raise DamagedError(
+                f"{own} is damaged; it alone says in which precision and layout the run began, and "
+                "in others it would end in other numbers: restore it from a copy, or delete "
+                f"{job.folder} to train anew"
+            ) from error
+        say([str(error)])
+    told = _of_machine(model, shape, device, recipe, job.storage)
+    files.write_json(own, told)
+    return told
 
 
 def _of_machine(
@@ -66,16 +85,23 @@ def _of_machine(
     asked = [recipe.model.name, shape, wanted.precision, wanted.layout, machine(device)]
     asked += [torch.get_num_threads(), torch.__version__]
     note = files.join(storage, "modes", files.hash_json(asked) + ".json")
-    if not files.exists(note):
+    if len(mode.choices(wanted)) == 1 or not files.exists(note):
         chosen, timings = mode.probe(model, shape, device, wanted)
+        told = {"mode": asdict(chosen), "seconds": timings, "for": asked}
         # Trials side by side probe side by side; the first result is everyone's.
-        if not files.exists(note):
-            told = {"mode": asdict(chosen), "seconds": timings, "for": asked}
+        if len(mode.choices(wanted)) == 1 or not files.exists(note):
             files.write_json(note, told)
-    return files.read_json(note)
+    try:
+        return files.read_json(note)
+    except DamagedError as error:
+        raise DamagedError(
+            f"{note} is damaged; it says in which precision and layout runs of {storage} compute "
+            "on such a machine: restore it from a copy, name them (train.precision=, "
+            "train.layout=), or delete it to choose anew, perhaps otherwise than for earlier runs"
+        ) from error
 
 
-def _described(told: dict[str, Any]) -> str:
+def described(told: dict[str, Any]) -> str:
     """A mode in words, with what was measured."""
     seconds = ", ".join(f"{k} {v:.3f} s" for k, v in sorted(told["seconds"].items()))
     text = f"{told['mode']['precision']} {told['mode']['layout']}"

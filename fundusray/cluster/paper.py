@@ -159,7 +159,16 @@ def table_folder(title: str, rows: list[Row], storage: str) -> str:
     """Where a table's files go: its name tells which, its hash from what exactly."""
     parts = [[row.name, row.parent, decisive(row.recipe), row.recipe.model.weights] for row in rows]
     places = [[row.recipe.data.root, row.recipe.data.split_file] for row in rows]
+    # What is in the storage counts by where it is in there: the storage may be moved.
+    parts, places = (_from(storage, found) for found in (parts, places))
     return files.join(storage, f"{title}-{files.hash_json([parts, places], 8)}")
+
+
+def _from(storage: str, value: Any) -> Any:
+    """The value with its places in the storage as seen from there."""
+    if isinstance(value, list):
+        return [_from(storage, part) for part in value]
+    return files.relative(value, storage, storage) if isinstance(value, str) else value
 
 
 def prepared_sets(rows: list[Row], storage: str) -> dict[str, str]:
@@ -202,8 +211,8 @@ def _capped(recipe: Recipe, prepared: str, images: int, folder: str) -> Recipe:
     sides = sides.astype(object)
     sides[train_rows[kept != "train"]] = ""
     place = files.join(folder, f"split-{given.digest(opened.table, sides)}.csv")
-    if not files.exists(place):
-        given.write(place, opened.table, sides)
+    # Also where it is there: nothing else vouches for it.
+    given.write(place, opened.table, sides)
     return override(recipe, {"data.split_file": place})
 
 

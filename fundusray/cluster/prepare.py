@@ -1,9 +1,13 @@
 """Prepares a set on the cluster: the photographs in chunks, one task each, none of them twice."""
 
+import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import ray
 import torch
@@ -12,12 +16,13 @@ from fundusray import files
 from fundusray.cluster.start import resources
 from fundusray.cluster.tasks import WorkerLostError, result_of
 from fundusray.config import Data, Recipe
+from fundusray.data import contents
 from fundusray.data import manifest as manifests
 from fundusray.data.class_names import order_unknown
 from fundusray.data.manifest import Manifest
 from fundusray.data.patients import OFFER, caveat
-from fundusray.data.shards import finish, is_complete, set_folder, write_shard
-from fundusray.errors import FundusError, InputError, LockedError
+from fundusray.data.shards import damage, described, finish, set_folder, write_shard
+from fundusray.errors import DamagedError, FundusError, InputError, LockedError
 from fundusray.lock import locked
 from fundusray.progress import Progress
 
@@ -58,11 +63,24 @@ def data_root(recipe: Recipe, storage: str) -> str:
     return ",".join(drawn if name == "synthetic" else next(left) for name in sources)
 
 
+class Target(NamedTuple):
+    """The set that a command wants."""
+
+    folder: str
+    inside: str
+    """A summary of what is in the photographs; "" where it is found out by preparing them."""
+    done: bool
+    """Whether it is there and whole."""
+    faults: tuple[str, ...] = ()
+    """What is damaged in it."""
+
+
 def prepare(recipe: Recipe, storage: str) -> str:
     """The folder of the recipe's prepared set, which is made unless it is there.
 
-    A second call, also after a kill, goes on with the units that are missing. Two processes that
-    want the same set do not disturb each other: the later one waits.
+    A set is of these very photographs: with one changed in place it is another set. A second call,
+    also after a kill, goes on with the units that are missing or damaged. Two processes that want
+    the same set do not disturb each other: the later one waits.
 
     Raises:
         InputError: the source's tables are wrong.
@@ -74,33 +92,96 @@ def prepare(recipe: Recipe, storage: str) -> str:
     manifest = manifests.build(data, root, recipe.seed)
     for note in manifest.notes:
         print(note, flush=True)
-    folder = set_folder(storage, data, manifest)
     with ExitStack() as stack:
-        if not _our_turn(folder, stack):
+        target = _our_turn(set_folder(storage, data, manifest), manifest, stack)
+        folder = target.folder
+        if target.done:
             _say(folder, "there already")
             return folder
+        for fault in target.faults:
+            print(f"{fault}: made again", file=sys.stderr, flush=True)
         files.sweep(folder)
         began = time.monotonic()
-        units = _make_units(folder, manifest, data)
-        finish(folder, data, manifest, units)
+        before, still = _looked_at(folder, manifest)
+        units = _make_units(folder, manifest, data, still)
+        after = contents.stamps(manifest.table, manifest.roots)
+        # What changed under way is read again next time.
+        stamps = [was if was == now else "" for was, now in zip(before, after, strict=True)]
+        finish(folder, data, manifest, units, stamps, target.inside)
         _say(folder, f"{time.monotonic() - began:.1f} s")
     return folder
 
 
-def _our_turn(folder: str, stack: ExitStack) -> bool:
-    """True with the folder locked for us; False once the set is complete, by whomever."""
+def _our_turn(base: str, manifest: Manifest, stack: ExitStack) -> Target:
+    """The set, made by whomever, or its folder locked for us to make it."""
+    look = lru_cache(maxsize=1)(lambda: _inside(base, manifest))
     told = False
-    while not is_complete(folder):
+    while not (target := _target(base, look)).done:
         try:
-            stack.enter_context(locked(folder))
+            with ExitStack() as mine:
+                mine.enter_context(locked(target.folder))
+                if _target(base, look) == target:  # not made by another just now
+                    stack.push(mine.pop_all())
+                    return target
         except LockedError as error:
             if not told:
                 print(f"waiting: {error}")
             told = True
             time.sleep(WAIT)
-        else:
-            return not is_complete(folder)
-    return False
+    return target
+
+
+def _target(base: str, look: Callable[[], tuple[str, pa.Table]]) -> Target:
+    """The set of these photographs as it stands.
+
+    The first set of some rows has the name that their table gives; it is prepared without being
+    read before. One of the same rows with other photographs has a name of its own beside it.
+    """
+    info, fault = described(base)
+    if info is None:
+        return Target(base, "", False, (fault,) if fault else ())
+    inside, held = look()
+    for folder in (base, f"{base}-{inside[:8]}"):
+        info, _ = described(folder)
+        if info and info["contents"] == inside:
+            faults = () if files.is_uri(folder) else tuple(damage(folder, info))
+            _remember(folder, held)
+            return Target(folder, inside, not faults, faults)
+    return Target(f"{base}-{inside[:8]}", inside, False)
+
+
+def _inside(base: str, manifest: Manifest) -> tuple[str, pa.Table]:
+    """What is in the photographs; those are read that no set of these rows has seen as they are."""
+    name, beside = files.base_name(base), base.rpartition("/")[0]
+    sets = [n for n, _, _ in files.list_dir(beside) if n == name or n.startswith(f"{name}-")]
+    rows = manifest.table.num_rows
+    known = [contents.read(files.join(beside, other), rows) for other in sets]
+    held = contents.contents(manifest.table, manifest.roots, [k for k in known if k is not None])
+    return contents.summary(held), held
+
+
+def _remember(folder: str, held: pa.Table) -> None:
+    """Keeps the answers of now, so that what was only touched is not read each time."""
+    place = files.join(folder, contents.NAME)
+    try:
+        if files.read_table(place).equals(held):
+            return
+    except (FileNotFoundError, DamagedError):
+        pass  # said when it was looked at
+    files.write_table(place, held)
+
+
+def _looked_at(folder: str, manifest: Manifest) -> tuple[list[str], np.ndarray]:
+    """(stamps of every row's files, which rows [N] a unit that is there can still be of)."""
+    now = contents.stamps(manifest.table, manifest.roots)
+    before = contents.read(folder, manifest.table.num_rows)
+    if before is None:
+        nothing = [""] * len(now)
+        files.write_table(
+            files.join(folder, contents.NAME), contents.as_table(now, nothing, nothing)
+        )
+        return now, np.zeros(len(now), bool)
+    return now, contents.still(now, before)
 
 
 def cut(manifest: Manifest, data: Data) -> list[pa.Table]:
@@ -114,15 +195,19 @@ def cut(manifest: Manifest, data: Data) -> list[pa.Table]:
 
 @ray.remote(num_cpus=1, max_retries=RETRIES)
 def _unit(
-    folder: str, index: int, chunk: pa.Table, data: Data, roots: dict[str, str]
+    folder: str, index: int, chunk: pa.Table, data: Data, roots: dict[str, str], still: list[bool]
 ) -> dict[str, Any]:
     torch.set_num_threads(1)
-    return write_shard(folder, index, chunk, data, roots)
+    return write_shard(folder, index, chunk, data, roots, still)
 
 
-def _make_units(folder: str, manifest: Manifest, data: Data) -> list[dict[str, Any]]:
+def _make_units(
+    folder: str, manifest: Manifest, data: Data, still: np.ndarray
+) -> list[dict[str, Any]]:
     """What became of every chunk; as many tasks wait as run, so that memory is bounded."""
     chunks = cut(manifest, data)
+    ends = np.cumsum([chunk.num_rows for chunk in chunks])
+    stills = [part.tolist() for part in np.split(still, ends[:-1])]
     most = 2 * max(1, int(resources()["CPU"]))
     progress = Progress("preparing", manifest.table.num_rows)
     units: dict[int, dict[str, Any]] = {}
@@ -133,7 +218,8 @@ def _make_units(folder: str, manifest: Manifest, data: Data) -> list[dict[str, A
             index = waiting.pop()
             # A slice travels with its whole table unless it is copied.
             chunk = chunks[index].take(list(range(chunks[index].num_rows)))
-            running[_unit.remote(folder, index, chunk, data, manifest.roots)] = index
+            task = _unit.remote(folder, index, chunk, data, manifest.roots, stills[index])
+            running[task] = index
         (ready,), _ = ray.wait(list(running), num_returns=1)
         index = running.pop(ready)
         units[index] = _result(ready, chunks[index], data)

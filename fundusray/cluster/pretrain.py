@@ -14,6 +14,14 @@ import fundusray
 from fundusray import config, files
 from fundusray.cluster import entry
 from fundusray.cluster.pulse import Pulse
+from fundusray.cluster.results import (
+    changed,
+    finished,
+    outcome_of,
+    say,
+    write_recipe,
+    write_result,
+)
 from fundusray.cluster.running import note, noted, run, worker_cpus
 from fundusray.cluster.start import resources
 from fundusray.cluster.stopping import Watcher
@@ -92,14 +100,16 @@ def pretrain(recipe: Recipe, storage: str) -> dict[str, Any]:
     key = files.hash_json([config.decisive(recipe), sketches.VERSION, start], 16)
     name = f"pretrain-{recipe.run.name or recipe.name}-{key[:8]}"
     folder = files.join(storage, name)
-    done = files.join(folder, "result.json")
-    if files.exists(done):
-        return files.read_json(done)
+    done, _ = finished(folder)
+    if done:
+        return done
     with locked(folder):
-        if files.exists(done):  # another process has finished it just now
-            return files.read_json(done)
+        done, faults = finished(folder)
+        if done:  # another process has finished it just now
+            return done
+        say(faults)
         files.sweep(folder)
-        files.write_bytes(files.join(folder, "recipe.json"), config.to_json(recipe).encode())
+        write_recipe(folder, recipe, storage)
         job = Job(
             recipe=config.to_json(recipe),
             parts=tuple(draw_parts(recipe, storage)),
@@ -110,9 +120,12 @@ def pretrain(recipe: Recipe, storage: str) -> dict[str, Any]:
         )
         # A changing number of workers is for trainings, whose rows do not depend on it.
         workers = (recipe.cluster.fewest,)
-        run(entry.pretrain, recipe, job, name, workers, timeout=JUDGED_ALONE)
-        result = _result(folder)
-        files.write_json(done, result)
+        outcome = outcome_of(folder, key)
+        if not outcome or changed(folder, outcome["tables"]):
+            run(entry.pretrain, recipe, job, name, workers, timeout=JUDGED_ALONE)
+            outcome = outcome_of(folder, key)
+        result = _result(folder, outcome)
+        write_result(folder, result)
         if not recipe.train.keep_checkpoints:
             files.remove(files.join(folder, "checkpoints"))
     return result
@@ -152,8 +165,7 @@ def _draw(location: str, data: Data, seed: int, index: int) -> None:
     files.write_bytes(location, sketches.to_bytes(drawn))
 
 
-def _result(folder: str) -> dict[str, Any]:
-    outcome = files.read_json(files.join(folder, "outcome.json"))
+def _result(folder: str, outcome: dict[str, Any]) -> dict[str, Any]:
     predictions = files.join(folder, "predictions.parquet")
     return {
         "status": "finished",

@@ -1,11 +1,10 @@
 """What a search remembers, so that it goes on whatever became of Ray Tune's own files.
 
 `search.json` says what is searched; `trials/0003.json` what the fourth trial proposed, how its
-epochs went and how it ended. Each is written whole and bears its own digest. A trial's file is also
+epochs went and how it ended. Each is written whole and vouches for itself. A trial's file is also
 left in the trial's run folder, under the search's name, from where a damaged one is taken again.
 """
 
-import json
 import math
 import sys
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from typing import Any
 
 from fundusray import files
 from fundusray.cluster.study import Proposal
-from fundusray.verified import DamagedError
+from fundusray.errors import DamagedError
 
 HEAD = "search.json"
 STATES = ("running", "finished", "stopped early", "failed")
@@ -60,33 +59,6 @@ def winner(entries: list[Entry]) -> Entry | None:
     """The trial that validation rows choose; of equal ones the one proposed first."""
     able = [entry for entry in entries if entry.value is not None]
     return max(able, key=lambda entry: (entry.value, -entry.number), default=None)
-
-
-def sealed(value: dict[str, Any]) -> bytes:
-    """The value as JSON that vouches for itself."""
-    text = json.dumps(value, sort_keys=True, allow_nan=False)
-    body = {"content": value, "digest": files.sha256(text.encode())}
-    return (json.dumps(body, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
-
-
-def unsealed(location: str) -> dict[str, Any]:
-    """What `sealed` made of a value.
-
-    Raises:
-        DamagedError: the file is not what was written.
-        FileNotFoundError: there is none.
-    """
-    raw = files.read_bytes(location)
-    try:
-        value = json.loads(raw)["content"]
-        # Written again it must be the same text: no flipped bit hides in a number or a name.
-        whole = sealed(value) == raw
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        said = "empty" if not raw else f"unreadable ({type(error).__name__})"
-        raise DamagedError(f"{location}: {said}") from error
-    if not whole:
-        raise DamagedError(f"{location}: other bytes than were written")
-    return value
 
 
 class Record:
@@ -157,11 +129,11 @@ class Record:
 
     def write(self, entry: Entry) -> None:
         """Keeps a trial as it stands, in both places."""
-        content = sealed(asdict(entry))
-        files.write_bytes(self._location(entry.number), content)
+        content = asdict(entry)
+        files.write_json(self._location(entry.number), content)
         if entry.number not in self.copies:
             self.copies[entry.number] = self._copy(self.run_folder(entry.settings))
-        files.write_bytes(self.copies[entry.number], content)
+        files.write_json(self.copies[entry.number], content)
         self.entries[entry.number] = entry
 
     def propose(self, number: int, proposal: Proposal) -> None:
@@ -208,7 +180,7 @@ class Record:
 
 def _entry(location: str, number: int | None = None) -> Entry:
     try:
-        entry = Entry(**unsealed(location))
+        entry = Entry(**files.read_json(location))
     except TypeError as error:
         raise DamagedError(f"{location}: not a trial of this version ({error})") from error
     if number is not None and entry.number != number:

@@ -57,6 +57,16 @@ def reported_split(sides: dict[str, np.ndarray]) -> str:
     return "test" if len(sides["test"]) else "val"
 
 
+def write_sides(folder: str, table: pa.Table, sides: np.ndarray) -> None:
+    """Writes a manifest with these sides in its split column, which later stages read, and
+    `split.csv`, which gives the same split to another run (data.split_file)."""
+    column = pa.array(sides.tolist(), pa.string())
+    place = table.schema.get_field_index("split")
+    table = table.set_column(place, table.schema.field("split"), column)
+    files.write_table(files.join(folder, "manifest.parquet"), table)
+    given.write(files.join(folder, "split.csv"), table, sides)
+
+
 def predictions_of(
     prepared: PreparedSet, rows: np.ndarray, logits: np.ndarray, half: np.ndarray | None = None
 ) -> pa.Table:

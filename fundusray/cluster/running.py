@@ -16,7 +16,7 @@ from fundusray.cluster.pulse import COLLECTIVE_TIMEOUT, Monitor
 from fundusray.cluster.start import START_TIMEOUT, cpus_each, environment, resources, room
 from fundusray.cluster.stopping import Stop
 from fundusray.config import Recipe
-from fundusray.errors import FundusError
+from fundusray.errors import DamagedError, FundusError
 
 MOST_CPUS = 8
 """More threads than this no longer help one worker's steps."""
@@ -218,6 +218,10 @@ def _note_of(folder: str, attempt: str) -> dict[str, Any]:
     try:
         found = files.read_json(_place(folder))
     except FileNotFoundError:
+        return {}
+    except DamagedError as error:
+        # What an earlier attempt noted does not count anyway, and this one's error Ray carries.
+        print(f"passed over: {error}", file=sys.stderr, flush=True)
         return {}
     return found if found["attempt"] == attempt else {}
 

@@ -9,7 +9,9 @@ from fundusray import files, phases
 from fundusray.config import Recipe, override
 from fundusray.errors import InputError
 from fundusray.models import MODELS
+from fundusray.models.bundle import read_recipe
 from fundusray.pipeline import augment
+from fundusray.verified import MANIFEST
 
 PUBLISHED = 20
 """Epochs of most of the papers' rows; a scale says how many are run for as many."""
@@ -99,9 +101,9 @@ def starts_of(places: Iterable[str]) -> dict[str, str]:
     for place in places:
         if not files.exists(place):
             raise InputError(f"start={place}: no such bundle or weights file")
-        recipe = files.join(place, "recipe.json")
-        is_bundle = files.is_dir(place) and files.exists(recipe)
-        network = files.read_json(recipe)["model"]["name"] if is_bundle else ""
+        is_bundle = files.is_dir(place) and files.exists(files.join(place, MANIFEST))
+        recipe = read_recipe(place) if is_bundle else None
+        network = recipe.model.name if recipe else ""
         if network in found:
             raise InputError(f"start: {found[network]} and {place} are for the same network")
         found[network] = place

@@ -1,5 +1,7 @@
 """Scans a set on the cluster: every photograph looked at once, none of them able to stop it."""
 
+from typing import Any
+
 import PIL
 import pyarrow as pa
 import ray
@@ -10,11 +12,20 @@ from fundusray.cluster.prepare import data_root
 from fundusray.cluster.start import resources
 from fundusray.cluster.tasks import WorkerLostError, result_of
 from fundusray.config import Data, Recipe
+from fundusray.data import contents
 from fundusray.data import manifest as manifests
 from fundusray.data.findings import Findings, conclude
 from fundusray.data.manifest import Manifest
 from fundusray.data.preprocess import PREPROCESS, check_args
-from fundusray.data.scan import VERSION, examine, known_by, lost, read_parts, write_part
+from fundusray.data.scan import (
+    VERSION,
+    examine,
+    holding,
+    known_by,
+    lost,
+    read_parts,
+    write_part,
+)
 from fundusray.lock import locked
 from fundusray.progress import Progress
 
@@ -29,7 +40,9 @@ def scan_folder(recipe: Recipe, root: str, storage: str) -> str:
     """Where a scan lives: its name tells what of, its hash exactly what and how."""
     data = recipe.data
     how = [data.size, data.preprocess, data.preprocess_args, PREPROCESS[data.preprocess].version]
-    what = [data.source, root, data.target, data.keywords, data.table, data.columns]
+    # Photographs in the storage are known by where they are in there: it may be moved.
+    places = [files.relative(place, storage, storage) for place in root.split(",")]
+    what = [data.source, ",".join(places), data.target, data.keywords, data.table, data.columns]
     what += [data.classes, data.map, data.ungradable]
     key = files.hash_json([VERSION, PIL.__version__, *what, *how, bool(data.id_key)], 8)
     name = "+".join(source.strip() for source in data.source.split(","))
@@ -40,7 +53,7 @@ def scan(recipe: Recipe, storage: str) -> tuple[str, Manifest, Findings]:
     """The folder of a scan with its tables, what was scanned, and what was found.
 
     A second call goes on where the first stopped, and examines only what is new or has changed
-    its size since.
+    since, be it in place and to the same size.
 
     Raises:
         InputError: the source's tables are wrong, or settings that cannot be.
@@ -56,15 +69,37 @@ def scan(recipe: Recipe, storage: str) -> tuple[str, Manifest, Findings]:
         parts = files.join(folder, "parts")
         files.sweep(folder)
         files.sweep(parts)
-        known = read_parts(parts)
-        keys = [known_by(row, data) for row in manifest.table.to_pylist()]
-        left = [i for i, key in enumerate(keys) if key not in known or known[key]["again"]]
-        if left:
-            _examine(parts, manifest, left, data)
-        findings = conclude(manifest, read_parts(parts), data)
+        examined = _examined(folder, parts, manifest, data)
+        findings = conclude(manifest, examined, data)
         files.write_table(files.join(folder, "scan.parquet"), findings.table)
         files.write_table(files.join(folder, "duplicates.parquet"), findings.pairs)
     return folder, manifest, findings
+
+
+def _examined(
+    folder: str, parts: str, manifest: Manifest, data: Data
+) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """The row of every photograph as it is now, by what it is known by."""
+    table, roots = manifest.table, manifest.roots
+    keys = [known_by(row, data) for row in table.to_pylist()]
+    known, before = read_parts(parts), contents.read(folder, len(keys))
+    # Of a photograph that was never examined, examining it tells what is in its file.
+    wanted = [key in known for key in keys]
+    earlier = [] if before is None else [before]
+    held = contents.contents(table, roots, earlier, wanted)
+    found = holding(known, keys, held)
+    left = [i for i, row in enumerate(found) if row is None]
+    if left:
+        _examine(parts, manifest, left, data)
+        now = read_parts(parts)
+        for i in left:
+            # What was written just now comes after what was there.
+            new = [row for row in now[keys[i]] if row not in known.get(keys[i], [])]
+            found[i] = (new or [row for row in now[keys[i]] if row["again"]])[-1]
+    answers = [[row[name] for row in found] for name in ("sha256", "masks_sha256")]
+    held = contents.as_table(held["stamp"].to_pylist(), *answers)
+    files.write_table(files.join(folder, contents.NAME), held)
+    return dict(zip(keys, found, strict=True))
 
 
 @ray.remote(num_cpus=1)

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from fundusray import files
+from fundusray.errors import DamagedError
 
 T = TypeVar("T")
 
@@ -159,9 +160,9 @@ class Watcher:
     def _look(self) -> bool:
         try:
             return files.read_json(self.place)["attempt"] == self.attempt
-        except OSError:
+        except (OSError, DamagedError):
             # Not there, or not to be had this time (an object store throttles, a share is away for
-            # a moment): a look that fails is none, and the next one is due anyway.
+            # a moment, half of it is here): a look that fails is none, and the next one is due.
             return False
 
     def leaving(self) -> bool:

@@ -4,7 +4,6 @@ import secrets
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 import fundusray
 from fundusray import config, files
@@ -14,10 +13,25 @@ from fundusray.cluster.fitting import with_batch
 from fundusray.cluster.keeping import Job
 from fundusray.cluster.lineage import start_leak
 from fundusray.cluster.matching import require_start_order
-from fundusray.cluster.rows import epoch_plan, reported_split, split_digest, split_of, split_rows
+from fundusray.cluster.results import (
+    changed,
+    finished,
+    outcome_of,
+    say,
+    write_recipe,
+    write_result,
+)
+from fundusray.cluster.rows import (
+    epoch_plan,
+    reported_split,
+    split_digest,
+    split_of,
+    split_rows,
+    write_sides,
+)
 from fundusray.cluster.running import run, worker_cpus, worker_gpus
 from fundusray.config import Data, Recipe
-from fundusray.data import SOURCES, given
+from fundusray.data import SOURCES
 from fundusray.data.leaks import find_leaks, refusal
 from fundusray.data.mixing import beside
 from fundusray.data.preprocess import check_args as check_preprocess
@@ -140,7 +154,8 @@ def train(
 ) -> dict[str, Any]:
     """Runs one recipe to its end, or goes on where it stands; the run's `result.json`.
 
-    The dashboard shows it under `label` and its folder's name. A finished run is not run again.
+    The dashboard shows it under `label` and its folder's name. A finished run is not run again;
+    what of it is damaged is named and made again, equal to what it was.
     Rows, augmentation and dropout do not depend on how often workers died; see
     `cluster/worker.py`.
 
@@ -154,17 +169,19 @@ def train(
     recipe = settled(recipe, prepared, storage)
     key = run_key(recipe, prepared)
     folder = _folder(recipe, key, storage)
-    done = files.join(folder, "result.json")
-    if files.exists(done):
-        return files.read_json(done)
+    done, _ = finished(folder)
+    if done:
+        return done
     sides = split_rows(prepared, recipe)
     check_split(recipe, prepared, sides)
     name = files.base_name(folder)
     with locked(folder):
-        if files.exists(done):  # another process has finished it just now
-            return files.read_json(done)
+        done, faults = finished(folder)
+        if done:  # another process has finished it just now
+            return done
+        say(faults)
         files.sweep(folder)
-        files.write_bytes(files.join(folder, "recipe.json"), config.to_json(recipe).encode())
+        write_recipe(folder, recipe, storage)
         write_split(folder, prepared, sides)
         job = Job(
             recipe=config.to_json(recipe),
@@ -176,13 +193,26 @@ def train(
             attempt=secrets.token_hex(8),
         )
         shown = "-".join(filter(None, [label, name]))
-        run(work, recipe, job, shown, recipe.cluster.workers, callbacks)
-        result = _result(recipe, prepared, folder, sides)
-        files.write_json(done, result)
+        if not computed(folder, key):
+            run(work, recipe, job, shown, recipe.cluster.workers, callbacks)
+        result = _result(recipe, folder, outcome_of(folder, key))
+        write_result(folder, result)
         if not recipe.train.keep_checkpoints:
             # Nothing goes on from here; the optimiser's state is twice the size of the network.
             files.remove(files.join(folder, "checkpoints"))
     return result
+
+
+def computed(folder: str, key: str) -> bool:
+    """Whether the workers of a run are done and what they wrote is whole; the mode that they
+    computed in is then put back, should its file be damaged."""
+    outcome = outcome_of(folder, key)
+    if not outcome:
+        return False
+    files.write_json(files.join(folder, "mode.json"), outcome["way"])
+    faults = changed(folder, outcome["tables"])
+    say(faults)
+    return not faults
 
 
 def check_split(recipe: Recipe, prepared: PreparedSet, sides: dict[str, np.ndarray]) -> None:
@@ -225,22 +255,14 @@ def timetable_of(recipe: Recipe, prepared: PreparedSet) -> Timetable:
 
 
 def write_split(folder: str, prepared: PreparedSet, sides: dict[str, np.ndarray]) -> None:
-    """Writes the manifest with this run's sides in its split column, and `split.csv`, which gives
-    the same split to another run (data.split_file)."""
+    """Writes who is on which side of the split, see `write_sides`."""
     column = np.full(len(prepared.table), "", dtype=object)
     for name, rows in sides.items():
         column[rows] = name
-    table = prepared.table
-    place = table.schema.get_field_index("split")
-    table = table.set_column(place, "split", pa.array(column.tolist(), pa.string()))
-    files.write_table(files.join(folder, "manifest.parquet"), table)
-    given.write(files.join(folder, "split.csv"), prepared.table, column)
+    write_sides(folder, prepared.table, column)
 
 
-def _result(
-    recipe: Recipe, prepared: PreparedSet, folder: str, sides: dict[str, np.ndarray]
-) -> dict[str, Any]:
-    outcome = files.read_json(files.join(folder, "outcome.json"))
+def _result(recipe: Recipe, folder: str, outcome: dict[str, Any]) -> dict[str, Any]:
     predictions = files.join(folder, "predictions.parquet")
     weights = effective_weights(recipe.loss.name, recipe.loss.args, outcome["counts"])
     return {

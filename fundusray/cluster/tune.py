@@ -13,7 +13,7 @@ from ray import tune
 
 from fundusray import config, files
 from fundusray.cluster.proposing import Halving, Proposer, Teller
-from fundusray.cluster.record import HEAD, Entry, Record, sealed, unsealed, winner
+from fundusray.cluster.record import HEAD, Entry, Record, winner
 from fundusray.cluster.rows import split_rows
 from fundusray.cluster.running import MOST_CPUS, worker_gpus
 from fundusray.cluster.start import cpus_each, joins, room
@@ -131,11 +131,11 @@ def _opened(search: Search, held: dict[str, Any], points: list[dict[str, Any]]) 
         _say_others(search, held)
     else:
         try:
-            unsealed(location)
+            files.read_json(location)
         except DamagedError as error:
             print(f"search record: {error}; written again", flush=True)
         record.read(search.base.tune.trials)
-    files.write_bytes(location, sealed(head))
+    files.write_json(location, head)
     for entry in record.trials:
         if entry.state == "finished":
             done = [
@@ -155,7 +155,7 @@ def _say_others(search: Search, held: dict[str, Any]) -> None:
         if not is_folder or not name.startswith(f"{begin}-") or not files.exists(location):
             continue
         try:
-            head = unsealed(location)
+            head = files.read_json(location)
             same = decisive(config.from_json(head["recipe"])) == decisive(search.base)
         except (DamagedError, InputError):
             continue  # or of another version
@@ -183,7 +183,7 @@ def recorded(folder: str, space: Space) -> tuple[Recipe, str, dict[str, Any]]:
     if not files.exists(location):
         raise InputError(f"{folder}: no search, it has no {HEAD}; give a recipe or such a folder")
     try:
-        head = unsealed(location)
+        head = files.read_json(location)
     except DamagedError as error:
         raise DamagedError(f"{error}; the command that made the search writes it again") from error
     storage = folder.rstrip("/").rpartition("/")[0]

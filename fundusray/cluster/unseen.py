@@ -1,6 +1,6 @@
 """Which rows of a prepared set a trained network is judged on: those that are new to it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -51,12 +51,14 @@ class Unseen:
 def unseen(data: PreparedSet, place: str, bundle: Bundle) -> Unseen:
     """What of a set is new to the network at `place`.
 
-    Of the set it was trained on, the side its run reports on: by the split.csv beside the bundle,
-    or, without one, by its recipe. Of any other, all but the photographs that its run, or one that
-    it went on from, trained on or chose its epoch by, and but their patients and near-duplicates.
+    Of the set it was trained on, the side its run reports on: by the manifest.parquet beside the
+    bundle, or, without one, by its recipe. Of any other, all but the photographs that its run, or
+    one that it went on from, trained on or chose its epoch by, and but their patients and
+    near-duplicates.
 
     Raises:
         InputError: the network's own split does not fit the set, or its file is gone.
+        DamagedError: what it learned from is no longer what was written.
     """
     manifest = bundle.info.get("manifest")
     if manifest is not None and manifest == data.info["manifest"]:
@@ -99,9 +101,13 @@ def require_pixels(place: str, trained: Data, asked: Data) -> None:
 
 def _own_sides(data: PreparedSet, place: str, bundle: Bundle) -> np.ndarray:
     """The side of each row [N] in the split the network was trained under."""
-    beside = files.join(run_of(place), "split.csv")
-    settings = bundle.recipe.data
-    if files.exists(beside):
-        # The file that the recipe names may have been changed since, or be gone.
-        settings = replace(settings, split_file=beside)
-    return given.assign(data.table, settings, bundle.recipe.seed)
+    beside = files.join(run_of(place), "manifest.parquet")
+    if not files.exists(beside):
+        return given.assign(data.table, bundle.recipe.data, bundle.recipe.seed)
+    # The file that the recipe names may have been changed since, or be gone.
+    theirs = files.read_table(beside)
+    sides = dict(zip(*(theirs[name].to_pylist() for name in ("image_id", "split")), strict=True))
+    ids = data.table["image_id"].to_pylist()
+    if not sides.keys() >= set(ids):
+        raise InputError(f"{beside} is of other photographs than {place} was trained on")
+    return np.array([sides[image_id] for image_id in ids])

@@ -9,7 +9,7 @@ import gc
 import json
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,11 @@ import torch
 from fundusray import files
 from fundusray.cluster.judging import Judge
 from fundusray.cluster.keeping import Job, Keeper
-from fundusray.cluster.modes import agreed_mode
+from fundusray.cluster.modes import agreed_mode, described
 from fundusray.cluster.pulse import Pulse
 from fundusray.cluster.quarantine import Quarantine
 from fundusray.cluster.ranks import Ranks
+from fundusray.cluster.results import outcome_of, write_outcome
 from fundusray.cluster.rows import epoch_plan, split_rows
 from fundusray.cluster.running import note, noted
 from fundusray.cluster.stopping import Watcher
@@ -106,7 +107,7 @@ class Training:
         for said in self.model.notes:
             self._say(said)
         self.model.to(self.device)
-        self.mode, self.mode_note = agreed_mode(self.model, self.recipe, job, self.ranks)
+        self.mode, self.mode_told = agreed_mode(self.model, self.recipe, job, self.ranks)
         mode.prepare(self.model, self.mode)
         self.timetable = Timetable(passes(self.recipe), len(self._plan(0).rows))
         self.position = self._resume()
@@ -124,7 +125,14 @@ class Training:
         self.watcher = Watcher(job.folder, job.attempt)
 
     def _resume(self) -> Position:
-        """Where the run stands; model and optimiser as they were there."""
+        """Where the run stands; model and optimiser as they were there.
+
+        One that has come to its end needs no checkpoint: its bundle predicts what is missing.
+        """
+        self.ended = self.ranks.agree(lambda: outcome_of(self.job.folder, self.job.key))
+        if self.ended:
+            self._enter(0)
+            return Position(**{part.name: self.ended[part.name] for part in fields(Position)})
         newest = self.keeper.newest()
         self._enter(checkpoints.stage_of(newest) if newest else 0)
         if not newest:
@@ -180,7 +188,7 @@ class Training:
             StoppedError: it was asked to stop, and has saved where it stands.
         """
         name, images = files.base_name(self.job.folder), len(self.sides["train"])
-        self._say(f"{name}: training on {images} images, {self.mode_note}")
+        self._say(f"{name}: training on {images} images, {described(self.mode_told)}")
         with Pulse(self.job.attempt, self.ranks.rank) as self.pulse:
             for epoch in range(len(self.position.history), self.timetable.epochs):
                 if self.position.ended:
@@ -334,7 +342,9 @@ class Training:
         self.quarantine.tell()
         quarantined = self.quarantine.gathered(self.ranks.world)
         if self.ranks.first:
-            outcome = asdict(self.position) | told | {"mode": self.mode_note}
+            outcome = asdict(self.position) | told | {"mode": described(self.mode_told)}
             outcome |= {"counts": self.counts, "best_by": best_by(good, self.judged, SELECTORS)}
-            outcome |= {"quarantined": quarantined}
-            files.write_json(files.join(self.job.folder, "outcome.json"), outcome)
+            # Of a run that had ended, the epochs that met them are not gone through again.
+            outcome |= {"quarantined": self.ended.get("quarantined", quarantined)}
+            outcome |= {"way": self.mode_told}
+            write_outcome(self.job.folder, self.job.key, outcome)

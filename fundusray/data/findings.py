@@ -78,7 +78,7 @@ def conclude(
 
     Args:
         manifest: with unlabelled photographs.
-        examined: rows of EXAMINED by KNOWN_BY, as `read_parts` has them.
+        examined: the row of EXAMINED of every photograph, by KNOWN_BY.
     """
     rows = manifest.table.to_pylist()
     for row in rows:

@@ -1,5 +1,6 @@
 """From units to a prepared set: its name, its tables and the description that completes it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,13 @@ import torch
 import fundusray
 from fundusray import files
 from fundusray.config import Data
-from fundusray.data import patients
+from fundusray.data import contents, patients
 from fundusray.data.fingerprint import LENGTH
 from fundusray.data.manifest import SKIPPED, Manifest, counts, stamped
 from fundusray.data.preprocess import PREPROCESS
 from fundusray.data.twins import find_pairs, groups
 from fundusray.data.units import COLUMNS, FORMAT, QUALITY, read_prints
-from fundusray.errors import BadInputsError, InputError
+from fundusray.errors import BadInputsError, FundusError, InputError
 
 SHOWN = 20
 TWINS = pa.schema(
@@ -56,14 +57,27 @@ def set_folder(storage: str, data: Data, manifest: Manifest) -> str:
     """Where a prepared set lives: its name tells what it is, its hash exactly what."""
     what = ["+".join(manifest.roots), data.preprocess, str(data.size)]
     what += ["raw"] if data.encoding == "raw" else []
+    # What is in the photographs is not known before they are read; see `cluster.prepare`.
     key = files.hash_json(settings(data, manifest))
     return files.join(storage, "prepared", "-".join([*what, key]))
 
 
-def finish(folder: str, data: Data, manifest: Manifest, units: list[dict[str, Any]]) -> None:
+def finish(
+    folder: str,
+    data: Data,
+    manifest: Manifest,
+    units: list[dict[str, Any]],
+    stamps: Sequence[str] = (),
+    expected: str = "",
+) -> None:
     """Joins the units, in the order of the manifest, and declares the set complete.
 
+    Args:
+        stamps: of every row's files, as they were before they were read.
+        expected: what is known to be in the files, a summary of `data.contents`.
+
     Raises:
+        FundusError: something else is in them by now.
         BadInputsError: more photographs were skipped than data.max_bad allows; units stay.
         InputError: fewer than two classes are left, or a unit was damaged meanwhile.
     """
@@ -83,7 +97,18 @@ def finish(folder: str, data: Data, manifest: Manifest, units: list[dict[str, An
     for name, content in tables.items():
         files.write_table(files.join(folder, name), content)
     shards = [{key: unit[key] for key in ("name", "rows", "sha256", "bytes")} for unit in units]
+    read = [[value for unit in units for value in unit[key]] for key in ("contents", "masks")]
+    held = contents.as_table(stamps or [""] * manifest.table.num_rows, *read)
+    inside = contents.summary(held)
+    if expected not in ("", inside):
+        raise FundusError(
+            f"{folder}: photographs were changed while they were prepared; give the command again"
+        )
+    files.write_table(files.join(folder, contents.NAME), held)
     described = settings(data, manifest) | {
+        # The same rows with other photographs are another set.
+        "manifest": files.hash_json([manifest.hash, inside], 16),
+        "contents": inside,
         "counts": present.tolist(),
         "fill": PREPROCESS.find(data.preprocess).fill,
         "patients_known": {name: having for name, (having, _) in patients.counts(table).items()},

@@ -42,6 +42,14 @@ def read_photo(root: str, path: str) -> bytes:
     return files.read_bytes(_locate(root, path))
 
 
+def location(root: str, path: str) -> str:
+    """The file that `read_photo` would read, unchecked: of a picture in an archive the archive."""
+    root = local_path(root) or root
+    if picture := PICTURE.fullmatch(path):
+        return root if files.base_name(root) == picture[1] else files.join(root, picture[1])
+    return files.join(root, path)
+
+
 def _locate(root: str, path: str) -> str:
     """Where a path is, which must be in the root also when all links are followed."""
     if bad_path(path) or not is_inside(root, path):

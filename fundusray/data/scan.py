@@ -1,11 +1,11 @@
 """What each photograph of a set is, before anything is learned from it.
 
 A scanned photograph is one row of EXAMINED. Rows are kept in parts as they come, and a row that is
-there is not examined again: it is known by its data set, its id, its path and its size.
+there is not examined again: it is known by its data set, its id, its path and its size, and holds
+for as long as its files hold what they did.
 """
 
 import faulthandler
-import io
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,19 +15,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from PIL import Image
 
-from fundusray import files
+from fundusray import files, sealed
 from fundusray.config import Data
+from fundusray.data.contents import digests
 from fundusray.data.fingerprint import LENGTH, fingerprint
 from fundusray.data.images import BadImage, Decoded, decode
 from fundusray.data.looks import look
 from fundusray.data.photos import read_mask, read_photo
 from fundusray.data.preprocess import PREPROCESS, apply
-from fundusray.errors import InputError
+from fundusray.errors import DamagedError, InputError
 
-VERSION = 1
+VERSION = 2
 """Goes up when rows of EXAMINED mean something else: older parts are then not used."""
 FLAGS = ("black", "tiny", "no_fundus", "torn", "dark", "bright", "grey", "masks")
 KNOWN_BY = ("dataset", "image_id", "path", "listed_bytes")
@@ -39,6 +39,7 @@ EXAMINED = pa.schema(
         ("listed_bytes", pa.int64()),  # as the source's listing has it
         ("num_bytes", pa.int64()),  # as it was read
         ("sha256", pa.string()),
+        ("masks_sha256", pa.string()),  # of all its masks together; "" without any
         ("status", pa.string()),  # ok, repaired, refused: what prepare will do with it
         ("reason", pa.string()),  # of what is not ok
         ("again", pa.bool_()),  # worth a new try by the next run: it could not be read
@@ -53,7 +54,8 @@ EXAMINED = pa.schema(
 GLANCE = 64
 """Side at which a photograph is prepared to see whether prepare will: none is refused for it."""
 NOTHING: dict[str, Any] = {
-    "num_bytes": 0, "sha256": "", "status": "refused", "reason": "", "again": False,
+    "num_bytes": 0, "sha256": "", "masks_sha256": "",
+    "status": "refused", "reason": "", "again": False,
     "recovered": 0.0, "width": 0, "height": 0, "flags": [], "mask_faults": "", "fingerprint": None,
 }  # fmt: skip
 """What stands in a row of a photograph that gave nothing."""
@@ -128,7 +130,8 @@ def _examine(
     if isinstance(content, OSError):
         told = os.strerror(content.errno) if content.errno else type(content).__name__
         return {"reason": f"cannot be read: {told}", "again": True}
-    found: dict[str, Any] = {"num_bytes": len(content), "sha256": files.sha256(content)}
+    own, masks = digests(row, roots, content)
+    found: dict[str, Any] = {"num_bytes": len(content), "sha256": own, "masks_sha256": masks}
     try:
         decoded = decode(content, PREPROCESS.find(data.preprocess).min_side(data.size))
     except BadImage as error:
@@ -180,26 +183,44 @@ def _mask_faults(row: dict[str, Any], decoded: Decoded, root: str) -> str:
 
 def write_part(folder: str, examined: pa.Table) -> None:
     """Keeps some examined rows in a file of its own, which is named by its content."""
-    sink = io.BytesIO()
-    pq.write_table(examined, sink, compression="zstd")
-    content = sink.getvalue()
+    content = sealed.table_to_bytes(examined)
     files.write_bytes(files.join(folder, f"{files.sha256(content)[:32]}.parquet"), content)
 
 
-def read_parts(folder: str) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """All examined rows that are kept, by KNOWN_BY; a damaged part is removed."""
-    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+def read_parts(folder: str) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+    """All examined rows that are kept, by KNOWN_BY; a damaged part is removed.
+
+    There are several rows of a photograph that was changed, or could not be read at first.
+    """
+    rows: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for name, _, _ in files.list_dir(folder):
         location = files.join(folder, name)
-        content = files.read_bytes(location)
-        if not name.startswith(files.sha256(content)[:32]):
+        try:
+            part = files.read_table(location)
+        except DamagedError:
             files.remove(location)
             continue
-        for row in pq.read_table(pa.BufferReader(content)).to_pylist():
-            key = tuple(row[name] for name in KNOWN_BY)
-            if key not in rows or rows[key]["again"]:
-                rows[key] = row
+        for row in part.to_pylist():
+            rows.setdefault(tuple(row[name] for name in KNOWN_BY), []).append(row)
     return rows
+
+
+def holding(
+    parts: dict[tuple[Any, ...], list[dict[str, Any]]], keys: list[tuple[Any, ...]], held: pa.Table
+) -> list[dict[str, Any] | None]:
+    """The examined row of each photograph as it is now; None where there is none yet.
+
+    Args:
+        keys: of each photograph, of `known_by`.
+        held: what is in its files, of `data.contents`; only looked at where a row is kept.
+    """
+    found = []
+    own, masks = (held[name].to_pylist() for name in ("sha256", "masks"))
+    for key, *now in zip(keys, own, masks, strict=True):
+        rows = [row for row in parts.get(key, []) if not row["again"]]
+        same = [row for row in rows if [row["sha256"], row["masks_sha256"]] == now]
+        found.append(same[0] if same else None)
+    return found
 
 
 def thumbnails(

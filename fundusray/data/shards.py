@@ -2,12 +2,11 @@
 
 A set is a folder, local or in a store: `unit-00000.arrow` (image_id, image as JPEG), or
 `unit-00000.u8` (the pixels) in a raw set, with what is known of it beside it in `unit-00000.json`,
-`manifest.parquet` (row i is position i), `skipped.parquet`, and `set.json`, which is written last:
-with it the set is complete. Units are made independently and in any order; one that is there and
-whole is not made again.
+`manifest.parquet` (row i is position i), `skipped.parquet`, `contents.parquet` (what was in the
+photographs' files), and `set.json`, which is written last: with it the set is complete. Units are
+made independently and in any order; one that is there and whole is not made again.
 """
 
-import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ from fundusray import files
 from fundusray.data.class_names import is_ordered
 from fundusray.data.finishing import finish, set_folder
 from fundusray.data.units import FORMAT, write_shard
-from fundusray.errors import InputError
+from fundusray.errors import DamagedError, InputError
 
 __all__ = ["PreparedSet", "finish", "is_complete", "open_set", "set_folder", "write_shard"]
 
@@ -31,7 +30,7 @@ COPIERS = min(4, os.cpu_count() or 1)
 """Threads that copy pixels; copying does not hold the interpreter, and memory is soon the limit."""
 PIECE = 4 << 20
 """Bytes that are worth a thread: half a millisecond of copying."""
-NEEDED = {"classes", "encoding", "fill", "manifest", "shards", "size", "tables"}
+NEEDED = {"classes", "contents", "encoding", "fill", "manifest", "shards", "size", "tables"}
 
 
 def is_complete(folder: str) -> bool:
@@ -168,13 +167,8 @@ def open_set(folder: str, cache: str | None = None) -> PreparedSet:
         raise InputError(f"{folder} holds no finished prepared set; run jobs/prepare.py first")
     local = files.local_copy(folder, cache or os.path.expanduser(CACHE))
     info = _read_info(folder, local)
-    expected = {shard["name"]: shard["sha256"] for shard in info["shards"]} | info["tables"]
-    sizes = {shard["name"]: shard["bytes"] for shard in info["shards"]}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = pool.map(lambda name: _fault(local, name, expected[name], sizes), expected)
-    for name, fault in zip(expected, found, strict=True):
-        if fault:
-            raise _damaged(folder, local, name, fault)
+    for name, fault in _faults(local, info).items():
+        raise _damaged(folder, local, name, fault)
     table = files.read_table(files.join(local, "manifest.parquet"))
     parts: list[np.ndarray] = []
     places = [np.zeros((0, 3), np.int64)]
@@ -192,12 +186,39 @@ def open_set(folder: str, cache: str | None = None) -> PreparedSet:
     return PreparedSet(local, info, table, parts, positions)
 
 
+def described(folder: str) -> tuple[dict[str, Any] | None, str]:
+    """(what set.json says of a finished set, None where it says nothing; how it is damaged)."""
+    if not is_complete(folder):
+        return None, ""
+    try:
+        return _read_info(folder, folder), ""
+    except InputError as error:
+        return None, str(error).partition(";")[0]
+
+
+def damage(folder: str, info: dict[str, Any]) -> list[str]:
+    """What is wrong with a finished set on a disk, file by file; nothing where it is whole."""
+    return [f"{files.join(folder, n)}: {fault}" for n, fault in _faults(folder, info).items()]
+
+
+def _faults(local: str, info: dict[str, Any]) -> dict[str, str]:
+    """File -> what is wrong with it, of those that are not what set.json says."""
+    expected = {shard["name"]: shard["sha256"] for shard in info["shards"]} | info["tables"]
+    sizes = {shard["name"]: shard["bytes"] for shard in info["shards"]}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(lambda name: _fault(local, name, expected[name], sizes), expected)
+    return {name: fault for name, fault in zip(expected, found, strict=True) if fault}
+
+
 def _read_info(folder: str, local: str) -> dict[str, Any]:
     try:
         info = files.read_json(files.join(local, "set.json"))
         found = info["format"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise _damaged(folder, local, "set.json", f"not readable ({error})") from error
+    except KeyError as error:
+        raise _damaged(folder, local, "set.json", "it lacks format") from error
+    except DamagedError as error:
+        fault = str(error).removeprefix(f"{files.join(local, 'set.json')}: ").partition(";")[0]
+        raise _damaged(folder, local, "set.json", fault) from error
     if found != FORMAT:
         raise InputError(
             f"{folder} has format {found}, this version reads {FORMAT}; delete the folder and "

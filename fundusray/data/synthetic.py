@@ -8,6 +8,7 @@ import io
 import math
 import os
 import re
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -28,7 +29,7 @@ from fundusray.data.found import GRADES, SEXES, SOURCES, Found
 from fundusray.data.images import encode_jpeg
 from fundusray.data.lesions import LESIONS, draw_harmless, draw_lesions
 from fundusray.data.painting import disc_coverage, draw_camera, draw_field, expose, paint
-from fundusray.errors import InputError
+from fundusray.errors import DamagedError, InputError
 
 SIDE = 512
 """Side of the photographs the source draws, pixels."""
@@ -129,7 +130,8 @@ def synthetic(data: Data, root: str, seed: int) -> Found:
     They are drawn into `root` in the EyePACS layout (train/<patient>_<eye>.jpeg,
     trainLabels.csv), with their lesions in masks/<image>.png: bit i of a pixel is kind i of
     LESIONS. A patient's name holds the seed, so sets of several seeds may share a folder. A
-    photograph that is there is not drawn again, so an interrupted run goes on where it stood.
+    photograph that is there is not drawn again, so an interrupted run goes on where it stood; one
+    that is not what was drawn is (drawn.json vouches for them).
 
     Raises:
         InputError: `root` holds photographs that were not drawn.
@@ -146,10 +148,7 @@ def synthetic(data: Data, root: str, seed: int) -> Found:
         for is_right, grade in enumerate(draw_grades(seed, patient)):
             rows.append((f"{seed}-{patient + 1}", ("left", "right")[is_right], grade))
     names = [f"{patient}_{eye}" for patient, eye, _ in rows]
-    there = {name for name, _, _ in files.list_dir(files.join(root, "train"))}
-    missing = [i for i, name in enumerate(names) if f"{name}.jpeg" not in there]
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        list(pool.map(lambda i: _write(root, seed, i, names[i], rows[i][2]), missing))
+    _draw_missing(root, seed, names, [grade for _, _, grade in rows])
     text = "".join(f"{name},{row[2]}\n" for name, row in zip(names, rows, strict=True))
     files.write_bytes(labels, f"image,level\n{text}".encode())
     sizes = {name: size for name, _, size in files.list_dir(files.join(root, "train"))}
@@ -164,6 +163,43 @@ def synthetic(data: Data, root: str, seed: int) -> Found:
         "num_bytes": [sizes[f"{name}.jpeg"] for name in names],
     }
     return Found(columns, [], {"grade": GRADES, "sex": SEXES})
+
+
+def _draw_missing(root: str, seed: int, names: list[str], grades: list[int]) -> None:
+    """Draws what is not there, or not what was drawn; then notes what all of them hold."""
+    record = files.join(root, "drawn.json")
+    try:
+        known = files.read_json(record)
+    except FileNotFoundError:
+        known = {}
+    except DamagedError as error:
+        print(f"{error}: the photographs are taken as they are", file=sys.stderr, flush=True)
+        known = {}
+    there = {name for name, _, _ in files.list_dir(files.join(root, "train"))}
+
+    def sound(i: int) -> list[str]:
+        name = names[i]
+        if f"{name}.jpeg" in there:
+            held = _held(root, name)
+            if held == known.get(name, held):
+                return held
+            place = files.join(root, "train", f"{name}.jpeg")
+            print(f"{place} or its mask is not what was drawn: drawn again", file=sys.stderr)
+        _write(root, seed, i, name, grades[i])
+        return _held(root, name)
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        now = dict(zip(names, pool.map(sound, range(len(names))), strict=True))
+    if known | now != known:
+        files.write_json(record, known | now)
+
+
+def _held(root: str, name: str) -> list[str]:
+    """The digests of a photograph and its mask; of what is missing "missing"."""
+    places = [
+        files.join(root, *part) for part in (("train", f"{name}.jpeg"), ("masks", f"{name}.png"))
+    ]
+    return [files.sha256_file(place) if files.exists(place) else "missing" for place in places]
 
 
 def _is_ours(labels: bytes) -> bool:

@@ -3,10 +3,12 @@
 It is `unit-00000.arrow` (image_id, image as JPEG) or, of a raw set, `unit-00000.u8` (uint8
 [n, S, S, 3] and nothing else). Beside it lie `unit-00000.prints` (int8 [n, LENGTH], by which
 near-duplicates are found) and, written last, `unit-00000.json`: which rows were kept, what is
-known of them, which were skipped and why, and the digests of the files and of itself.
+known of them, which were skipped and why, what was in every file that was read, and the digests
+of the unit's own files.
 """
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -15,13 +17,14 @@ import pyarrow as pa
 
 from fundusray import files
 from fundusray.config import Data
+from fundusray.data.contents import digests
 from fundusray.data.fingerprint import LENGTH, fingerprint
 from fundusray.data.images import BadImage, decode, encode_jpeg
 from fundusray.data.photos import read_photo
 from fundusray.data.preprocess import PREPROCESS, apply
-from fundusray.errors import InputError
+from fundusray.errors import DamagedError, InputError
 
-FORMAT = 2
+FORMAT = 3
 """Goes up when older sets can no longer be read."""
 QUALITY = 95
 THREADS = 2
@@ -46,6 +49,9 @@ class _Prepared(NamedTuple):
     height: int = 0
     repaired: bool = False
     sha256: str = ""
+    """Of the file; empty where it could not be read."""
+    masks: str = ""
+    """Of its masks together."""
     reason: str = ""
     """Not empty: it is skipped."""
     again: bool = False
@@ -53,7 +59,12 @@ class _Prepared(NamedTuple):
 
 
 def write_shard(
-    folder: str, index: int, chunk: pa.Table, data: Data, roots: dict[str, str]
+    folder: str,
+    index: int,
+    chunk: pa.Table,
+    data: Data,
+    roots: dict[str, str],
+    still: Sequence[bool] = (),
 ) -> dict[str, Any]:
     """Prepares some rows of a manifest as one unit; what became of them, as JSON values.
 
@@ -62,6 +73,8 @@ def write_shard(
 
     Args:
         roots: dataset -> where its paths begin.
+        still: rows whose files are certainly what they were when the unit was made, should it be
+            there; the other rows' are read and compared.
 
     Raises:
         InputError: a path leads out of its root, or an archive cannot be read.
@@ -70,10 +83,11 @@ def write_shard(
     name = f"unit-{index:05d}"
     image_file = f"{name}.{ENDINGS[data.encoding]}"
     key = _chunk_key(chunk, data)
+    names = [n for n in ("image_id", "dataset", "path", "masks") if n in chunk.column_names]
+    rows = chunk.select(names).to_pylist()
     known = _existing(folder, name, image_file, key)
-    if known is not None:
+    if known is not None and _holds(known, rows, roots, still):
         return known
-    rows = chunk.select(["image_id", "dataset", "path"]).to_pylist()
     done, content = _prepare_all(rows, data, roots)
     kept = [i for i, one in enumerate(done) if not one.reason]
     prints = b"".join(done[i].prints for i in kept)
@@ -86,6 +100,8 @@ def write_shard(
         "bytes": len(content),
         "sha256": files.sha256(content),
         "prints": files.sha256(prints),
+        "contents": [one.sha256 for one in done],
+        "masks": [one.masks for one in done],
         "columns": {name: [getattr(done[i], name) for i in kept] for name in COLUMNS},
         "skipped": [
             {"image_id": row["image_id"], "where": row["image_id" if data.id_key else "path"]}
@@ -94,7 +110,6 @@ def write_shard(
             if one.reason
         ],
     }
-    unit["digest"] = files.hash_json(unit)
     files.write_bytes(files.join(folder, image_file), content)
     files.write_bytes(files.join(folder, f"{name}.prints"), prints)
     files.write_json(files.join(folder, f"{name}.json"), unit)
@@ -143,15 +158,25 @@ def _existing(folder: str, name: str, image_file: str, key: str) -> dict[str, An
     """The unit's record if it is there, whole, of these rows, and nothing is worth a new try."""
     try:
         unit = files.read_json(files.join(folder, f"{name}.json"))
-        digest = unit.pop("digest")
-        whole = digest == files.hash_json(unit)
+        whole = True
         for file, kind in ((image_file, "sha256"), (f"{name}.prints", "prints")):
             whole = whole and files.sha256_file(files.join(folder, file)) == unit[kind]
-    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
-        return None  # missing, or not what was written
+    except (FileNotFoundError, DamagedError, KeyError):
+        return None  # missing, not what was written, or of another version
     if not whole or unit["chunk"] != key or any(row["again"] for row in unit["skipped"]):
         return None
-    return unit | {"digest": digest}
+    return unit
+
+
+def _holds(
+    unit: dict[str, Any], rows: list[dict[str, Any]], roots: dict[str, str], still: Sequence[bool]
+) -> bool:
+    """Whether the files of a unit's rows are what they were when it was made."""
+    then = zip(unit["contents"], unit["masks"], strict=True)
+    with ThreadPoolExecutor(THREADS) as pool:
+        left = [i for i in range(len(rows)) if not still or not still[i]]
+        now = dict(zip(left, pool.map(lambda i: digests(rows[i], roots), left), strict=True))
+    return all(now.get(i, [*was]) == [*was] for i, was in enumerate(then))
 
 
 def _prepare(
@@ -162,19 +187,20 @@ def _prepare(
         content = read_photo(roots[row["dataset"]], row["path"])
     except OSError as error:
         return _Prepared(reason=f"cannot be read: {_told(error, data)}", again=True)
+    digest, masks = digests(row, roots, content)
     try:
         decoded = decode(content, PREPROCESS.find(data.preprocess).min_side(data.size))
         pixels = apply(data, decoded.pixels)
     except BadImage as error:
-        return _Prepared(reason=str(error))
+        return _Prepared(reason=str(error), sha256=digest, masks=masks)
     image = b""
     if place is None:
         image = encode_jpeg(pixels, QUALITY)
     else:
         place[:] = pixels
     prints = fingerprint(decoded.pixels).tobytes()
-    digest = files.sha256(content)
-    return _Prepared(image, prints, decoded.width, decoded.height, decoded.repaired, digest)
+    size = decoded.width, decoded.height
+    return _Prepared(image, prints, *size, decoded.repaired, digest, masks)
 
 
 def _told(error: OSError, data: Data) -> str:

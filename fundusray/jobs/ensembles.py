@@ -39,8 +39,10 @@ def ensemble(asked: Asked) -> dict[str, Any]:
         return shown(recipe)
     prepared = prepared_of(recipe, trains=False)
     weights = [digest(place) for place in bundles]
-    key = files.hash_json([sorted(weights), bundles, files.base_name(prepared)], 8)
-    folder = files.join(recipe.run.storage, f"{recipe.name}-ensemble-{key}")
+    storage = recipe.run.storage
+    places = [files.relative(place, storage, storage) for place in bundles]
+    key = files.hash_json([sorted(weights), places, files.base_name(prepared)], 8)
+    folder = files.join(storage, f"{recipe.name}-ensemble-{key}")
     found = cluster_ensemble.compare(bundles, recipe, prepared, folder)
     side = "val" if found["optimistic"] else "test"
     seen = {"predictions": found["predictions"], "reported_split": side}

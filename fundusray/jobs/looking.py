@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fundusray import files
-from fundusray.cluster.record import sealed, unsealed
 from fundusray.verified import DamagedError
 
 FOLDER = "looks"
@@ -67,9 +66,9 @@ def look(
         "rows": len(rows),
     }
     name = f"{now:%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}.json"
-    files.write_bytes(files.join(place, name), sealed(mine))
+    files.write_json(files.join(place, name), mine)
     own = [one for one in [*earlier, mine] if one.get("folder") == mine["folder"]]
-    files.write_json(files.join(folder, "looks.json"), own)
+    files.write_json(files.join(folder, "looks.json"), {"looks": own})
     looks = Looks(len(earlier), [_sentence(earlier)] if earlier else [])
     if others is not None:
         others[key] = looks
@@ -81,7 +80,7 @@ def _looks(place: str) -> list[dict[str, Any]]:
     found = []
     for name, _, _ in files.list_dir(place):
         try:
-            found.append(unsealed(files.join(place, name)))
+            found.append(files.read_json(files.join(place, name)))
         except DamagedError:
             found.append({})
     return found

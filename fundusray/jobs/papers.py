@@ -17,6 +17,7 @@ from fundusray.jobs import paper_words as words
 from fundusray.jobs import training
 from fundusray.jobs.asking import expanded
 from fundusray.jobs.looking import Looks, look
+from fundusray.models.bundle import read_recipe
 from fundusray.registry import unknown_name
 from fundusray.reports import paper as paper_report
 from fundusray.reports.paper import Line, Told
@@ -208,8 +209,7 @@ def _line(row: Row, outcome: Outcome | None, base: str, table: str) -> Line:
         trial = _unmeasured(row, outcome, method)
         return Line(name=row.name, trial=trial, start=words.started(row))
     # As it was run, perhaps by an earlier command with other workers.
-    text = files.read_bytes(files.join(outcome.result["folder"], "recipe.json")).decode()
-    ran = config.from_json(text)
+    ran = read_recipe(outcome.result["bundle"])
     recipe = replace(outcome.recipe, cluster=ran.cluster, train=ran.train)
     trial = training.trial_of(recipe, outcome.result, method, open_set(outcome.prepared))
     trial = replace(trial, baseline=row.name == base, published=_figures(row))

@@ -9,6 +9,7 @@ from fundusray import files
 from fundusray.cluster import premium
 from fundusray.cluster.demand import require_writable
 from fundusray.cluster.prepare import data_root
+from fundusray.cluster.results import read_result
 from fundusray.cluster.rows import split_digest, split_rows
 from fundusray.cluster.scan import scan as scan_set
 from fundusray.cluster.start import start
@@ -56,7 +57,8 @@ def leak_premium(asked: Asked) -> dict[str, Any]:
     looks: dict[str, Looks] = {}
     manifest = open_set(prepared).info["manifest"]
     for run in found["runs"]:
-        result = files.read_json(files.join(run["folder"], "result.json"))
+        result = read_result(run["folder"])
+        assert result is not None, "the premium is of finished runs"
         look(manifest, result, recipe.run.storage, folder, looks)
     before = Looks(max((one.earlier for one in looks.values()), default=0))
     places = premium_report.write(folder, name, found, recipe.seed)

@@ -10,7 +10,9 @@ from fundusray.cluster import start as cluster_start
 from fundusray.cluster import train as cluster_train
 from fundusray.cluster import tune as cluster_tune
 from fundusray.cluster.record import HEAD
+from fundusray.cluster.results import finished
 from fundusray.cluster.study import Space
+from fundusray.cluster.trial import repeated
 from fundusray.cluster.unseen import unseen
 from fundusray.command import Asked
 from fundusray.config import Recipe, override
@@ -56,7 +58,7 @@ def reported(recipe: Recipe, prepared: str, found: dict[str, Any], space: Space)
         found: of `cluster.tune.outcome`.
     """
     opened, folder = open_set(prepared), found["folder"]
-    results = [_result_of(entry["folders"][0]) for entry in found["trials"]]
+    results = [_whole_result(recipe, entry, prepared, 0) for entry in found["trials"]]
     trials = [
         _searched(recipe, entry, result, prepared, opened, space.method)
         for entry, result in zip(found["trials"], results, strict=True)
@@ -93,9 +95,16 @@ def reported(recipe: Recipe, prepared: str, found: dict[str, Any], space: Space)
     return {"status": "finished", "folder": folder} | paths | ends
 
 
-def _result_of(folder: str) -> dict[str, Any] | None:
-    location = files.join(folder, "result.json")
-    return files.read_json(location) if files.exists(location) else None
+def _whole_result(
+    base: Recipe, entry: dict[str, Any], prepared: str, number: int
+) -> dict[str, Any] | None:
+    """The result of one of a trial's trainings, made whole where a file of it is damaged; None of
+    one that did not finish."""
+    result, faults = finished(entry["folders"][number])
+    if faults:  # what is damaged is named and made again
+        recipe = repeated(override(base, entry["proposed"]), number)
+        result = cluster_train.train(recipe, prepared, base.run.storage)
+    return result
 
 
 def _searched(
@@ -115,7 +124,7 @@ def _searched(
         reason = entry["error"] or "ended before its first epoch did"
         result = {"status": "failed", "reason": reason}
     trial = trial_of(recipe, result, name, opened, entry["proposed"])
-    repeats = [_result_of(folder) for folder in entry["folders"]]
+    repeats = [_whole_result(base, entry, prepared, n) for n in range(len(entry["folders"]))]
     able = trial.status == "finished" and len(repeats) > 1 and all(repeats)
     return replace(
         trial,
@@ -139,6 +148,6 @@ def _early(recipe: Recipe, folder: str, prepared: str) -> dict[str, Any]:
         # The bundle is whole, so the trial can be judged; only the way there is not known.
         name, reason = "", f"{reason}; {error}"
     if name:
-        state = files.read_json(files.join(folder, "checkpoints", name, "state.json"))
+        state = checkpoints.state_of(files.join(folder, "checkpoints", name))
         kept = {key: state[key] for key in kept}
     return result | kept | {"status": "stopped early", "reason": reason}

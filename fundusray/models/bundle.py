@@ -22,12 +22,20 @@ from fundusray.errors import InputError
 from fundusray.harmless import markdown
 from fundusray.models.classifiers import build_model
 from fundusray.models.weights import BUNDLE_WEIGHTS, bundle_folder, numbers
-from fundusray.verified import DamagedError, read_verified, write_verified
+from fundusray.verified import (
+    DamagedError,
+    read_info,
+    read_part,
+    read_verified,
+    write_verified,
+)
 
 __all__ = [
     "Bundle",
     "DamagedError",
     "load_bundle",
+    "read_about",
+    "read_recipe",
     "read_verified",
     "save_bundle",
     "versions",
@@ -71,8 +79,14 @@ def save_bundle(
 
     In the card, a dict in `info` with "accuracy" is shown as a table of metrics under its key,
     "counts" as images per class, "patients" as a sentence, plain values as a list. The same
-    arguments give the same bytes.
+    arguments give the same bytes. Places in the storage (what holds the bundle's run) are kept as
+    seen from the bundle, so that the storage can be moved.
     """
+    folder = files.absolute(folder)
+    root = folder.rpartition("/")[0].rpartition("/")[0]
+    recipe = config.with_places(recipe, lambda place: files.relative(place, folder, root))
+    if "members" in info:
+        info = info | {"members": [files.relative(m, folder, root) for m in info["members"]]}
     # Each tensor on its own in plain order: channels_last strides and shared memory are
     # properties of a run, not of the weights.
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
@@ -100,7 +114,7 @@ def load_bundle(folder: str) -> Bundle:
     content, about = read_verified(folder)
     if BUNDLE_WEIGHTS not in content or "classes" not in about:
         raise InputError(f"{folder} is intact but no bundle: it has no {BUNDLE_WEIGHTS} or classes")
-    recipe = config.from_json(content["recipe.json"].decode())
+    recipe = _resolved(content["recipe.json"], folder)
     # The weights come from the bundle, not from where the training once started.
     start = dataclasses.replace(recipe.model, weights="", init_from="")
     model = build_model(start, len(about["classes"]), seed=0)
@@ -111,7 +125,41 @@ def load_bundle(folder: str) -> Bundle:
             f"{folder}: its weights do not fit {recipe.model.name} as {versions()} builds it; it "
             f"was written by {about['versions']}: {error}"
         ) from error
-    return Bundle(model.eval(), recipe, tuple(about["classes"]), about["info"])
+    return Bundle(model.eval(), recipe, tuple(about["classes"]), _info(about, folder))
+
+
+def read_recipe(folder: str) -> config.Recipe | None:
+    """The recipe in a bundle, its weights unread; None in a folder that has none.
+
+    Raises:
+        DamagedError: it is not what was written.
+    """
+    folder = files.absolute(folder)
+    content = read_part(folder, "recipe.json")
+    return None if content is None else _resolved(content, folder)
+
+
+def read_about(folder: str) -> dict[str, Any]:
+    """What a bundle says of itself, its weights unread; nothing of a folder that is none.
+
+    Raises:
+        DamagedError: it is not what was written.
+    """
+    folder = files.absolute(folder)
+    return _info(read_info(folder), folder)
+
+
+def _resolved(content: bytes, folder: str) -> config.Recipe:
+    """A bundle's recipe with the places that it keeps as seen from the bundle."""
+    recipe = config.from_json(content.decode())
+    return config.with_places(recipe, lambda place: files.resolve(place, folder))
+
+
+def _info(about: dict[str, Any], folder: str) -> dict[str, Any]:
+    info = about.get("info", {})
+    if "members" not in info:
+        return info
+    return info | {"members": [files.resolve(place, folder) for place in info["members"]]}
 
 
 def _pixels(tensors: dict[str, Tensor]) -> str:

@@ -179,8 +179,13 @@ def _foreign(state: dict[str, Any]) -> str:
 
 def stage_of(location: str) -> int:
     """The stage a checkpoint was written in: who learned, and whose state it holds."""
+    return state_of(location)["stage"]
+
+
+def state_of(location: str) -> dict[str, Any]:
+    """A checkpoint's position, as plain values."""
     content, _ = read_verified(location)
-    return json.loads(content["state.json"])["stage"]
+    return json.loads(content["state.json"])
 
 
 def load(location: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> Position:

@@ -339,5 +339,8 @@ class Pretraining:
         info |= {"kappa on drawn photographs": judged["kappa"], "best": {}}
         state = checkpoints.plain(self.net.model.state_dict())
         save_bundle(files.join(place.folder, "bundle"), state, self.recipe, GRADES, info)
-        files.write_table(files.join(place.folder, "predictions.parquet"), table)
-        files.write_json(files.join(place.folder, "outcome.json"), asdict(self.position))
+        predictions = files.join(place.folder, "predictions.parquet")
+        files.write_table(predictions, table)
+        tables = {"predictions.parquet": files.sha256_file(predictions)}
+        outcome = asdict(self.position) | {"key": place.key, "tables": tables}
+        files.write_json(files.join(place.folder, "outcome.json"), outcome)

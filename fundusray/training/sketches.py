@@ -1,7 +1,6 @@
 """Drawn photographs to pretrain on: prepared, with a grade and the masks of all that is on them."""
 
 import io
-import zipfile
 from typing import NamedTuple
 
 import numpy as np
@@ -21,11 +20,12 @@ from fundusray.data.synthetic import LANDMARKS, Drawn, draw
 from fundusray.errors import InputError
 from fundusray.pipeline import plain
 from fundusray.pipeline.augment import Augmentation
+from fundusray.sealed import sealed, unsealed
 
 MAPS = (*LESIONS, *LANDMARKS)
 """What is looked for; bit i of a mask is kind i."""
-VERSION = 2
-"""Goes up when drawing gives other pixels: what was drawn before is then drawn anew."""
+VERSION = 3
+"""Goes up when drawing gives other pixels or files: what was drawn is then drawn anew."""
 PART = 64
 """Photographs of one task."""
 SQUARE = ("graham", "diameter", "resize")
@@ -104,22 +104,19 @@ def to_bytes(sketches: Sketches) -> bytes:
     """The content of a part's file."""
     sink = io.BytesIO()
     np.savez_compressed(sink, **sketches._asdict())
-    return sink.getvalue()
+    return sealed(sink.getvalue())
 
 
 def read_parts(locations: list[str]) -> Sketches:
     """The photographs of some parts, in order; 5 bytes a pixel in memory.
 
     Raises:
-        InputError: a part is damaged; names it and the cure.
+        DamagedError: a part is not what was written; names it and the cure.
     """
     parts = []
     for location in locations:
-        try:
-            with np.load(io.BytesIO(files.read_bytes(location))) as content:
-                parts.append(Sketches(*(content[name] for name in Sketches._fields)))
-        except (zipfile.BadZipFile, ValueError, KeyError, EOFError) as error:
-            raise InputError(f"{location} is damaged ({error}); delete it and run again") from error
+        with np.load(io.BytesIO(unsealed(files.read_bytes(location), location))) as content:
+            parts.append(Sketches(*(content[name] for name in Sketches._fields)))
     return Sketches(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 

@@ -54,7 +54,7 @@ def test_a_checkpoint_that_does_not_fit_spoils_none(tmp_path: Path, limit: int) 
     ("name", "write"),
     [
         ("report.html", lambda place, size: files.write_bytes(place, b"x" * size)),
-        ("result.json", lambda place, size: files.write_json(place, "x" * size)),
+        ("result.json", lambda place, size: files.write_json(place, {"x": "x" * size})),
         (
             "predictions.parquet",
             lambda place, size: files.write_table(place, pa.table({"x": [os.urandom(size)]})),

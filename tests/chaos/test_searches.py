@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fundusray.cluster.record import unsealed
+from fundusray import files
 from tests.chaos.harness import ENVIRONMENT, ROOT, clean, processes, until
 
 pytestmark = [pytest.mark.ray, pytest.mark.chaos]
@@ -59,7 +59,7 @@ def kill_session(driver: subprocess.Popen) -> None:
 def ends(result: dict[str, Any]) -> tuple[list, list]:
     """(the record without what depends on time, the leaderboard's figures)."""
     trials = sorted(Path(result["folder"], "trials").iterdir())
-    kept = [unsealed(str(path)) for path in trials]
+    kept = [files.read_json(str(path)) for path in trials]
     with open(result["leaderboard"], newline="") as table:
         rows = list(csv.DictReader(table))
     board = []

@@ -41,6 +41,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
 
     names = [f"i{n}" for n in range(9)]
     fake = SimpleNamespace(
+        info={"manifest": "here"},
         classes=CLASSES,
         ordered=True,
         image_ids=lambda: names,
@@ -66,6 +67,18 @@ def test_predictions_are_of_these_weights_this_set_and_these_rows(asked, tmp_pat
     ]
     assert len({first, *others}) == len(asked) == 4
     assert files.read_table(others[2])["logit_0"].to_pylist() == [4.0] * 3
+
+
+def test_damaged_predictions_are_made_again(asked, tmp_path, capsys) -> None:
+    bundle, few = saved(str(tmp_path / "bundle"), 0), np.arange(3)
+    place = predicted(bundle, "prepared/a", few, str(tmp_path))
+    content = (tmp_path / files.base_name(place)).read_bytes()
+    for damage in (content[:99] + bytes([content[99] ^ 1]) + content[100:], b""):
+        files.write_bytes(place, damage)
+        assert predicted(bundle, "prepared/a", few, str(tmp_path)) == place
+        assert files.read_table(place).num_rows == 3
+        assert f"{place}: " in (said := capsys.readouterr().err) and "made again" in said
+    assert len(asked) == 3
 
 
 def test_a_bundle_that_changes_meanwhile_is_not_mixed_up(asked, tmp_path, monkeypatch) -> None:

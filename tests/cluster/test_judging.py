@@ -1,13 +1,32 @@
 """Halves of the validation rows judge each other, so that nothing is told by what it was chosen."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
-from fundusray.cluster.judging import held_out
+from fundusray import files
+from fundusray.cluster.judging import Judge, held_out
+from fundusray.errors import DamagedError
 from fundusray.metrics import point
 from fundusray.models import fit_thresholds
 from fundusray.models.heads import ladder
+
+
+@pytest.mark.parametrize("damage", ["flipped", "gone"])
+def test_predictions_whose_network_is_no_more_are_not_done_without(tmp_path, damage) -> None:
+    place = tmp_path / "0003.parquet"
+    files.write_table(str(place), pa.table({"logit_0": [1.0]}))
+    judge = SimpleNamespace(_kept=lambda epoch: str(place), folder=str(tmp_path))
+    assert Judge._read_kept(judge, 3).num_rows == 1
+    content = place.read_bytes()
+    place.unlink()
+    if damage == "flipped":
+        place.write_bytes(content[:50] + bytes([content[50] ^ 1]) + content[51:])
+    with pytest.raises(DamagedError, match=rf"{place} is missing or damaged.*delete {tmp_path}"):
+        Judge._read_kept(judge, 3)
 
 
 def hot(answers: np.ndarray, classes: int) -> np.ndarray:

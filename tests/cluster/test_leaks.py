@@ -1,6 +1,5 @@
 """Training refuses a split that leaks, says so where it is allowed, and survives a bad image."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -68,7 +67,7 @@ def test_a_split_file_decides_and_is_written_again(
 def broken_copy(prepared: str, folder: Path, bad: list[int]) -> str:
     """The prepared set with the JPEGs of some rows cut to their first half."""
     shutil.copytree(prepared, folder)
-    info = json.loads((folder / "set.json").read_text())
+    info = files.read_json(str(folder / "set.json"))
     start = 0
     for shard in info["shards"]:
         path = folder / shard["name"]
@@ -82,7 +81,7 @@ def broken_copy(prepared: str, folder: Path, bad: list[int]) -> str:
         with pa.ipc.new_file(str(path), table.schema) as writer:
             writer.write_table(pa.table(arrays, schema=table.schema))
         shard |= {"sha256": files.sha256_file(str(path)), "bytes": path.stat().st_size}
-    (folder / "set.json").write_text(json.dumps(info))
+    files.write_json(str(folder / "set.json"), info)
     return str(folder)
 
 

@@ -6,9 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from fundusray import files
 from fundusray.cluster.lineage import known, start_leak, start_of
 from fundusray.cluster.unseen import unseen
 from fundusray.config import Model, Recipe, override, to_json
+from fundusray.errors import DamagedError
 from fundusray.verified import write_verified
 from tests.cluster.few import fake_set, run_manifest
 
@@ -116,3 +118,30 @@ def test_judged_elsewhere_the_photographs_of_its_start_are_left_out(bundle):
         info={"manifest": "there"}, recipe=override(Recipe(), {"model.weights": first})
     )
     assert unseen(fake_set(8), place, second).rows.tolist() == [2, 3, 6, 7]
+
+
+def test_what_a_network_knows_is_found_after_its_storage_moved(bundle, tmp_path):
+    """Bundles keep their starts as seen from themselves."""
+    storage = tmp_path / "old"
+    storage.mkdir()
+    first = bundle("old/first", {"h0": "train"})
+    second = bundle("old/second", {"h6": "train"}, model__weights=relative(first, "old/second"))
+    mean = bundle("old/mean", info={"members": [relative(second, "old/mean")]})
+    storage.rename(tmp_path / "new")
+    found = known(fake_set(20).table, [mean.replace("/old/", "/new/")])
+    assert rows(found.trained) == [0, 1, 6, 7] and found.unasked == []
+
+
+def relative(place, run):
+    """As a bundle of that run keeps a place in the same storage."""
+    root = place.rpartition("/")[0].rpartition("/")[0]
+    return files.relative(place, f"{root}/{run.rpartition('/')[2]}/bundle", root)
+
+
+def test_a_damaged_manifest_of_a_run_is_refused_by_name(bundle, tmp_path):
+    place = bundle("first", {"h0": "train"})
+    manifest = tmp_path / "first" / "manifest.parquet"
+    content = manifest.read_bytes()
+    manifest.write_bytes(content[:50] + bytes([content[50] ^ 1]) + content[51:])
+    with pytest.raises(DamagedError, match=r"first/manifest\.parquet: other bytes"):
+        known(fake_set(8).table, [place])

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fundusray import files, phases, recipes
+from fundusray import config, phases, recipes
 from fundusray.cluster import paper
 from fundusray.cluster.paper import Outcome, Row
 from fundusray.cluster.scales import (
@@ -29,7 +29,9 @@ from fundusray.config import Recipe, override
 from fundusray.data import given
 from fundusray.errors import DiskError, InputError
 from fundusray.jobs import paper_words, papers
+from fundusray.models.bundle import read_recipe
 from fundusray.pipeline import augment
+from fundusray.verified import write_verified
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = SCALES["small"]
@@ -140,7 +142,8 @@ def test_settings_win_over_the_scale_and_one_wrong_row_does_not_stop_the_others(
 
 def test_what_stands_in_for_imagenet_weights(tmp_path: Path) -> None:
     for network in ("resnet18", "resnet50"):
-        files.write_json(str(tmp_path / network / "recipe.json"), {"model": {"name": network}})
+        recipe = config.to_json(override(Recipe(), {"model.name": network})).encode()
+        write_verified(str(tmp_path / network), {"recipe.json": recipe}, {})
     weights = tmp_path / "any.safetensors"
     weights.write_bytes(b"x")
     bundles = [str(tmp_path / network) for network in ("resnet18", "resnet50")]
@@ -340,9 +343,9 @@ def test_a_tiny_table_side_by_side(cluster: None, job, tmp_path: Path) -> None:
     assert len({(row["n"], row["num_patients"]) for row in whole["rows"]}) == 1
     assert restart["kappa_verdict"] in ("better", "worse", "undecided")
     assert restart["weight_ratio"] == 1 and "What loss and sampling do" in text
-    recipe = json.loads((Path(restart["bundle"]).parent / "recipe.json").read_text())
-    assert recipe["model"]["init_from"] == baseline["bundle"]
-    assert recipe["cluster"]["cpus"] == 1
+    recipe = read_recipe(restart["bundle"])
+    assert recipe.model.init_from == baseline["bundle"]
+    assert recipe.cluster.cpus == 1
     assert "scale tiny: 32 px instead of 512" in Path(result["report"]).read_text()
     # Nothing is trained again, whatever the cluster and the price.
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}

@@ -25,6 +25,7 @@ def fake_set() -> SimpleNamespace:
     targets, patients = np.arange(8) % 2, columns["patient_id"]
     return SimpleNamespace(
         table=table,
+        ordered=True,
         targets=lambda: targets,
         patients=lambda: patients,
         image_ids=lambda: columns["image_id"],

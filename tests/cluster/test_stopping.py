@@ -1,6 +1,5 @@
 """One signal is a wish that workers read, a second one ends; handlers come back as they were."""
 
-import json
 import os
 import signal
 import threading
@@ -134,10 +133,10 @@ def test_in_a_thread_signals_are_left_alone(tmp_path: Path) -> None:
 def test_a_watcher_sees_the_wish_of_its_own_attempt_alone(tmp_path: Path) -> None:
     watcher = Watcher(str(tmp_path), "now")
     assert not watcher.asked()
-    (tmp_path / "stop.json").write_text(json.dumps({"attempt": "before"}))
+    files.write_json(str(tmp_path / "stop.json"), {"attempt": "before"})
     watcher._next = 0.0
     assert not watcher.asked()
-    (tmp_path / "stop.json").write_text(json.dumps({"attempt": "now"}))
+    files.write_json(str(tmp_path / "stop.json"), {"attempt": "now"})
     assert not watcher.asked()  # it has just looked
     watcher._next = 0.0
     assert watcher.asked()
@@ -150,10 +149,13 @@ def test_a_look_that_fails_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError("AWS Error SLOW_DOWN during GetObject operation")
 
     watcher = Watcher(str(tmp_path), "now")
+    (tmp_path / "stop.json").write_text('{"attempt": "no')
+    assert not watcher.asked()
+    watcher._next = 0.0
     with monkeypatch.context() as patched:
         patched.setattr(files, "read_json", throttled)
         assert not watcher.asked()
-    (tmp_path / "stop.json").write_text(json.dumps({"attempt": "now"}))
+    files.write_json(str(tmp_path / "stop.json"), {"attempt": "now"})
     watcher._next = 0.0
     assert watcher.asked()
 

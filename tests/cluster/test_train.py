@@ -1,7 +1,9 @@
 """Training on Ray: a result to read, the same whatever happens to its workers."""
 
 import contextlib
+import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -60,6 +62,32 @@ def test_a_finished_run_is_not_run_again(unbroken: dict, small: Recipe, prepared
     before = written()
     assert train(small, prepared, str(Path(unbroken["folder"]).parent)) == unbroken
     assert written() == before
+
+
+def test_a_copied_storage_is_gone_on_with_and_damage_in_it_made_again(
+    unbroken: dict, small: Recipe, prepared: str, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    old = Path(unbroken["folder"])
+    before = {p: p.stat().st_mtime_ns for p in old.rglob("*")}
+    shutil.copytree(old.parent, tmp_path / "new")
+    folder = tmp_path / "new" / old.name
+    copied = train(small, prepared, str(tmp_path / "new"))
+    assert copied["folder"] == str(folder) and copied["bundle"] == f"{folder}/bundle"
+    figures = {k: v for k, v in unbroken.items() if k not in ("folder", "bundle", "predictions")}
+    assert figures.items() <= copied.items() and str(old.parent) not in json.dumps(copied)
+    # A finished run needs no checkpoints; what is damaged is computed anew from its bundle.
+    shutil.rmtree(folder / "checkpoints")
+    names = ("predictions.parquet", "result.json", "mode.json", "split.csv", "manifest.parquet")
+    whole = {name: (folder / name).read_bytes() for name in names}
+    for name, content in whole.items():
+        (folder / name).write_bytes(content[:99] + bytes([content[99] ^ 1]) + content[100:])
+    capfd.readouterr()
+    assert train(small, prepared, str(tmp_path / "new")) == copied
+    said = capfd.readouterr().err
+    assert f"{folder}/result.json: " in said and f"{folder}/predictions.parquet: " in said
+    assert {name: (folder / name).read_bytes() for name in names} == whole
+    assert not (folder / "checkpoints").exists(), "nothing was trained"
+    assert {p: p.stat().st_mtime_ns for p in old.rglob("*")} == before
 
 
 def training_processes() -> list[int]:

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from fundusray.cluster.rows import write_sides
 from fundusray.cluster.unseen import BY_BYTES, require_pixels, unseen
 from fundusray.config import Recipe, override
 from fundusray.data import given
@@ -27,7 +28,7 @@ class TestOwnSet:
         """Not what the recipe's file says by now; that may even be gone."""
         data = fake_set(20)
         sides = np.array(["train"] * 10 + ["val"] * 4 + ["test"] * 4 + [""] * 2)
-        given.write(str(tmp_path / "split.csv"), data.table, sides)
+        write_sides(str(tmp_path), data.table, sides)
         gone = bundle({"data.split_file": "/gone/split.csv"}, manifest="here")
         found = unseen(data, str(tmp_path / "bundle"), gone)
         assert found.sides.tolist() == sides.tolist() and found.notes == []

@@ -15,6 +15,7 @@ from PIL import Image
 
 from fundusray.config import Data
 from fundusray.data import scan
+from fundusray.data.contents import contents
 from fundusray.data.manifest import SCHEMA, build
 from fundusray.data.preprocess import PREPROCESS
 from fundusray.data.shards import write_shard
@@ -226,14 +227,20 @@ def test_parts_are_kept_and_found_again(tmp_path: Path) -> None:
     known = scan.read_parts(parts)
     keys = [scan.known_by(row, data) for row in table.to_pylist()]
     assert keys == [("x", "a.jpg", "a.jpg", 5), ("x", "b.jpg", "b.jpg", 6)]
-    assert [known[key] for key in keys] == first.to_pylist()
-    assert [known[key]["again"] for key in keys] == [False, True]
+    assert [known[key] for key in keys] == [[row] for row in first.to_pylist()]
+    assert [known[key][0]["again"] for key in keys] == [False, True]
     # What could not be read is found later, whichever of both parts is read first.
     (root / "b.jpg").write_bytes(b"not a photograph")
     scan.write_part(parts, scan.examine(table.slice(1), data, {"x": str(root)}))
     known = scan.read_parts(parts)
-    assert not known[keys[1]]["again"] and "not a JPEG" in known[keys[1]]["reason"]
+    now = contents(table, {"x": str(root)}, [])
+    sound, odd = scan.holding(known, keys, now)
+    assert sound == first.to_pylist()[0]
+    assert not odd["again"] and "not a JPEG" in odd["reason"]
     assert len(os.listdir(parts)) == 2
+    # Of equal size and other content it is another photograph.
+    (root / "b.jpg").write_bytes(b"not a Photograph")
+    assert scan.holding(known, keys, contents(table, {"x": str(root)}, [])) == [sound, None]
 
 
 @pytest.mark.parametrize("damage", [lambda c: c[:-9], lambda c: c[:99] + b"x" + c[100:]])
@@ -241,7 +248,7 @@ def test_a_damaged_part_is_removed(tmp_path: Path, damage: Callable[[bytes], byt
     table = table_of(["a.jpg"])
     scan.write_part(str(tmp_path), scan.lost(table, Data(size=SIZE), "it is gone"))
     (part,) = tmp_path.iterdir()
-    (row,) = scan.read_parts(str(tmp_path)).values()
+    ((row,),) = scan.read_parts(str(tmp_path)).values()
     assert (row["status"], row["reason"], row["again"]) == ("refused", "it is gone", True)
     part.write_bytes(damage(part.read_bytes()))
     assert scan.read_parts(str(tmp_path)) == {} and not part.exists()

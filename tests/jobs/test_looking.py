@@ -41,7 +41,7 @@ def test_every_look_at_the_same_rows_of_the_same_set_counts(tmp_path: Path, pred
     assert seen(predictions("a", "c")).earlier == seen(rows, manifest="n").earlier == 0
     # Validation rows choose anyhow.
     assert seen(predictions("a", "b", side="val")) == Looks()
-    own = json.loads(Path(storage, "a-search-1", "looks.json").read_text())
+    own = json.loads(Path(storage, "a-search-1", "looks.json").read_text())["looks"]
     assert [one["rows"] for one in own] == [2]  # of the last rows and photographs
     assert own[0]["command"].startswith("python ") and own[0]["when"].endswith("+00:00")
 

@@ -37,7 +37,7 @@ def test_a_search_that_is_named_takes_no_settings_and_must_be_whole(
     (folder / "search.json").write_bytes(b'{"content": {}')
     code, reason = run(capsys, str(folder), "tune.trials=3")
     assert code == 2 and "is a search: it is reported as it is, without settings" in reason
-    with pytest.raises(DamagedError, match=r"search\.json: unreadable.*writes it again"):
+    with pytest.raises(DamagedError, match=r"search\.json: not readable.*writes it again"):
         recorded(str(folder), balancing)
     with pytest.raises(InputError, match=r"no search, it has no search\.json"):
         recorded(str(tmp_path), balancing)

@@ -15,6 +15,8 @@ from fundusray.models.bundle import (
     DamagedError,
     card,
     load_bundle,
+    read_about,
+    read_recipe,
     save_bundle,
     versions,
     write_verified,
@@ -176,3 +178,40 @@ def test_card_text_cannot_become_markup(saved, tmp_path):
 def test_safetensors_alone_hold_the_normalisation(saved):
     tensors = safetensors.torch.load(files.read_bytes(files.join(saved[0], "model.safetensors")))
     assert tensors["mean"].flatten().tolist() == pytest.approx([0.4, 0.5, 0.6])
+
+
+def test_it_goes_where_its_storage_goes(tmp_path):
+    """Starts and members in the storage are found where they are now, others where they were."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    start, outside = str(old / "first-1" / "bundle"), str(tmp_path / "weights.pth")
+    data = config.Data(split_file=str(old / "table-2" / "split.csv"), root="/photographs")
+    model = config.Model(name="resnet18", init_from=start)
+    recipe = config.Recipe(model=model, data=data, run=config.Run(storage=str(old)))
+    built = build_model(config.Model(name="resnet18"), 5, 7)
+    info = {"members": [start, "/elsewhere/bundle"]}
+    folder = str(old / "second-3" / "bundle")
+    save_bundle(folder, built.state_dict(), recipe, CLASSES, info)
+    assert load_bundle(folder).recipe == recipe and load_bundle(folder).info == info
+    for name in ("recipe.json", "card.md", "MANIFEST.json"):
+        assert str(old).encode() not in read(f"{folder}/{name}")
+    os.rename(old, new)
+    place = str(new / "second-3" / "bundle")
+    moved, about = read_recipe(place), read_about(place)
+    assert moved == load_bundle(place).recipe and about == load_bundle(place).info
+    assert moved.model.init_from == str(new / "first-1" / "bundle")
+    assert moved.data.split_file == str(new / "table-2" / "split.csv")
+    assert (moved.data.root, moved.run.storage) == ("/photographs", str(new))
+    assert about["members"] == [moved.model.init_from, "/elsewhere/bundle"]
+    kept = override(recipe, {"model.init_from": "", "model.weights": outside})
+    save_bundle(place, built.state_dict(), kept, CLASSES, {})
+    assert read_recipe(place).model.weights == outside
+
+
+@pytest.mark.parametrize("name", ["recipe.json", "MANIFEST.json"])
+def test_damage_is_seen_where_the_weights_are_not_read(saved, name):
+    folder, _, _ = saved
+    content = read(f"{folder}/{name}")
+    with open(f"{folder}/{name}", "wb") as stream:
+        stream.write(content[:60] + bytes([content[60] ^ 1]) + content[61:])
+    with pytest.raises(DamagedError, match=name):
+        read_recipe(folder)

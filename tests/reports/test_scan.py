@@ -1,7 +1,6 @@
 """A scan told to a person: every number and name is there, nothing else is."""
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fundusray import files
 from fundusray.reports import scan
 
 FLAGS = ("black", "tiny", "no_fundus", "torn", "dark", "bright", "grey", "masks")
@@ -186,7 +186,7 @@ def test_what_is_written(tmp_path: Path) -> None:
     pictures = {name: np.full((60, 80, 3), 99, np.uint8) for name in names}
     places = scan.write(str(tmp_path), told, pictures)
     assert Path(places["summary"]).read_text() == scan.summary(told)
-    assert json.loads((tmp_path / "summary.json").read_text()) == told
+    assert files.read_json(str(tmp_path / "summary.json")) == told
     sheet = Image.open(io.BytesIO(Path(places["contact_sheet"]).read_bytes()))
     assert sheet.format == "PNG" and sheet.width > 400 and not sheet.info
     first = Path(places["contact_sheet"]).read_bytes()

@@ -17,7 +17,7 @@ from fundusray.data.found import GRADES
 from fundusray.data.lesions import LESIONS
 from fundusray.data.preprocess import apply
 from fundusray.data.synthetic import Drawn, draw
-from fundusray.errors import InputError
+from fundusray.errors import DamagedError, InputError
 from fundusray.models import build_model
 from fundusray.models.bundle import load_bundle
 from fundusray.pipeline import augment
@@ -83,9 +83,10 @@ def test_a_file_gives_back_what_was_drawn(part: Sketches, location: str) -> None
 
 def test_a_damaged_part_is_named(location: str, tmp_path: Path) -> None:
     content = Path(location).read_bytes()
-    for broken in (content[: len(content) // 2], b"", b"no archive"):
+    flipped = content[:-99] + bytes([content[-99] ^ 1]) + content[-98:]
+    for broken in (content[: len(content) // 2], flipped, b"", b"no archive"):
         (tmp_path / "part.npz").write_bytes(broken)
-        with pytest.raises(InputError, match=r"part\.npz is damaged.*delete it"):
+        with pytest.raises(DamagedError, match=r"part\.npz: (damaged|empty).*delete it"):
             read_parts([str(tmp_path / "part.npz")])
 
 
