@@ -18,7 +18,7 @@ from fundusray.data.tables import Table
 T = TypeVar("T")
 
 USUAL = re.compile(r"[A-Za-z0-9_-]+")
-USUAL_PHOTOGRAPH = re.compile(r"([A-Za-z0-9_-]+)\.(?:jpe?g|png)", re.IGNORECASE)
+USUAL_PHOTOGRAPH = re.compile(r"([A-Za-z0-9_-]+)\.(?:jpe?g|png|tiff?|bmp)", re.IGNORECASE)
 """Ids and file names that need no closer look; others may be fine too."""
 WHOLE = re.compile(r"([0-9]+)\.0+")
 AGE = re.compile(r"([0-9]{1,3})(\.[0-9]+)?")

@@ -62,7 +62,7 @@ def test_which_file_an_id_means(tmp_path: Path) -> None:
     found = match(list_folder(str(tmp_path), "mixed"), list(map(plain_id, cells)), cells)
     assert found.names == [
         *("a.jpeg", "b.JPG", "c.jpg", "c.png"),
-        *(None, "d.tif", "Zoe\u0308.png", None),
+        *("d.tif", "d.tif", "Zoe\u0308.png", None),
     ]
     assert [size is None for size in found.sizes] == [name is None for name in found.names]
     assert found.twins == set()
