@@ -13,6 +13,7 @@ from fundusray.cluster.start import resources
 from fundusray.cluster.tasks import WorkerLostError, result_of
 from fundusray.config import Data, Recipe
 from fundusray.data import manifest as manifests
+from fundusray.data.leftovers import by_reason
 from fundusray.data.manifest import Manifest
 from fundusray.data.shards import finish, is_complete, set_folder, write_shard
 from fundusray.errors import FundusError, InputError, LockedError
@@ -73,13 +74,13 @@ def prepare(recipe: Recipe, storage: str) -> str:
     folder = set_folder(storage, data, manifest)
     with ExitStack() as stack:
         if not _our_turn(folder, stack):
-            _say(folder, "there already")
+            _say(folder, manifest, data, "there already")
             return folder
         files.sweep(folder)
         began = time.monotonic()
         units = _make_units(folder, manifest, data)
         finish(folder, data, manifest, units)
-        _say(folder, f"{time.monotonic() - began:.1f} s")
+        _say(folder, manifest, data, f"{time.monotonic() - began:.1f} s")
     return folder
 
 
@@ -158,10 +159,9 @@ def _result(ready: ray.ObjectRef, chunk: pa.Table, data: Data) -> dict[str, Any]
         ) from error
 
 
-def _say(folder: str, note: str) -> None:
-    """One line on what the set holds."""
+def _say(folder: str, manifest: Manifest, data: Data, note: str) -> None:
+    """One line on what the set holds, and one on each reason why photographs are not in it."""
     kept = files.read_table(files.join(folder, "manifest.parquet"))
-    skipped = files.read_table(files.join(folder, "skipped.parquet"))
     repaired = sum(kept["repaired"].to_pylist())
     info = files.read_json(files.join(folder, "set.json"))
     twins = f"{info['num_twins']:,} pairs of near-duplicates"
@@ -169,6 +169,10 @@ def _say(folder: str, note: str) -> None:
         twins += f" ({info['num_conflicts']:,} with different labels)"
     print(
         f"prepared set: {kept.num_rows:,} images kept ({repaired:,} of them repaired), "
-        f"{skipped.num_rows:,} skipped; {twins}; {note}; {folder}",
+        f"{info['num_skipped']:,} skipped; {twins}; {note}; {folder}",
         flush=True,
     )
+    if manifest.unlabelled:
+        print(f"  {manifest.unlabelled:,} images left out: no label of {data.target}")
+    for line in by_reason(manifest.skipped.to_pylist()):
+        print(f"  {line}", flush=True)

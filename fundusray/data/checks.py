@@ -49,6 +49,10 @@ class Rows:
     """The manifest's columns; a value is None where its row has a fault."""
     faults: list[tuple[int, str, bool]] = field(default_factory=list)
     """Row, reason, whether it is refused (the table must be corrected) or set aside."""
+    uncounted: set[int] = field(default_factory=set)
+    """Rows that are set aside and do not count against data.max_bad."""
+    accounted: list[str] = field(default_factory=list)
+    """Paths of files beside the rows that a problem speaks of."""
     problems: list[Problem] = field(default_factory=list)
     """What is wrong beside the rows."""
     kind: str = "image"
@@ -60,6 +64,11 @@ class Rows:
 
     def set_aside(self, row: int, reason: str) -> None:
         """Notes that the row cannot be used."""
+        self.faults.append((row, reason, False))
+
+    def leave_out(self, row: int, reason: str) -> None:
+        """Notes that the row is not meant to be used, which is nobody's fault."""
+        self.uncounted.add(row)
         self.faults.append((row, reason, False))
 
 
@@ -126,6 +135,7 @@ def attach_masks(rows: Rows, masks: Iterable[tuple[Folder, str, str, str]]) -> N
         else:
             reason = f"mask {name!r} without its photograph {image_id}.jpg"
             rows.problems.append(Problem(where, image_id, reason, False))
+            rows.accounted.append(path)
     rows.columns["masks"] = [held.get(image_id, []) for image_id in rows.ids]
 
 
@@ -266,7 +276,7 @@ def _set_lost_aside(
 def told(rows: Rows) -> list[Problem]:
     """The faults of the rows, by line."""
     return [
-        Problem(rows.where(row), rows.ids[row], reason, refused)
+        Problem(rows.where(row), rows.ids[row], reason, refused, row not in rows.uncounted)
         for row, reason, refused in sorted(rows.faults, key=lambda fault: fault[0])
     ]
 
@@ -275,18 +285,22 @@ def gather(parts: Sequence[Rows], labels: dict[str, tuple[str, ...]]) -> Found:
     """The sound rows of all parts, which have the same columns, and all problems by line."""
     _refuse_repeats(parts)
     columns: dict[str, list] = {name: [] for name in ("image_id", *parts[0].columns)}
+    accounted: list[str] = []
     for rows in parts:
         rows.columns["image_id"] = rows.ids
         sound = bytearray(b"\1") * len(rows.ids)
         for row, _, _ in rows.faults:
             sound[row] = 0
+        paths = rows.columns.get("path", ())
+        accounted += [paths[row] for row, _, _ in rows.faults if paths and paths[row]]
+        accounted += rows.accounted
         for name, values in columns.items():
             given = rows.columns[name]
             values += compress(given, sound) if rows.faults else given
     faults = chain.from_iterable(map(told, parts))
     # Two tables may look for their photographs in the same folder.
     beside = dict.fromkeys(chain.from_iterable(rows.problems for rows in parts))
-    return Found(columns, [*faults, *beside], labels)
+    return Found(columns, [*faults, *beside], labels, accounted)
 
 
 def _refuse_repeats(parts: Sequence[Rows]) -> None:

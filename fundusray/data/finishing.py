@@ -65,7 +65,10 @@ def finish(folder: str, data: Data, manifest: Manifest, units: list[dict[str, An
         InputError: fewer than two classes are left, or a unit was damaged meanwhile.
     """
     skipped = manifest.skipped.to_pylist()
-    skipped += [{k: row[k] for k in SKIPPED.names} for unit in units for row in unit["skipped"]]
+    left = [row for row in skipped if not row["counted"]]
+    skipped = [row for row in skipped if row["counted"]]
+    for unit in units:
+        skipped += [{k: row.get(k, True) for k in SKIPPED.names} for row in unit["skipped"]]
     table = _kept(manifest, units)
     _check_share(data, skipped, table.num_rows)
     present = counts(table, len(manifest.classes))
@@ -74,7 +77,7 @@ def finish(folder: str, data: Data, manifest: Manifest, units: list[dict[str, An
     table, twins = _with_twins(table, _read_prints(folder, units))
     if data.id_key:
         table = _without_places(table)
-    aside = pa.Table.from_pylist(skipped, SKIPPED)
+    aside = pa.Table.from_pylist(skipped + left, SKIPPED)
     tables = {"manifest.parquet": table, "skipped.parquet": aside, "twins.parquet": twins}
     for name, content in tables.items():
         files.write_table(files.join(folder, name), content)
@@ -83,6 +86,8 @@ def finish(folder: str, data: Data, manifest: Manifest, units: list[dict[str, An
         "counts": present.tolist(),
         "fill": PREPROCESS.find(data.preprocess).fill,
         "num_skipped": len(skipped),
+        "num_untaken": len(left),
+        "num_unlabelled": manifest.unlabelled,
         "num_twins": twins.num_rows,
         "num_conflicts": sum(twins["conflict"].to_pylist()),
         "shards": shards,

@@ -1,6 +1,6 @@
 """What a source of photographs hands over: columns, problems and classes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from fundusray.config import Data
@@ -22,6 +22,9 @@ class Problem(NamedTuple):
     reason: str
     refused: bool
     """True: the table must be corrected. False: the row is set aside and counted."""
+    counted: bool = True
+    """Whether it counts against data.max_bad; what a table leaves out, or calls ungradable, does
+    not."""
 
 
 class Found(NamedTuple):
@@ -33,6 +36,8 @@ class Found(NamedTuple):
     labels: dict[str, tuple[str, ...]]
     """Columns that can be learned -> names of their classes. A number in such a column is a
     position in the names, -1 where there is no label; a text is one of the names, or empty."""
+    accounted: Sequence[str] = ()
+    """Paths of files that are in no row, and that a problem speaks of."""
 
 
 SOURCES: Registry[Callable[[Data, str, int], Found]] = Registry("source")

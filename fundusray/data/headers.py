@@ -52,7 +52,7 @@ def what_it_is(content: bytes) -> str:
         return f"a DICOM file; {READ}: {EXPORT}"
     if not any(content):
         return f"{len(content):,} zero bytes, not an image"
-    return f"not a picture that is read ({READ}): begins with {content[:8].hex(' ')}"
+    return f"not a JPEG, PNG, TIFF, BMP, WebP or PPM: begins with {content[:8].hex(' ')}"
 
 
 def jpeg_fault(content: bytes) -> str:

@@ -41,7 +41,9 @@ def key_ids(found: Found, id_key: str) -> Found:
     columns["image_id"] = [keyed(image_id) for image_id in columns["image_id"]]
     problems = [
         problem._replace(
-            image_id=keyed(problem.image_id), where=keyed(problem.image_id), reason=WHY
+            image_id=keyed(problem.image_id),
+            where=keyed(problem.image_id),
+            reason=WHY if problem.counted else problem.reason,
         )
         for problem in found.problems
     ]

@@ -14,6 +14,7 @@ from fundusray.config import Data
 from fundusray.data.found import SOURCES, Found, Problem
 from fundusray.data.joining import join_sources, locate
 from fundusray.data.keyed import key_ids
+from fundusray.data.leftovers import leftovers
 from fundusray.errors import InputError
 
 SCHEMA = pa.schema(
@@ -41,7 +42,14 @@ SCHEMA = pa.schema(
 )
 EMPTY: dict[str, Any] = {"grade": -1, "edema": -1, "age": -1}
 """What stands where a source says nothing; "" and 0 in other columns."""
-SKIPPED = pa.schema([("image_id", pa.string()), ("where", pa.string()), ("reason", pa.string())])
+SKIPPED = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("where", pa.string()),
+        ("reason", pa.string()),
+        ("counted", pa.bool_()),  # against data.max_bad
+    ]
+)
 SHOWN = 20
 
 
@@ -52,7 +60,7 @@ class Manifest:
     table: pa.Table
     """Columns of SCHEMA, in the source's order; the classes are in the schema's metadata."""
     skipped: pa.Table
-    """image_id, where, reason of the rows that were set aside."""
+    """Columns of SKIPPED: rows that were set aside, and behind them image files not taken."""
     classes: tuple[str, ...]
     roots: dict[str, str]
     """Dataset -> where its paths begin."""
@@ -74,9 +82,7 @@ def build(data: Data, root: str, seed: int, labelled: bool = True) -> Manifest:
             images are missing, there are no rows, or only one class.
     """
     roots = locate(data, root)
-    found = join_sources(
-        {name: SOURCES.find(s)(data, place, seed) for name, (s, place) in roots.items()}
-    )
+    found = join_sources({name: _read(data, s, place, seed) for name, (s, place) in roots.items()})
     refused = [problem for problem in found.problems if problem.refused]
     if refused:
         head = f"{len(refused):,} faults in the data of source {data.source!r}:"
@@ -93,12 +99,24 @@ def build(data: Data, root: str, seed: int, labelled: bool = True) -> Manifest:
     if labelled:
         _check_label(table, found, data.target, unlabelled)
         _check_classes(table, classes, root)
-    skipped = [(p.image_id, p.where, p.reason) for p in found.problems]
-    columns = list(zip(*skipped, strict=True)) or [(), (), ()]
-    arrays = [pa.array(column, pa.string()) for column in columns]
-    aside = pa.table(arrays, schema=SKIPPED)
+    aside = _aside(found.problems)
     places = {name: place for name, (_, place) in roots.items()}
     return Manifest(table, aside, classes, places, _hash(table, classes), unlabelled)
+
+
+def _read(data: Data, source: str, root: str, seed: int) -> Found:
+    """What a source finds, and what it leaves."""
+    found = SOURCES.find(source)(data, root, seed)
+    return found._replace(problems=found.problems + leftovers(source, root, found))
+
+
+def _aside(problems: list[Problem]) -> pa.Table:
+    """The problems as SKIPPED, those that count first."""
+    ordered = sorted(problems, key=lambda problem: not problem.counted)
+    rows = [(p.image_id, p.where, p.reason, p.counted) for p in ordered]
+    columns = list(zip(*rows, strict=True)) or [()] * len(SKIPPED)
+    arrays = [pa.array(column, f.type) for column, f in zip(columns, SKIPPED, strict=True)]
+    return pa.table(arrays, schema=SKIPPED)
 
 
 def _with_keywords(found: Found, text: str) -> Found:
@@ -163,7 +181,8 @@ def _check_classes(table: pa.Table, classes: tuple[str, ...], root: str) -> None
         )
 
 
-def _check_share(data: Data, skipped: list[Problem], kept: int) -> None:
+def _check_share(data: Data, problems: list[Problem], kept: int) -> None:
+    skipped = [problem for problem in problems if problem.counted]
     share = len(skipped) / max(1, len(skipped) + kept)
     if share <= data.max_bad:
         return

@@ -24,6 +24,7 @@ from fundusray.command import Asked
 from fundusray.config import Recipe, override
 from fundusray.data.joining import locate
 from fundusray.data.leaks import SIDES, find_leaks, told
+from fundusray.data.leftovers import by_reason
 from fundusray.data.shards import PreparedSet, open_set
 from fundusray.errors import NoCheckpointError
 from fundusray.jobs.asking import prepared_of, recipe_of, shown
@@ -293,7 +294,13 @@ def _data_notes(opened: PreparedSet) -> list[str]:
 def _quarantine(opened: PreparedSet) -> dict[str, Any]:
     skipped = files.read_table(files.join(opened.folder, "skipped.parquet")).to_pylist()
     repaired = sum(opened.table["repaired"].to_pylist())
-    return {"kept": len(opened.table), "repaired": repaired, "skipped": skipped}
+    return {
+        "kept": len(opened.table),
+        "repaired": repaired,
+        "skipped": [row for row in skipped if row.get("counted", True)],
+        "untaken": by_reason(skipped),
+        "unlabelled": opened.info.get("num_unlabelled", 0),
+    }
 
 
 def examples_of(recipe: Recipe, opened: PreparedSet, folder: str) -> str:

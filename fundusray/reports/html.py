@@ -253,6 +253,8 @@ def _data(about: About) -> dict[str, Any]:
         "repaired": prepared.get("repaired"),
         "skipped": [[str(row.get(key, "")) for key in SKIPPED] for row in shown],
         "num_skipped": len(skipped),
+        "unlabelled": prepared.get("unlabelled", 0),
+        "untaken": list(prepared.get("untaken") or []),
     }
 
 

@@ -37,7 +37,7 @@ def test_a_manifest_has_every_column_and_its_classes(eyepacs_tree):
     assert (first["width"], first["repaired"], first["sha256"]) == (0, False, "")
     assert counts(table, 5).tolist() == [4, 2, 2, 2, 2]
     assert manifest.skipped.num_rows == 0
-    assert manifest.skipped.column_names == ["image_id", "where", "reason"]
+    assert manifest.skipped.column_names == ["image_id", "where", "reason", "counted"]
 
 
 def test_the_hash_follows_content_and_not_place(eyepacs_tree, tmp_path):
