@@ -25,7 +25,9 @@ AGE = re.compile(r"([0-9]{1,3})(\.[0-9]+)?")
 OLDEST = 130
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLITS |= {"val": "val", "valid": "val", "validation": "val"}
-LEVELS = {str(grade): grade for grade in range(len(GRADES))}
+BLANK = dict.fromkeys(("", "nan", "na", "n/a", "null", "none", "-1", "-1.0"), -1)
+"""What programs write where there is no label, in lower case."""
+LEVELS = {str(grade): grade for grade in range(len(GRADES))} | BLANK
 NEED_LEVEL = "0, 1, 2, 3 or 4"
 NEED_AGE = f"a number of years from 0 to {OLDEST}, or nothing"
 NEED_NAME = "a name without control characters"
@@ -216,6 +218,14 @@ def find_photographs(
         members: the rows to look for; all when it is not given.
     """
     members = range(len(rows.ids)) if members is None else members
+    if lost := look_for(rows, folders, image, members):
+        set_lost_aside(rows, lost, folders, example)
+
+
+def look_for(
+    rows: Rows, folders: Sequence[Folder], image: str, members: Sequence[int]
+) -> list[int]:
+    """Fills in path and num_bytes as `find_photographs` does; which sound rows have none."""
     paths = rows.columns.setdefault("path", [None] * len(rows.ids))
     sizes = rows.columns.setdefault("num_bytes", [0] * len(rows.ids))
     wrong = {row for row, _, _ in rows.faults}
@@ -236,9 +246,7 @@ def find_photographs(
         rows.problems += folder.problems()
         missing = None in names
         members = [m for m, n in zip(members, names, strict=True) if n is None] if missing else []
-    lost = [row for row in members if row not in wrong]
-    if lost:
-        _set_lost_aside(rows, lost, folders, example)
+    return [row for row in members if row not in wrong]
 
 
 def _refuse_files(
@@ -256,9 +264,10 @@ def _refuse_files(
             rows.refuse(row, f"{path!r} is there with another extension; keep one")
 
 
-def _set_lost_aside(
+def set_lost_aside(
     rows: Rows, lost: Sequence[int], folders: Sequence[Folder], example: str
 ) -> None:
+    """Sets rows aside whose photographs were looked for in vain, as `find_photographs` does."""
     wanted = {rows.names[row].casefold() for row in lost}
     folded = {
         plain_id(name).casefold(): folder.prefix + name

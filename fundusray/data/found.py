@@ -9,6 +9,8 @@ from fundusray.registry import Registry
 GRADES = ("none", "mild", "moderate", "severe", "proliferative")
 """Stages of diabetic retinopathy, grades 0 to 4 of the international scale."""
 SEXES = ("female", "male")
+DISEASE = ("absent", "present")
+"""Any disease of the eye, or the one a set is about."""
 EDEMA = ("none", "possible", "clinically significant")
 """Risk of macular edema as IDRiD grades it, 0 to 2."""
 

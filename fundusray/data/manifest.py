@@ -27,6 +27,7 @@ SCHEMA = pa.schema(
         ("target", pa.int32()),  # what is learned: position in the classes, -1 without a label
         ("grade", pa.int32()),  # of retinopathy or what else the source grades; -1 unknown
         ("edema", pa.int32()),  # -1 unknown
+        ("disease", pa.int32()),  # position in the source's own classes; -1 unknown
         ("sex", pa.string()),  # female, male or ""
         ("age", pa.int32()),  # years; -1 unknown
         ("keywords", pa.string()),  # the physician's, as published
@@ -40,7 +41,7 @@ SCHEMA = pa.schema(
         ("num_bytes", pa.int64()),
     ]
 )
-EMPTY: dict[str, Any] = {"grade": -1, "edema": -1, "age": -1}
+EMPTY: dict[str, Any] = {"grade": -1, "edema": -1, "disease": -1, "age": -1}
 """What stands where a source says nothing; "" and 0 in other columns."""
 SKIPPED = pa.schema(
     [
