@@ -21,7 +21,8 @@ USUAL = re.compile(r"[A-Za-z0-9_-]+")
 USUAL_PHOTOGRAPH = re.compile(r"([A-Za-z0-9_-]+)\.(?:jpe?g|png|tiff?|bmp)", re.IGNORECASE)
 """Ids and file names that need no closer look; others may be fine too."""
 WHOLE = re.compile(r"([0-9]+)\.0+")
-AGE = re.compile(r"([0-9]{1,3})(\.[0-9]+)?")
+AGE = re.compile(r">?([0-9]{1,3})(\.[0-9]+)?")
+"""Sets that hide the ages of very old people write >90, which is taken as 90."""
 OLDEST = 130
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLITS |= {"val": "val", "valid": "val", "validation": "val"}
@@ -167,7 +168,7 @@ def one_of(codes: Mapping[str, T]) -> Callable[[str], T | None]:
 
 def read_age(cell: str) -> int | None:
     """Completed years; -1 of an empty cell, None of what is no age."""
-    if not cell:
+    if not cell or cell.casefold() == "nan":
         return -1
     match = AGE.fullmatch(cell)
     return int(match[1]) if match and int(match[1]) <= OLDEST else None

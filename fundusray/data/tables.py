@@ -61,6 +61,20 @@ def read_header(root: str, name: str) -> list[str]:
     return _header(name, _reader(name, read_file(root, name)))
 
 
+def read_rows(root: str, name: str) -> Iterator[list[str]]:
+    """Every line of a table as its cells, without spaces around them, header or not.
+
+    Raises:
+        InputError: no such file, empty, not UTF-8, or not CSV.
+    """
+    reader = _reader(name, read_file(root, name))
+    try:
+        for row in reader:
+            yield [cell.strip() for cell in row]
+    except csv.Error as error:
+        raise InputError(f"{name}:{reader.line_num}: not CSV: {error}") from error
+
+
 def read_file(root: str, name: str) -> bytes:
     """A table's bytes.
 

@@ -90,4 +90,5 @@ def test_paths_inside_are_no_fault(path: str) -> None:
 
 def test_every_source_is_registered() -> None:
     names = {"aptos", "brset", "chase", "csv", "eyepacs", "folder", "idrid", "odir", "retinamnist"}
+    names |= {"messidor2", "mbrset", "ddr", "deepdrid", "rfmid", "papila", "fgadr"}
     assert names <= set(SOURCES)
