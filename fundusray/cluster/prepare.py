@@ -1,6 +1,7 @@
 """Prepares a set on the cluster: the photographs in chunks, one task each, none of them twice."""
 
 import time
+from collections import Counter
 from contextlib import ExitStack
 from typing import Any
 
@@ -29,6 +30,8 @@ cluster, or another one could not go on with the units that are there."""
 LARGEST = 128 << 20
 """Bytes of a raw unit, which its task holds in memory."""
 RETRIES = 3
+FOLDERS = 5
+"""Folders that are named as those of the photographs."""
 WAIT = 2.0
 """Seconds between looks at a folder that another process works in."""
 
@@ -159,6 +162,10 @@ def _result(ready: ray.ObjectRef, chunk: pa.Table, data: Data) -> dict[str, Any]
         ) from error
 
 
+def _paths(manifest: Manifest) -> list[str]:
+    return manifest.table["path"].to_pylist()
+
+
 def _say(folder: str, manifest: Manifest, data: Data, note: str) -> None:
     """One line on what the set holds, and one on each reason why photographs are not in it."""
     kept = files.read_table(files.join(folder, "manifest.parquet"))
@@ -172,6 +179,11 @@ def _say(folder: str, manifest: Manifest, data: Data, note: str) -> None:
         f"{info['num_skipped']:,} skipped; {twins}; {note}; {folder}",
         flush=True,
     )
+    if "csv" in data.source and not data.id_key:
+        tops = Counter(path.rpartition("/")[0].split("/")[0] or "." for path in _paths(manifest))
+        told = ", ".join(f"{name} ({num:,})" for name, num in tops.most_common(FOLDERS))
+        more = f" and {len(tops) - FOLDERS:,} more folders" if len(tops) > FOLDERS else ""
+        print(f"  photographs lie in {told}{more}")
     if manifest.unlabelled:
         print(f"  {manifest.unlabelled:,} images left out: no label of {data.target}")
     for line in by_reason(manifest.skipped.to_pylist()):

@@ -14,7 +14,7 @@ from fundusray.data.manifest import Manifest
 from fundusray.data.scan import FLAGS, known_by
 from fundusray.data.twins import Pair, find_pairs, groups
 
-LABELS = ("grade", "edema", "sex")
+LABELS = ("grade", "edema", "disease", "sex")
 """Columns in which near-duplicates should agree."""
 MANY = 2
 """Photographs of one patient that are nothing to mention: one of each eye."""

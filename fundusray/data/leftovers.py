@@ -83,7 +83,7 @@ def leftovers(source: str, root: str, found: Found) -> list[Problem]:
             if not read:
                 cure = EXPORT if NOT_READ[extension] == "a DICOM" else CURE
                 reason = f"{NOT_READ[extension]} file, which is not read; {cure}"
-            path = prefix + name if _is_text(name) else repr(os.fsencode(prefix + name))
+            path = prefix + name if (prefix + name).isprintable() else repr(prefix + name)
             problems.append(Problem(path, path, reason, False, deeper))
     return problems
 
@@ -104,10 +104,6 @@ def _known(root: str, found: Found) -> dict[str, set[str]]:
             if other != prefix:
                 known.setdefault(other, set()).update(known[prefix])
     return known
-
-
-def _is_text(name: str) -> bool:
-    return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def by_reason(rows: Iterable[dict]) -> list[str]:

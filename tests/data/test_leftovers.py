@@ -110,6 +110,15 @@ def test_names_of_keyed_sets_are_not_told(tmp_path: Path) -> None:
     assert "mustermann" not in str(row)
 
 
+def test_names_cannot_write_lines_of_their_own(tmp_path: Path) -> None:
+    root = classes(tmp_path, a=["1.jpg"], b=["2.jpg"])
+    write(root / "x\n\x1b[2J\u202e.jpg")
+    with open(os.fsencode(root) + b"/y\xff.jpg", "wb"):
+        pass
+    (line,) = by_reason(read(root).skipped.to_pylist())
+    assert line.isprintable() and "x\\n\\x1b[2J\\u202e.jpg" in line and "y\\udcff.jpg" in line
+
+
 def test_a_folder_that_cannot_be_listed_is_told(tmp_path: Path) -> None:
     (faulty,) = walk(str(tmp_path), "none")
     assert faulty == ("none/", [], "No such file or directory")
