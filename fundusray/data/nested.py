@@ -52,8 +52,10 @@ def image_rows(
         places: for each table that `table` is made of, the prefixes of its folders.
         bounds: the row at which each of them ends.
     """
-    cells = list(map(_path, table.columns[column]))
-    bases = [cell[cell.rfind("/") + 1 :] for cell in cells]
+    cells = bases = table.columns[column]
+    if any("/" in cell or "\\" in cell for cell in cells):
+        cells = list(map(_path, cells))
+        bases = [cell[cell.rfind("/") + 1 :] for cell in cells]
     rows = table_rows(table._replace(columns=table.columns | {BASE: bases}), BASE)
     rows.columns = {"path": [None] * len(cells), "num_bytes": [0] * len(cells)}
     begin = 0
@@ -74,9 +76,9 @@ def _path(cell: str) -> str:
 def _find(
     rows: Rows, cells: Sequence[str], root: str, prefixes: Sequence[str], members: Sequence[int]
 ) -> None:
-    inside: dict[str, list[int]] = {}
-    for row in members:
-        inside.setdefault(cells[row][: cells[row].rfind("/") + 1], []).append(row)
+    inside: dict[str, Sequence[int]] = {"": members}
+    if any("/" in cells[row] for row in members):
+        inside = _by_folder(cells, members)
     lost: list[int] = []
     looked: dict[str, list[Folder]] = {}
     for before, some in inside.items():
@@ -99,6 +101,14 @@ def _find(
     for before, listed in looked.items() if missing else ():
         if nowhere := [row for row in inside[before] if row in missing]:
             set_lost_aside(rows, nowhere, listed, prefixes[0] + before + "{}.jpg")
+
+
+def _by_folder(cells: Sequence[str], members: Sequence[int]) -> dict[str, list[int]]:
+    """What comes before the file's name -> rows."""
+    inside: dict[str, list[int]] = {}
+    for row in members:
+        inside.setdefault(cells[row][: cells[row].rfind("/") + 1], []).append(row)
+    return inside
 
 
 def _refuse_both(rows: Rows, folder: Folder, members: Sequence[int]) -> None:
@@ -158,9 +168,9 @@ def _fitting(paths: list[str], cell: str) -> list[str]:
 def _unique(rows: Rows, cells: Sequence[str]) -> list[str]:
     """The names; those that files of several folders have, with their folders before them."""
     ids = list(rows.ids)
-    times = Counter(rows.names)
-    if len(times) == len(ids):
+    if len(set(rows.names)) == len(ids):
         return ids
+    times = Counter(rows.names)
     members: dict[str, list[int]] = {}
     for row, name in enumerate(rows.names):
         if times[name] > 1:
