@@ -26,7 +26,7 @@ AGE = re.compile(r">?([0-9]{1,3})(\.[0-9]+)?")
 OLDEST = 130
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLITS |= {"val": "val", "valid": "val", "validation": "val"}
-BLANK = dict.fromkeys(("", "nan", "na", "n/a", "null", "none", "-1", "-1.0"), -1)
+BLANK = dict.fromkeys(("", "nan", "na", "n/a", "#n/a", "<na>", "null", "none", "-1", "-1.0"), -1)
 """What programs write where there is no label, in lower case."""
 LEVELS = {str(grade): grade for grade in range(len(GRADES))} | BLANK
 NEED_LEVEL = "0, 1, 2, 3 or 4"

@@ -21,6 +21,8 @@ REASONS = {"folder": "in no class folder", "chase": "no name such as Image_01L"}
 NO_ROW = "not in the table"
 DEEPER = "deeper than its class folder; move it there"
 DRAWN = ("synthetic",)
+PEEKS = 200
+"""Files without an extension whose beginning is looked at: DICOM has none as often as not."""
 FIRST = 3
 """Names that a printed line gives."""
 
@@ -66,13 +68,16 @@ def leftovers(source: str, root: str, found: Found) -> list[Problem]:
     if source in DRAWN or not files.is_dir(root):
         return []
     known = _known(root, found)
-    problems = []
+    problems, peeks = [], 0
     for prefix, names, fault in walk(root):
         if fault:
             problems.append(Problem(prefix, prefix, f"cannot be listed: {fault}", False, False))
         taken = known.get(prefix, set())
         for name in names:
             extension = os.path.splitext(name)[1].lower()
+            if (not extension or extension[1:].isdigit()) and name[0] != "." and peeks < PEEKS:
+                peeks += 1
+                extension = ".dcm" if _is_dicom(root, prefix + name) else extension
             read = extension in PHOTOGRAPHS
             if name in taken or name[0] == "." or not (read or extension in NOT_READ):
                 continue
@@ -104,6 +109,17 @@ def _known(root: str, found: Found) -> dict[str, set[str]]:
             if other != prefix:
                 known.setdefault(other, set()).update(known[prefix])
     return known
+
+
+def _is_dicom(root: str, path: str) -> bool:
+    """Whether a file of this machine begins as DICOM does."""
+    if files.is_uri(root):
+        return False
+    try:
+        with open(os.path.join(root, path), "rb") as content:
+            return content.read(132)[128:] == b"DICM"
+    except OSError:
+        return False  # what cannot be read is no image to anybody
 
 
 def by_reason(rows: Iterable[dict]) -> list[str]:

@@ -72,6 +72,16 @@ def test_a_table_of_a_part_of_the_photographs(source: str, tmp_path: Path) -> No
     }
 
 
+def test_dicom_without_an_extension(tmp_path: Path) -> None:
+    root = classes(tmp_path, a=["1.jpg"], b=["2.jpg"])
+    for name in ("IM0001", "1.2.840.10008", "notes", ".hidden"):
+        write(root / "a" / name, bytes(128) + (b"DICM" if name != "notes" else b"text"))
+    reason = "a DICOM file, which is not read; export its picture as PNG"
+    rows = read(root, max_bad=0.5).skipped.to_pylist()
+    told = {row["where"]: (row["reason"], row["counted"]) for row in rows}
+    assert told == dict.fromkeys(["a/1.2.840.10008", "a/IM0001"], (reason, True))
+
+
 def test_masks_are_no_leftovers(tmp_path: Path) -> None:
     root = idrid(tmp_path / "idrid")
     assert read(root, "idrid").skipped.num_rows == 0

@@ -107,6 +107,16 @@ def test_classes(tmp_path: Path, cells: str, places: list[int], names: tuple[str
     assert found.columns["grade"] == places and found.labels == {"grade": names}
 
 
+def test_empty_labels_among_names(tmp_path: Path) -> None:
+    found = grades(tmp_path, "ill", "None", "", "NA", "-1", "#N/A", "ill", "nan")
+    assert found.problems == [] and found.labels == {"grade": ("ill", "None")}
+    assert found.columns["grade"] == [0, 1, -1, -1, -1, -1, 0, -1]
+    found = grades(tmp_path, "0", "None", "1.0", "", "<NA>")
+    assert found.problems == [] and found.columns["grade"] == [0, -1, 1, -1, -1]
+    found = grades(tmp_path, "", "nan")
+    assert found.problems == [] and found.columns["grade"] == [-1, -1]
+
+
 @pytest.mark.parametrize(
     ("cells", "faults"),
     [

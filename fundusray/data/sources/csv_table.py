@@ -46,6 +46,8 @@ READ = {
 NUMBER = re.compile(r"([0-9]{1,3})(\.0+)?")
 ODD = re.compile(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?|nan|null|na|n/a|inf|", re.IGNORECASE)
 """What is no class's name in a column of names."""
+NAMELESS = BLANK.keys() - {"none"}
+"""Cells of a column of names that are no label; "None" may be a class there."""
 MOST_CLASSES = 100
 EYES = ("left", "right")
 
@@ -188,15 +190,13 @@ def _classes(
         # Of spellings that differ in case only, the most frequent is meant.
         spelled: dict[str, str] = {}
         for cell, _ in times.most_common():
-            if (name := read_name(cell)) and not ODD.fullmatch(name):
+            name = read_name(cell)
+            if name and not ODD.fullmatch(name) and name.casefold() not in NAMELESS:
                 spelled.setdefault(name.casefold(), name)
         names = tuple(sorted(spelled.values(), key=natural))
         places = {name: place for place, name in enumerate(names)}
-        # "None" may be the name of a class here, so it is none of the empty ones.
-        empty = {cell for cell in times if cell.casefold() in BLANK and ODD.fullmatch(cell)}
-        codes = {cell: places.get(read_name(cell) or "") for cell in times} | dict.fromkeys(
-            empty, -1
-        )
+        codes = {cell: places.get(read_name(cell) or "") for cell in times}
+        codes |= {cell: -1 for cell in times if cell.casefold() in NAMELESS}
         need = f"one of {', '.join(names[:10])}" + (", ..." if len(names) > 10 else "")
     if len(names) > MOST_CLASSES:
         raise InputError(
