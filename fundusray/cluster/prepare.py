@@ -1,6 +1,7 @@
 """Prepares a set on the cluster: the photographs in chunks, one task each, none of them twice."""
 
 import time
+from collections import Counter
 from contextlib import ExitStack
 from typing import Any
 
@@ -14,10 +15,12 @@ from fundusray.cluster.tasks import WorkerLostError, result_of
 from fundusray.config import Data, Recipe
 from fundusray.data import manifest as manifests
 from fundusray.data.class_names import order_unknown
+from fundusray.data.leftovers import by_reason
 from fundusray.data.manifest import Manifest
 from fundusray.data.patients import OFFER, caveat
 from fundusray.data.shards import finish, is_complete, set_folder, write_shard
 from fundusray.errors import FundusError, InputError, LockedError
+from fundusray.harmless import printable
 from fundusray.lock import locked
 from fundusray.progress import Progress
 
@@ -30,6 +33,8 @@ cluster, or another one could not go on with the units that are there."""
 LARGEST = 128 << 20
 """Bytes of a raw unit, which its task holds in memory."""
 RETRIES = 3
+FOLDERS = 5
+"""Folders that are named as those of the photographs."""
 WAIT = 2.0
 """Seconds between looks at a folder that another process works in."""
 
@@ -77,13 +82,13 @@ def prepare(recipe: Recipe, storage: str) -> str:
     folder = set_folder(storage, data, manifest)
     with ExitStack() as stack:
         if not _our_turn(folder, stack):
-            _say(folder, "there already")
+            _say(folder, manifest, data, "there already")
             return folder
         files.sweep(folder)
         began = time.monotonic()
         units = _make_units(folder, manifest, data)
         finish(folder, data, manifest, units)
-        _say(folder, f"{time.monotonic() - began:.1f} s")
+        _say(folder, manifest, data, f"{time.monotonic() - began:.1f} s")
     return folder
 
 
@@ -162,8 +167,8 @@ def _result(ready: ray.ObjectRef, chunk: pa.Table, data: Data) -> dict[str, Any]
         ) from error
 
 
-def _say(folder: str, note: str) -> None:
-    """One line on what the set holds."""
+def _say(folder: str, manifest: Manifest, data: Data, note: str) -> None:
+    """One line on what the set holds, and one on each reason why photographs are not in it."""
     kept = files.read_table(files.join(folder, "manifest.parquet"))
     repaired = sum(kept["repaired"].to_pylist())
     info = files.read_json(files.join(folder, "set.json"))
@@ -171,7 +176,7 @@ def _say(folder: str, note: str) -> None:
     if info["num_conflicts"]:
         twins += f" ({info['num_conflicts']:,} with different labels)"
     unlabelled, ungradable = info["num_unlabelled"], info["num_ungradable"]
-    apart = f", {unlabelled:,} without a label left out" if unlabelled else ""
+    apart = f", {unlabelled:,} without a label of {data.target} left out" if unlabelled else ""
     apart += f" ({ungradable:,} of them ungradable)" if ungradable else ""
     print(
         f"prepared set: {kept.num_rows:,} images kept ({repaired:,} of them repaired), "
@@ -180,6 +185,19 @@ def _say(folder: str, note: str) -> None:
     )
     if unknown := caveat(kept):
         print(f"{unknown}; {OFFER}", flush=True)
+    if "csv" in data.source and not data.id_key:
+        print(f"  photographs lie in {_places_said(manifest)}")
+    for line in by_reason(manifest.skipped.to_pylist()):
+        print(f"  {printable(line)}", flush=True)
+
+
+def _places_said(manifest: Manifest) -> str:
+    """The folders of the root that hold the photographs, the fullest first."""
+    paths = manifest.table["path"].to_pylist()
+    tops = Counter(path.rpartition("/")[0].split("/")[0] or "." for path in paths)
+    said = ", ".join(f"{name} ({num:,})" for name, num in tops.most_common(FOLDERS))
+    more = f" and {len(tops) - FOLDERS:,} more folders" if len(tops) > FOLDERS else ""
+    return printable(said) + more
 
 
 def _classes_said(info: dict[str, Any]) -> str:

@@ -71,7 +71,8 @@ class About(TypedDict, total=False):
     """Precision, layout."""
     seed: int
     prepared: dict[str, Any]
-    """kept, repaired, skipped: rows of image_id, where, reason."""
+    """kept, repaired, unlabelled; skipped: rows of image_id, where, reason; untaken: lines on
+    image files that were not taken."""
     resources: str | dict[str, Any]
     versions: str | dict[str, Any]
     notes: list[str]
