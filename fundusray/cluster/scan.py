@@ -30,7 +30,7 @@ def scan_folder(recipe: Recipe, root: str, storage: str) -> str:
     data = recipe.data
     how = [data.size, data.preprocess, data.preprocess_args, PREPROCESS[data.preprocess].version]
     what = [data.source, root, data.target, data.keywords, data.table, data.columns]
-    what += [data.classes, data.map, data.ungradable, data.images]
+    what += [data.classes, data.map, data.ungradable, data.images, data.patient_pattern]
     key = files.hash_json([VERSION, PIL.__version__, *what, *how, bool(data.id_key)], 8)
     name = "+".join(source.strip() for source in data.source.split(","))
     return files.join(storage, f"{name}-scan-{key}")

@@ -246,9 +246,13 @@ def _pair(names: Sequence[str]) -> tuple[str, str] | None:
     return None
 
 
-def is_ordered(classes: Sequence[str]) -> bool:
-    """Whether the names of some classes say that they stand in the order of their meaning."""
-    found = arrange(classes)
+def is_ordered(classes: Sequence[str], scale: tuple[str, ...] = GRADES) -> bool:
+    """Whether the names of some classes say that they stand in the order of their meaning.
+
+    Args:
+        scale: what numbers from 0 on stand for, where the names are numbers.
+    """
+    found = arrange(classes, scale)
     places = [found.places.get(name, -1) for name in classes]
     return found.ordered and not found.doubtful and places == sorted(set(places))
 

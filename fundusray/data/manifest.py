@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 from fundusray.config import Data
 from fundusray.data import patients
 from fundusray.data.class_names import is_ordered
-from fundusray.data.found import SOURCES, Found, Problem
+from fundusray.data.found import GRADES, SOURCES, Found, Problem
 from fundusray.data.joining import join_sources, locate
 from fundusray.data.keyed import key_ids
-from fundusray.data.labels import renamed
+from fundusray.data.labels import SCALES, renamed
 from fundusray.data.leftovers import leftovers
 from fundusray.errors import InputError
 
@@ -228,7 +228,7 @@ def _labelled(found: Found, target: str, ordered: bool) -> tuple[pa.Table, tuple
             value = EMPTY.get(field.name, zero.get(field.type))
             arrays.append(pa.repeat(pa.scalar(value, field.type), len(ids)))
     metadata = {"classes": json.dumps(classes), "target": target}
-    metadata["ordered"] = json.dumps(ordered or is_ordered(classes))
+    metadata["ordered"] = json.dumps(ordered or is_ordered(classes, SCALES.get(target, GRADES)))
     return pa.table(arrays, schema=SCHEMA.with_metadata(metadata)), tuple(classes)
 
 

@@ -71,8 +71,8 @@ class About(TypedDict, total=False):
     """Precision, layout."""
     seed: int
     prepared: dict[str, Any]
-    """kept, repaired, unlabelled; skipped: rows of image_id, where, reason; untaken: lines on
-    image files that were not taken."""
+    """kept, repaired, unlabelled, ungradable (which are of the unlabelled); skipped: rows of
+    image_id, where, reason, also of the ungradable; untaken: lines on image files not taken."""
     resources: str | dict[str, Any]
     versions: str | dict[str, Any]
     notes: list[str]

@@ -52,7 +52,7 @@ def test_from_photographs_to_a_set(
     assert len(opened.info["shards"]) == 3
     said = capfd.readouterr()
     assert "19 images kept (1 of them repaired), 1 skipped" in said.out and folder in said.out
-    named = "patients read from names: '1_left' -> patient 1, left eye (20 of 20 names)"
+    named = "patients read from names: '1_left' -> patient 1, left eye (21 of 21 names)"
     assert said.out.startswith(named) and "patients unknown" not in said.out
     assert "1 skipped, 1 without a label of grade left out; " in said.out
     line = "  1 photograph not taken, not in the table: train/99_left.webp\n"

@@ -190,6 +190,15 @@ def test_none_among_numbers_is_no_grade_and_among_names_the_healthy_one(tmp_path
     assert targets(found) == [0, 1, 2, 4] and found.unlabelled == 2
 
 
+def test_a_disease_is_absent_or_present_and_a_third_number_is_a_class(tmp_path: Path) -> None:
+    columns = {"image": "file", "disease": "dx"}
+    found = table(tmp_path, "0", "1", "1.0", "nan", columns=columns, target="disease")
+    assert found.classes == ("absent", "present") and found.ordered
+    assert targets(found) == [0, 1, 1] and found.unlabelled == 1
+    found = table(tmp_path, "0", "1", "2", columns=columns, target="disease")
+    assert found.classes == ("0", "1", "2") and not found.ordered
+
+
 def test_every_spelling_of_nothing_is_no_label_in_any_table() -> None:
     assert all(no_label(cell) for cell in BLANK if cell != "none")
     assert not any(no_label(cell) for cell in ("--", "?", "1", "-2", "none", "nan0"))

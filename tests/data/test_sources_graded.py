@@ -7,6 +7,7 @@ import pytest
 
 from fundusray.config import Data
 from fundusray.data import SOURCES, Found
+from fundusray.data.class_names import is_ordered
 from fundusray.data.layouts import source_of
 from fundusray.data.manifest import build
 from fundusray.errors import InputError
@@ -202,6 +203,7 @@ def check_papila(root: Path) -> None:
     # The publisher's 1 is glaucoma and its 2 the suspicion: ours are in order.
     assert found.columns["disease"] == [1, 2, 0]
     assert found.labels["disease"] == ("healthy", "suspect", "glaucoma")
+    assert is_ordered(found.labels["disease"])
     assert found.columns["sex"] == ["male", "female", "male"]
     assert found.columns["age"] == [47, 58, 47]
     assert len(found.problems) == 1 and ":5: no image file of 'RET004OS'" in told(found)[0]

@@ -104,6 +104,11 @@ def test_photographs_that_are_not_in_the_set_are_told(render, make_trial, about)
     page = render([make_trial("plain", baseline=True), make_trial("good")], _study(), about)
     assert "0 set aside; 3 without a label left out." in page.text
     assert f"{line}." in page.text
+    row = {"image_id": "a", "where": "t.csv:2", "reason": "ungradable (dx '5')"}
+    about["prepared"] |= {"ungradable": 1, "skipped": [row]}
+    page = render([make_trial("plain", baseline=True), make_trial("good")], _study(), about)
+    assert "0 set aside; 3 without a label left out (1 of them ungradable)." in page.text
+    assert page.text.count("ungradable (dx '5')") == 1
 
 
 def test_headings_are_in_order_and_links_lead_somewhere(render, make_trial, about):
