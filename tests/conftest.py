@@ -79,18 +79,18 @@ def eyepacs_tree(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def cases() -> Path:
+    """Tables and folders as people have them (FUNDUSRAY_CASES); skipped where there are none."""
+    folder = Path(os.environ.get("FUNDUSRAY_CASES", REPOSITORY.parent / "shared" / "cases"))
+    if not folder.is_dir():
+        pytest.skip(f"no cases in {folder}; set FUNDUSRAY_CASES to run this test")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real photographs (FUNDUSRAY_DATA); the test is skipped where there is none."""
     folder = Path(os.environ.get("FUNDUSRAY_DATA", REPOSITORY.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no real photographs in {folder}; set FUNDUSRAY_DATA to run this test")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def cases() -> Path:
-    """The folder of small odd inputs (FUNDUSRAY_CASES); the test is skipped where there is none."""
-    folder = Path(os.environ.get("FUNDUSRAY_CASES", REPOSITORY.parent / "shared" / "cases"))
-    if not folder.is_dir():
-        pytest.skip(f"no cases in {folder}; set FUNDUSRAY_CASES to run this test")
     return folder

@@ -29,6 +29,7 @@ DOORS = {
     "torchvision": ["models/classifiers.py"],
     "matplotlib": ["reports/figures.py"],
     "jinja2": ["reports/html.py"],
+    "openpyxl": ["data/workbooks.py"],
 }
 
 

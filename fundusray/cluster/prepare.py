@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import lru_cache
@@ -19,10 +20,12 @@ from fundusray.config import Data, Recipe
 from fundusray.data import contents
 from fundusray.data import manifest as manifests
 from fundusray.data.class_names import order_unknown
+from fundusray.data.leftovers import by_reason
 from fundusray.data.manifest import Manifest
 from fundusray.data.patients import OFFER, caveat
 from fundusray.data.shards import damage, described, finish, set_folder, write_shard
 from fundusray.errors import DamagedError, FundusError, InputError, LockedError
+from fundusray.harmless import printable
 from fundusray.lock import locked
 from fundusray.progress import Progress
 
@@ -35,6 +38,8 @@ cluster, or another one could not go on with the units that are there."""
 LARGEST = 128 << 20
 """Bytes of a raw unit, which its task holds in memory."""
 RETRIES = 3
+FOLDERS = 5
+"""Folders that are named as those of the photographs."""
 WAIT = 2.0
 """Seconds between looks at a folder that another process works in."""
 
@@ -96,7 +101,7 @@ def prepare(recipe: Recipe, storage: str) -> str:
         target = _our_turn(set_folder(storage, data, manifest), manifest, stack)
         folder = target.folder
         if target.done:
-            _say(folder, "there already")
+            _say(folder, manifest, data, "there already")
             return folder
         for fault in target.faults:
             print(f"{fault}: made again", file=sys.stderr, flush=True)
@@ -108,7 +113,7 @@ def prepare(recipe: Recipe, storage: str) -> str:
         # What changed under way is read again next time.
         stamps = [was if was == now else "" for was, now in zip(before, after, strict=True)]
         finish(folder, data, manifest, units, stamps, target.inside)
-        _say(folder, f"{time.monotonic() - began:.1f} s")
+        _say(folder, manifest, data, f"{time.monotonic() - began:.1f} s")
     return folder
 
 
@@ -248,8 +253,8 @@ def _result(ready: ray.ObjectRef, chunk: pa.Table, data: Data) -> dict[str, Any]
         ) from error
 
 
-def _say(folder: str, note: str) -> None:
-    """One line on what the set holds."""
+def _say(folder: str, manifest: Manifest, data: Data, note: str) -> None:
+    """One line on what the set holds, and one on each reason why photographs are not in it."""
     kept = files.read_table(files.join(folder, "manifest.parquet"))
     repaired = sum(kept["repaired"].to_pylist())
     info = files.read_json(files.join(folder, "set.json"))
@@ -257,7 +262,7 @@ def _say(folder: str, note: str) -> None:
     if info["num_conflicts"]:
         twins += f" ({info['num_conflicts']:,} with different labels)"
     unlabelled, ungradable = info["num_unlabelled"], info["num_ungradable"]
-    apart = f", {unlabelled:,} without a label left out" if unlabelled else ""
+    apart = f", {unlabelled:,} without a label of {data.target} left out" if unlabelled else ""
     apart += f" ({ungradable:,} of them ungradable)" if ungradable else ""
     print(
         f"prepared set: {kept.num_rows:,} images kept ({repaired:,} of them repaired), "
@@ -266,6 +271,19 @@ def _say(folder: str, note: str) -> None:
     )
     if unknown := caveat(kept):
         print(f"{unknown}; {OFFER}", flush=True)
+    if "csv" in data.source and not data.id_key:
+        print(f"  photographs lie in {_places_said(manifest)}")
+    for line in by_reason(manifest.skipped.to_pylist()):
+        print(f"  {printable(line)}", flush=True)
+
+
+def _places_said(manifest: Manifest) -> str:
+    """The folders of the root that hold the photographs, the fullest first."""
+    paths = manifest.table["path"].to_pylist()
+    tops = Counter(path.rpartition("/")[0].split("/")[0] or "." for path in paths)
+    said = ", ".join(f"{name} ({num:,})" for name, num in tops.most_common(FOLDERS))
+    more = f" and {len(tops) - FOLDERS:,} more folders" if len(tops) > FOLDERS else ""
+    return printable(said) + more
 
 
 def _classes_said(info: dict[str, Any]) -> str:

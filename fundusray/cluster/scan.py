@@ -43,7 +43,7 @@ def scan_folder(recipe: Recipe, root: str, storage: str) -> str:
     # Photographs in the storage are known by where they are in there: it may be moved.
     places = [files.relative(place, storage, storage) for place in root.split(",")]
     what = [data.source, ",".join(places), data.target, data.keywords, data.table, data.columns]
-    what += [data.classes, data.map, data.ungradable]
+    what += [data.classes, data.map, data.ungradable, data.images, data.patient_pattern]
     key = files.hash_json([VERSION, PIL.__version__, *what, *how, bool(data.id_key)], 8)
     name = "+".join(source.strip() for source in data.source.split(","))
     return files.join(storage, f"{name}-scan-{key}")

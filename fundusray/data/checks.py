@@ -18,14 +18,17 @@ from fundusray.data.tables import Table
 T = TypeVar("T")
 
 USUAL = re.compile(r"[A-Za-z0-9_-]+")
-USUAL_PHOTOGRAPH = re.compile(r"([A-Za-z0-9_-]+)\.(?:jpe?g|png)", re.IGNORECASE)
+USUAL_PHOTOGRAPH = re.compile(r"([A-Za-z0-9_-]+)\.(?:jpe?g|png|tiff?|bmp)", re.IGNORECASE)
 """Ids and file names that need no closer look; others may be fine too."""
 WHOLE = re.compile(r"([0-9]+)\.0+")
-AGE = re.compile(r"([0-9]{1,3})(\.[0-9]+)?")
+AGE = re.compile(r">?([0-9]{1,3})(\.[0-9]+)?")
+"""Sets that hide the ages of very old people write >90, which is taken as 90."""
 OLDEST = 130
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLITS |= {"val": "val", "valid": "val", "validation": "val"}
-LEVELS = {str(grade): grade for grade in range(len(GRADES))}
+BLANK = dict.fromkeys(("", "nan", "na", "n/a", "#n/a", "<na>", "null", "none", "-1", "-1.0"), -1)
+"""What programs write where there is no label, in lower case."""
+LEVELS = {str(grade): grade for grade in range(len(GRADES))} | BLANK
 NEED_LEVEL = "0, 1, 2, 3 or 4"
 NEED_AGE = f"a number of years from 0 to {OLDEST}, or nothing"
 NEED_NAME = "a name without control characters"
@@ -49,6 +52,8 @@ class Rows:
     """The manifest's columns; a value is None where its row has a fault."""
     faults: list[tuple[int, str, bool]] = field(default_factory=list)
     """Row, reason, whether it is refused (the table must be corrected) or set aside."""
+    accounted: list[str] = field(default_factory=list)
+    """Paths of files beside the rows that a problem speaks of."""
     problems: list[Problem] = field(default_factory=list)
     """What is wrong beside the rows."""
     kind: str = "image"
@@ -126,6 +131,7 @@ def attach_masks(rows: Rows, masks: Iterable[tuple[Folder, str, str, str]]) -> N
         else:
             reason = f"mask {name!r} without its photograph {image_id}.jpg"
             rows.problems.append(Problem(where, image_id, reason, False))
+            rows.accounted.append(path)
     rows.columns["masks"] = [held.get(image_id, []) for image_id in rows.ids]
 
 
@@ -155,7 +161,7 @@ def one_of(codes: Mapping[str, T]) -> Callable[[str], T | None]:
 
 def read_age(cell: str) -> int | None:
     """Completed years; -1 of an empty cell, None of what is no age."""
-    if not cell:
+    if not cell or cell.casefold() == "nan":
         return -1
     match = AGE.fullmatch(cell)
     return int(match[1]) if match and int(match[1]) <= OLDEST else None
@@ -195,6 +201,14 @@ def find_photographs(
         members: the rows to look for; all when it is not given.
     """
     members = range(len(rows.ids)) if members is None else members
+    if lost := look_for(rows, folders, image, members):
+        set_lost_aside(rows, lost, folders, example)
+
+
+def look_for(
+    rows: Rows, folders: Sequence[Folder], image: str, members: Sequence[int]
+) -> list[int]:
+    """Fills in path and num_bytes as `find_photographs` does; which sound rows have none."""
     paths = rows.columns.setdefault("path", [None] * len(rows.ids))
     sizes = rows.columns.setdefault("num_bytes", [0] * len(rows.ids))
     wrong = {row for row, _, _ in rows.faults}
@@ -215,9 +229,7 @@ def find_photographs(
         rows.problems += folder.problems()
         missing = None in names
         members = [m for m, n in zip(members, names, strict=True) if n is None] if missing else []
-    lost = [row for row in members if row not in wrong]
-    if lost:
-        _set_lost_aside(rows, lost, folders, example)
+    return [row for row in members if row not in wrong]
 
 
 def _refuse_files(
@@ -235,9 +247,10 @@ def _refuse_files(
             rows.refuse(row, f"{path!r} is there with another extension; keep one")
 
 
-def _set_lost_aside(
+def set_lost_aside(
     rows: Rows, lost: Sequence[int], folders: Sequence[Folder], example: str
 ) -> None:
+    """Sets rows aside whose photographs were looked for in vain, as `find_photographs` does."""
     wanted = {rows.names[row].casefold() for row in lost}
     folded = {
         plain_id(name).casefold(): folder.prefix + name
@@ -264,18 +277,22 @@ def gather(parts: Sequence[Rows], labels: dict[str, tuple[str, ...]]) -> Found:
     """The sound rows of all parts, which have the same columns, and all problems by line."""
     _refuse_repeats(parts)
     columns: dict[str, list] = {name: [] for name in ("image_id", *parts[0].columns)}
+    accounted: list[str] = []
     for rows in parts:
         rows.columns["image_id"] = rows.ids
         sound = bytearray(b"\1") * len(rows.ids)
         for row, _, _ in rows.faults:
             sound[row] = 0
+        paths = rows.columns.get("path", ())
+        accounted += [paths[row] for row, _, _ in rows.faults if paths and paths[row]]
+        accounted += rows.accounted
         for name, values in columns.items():
             given = rows.columns[name]
             values += compress(given, sound) if rows.faults else given
     faults = chain.from_iterable(map(told, parts))
     # Two tables may look for their photographs in the same folder.
     beside = dict.fromkeys(chain.from_iterable(rows.problems for rows in parts))
-    return Found(columns, [*faults, *beside], labels)
+    return Found(columns, [*faults, *beside], labels, accounted=accounted)
 
 
 def _refuse_repeats(parts: Sequence[Rows]) -> None:

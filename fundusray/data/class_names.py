@@ -21,7 +21,7 @@ UNGRADABLE = {
     "low quality", "insufficient quality", "reject", "rejected", "unusable", "r6",
 }  # fmt: skip
 """Names of what was looked at and could not be graded."""
-NO_LABEL = {"", "nan", "na", "n a", "null", "unlabelled", "unlabeled", "unknown"}
+NO_LABEL = {"nan", "na", "n a", "null", "unlabelled", "unlabeled", "unknown"}
 """What stands in a column of labels where there is none; so does -1."""
 NEGATIVE = {
     "0", "no", "none", "normal", "healthy", "negative", "neg", "n", "false", "absent", "control",
@@ -95,6 +95,16 @@ def _retinopathy() -> dict[str, int]:
     return found | {"pdr": 4, "eproliferativedr": 4}
 
 
+def _glaucoma() -> dict[str, int]:
+    """Spellings of glaucoma, of a suspicion of it, and of eyes that have neither."""
+    found = dict.fromkeys(NEGATIVE, 0) | {
+        f"{no}{s}glaucoma": 0 for no in DENIALS for s in ("", " ")
+    }
+    words = ("suspect", "suspected", "suspicious")
+    found |= dict.fromkeys([*words, *(f"{word} glaucoma" for word in words)], 1)
+    return found | {"glaucoma suspect": 1, "glaucoma": 2, "glaucomatous": 2}
+
+
 def _vocabulary(meaning: str, *names: str) -> Vocabulary:
     """One of `name=other spelling=...`, in order."""
     each = [name.split("=") for name in names]
@@ -125,6 +135,7 @@ VOCABULARIES = (
         "early glaucoma=bearly glaucoma=early",
         "advanced glaucoma=cadvanced glaucoma=advanced",
     ),
+    Vocabulary("suspicion of glaucoma", ("healthy", "suspect", "glaucoma"), _glaucoma()),
 )
 """The first that has all names of a set is meant."""
 OF_THE_EYE = _retinopathy()
@@ -168,7 +179,8 @@ def _numbered(names: list[str], numbers: list[int], scale: tuple[str, ...]) -> A
     most = len(scale) - 1
     inside, beyond = {n for n in held if n <= most}, {n for n in held if n > most}
     scaled = bool(inside) and (max(inside) == most or (0 in inside and max(inside) >= 2))
-    if scaled and len(beyond) <= 1:
+    # Next to no and yes a third number is more often a class than a code.
+    if scaled and len(beyond) <= (len(scale) > 2):
         places = {name: n for name, n in zip(names, numbers, strict=True) if n <= most}
         odd = tuple(n for n in names if n not in places)
         return Arranged(scale, True, places, odd)
@@ -234,9 +246,13 @@ def _pair(names: Sequence[str]) -> tuple[str, str] | None:
     return None
 
 
-def is_ordered(classes: Sequence[str]) -> bool:
-    """Whether the names of some classes say that they stand in the order of their meaning."""
-    found = arrange(classes)
+def is_ordered(classes: Sequence[str], scale: tuple[str, ...] = GRADES) -> bool:
+    """Whether the names of some classes say that they stand in the order of their meaning.
+
+    Args:
+        scale: what numbers from 0 on stand for, where the names are numbers.
+    """
+    found = arrange(classes, scale)
     places = [found.places.get(name, -1) for name in classes]
     return found.ordered and not found.doubtful and places == sorted(set(places))
 
@@ -321,4 +337,6 @@ def is_ungradable(name: str, codes: Iterable[str]) -> bool:
 
 def no_label(cell: str) -> bool:
     """Whether a cell of a column of labels holds none."""
-    return key(cell) in NO_LABEL or re.fullmatch(r"-1(\.0*)?", cell.strip()) is not None
+    text = cell.strip()
+    # Dashes and question marks are no words that anything writes for nothing.
+    return not text or key(text) in NO_LABEL or re.fullmatch(r"-1(\.0*)?", text) is not None

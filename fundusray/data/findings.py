@@ -9,11 +9,12 @@ import pyarrow as pa
 
 from fundusray.config import Data
 from fundusray.data.leaks import find_leaks
+from fundusray.data.leftovers import by_reason
 from fundusray.data.manifest import Manifest
 from fundusray.data.scan import FLAGS, known_by
 from fundusray.data.twins import Pair, find_pairs, groups
 
-LABELS = ("grade", "edema", "sex")
+LABELS = ("grade", "edema", "disease", "sex")
 """Columns in which near-duplicates should agree."""
 MANY = 2
 """Photographs of one patient that are nothing to mention: one of each eye."""
@@ -161,6 +162,7 @@ def _facts(
         "refused": [_named(row, data) for row in rows if row["status"] == "refused"],
         "repaired": [_named(row, data) for row in rows if row["status"] == "repaired"],
         "missing": _missing(manifest, data),
+        "untaken": by_reason(manifest.skipped.to_pylist()),
         "flags": {f: [row["image_id"] for row in rows if f in row["flags"]] for f in FLAGS},
         "mask_faults": {row["image_id"]: row["mask_faults"] for row in rows if row["mask_faults"]},
         "target": data.target,
@@ -197,7 +199,7 @@ def _named(row: dict[str, Any], data: Data) -> dict[str, Any]:
 
 def _missing(manifest: Manifest, data: Data) -> list[dict[str, str]]:
     """What the source set aside; where ids are keyed without what it says, which names files."""
-    rows = manifest.skipped.to_pylist()
+    rows = [row for row in manifest.skipped.to_pylist() if row["counted"]]
     if data.id_key:
         reason = "no usable file; scan without data.id_key to see why"
         rows = [row | {"where": row["image_id"], "reason": reason} for row in rows]
@@ -207,8 +209,9 @@ def _missing(manifest: Manifest, data: Data) -> list[dict[str, str]]:
 def _shares(manifest: Manifest, rows: list[dict[str, Any]]) -> dict[str, float]:
     """The share of labelled rows that cannot be used, and a data.max_bad that lets them pass."""
     labelled = [row for row in rows if row["target"] >= 0]
-    bad = sum(row["status"] == "refused" for row in labelled) + manifest.skipped.num_rows
-    share = bad / max(1, len(labelled) + manifest.skipped.num_rows)
+    aside = sum(manifest.skipped["counted"].to_pylist())
+    bad = sum(row["status"] == "refused" for row in labelled) + aside
+    share = bad / max(1, len(labelled) + aside)
     return {"bad_share": share, "enough": float(np.ceil(share * 1000) / 1000)}
 
 

@@ -82,7 +82,10 @@ def finish(
         InputError: fewer than two classes are left, or a unit was damaged meanwhile.
     """
     skipped = manifest.skipped.to_pylist()
-    skipped += [{k: row[k] for k in SKIPPED.names} for unit in units for row in unit["skipped"]]
+    left = [row for row in skipped if not row["counted"]]
+    skipped = [row for row in skipped if row["counted"]]
+    for unit in units:
+        skipped += [dict(row) | {"counted": True, "ungradable": False} for row in unit["skipped"]]
     table = _kept(manifest, units)
     _check_share(data, skipped, table.num_rows)
     present = counts(table.filter(pc.greater_equal(table["target"], 0)), len(manifest.classes))
@@ -92,7 +95,7 @@ def finish(
     if data.id_key:
         table = _without_places(table)
     ungradable = manifest.ungradable.to_pylist() if manifest.ungradable else []
-    aside = pa.Table.from_pylist(skipped + ungradable, SKIPPED)
+    aside = pa.Table.from_pylist(skipped + ungradable + left, SKIPPED)
     tables = {"manifest.parquet": table, "skipped.parquet": aside, "twins.parquet": twins}
     for name, content in tables.items():
         files.write_table(files.join(folder, name), content)
@@ -115,6 +118,7 @@ def finish(
         "notes": list(manifest.notes),
         "num_skipped": len(skipped),
         "num_ungradable": len(ungradable),
+        "num_untaken": len(left),
         "num_unlabelled": manifest.unlabelled,
         "num_twins": twins.num_rows,
         "num_conflicts": sum(twins["conflict"].to_pylist()),

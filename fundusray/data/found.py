@@ -1,6 +1,6 @@
 """What a source of photographs hands over: columns, problems and classes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from fundusray.config import Data
@@ -9,6 +9,8 @@ from fundusray.registry import Registry
 GRADES = ("none", "mild", "moderate", "severe", "proliferative")
 """Stages of diabetic retinopathy, grades 0 to 4 of the international scale."""
 SEXES = ("female", "male")
+DISEASE = ("absent", "present")
+"""Any disease of the eye, or the one a set is about."""
 EDEMA = ("none", "possible", "clinically significant")
 """Risk of macular edema as IDRiD grades it, 0 to 2."""
 
@@ -22,6 +24,9 @@ class Problem(NamedTuple):
     reason: str
     refused: bool
     """True: the table must be corrected. False: the row is set aside and counted."""
+    counted: bool = True
+    """Whether it counts against data.max_bad; what a table leaves out, or calls ungradable, does
+    not."""
     ungradable: bool = False
     """The photograph is sound, but could not be graded: its row stays, without a label."""
 
@@ -40,6 +45,8 @@ class Found(NamedTuple):
     """What was made out of names or tables, in sentences."""
     renamed: bool = False
     """data.classes, data.map and data.ungradable are seen to."""
+    accounted: Sequence[str] = ()
+    """Paths of files that are in no row, and that a problem speaks of."""
 
 
 SOURCES: Registry[Callable[[Data, str, int], Found]] = Registry("source")

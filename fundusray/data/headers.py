@@ -17,20 +17,25 @@ END = b"\xff\xd9"
 SCAN = b"\xff\xda"
 BARE = {0x00, 0x01, *range(0xD0, 0xDA)}
 """Markers without a length behind them; FF 00 is none at all."""
+READ = "JPEG, PNG, TIFF, BMP, WebP and PPM are read"
 KNOWN = {
     b"GIF8": "a GIF",
-    b"BM": "a BMP",
-    b"II*\0": "a TIFF",
-    b"MM\0*": "a TIFF",
-    b"RIFF": "a WebP",
     b"PK\x03\x04": "a ZIP archive",
     b"%PDF": "a PDF",
     b"\0\0\0\x0cjP": "a JPEG 2000",
+    b"\xff\x4f\xff\x51": "a JPEG 2000",
+    b"\0\0\0\x0cJXL ": "a JPEG XL",
+    b"\xff\x0a": "a JPEG XL",
 }
+BRANDS = {b"avif": "an AVIF", b"avis": "an AVIF"}
+BRANDS |= dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"), "a HEIC")
+"""Of files in ISO's base format, whose bytes 4 to 8 are `ftyp`."""
+CURE = "save it as PNG or JPEG"
+EXPORT = "export its picture as PNG"
 
 
 def what_it_is(content: bytes) -> str:
-    """Why bytes that begin like neither JPEG nor PNG are no photograph."""
+    """Why bytes that begin like no format that is read are no photograph."""
     start = content[:512].lstrip().lower()
     if not content:
         return "empty file, 0 bytes"
@@ -40,12 +45,14 @@ def what_it_is(content: bytes) -> str:
         return "a web page, not an image; download it again"
     for magic, name in KNOWN.items():
         if content.startswith(magic):
-            return f"{name} file; JPEG and PNG are read"
+            return f"{name} file; {READ}: {CURE}"
+    if content[4:8] == b"ftyp" and content[8:12] in BRANDS:
+        return f"{BRANDS[content[8:12]]} file; {READ}: {CURE}"
     if content[128:132] == b"DICM":
-        return "a DICOM file; JPEG and PNG are read"
+        return f"a DICOM file; {READ}: {EXPORT}"
     if not any(content):
         return f"{len(content):,} zero bytes, not an image"
-    return f"not a JPEG or PNG: begins with {content[:8].hex(' ')}"
+    return f"not a JPEG, PNG, TIFF, BMP, WebP or PPM: begins with {content[:8].hex(' ')}"
 
 
 def jpeg_fault(content: bytes) -> str:

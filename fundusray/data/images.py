@@ -13,12 +13,15 @@ import numpy as np
 from PIL import Image
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
-from fundusray.data.headers import END, jpeg_fault, png_fault, scans_fault, what_it_is
+from fundusray.data.formats import directory_fault, format_of, num_pages, too_large
+from fundusray.data.headers import CURE, END, scans_fault, what_it_is
 
-MAX_PIXELS = 60_000_000
 MIN_SIDE = 16
+WIDE = ("I;16", "I;16L", "I;16B", "I;16N")
+"""Modes of 16 bits without a sign. A PNG's and a PPM's may also be called I."""
+COLOURS = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """What can only end a scan: in coded pixels FF is followed by 0, or by a restart's number."""
 ORIENTATION = 0x0112
@@ -64,7 +67,7 @@ class Decoded(NamedTuple):
 
 
 def decode(content: bytes, min_side: int = 0) -> Decoded:
-    """Upright RGB pixels of a JPEG or PNG of any colour mode and bit depth.
+    """Upright RGB pixels of a photograph in any format that `formats` reads.
 
     A JPEG that was cut off or overwritten is decoded as far as it goes, its missing rows black,
     when at least half of them are there. Damage that still decodes to some pixels is not seen.
@@ -93,24 +96,21 @@ def decode(content: bytes, min_side: int = 0) -> Decoded:
         width, height = height, width
     pixels = np.array(rgb)
     _check_retina(pixels)
-    note = "; ".join(filter(None, [note, complaint]))
+    note = "; ".join(filter(None, [note, complaint, _further(opened, content)]))
     return Decoded(pixels, repaired, note, width, height, recovered)
 
 
 def _open(content: bytes) -> ImageFile:
     """The file with its header read and judged, no pixel decoded."""
-    if content.startswith(b"\xff\xd8\xff"):
-        kind: type[ImageFile] = JpegImageFile
-    elif content.startswith(b"\x89PNG\r\n\x1a\n"):
-        kind = PngImageFile
-    else:
+    known = format_of(content)
+    if known is None:
         raise BadImage(what_it_is(content))
-    if fault := (jpeg_fault if kind is JpegImageFile else png_fault)(content):
-        raise BadImage(f"damaged header: {fault}")
+    if fault := known.fault(content):
+        raise BadImage(f"damaged header: {fault}" if known.name in ("JPEG", "PNG") else fault)
     try:
         # The plug-in itself and not Image.open, whose size check can only warn, and warnings
         # cannot be turned into errors in one thread alone.
-        image = kind(io.BytesIO(content))
+        image = known.kind(io.BytesIO(content))
     except MemoryError:
         raise
     except Exception as error:  # hostile headers raise anything
@@ -119,11 +119,24 @@ def _open(content: bytes) -> ImageFile:
     if min(width, height) < MIN_SIDE:
         need = f"at least {MIN_SIDE} a side are needed"
         raise BadImage(f"{width}x{height} pixels; {need}", "tiny")
-    if width * height > MAX_PIXELS:
-        raise BadImage(f"{width}x{height} pixels; at most {MAX_PIXELS // 10**6} million are read")
-    if kind is JpegImageFile and (fault := scans_fault(content, image.fp.tell(), width * height)):
+    if fault := too_large(width, height):
+        raise BadImage(fault)
+    if known.name == "JPEG":
+        fault = scans_fault(content, image.fp.tell(), width * height)
+    elif image.mode not in (*COLOURS, *WIDE, *(("I",) if known.name != "TIFF" else ())):
+        fault = f"a {known.name} of mode {image.mode}; {CURE}"
+    if fault:
         raise BadImage(fault)
     return image
+
+
+def _further(image: ImageFile, content: bytes) -> str:
+    """What is said of a file that holds several pictures, of which the first is read."""
+    if isinstance(image, TiffImageFile):
+        num = num_pages(content)
+    else:
+        num = getattr(image, "n_frames", 1) if image.format == "WEBP" else 1
+    return f"the first of {num:,} pictures in it" if num > 1 else ""
 
 
 def _load(image: ImageFile) -> ImageFile:
@@ -228,12 +241,25 @@ def _is_fill(rows: np.ndarray) -> np.ndarray:
 
 def _orientation(image: Image.Image) -> tuple[int, str]:
     """EXIF orientation (1: as it is), and a complaint when the EXIF block cannot be read."""
+    if isinstance(image, TiffImageFile):
+        return 1, ""  # Pillow turns it itself when it loads it
+    if fault := _exif_fault(image):
+        return 1, f"EXIF not readable, taken as upright: {fault}"
     try:
         return int(image.getexif().get(ORIENTATION, 1)), ""
     except MemoryError:
         raise
     except Exception as error:  # malformed EXIF is frequent and raises anything
         return 1, f"EXIF not readable, taken as upright: {_text(error)}"
+
+
+def _exif_fault(image: Image.Image) -> str:
+    """What makes a file's EXIF, which is a small TIFF, one that takes long or much to read."""
+    exif = image.info.get("exif")
+    if not isinstance(exif, bytes):
+        return ""
+    exif = exif.removeprefix(b"Exif\0\0")
+    return directory_fault(exif) if exif[:2] in (b"II", b"MM") else ""
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

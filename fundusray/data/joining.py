@@ -8,7 +8,8 @@ from fundusray.data.class_names import positions
 from fundusray.data.found import Found, Problem
 from fundusray.errors import InputError
 
-EMPTY: dict[str, Any] = {"grade": -1, "edema": -1, "age": -1, "num_bytes": 0, "masks": []}
+EMPTY: dict[str, Any] = {"grade": -1, "edema": -1, "disease": -1, "age": -1}
+EMPTY |= {"num_bytes": 0, "masks": []}
 
 
 def locate(data: Data, root: str) -> dict[str, tuple[str, str]]:

@@ -43,7 +43,7 @@ def key_ids(found: Found, id_key: str) -> Found:
         problem._replace(
             image_id=keyed(problem.image_id),
             where=keyed(problem.image_id),
-            reason=problem.reason if problem.ungradable else WHY,
+            reason=WHY if problem.counted else problem.reason,
         )
         for problem in found.problems
     ]

@@ -16,14 +16,15 @@ from fundusray.data.class_names import (
     arrange,
     by_hand,
     is_ungradable,
+    key,
     natural,
     no_label,
     place_in,
 )
-from fundusray.data.found import EDEMA, GRADES, Found, Problem
+from fundusray.data.found import DISEASE, EDEMA, GRADES, Found, Problem
 from fundusray.errors import InputError
 
-SCALES = {"grade": GRADES, "edema": EDEMA}
+SCALES = {"grade": GRADES, "edema": EDEMA, "disease": DISEASE}
 """Label -> what its numbers from 0 on stand for."""
 MOST_CLASSES = 100
 FEW = 10
@@ -64,7 +65,7 @@ def read_label(rows: Rows, column: str, label: str, data: Data) -> tuple[list, t
         wrong = {row for row, _, _ in rows.faults}
         for row, cell in enumerate(rows.cells[column]):
             if cell in labels.ungradable and row not in wrong:
-                _set_ungradable(rows, row, f"{column} {shown(cell)}")
+                set_ungradable(rows, row, f"{column} {shown(cell)}")
     before = len(rows.faults)
     values = convert(rows, column, labels.places.get, labels.need)
     # Once is enough, however many rows have the number.
@@ -91,10 +92,9 @@ def folder_labels(names: Sequence[str], data: Data, root: str) -> Labels:
     return labels
 
 
-def set_ungradable(rows: Rows, name: str) -> None:
-    """Notes of all rows that they could not be graded, by the folder they are in."""
-    for row in range(len(rows.ids)):
-        _set_ungradable(rows, row, f"folder {shown(name)}")
+def set_ungradable(rows: Rows, row: int, label: str) -> None:
+    """Notes that a photograph could not be graded, as this label says: `dx '5'`."""
+    rows.problems.append(_ungradable(rows.where(row), rows.ids[row], label))
 
 
 def renamed(found: Found, data: Data) -> Found:
@@ -122,7 +122,7 @@ def renamed(found: Found, data: Data) -> Found:
     if data.target == "sex":  # which the manifest keeps as text
         columns[data.target] = ["" if p < 0 else labels.classes[p] for p in columns["sex"]]
     problems = [
-        Problem(data.target, image_id, f"ungradable ({shown(cell)})", False, True)
+        _ungradable(data.target, image_id, shown(cell))
         for image_id, cell in zip(found.columns["image_id"], cells, strict=True)
         if cell in labels.ungradable
     ]
@@ -130,9 +130,9 @@ def renamed(found: Found, data: Data) -> Found:
     return found._replace(columns=columns, labels=own_classes, problems=found.problems + problems)
 
 
-def _set_ungradable(rows: Rows, row: int, label: str) -> None:
+def _ungradable(where: str, image_id: str, label: str) -> Problem:
     reason = f"ungradable ({label})"
-    rows.problems.append(Problem(rows.where(row), rows.ids[row], reason, False, True))
+    return Problem(where, image_id, reason, refused=False, counted=False, ungradable=True)
 
 
 def _labels(times: Counter[str], scale: tuple[str, ...], data: Data) -> Labels:
@@ -145,6 +145,9 @@ def _labels(times: Counter[str], scale: tuple[str, ...], data: Data) -> Labels:
         if chosen[cell] is None and is_ungradable(name, data.ungradable)
     )
     blank = {c for c, name in names.items() if chosen[c] is None and no_label(name)}
+    if _of_numbers(times):
+        # Among names "None" is one of them, among numbers a program's word for nothing.
+        blank |= {cell for cell in names if key(cell) == "none" and names[cell] == cell}
     places: dict[str, int | None] = dict.fromkeys([*aside, *blank], -1)
     left = {cell: name for cell, name in names.items() if cell not in places}
     if data.classes:
@@ -159,6 +162,13 @@ def _labels(times: Counter[str], scale: tuple[str, ...], data: Data) -> Labels:
     else:
         classes, found, need, advice = _words(left, scale, times)
     return Labels(classes, dict.fromkeys(left) | places | found, aside, need, advice)
+
+
+def _of_numbers(times: Counter[str]) -> bool:
+    """Whether most cells that hold anything are numbers."""
+    held = {cell for cell in times if not no_label(cell) and key(cell) != "none"}
+    numbers = sum(times[cell] for cell in held if _plain(cell).isdecimal())
+    return numbers > 0 and 2 * numbers >= sum(times[cell] for cell in held)
 
 
 def _plain(cell: str) -> str:

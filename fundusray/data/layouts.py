@@ -8,10 +8,17 @@ from fundusray.errors import InputError
 MARKS: dict[str, tuple[str, ...]] = {
     "eyepacs": ("trainLabels.csv",),
     "aptos": ("train.csv", "train_images"),
-    "odir": ("full_df.csv",),
+    "odir": ("full_df.csv", "ODIR-5K_Training_Annotations(Updated)_V2.xlsx"),
     "brset": ("labels_brset.csv",),
     "idrid": ("B. Disease Grading", "A. Segmentation"),
     "retinamnist": ("retinamnist.npz",),
+    "messidor2": ("messidor_data.csv",),
+    "mbrset": ("labels_mbrset.csv",),
+    "ddr": ("DR_grading", "valid.txt"),
+    "deepdrid": ("regular_fundus_images", "regular-fundus-training"),
+    "rfmid": ("Evaluation_Set", "A. RFMiD_All_Classes_Dataset"),
+    "papila": ("ClinicalData", "FundusImages"),
+    "fgadr": ("DR_Seg_Grading_Label.csv", "Seg-set"),
 }
 """Source -> names of which its root has at least one."""
 

@@ -16,7 +16,8 @@ from fundusray import files
 from fundusray.data.found import Problem
 from fundusray.errors import InputError
 
-PHOTOGRAPHS = (".jpeg", ".jpg", ".png")
+PHOTOGRAPHS = (".jpeg", ".jpg", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm")
+"""Extensions of files that are read; of two files of one name the earlier one is listed."""
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".rar", ".7z")
 PATH_PART = re.compile(r"[/\\]|\.\.|^\.$|^[A-Za-z]:")
 NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
@@ -187,7 +188,7 @@ def bad_path(path: str) -> str:
 def name_stems(names: Iterable[str]) -> tuple[dict[str, str], set[str]]:
     """Id -> name on disk of photographs, and the ids that more than one file has.
 
-    Of those, .jpeg comes before .jpg before .png.
+    Of those, the one that comes first in PHOTOGRAPHS.
     """
     kinds: dict[str, list[str]] = {extension: [] for extension in PHOTOGRAPHS}
     for name in names:

@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 from fundusray.config import Data
 from fundusray.data import patients
 from fundusray.data.class_names import is_ordered
-from fundusray.data.found import SOURCES, Found, Problem
+from fundusray.data.found import GRADES, SOURCES, Found, Problem
 from fundusray.data.joining import join_sources, locate
 from fundusray.data.keyed import key_ids
-from fundusray.data.labels import renamed
+from fundusray.data.labels import SCALES, renamed
+from fundusray.data.leftovers import leftovers
 from fundusray.errors import InputError
 
 SCHEMA = pa.schema(
@@ -29,6 +30,7 @@ SCHEMA = pa.schema(
         ("target", pa.int32()),  # what is learned: position in the classes, -1 without a label
         ("grade", pa.int32()),  # of retinopathy or what else the source grades; -1 unknown
         ("edema", pa.int32()),  # -1 unknown
+        ("disease", pa.int32()),  # position in the source's own classes; -1 unknown
         ("sex", pa.string()),  # female, male or ""
         ("age", pa.int32()),  # years; -1 unknown
         ("keywords", pa.string()),  # the physician's, as published
@@ -42,9 +44,17 @@ SCHEMA = pa.schema(
         ("num_bytes", pa.int64()),
     ]
 )
-EMPTY: dict[str, Any] = {"grade": -1, "edema": -1, "age": -1}
+EMPTY: dict[str, Any] = {"grade": -1, "edema": -1, "disease": -1, "age": -1}
 """What stands where a source says nothing; "" and 0 in other columns."""
-SKIPPED = pa.schema([("image_id", pa.string()), ("where", pa.string()), ("reason", pa.string())])
+SKIPPED = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("where", pa.string()),
+        ("reason", pa.string()),
+        ("counted", pa.bool_()),  # against data.max_bad
+        ("ungradable", pa.bool_()),  # sound, but looked at and without a grade
+    ]
+)
 SHOWN = 20
 
 
@@ -57,7 +67,7 @@ class Manifest:
     whether the classes are `ordered`, and of how many rows of each data set the patient is
     known."""
     skipped: pa.Table
-    """image_id, where, reason of the rows that were set aside."""
+    """Columns of SKIPPED: rows that were set aside, and behind them image files not taken."""
     classes: tuple[str, ...]
     roots: dict[str, str]
     """Dataset -> where its paths begin."""
@@ -68,7 +78,7 @@ class Manifest:
     ordered: bool = True
     """Whether the order of the classes is known; of two, which one is the positive."""
     ungradable: pa.Table | None = None
-    """image_id, where, reason of the photographs that could not be graded."""
+    """Columns of SKIPPED: the photographs that could not be graded."""
     notes: tuple[str, ...] = ()
     """What was made out of names or tables, in sentences."""
 
@@ -111,20 +121,22 @@ def build(data: Data, root: str, seed: int, labelled: bool = True) -> Manifest:
     places = {name: place for name, (_, place) in roots.items()}
     return Manifest(
         table,
-        _skipped([] if apart else found.problems),
+        _aside([] if apart else found.problems),
         classes,
         places,
         _hash(table, classes),
         0 if apart else unlabelled,
         table.schema.metadata[b"ordered"] == b"true",
-        _skipped([] if apart else ungradable),
+        _aside([] if apart else ungradable),
         found.notes,
     )
 
 
 def _apart(found: Found) -> tuple[Found, list[Problem]]:
     """The rows without the problems that are no fault of theirs: those that have no grade."""
+    held = set(found.columns["image_id"])  # some may have no file, or not the keywords
     ungradable = [problem for problem in found.problems if problem.ungradable]
+    ungradable = [problem for problem in ungradable if problem.image_id in held]
     left = [problem for problem in found.problems if not problem.ungradable]
     return found._replace(problems=left), ungradable
 
@@ -140,19 +152,15 @@ def _only(table: pa.Table, ungradable: list[Problem], root: str) -> pa.Table:
     return table.filter(pc.is_in(table["image_id"], names))
 
 
-def _skipped(problems: Sequence[Problem]) -> pa.Table:
-    rows = [(problem.image_id, problem.where, problem.reason) for problem in problems]
-    columns = list(zip(*rows, strict=True)) or [(), (), ()]
-    return pa.table([pa.array(column, pa.string()) for column in columns], schema=SKIPPED)
-
-
 def _read(data: Data, roots: dict[str, tuple[str, str]], seed: int) -> dict[str, Found]:
-    """What every data set holds, with the patients that its names tell."""
+    """What every data set holds and leaves, with the patients that its names tell."""
     read, named = {}, False
     for name, (source, place) in roots.items():
         one = renamed(SOURCES.find(source)(data, place, seed), data)
-        read[name] = patients.with_patients(one, data.patient_pattern, bool(data.id_key))
-        named |= read[name] is not one
+        by_name = patients.with_patients(one, data.patient_pattern, bool(data.id_key))
+        named |= by_name is not one
+        problems = by_name.problems + leftovers(source, place, by_name)
+        read[name] = by_name._replace(problems=problems)
     if data.patient_pattern and not named:
         raise InputError(
             f"data.patient_pattern={data.patient_pattern}: source {data.source!r} knows the "
@@ -167,6 +175,15 @@ def stamped(table: pa.Table) -> pa.Table:
     having = {name: number for name, (number, _) in patients.counts(table).items()}
     metadata = (table.schema.metadata or {}) | {b"patients_known": json.dumps(having).encode()}
     return table.replace_schema_metadata(metadata)
+
+
+def _aside(problems: list[Problem]) -> pa.Table:
+    """The problems as SKIPPED, those that count first."""
+    ordered = sorted(problems, key=lambda problem: not problem.counted)
+    rows = [(p.image_id, p.where, p.reason, p.counted, p.ungradable) for p in ordered]
+    columns = list(zip(*rows, strict=True)) or [()] * len(SKIPPED)
+    arrays = [pa.array(column, f.type) for column, f in zip(columns, SKIPPED, strict=True)]
+    return pa.table(arrays, schema=SKIPPED)
 
 
 def _with_keywords(found: Found, text: str) -> Found:
@@ -211,7 +228,7 @@ def _labelled(found: Found, target: str, ordered: bool) -> tuple[pa.Table, tuple
             value = EMPTY.get(field.name, zero.get(field.type))
             arrays.append(pa.repeat(pa.scalar(value, field.type), len(ids)))
     metadata = {"classes": json.dumps(classes), "target": target}
-    metadata["ordered"] = json.dumps(ordered or is_ordered(classes))
+    metadata["ordered"] = json.dumps(ordered or is_ordered(classes, SCALES.get(target, GRADES)))
     return pa.table(arrays, schema=SCHEMA.with_metadata(metadata)), tuple(classes)
 
 
@@ -233,7 +250,8 @@ def _check_classes(table: pa.Table, classes: tuple[str, ...], root: str) -> None
         )
 
 
-def _check_share(data: Data, skipped: list[Problem], kept: int) -> None:
+def _check_share(data: Data, problems: list[Problem], kept: int) -> None:
+    skipped = [problem for problem in problems if problem.counted]
     share = len(skipped) / max(1, len(skipped) + kept)
     if share <= data.max_bad:
         return
@@ -272,6 +290,6 @@ def _hash(table: pa.Table, classes: tuple[str, ...]) -> str:
     for name in texts:
         # They hold no control characters, so this joins them without ambiguity.
         digest.update("\0".join(table[name].to_pylist()).encode() + b"\0\0")
-    for name in ("target", "num_bytes", "grade", "edema", "age"):
+    for name in ("target", "num_bytes", "grade", "edema", "disease", "age"):
         digest.update(table[name].to_numpy().astype("<i8").tobytes())
     return digest.hexdigest()[:16]

@@ -11,7 +11,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from fundusray import files
 from fundusray.data import archives
-from fundusray.data.images import MAX_PIXELS, BadImage
+from fundusray.data.formats import directory_fault, too_large
+from fundusray.data.images import BadImage
 from fundusray.data.listing import bad_path, is_inside, local_path
 from fundusray.errors import InputError
 
@@ -91,12 +92,12 @@ def _open_mask(content: bytes) -> ImageFile:
     kind = next((k for magic, k in KINDS.items() if content.startswith(magic)), None)
     if kind is None:
         raise BadImage(f"not a PNG or TIFF mask: begins with {content[:8].hex(' ') or 'nothing'}")
+    if kind is TiffImageFile and (fault := directory_fault(content)):
+        raise BadImage(f"damaged mask: {fault}")
     try:
         image = kind(io.BytesIO(content))
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            text = f"{width}x{height} pixels; at most {MAX_PIXELS // 10**6} million are read"
-            raise BadImage(text)
+        if fault := too_large(*image.size):
+            raise BadImage(fault)
         if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
             raise BadImage(f"a mask in colours of {image.mode}; save it as PNG")
         image.load()

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import unicodedata
 from array import array
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,9 @@ from itertools import islice
 from typing import NamedTuple
 
 from fundusray import files
+from fundusray.data.delimiters import SPACES, delimiter_of
 from fundusray.data.listing import LINK, is_inside
+from fundusray.data.workbooks import as_csv, is_workbook
 from fundusray.errors import InputError
 
 CURE = "save it as CSV in UTF-8"
@@ -17,6 +20,9 @@ CHUNK = 4096
 """Rows in work at a time."""
 SHOWN = 300
 """Characters of a header that an error repeats."""
+ENDINGS = (".csv", ".tsv", ".txt", ".xlsx", ".xlsm")
+"""Files that may be tables."""
+BLANKS = re.compile(r"[ \t]+")
 
 
 class Table(NamedTuple):
@@ -34,14 +40,16 @@ class Table(NamedTuple):
         return f"{self.name}:{self.lines[row]}"
 
 
-def read_table(root: str, name: str, need: Sequence[str], optional: Sequence[str] = ()) -> Table:
-    """The named columns of a CSV file in the root, as `parse_table` has them.
+def read_table(
+    root: str, name: str, need: Sequence[str], optional: Sequence[str] = (), headed: bool = True
+) -> Table:
+    """The named columns of a table in the root, as `parse_table` has them.
 
     Raises:
         InputError: no such file, or what `parse_table` refuses.
     """
     content = read_file(root, name)
-    return parse_table(name, content, need, optional)
+    return parse_table(name, content, need, optional, headed)
 
 
 def read_header(root: str, name: str) -> list[str]:
@@ -51,6 +59,20 @@ def read_header(root: str, name: str) -> list[str]:
         InputError: no such file, empty, not UTF-8, or not CSV.
     """
     return _header(name, _reader(name, read_file(root, name)))
+
+
+def read_rows(root: str, name: str) -> Iterator[list[str]]:
+    """Every line of a table as its cells, without spaces around them, header or not.
+
+    Raises:
+        InputError: no such file, empty, not UTF-8, or not CSV.
+    """
+    reader = _reader(name, read_file(root, name))
+    try:
+        for row in reader:
+            yield [cell.strip() for cell in row]
+    except csv.Error as error:
+        raise InputError(f"{name}:{reader.line_num}: not CSV: {error}") from error
 
 
 def read_file(root: str, name: str) -> bytes:
@@ -77,18 +99,28 @@ def read_csv(name: str, content: bytes, columns: Sequence[str]) -> Iterator[tupl
 
 
 def parse_table(
-    name: str, content: bytes, need: Sequence[str], optional: Sequence[str] = ()
+    name: str,
+    content: bytes,
+    need: Sequence[str],
+    optional: Sequence[str] = (),
+    headed: bool = True,
 ) -> Table:
-    """Columns of a CSV text: those needed, and the optional ones that are there.
+    """Columns of a CSV text or workbook: those needed, and the optional ones that are there.
 
-    UTF-8 with or without a BOM, any line ends, quoted commas, more columns, and spaces around
-    cells or names are all fine.
+    UTF-8 with or without a BOM, any line ends, any delimiter, quoted cells, more columns, and
+    spaces around cells or names are all fine.
+
+    Args:
+        headed: False where the first line is a row; columns are then called 0, 1, 2 ...
 
     Raises:
         InputError: not UTF-8, a column missing or there twice, no rows, or not CSV.
     """
-    reader = _reader(name, content)
+    reader = _reader(name, content, headed)
     header = _header(name, reader)
+    if not headed:
+        header = list(map(str, range(len(header))))
+        reader = _reader(name, content, headed)
     known = [column for column in optional if column in header]
     wanted = [*need, *known]
     if any(header.count(column) != 1 for column in wanted):
@@ -103,8 +135,10 @@ def parse_table(
     return Table(name, lines, dict(zip(wanted, cells, strict=True)))
 
 
-def _reader(name: str, content: bytes) -> "csv._reader":
+def _reader(name: str, content: bytes, headed: bool = True) -> "csv._reader":
     """A CSV reader over a text that is known to be UTF-8; the text is not held a second time."""
+    if is_workbook(name):
+        content = as_csv(name, content)
     if not content.strip():
         raise InputError(f"{name} is empty; expected a header and one row per image")
     head = content[:64]
@@ -116,7 +150,11 @@ def _reader(name: str, content: bytes) -> "csv._reader":
         line = content.count(b"\n", 0, error.start) + 1
         byte = content[error.start]
         raise InputError(f"{name}:{line}: byte 0x{byte:02x} is not UTF-8; {CURE}") from error
-    return csv.reader(io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline=""))
+    text = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline="")
+    delimiter = delimiter_of(content, spaces=not headed)
+    if delimiter == SPACES:
+        return csv.reader((BLANKS.sub("\t", line.strip()) for line in text), delimiter="\t")
+    return csv.reader(text, delimiter=delimiter)
 
 
 def _header(name: str, reader: "csv._reader") -> list[str]:

@@ -20,6 +20,7 @@ from fundusray.config import Recipe
 from fundusray.data.class_names import order_unknown
 from fundusray.data.joining import locate
 from fundusray.data.leaks import SIDES, find_leaks, told
+from fundusray.data.leftovers import by_reason
 from fundusray.data.patients import caveat, separation
 from fundusray.data.shards import PreparedSet, open_set
 from fundusray.harmless import printable
@@ -243,9 +244,14 @@ def _data_notes(opened: PreparedSet) -> list[str]:
 def _quarantine(opened: PreparedSet) -> dict[str, Any]:
     skipped = files.read_table(files.join(opened.folder, "skipped.parquet")).to_pylist()
     repaired = sum(opened.table["repaired"].to_pylist())
-    ungradable = opened.info.get("num_ungradable", 0)
-    kept = {"kept": len(opened.table), "repaired": repaired}
-    return kept | {"ungradable": ungradable, "skipped": skipped}
+    return {
+        "kept": len(opened.table),
+        "repaired": repaired,
+        "skipped": [row for row in skipped if row.get("counted", True) or row.get("ungradable")],
+        "ungradable": opened.info.get("num_ungradable", 0),
+        "unlabelled": opened.info.get("num_unlabelled", 0),
+        "untaken": by_reason(skipped),
+    }
 
 
 def examples_of(recipe: Recipe, opened: PreparedSet, folder: str) -> str:

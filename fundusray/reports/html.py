@@ -274,6 +274,8 @@ def _data(about: About) -> dict[str, Any]:
         "skipped": [[str(row.get(key, "")) for key in SKIPPED] for row in shown],
         "num_skipped": len(skipped),
         "ungradable": prepared.get("ungradable", 0),
+        "unlabelled": prepared.get("unlabelled", 0),
+        "untaken": list(prepared.get("untaken") or []),
     }
 
 

@@ -124,6 +124,7 @@ def _status(facts: dict[str, Any]) -> Iterator[str]:
         yield from _listed(f"  {name}:", lines)
     missing = [f"{row['where']}: {row['reason']}" for row in facts["missing"]]
     yield from _listed(f"  set aside by the source ({len(missing):,}):", missing)
+    yield from (f"  {printable(line)}" for line in facts["untaken"])
 
 
 def _flags(facts: dict[str, Any]) -> Iterator[str]:

@@ -78,7 +78,8 @@ class About(TypedDict, total=False):
     """Precision, layout."""
     seed: int
     prepared: dict[str, Any]
-    """kept, repaired, skipped: rows of image_id, where, reason."""
+    """kept, repaired, unlabelled, ungradable (which are of the unlabelled); skipped: rows of
+    image_id, where, reason, also of the ungradable; untaken: lines on image files not taken."""
     resources: str | dict[str, Any]
     versions: str | dict[str, Any]
     notes: list[str]

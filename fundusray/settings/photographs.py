@@ -35,9 +35,13 @@ class Data:
     keywords: str = ""
     """Keep only eyes whose diagnostic keywords hold this text, e.g. "normal fundus"."""
     table: str = ""
-    """Of source csv: the table, seen from the root."""
+    """Of source csv: the table, seen from the root, or several with commas; train:a.csv,test:b.csv
+    tells their sides."""
     columns: dict[str, str] = field(default_factory=dict)
-    """Of source csv: what its columns are called, e.g. {"image": "file", "grade": "dx"}."""
+    """Of source csv: what its columns are called, e.g. {"image": "file", "grade": "dx"}, or their
+    numbers from 0 on where it has no header."""
+    images: str = ""
+    """Of source csv: the folder of the photographs, seen from the root; several with commas."""
     patient_pattern: str = ""
     """A regular expression with a group `patient`, perhaps also `eye`, that reads both from file
     names, e.g. "(?P<patient>[^_]+)_(?P<eye>OS|OD)"; names that do not match count on their own."""

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -42,14 +43,23 @@ def times(folder: str) -> dict[str, int]:
 def test_from_photographs_to_a_set(
     cluster: None, recipe: Recipe, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
+    root = Path(recipe.data.root)
+    for name in ("99_left.webp", "11_left.jpeg"):
+        shutil.copy(root / "train" / "1_left.jpeg", root / "train" / name)
+    with open(root / "trainLabels.csv", "a") as table:
+        table.write("11_left,\n")
     folder = prepare(recipe, str(tmp_path))
     opened = open_set(folder)
     assert len(opened) == 19 and opened.info["num_skipped"] == 1
+    assert (opened.info["num_untaken"], opened.info["num_unlabelled"]) == (1, 1)
     assert len(opened.info["shards"]) == 3
     said = capfd.readouterr()
     assert "19 images kept (1 of them repaired), 1 skipped" in said.out and folder in said.out
-    named = "patients read from names: '1_left' -> patient 1, left eye (20 of 20 names)"
+    named = "patients read from names: '1_left' -> patient 1, left eye (21 of 21 names)"
     assert said.out.startswith(named) and "patients unknown" not in said.out
+    assert "1 skipped, 1 without a label of grade left out; " in said.out
+    line = "  1 photograph not taken, not in the table: train/99_left.webp\n"
+    assert said.out.endswith(line) and said.out.count(line) == 1
     assert "preparing: 20/20" in said.err and "1 skipped" in said.err
     assert not [name for name in times(folder) if name.startswith(files.TEMPORARY)]
     assert "lock" not in times(folder)

@@ -60,6 +60,7 @@ def test_a_set_that_lacks_grades_still_has_five(names: tuple[str, ...]) -> None:
         ("non-referable", "referable"),
         ("Not referable", "referable"),
         ("nonglaucoma", "glaucoma"),
+        ("healthy", "suspect", "glaucoma"),
         ("No_DR", "DR"),
         EDEMA,
     ],
@@ -101,6 +102,8 @@ def test_a_number_beyond_the_scale_is_no_sixth_grade() -> None:
         (("normal", "severe"), GRADES, [0, 3]),
         (("b", "a"), ("a", "b", "c"), [1, 0]),
         (("healthy", "Glaucoma"), ("non glaucoma", "glaucoma"), [0, 1]),
+        (("not glaucoma", "glaucoma"), ("normal", "glaucoma"), [0, 1]),
+        (("normal", "glaucoma"), ("healthy", "suspect", "glaucoma"), [0, 2]),
         # 0 and 1 may be no and yes of anything, "normal" beside cataract is no grade.
         (("0", "1"), GRADES, [None, None]),
         (("0", "1"), ("0", "1", "x"), [None, None]),

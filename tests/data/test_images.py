@@ -253,7 +253,10 @@ def test_a_truncated_png_is_refused(fundus):
         (b"", "empty file"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git-lfs pointer"),
         (b"\r\n <!DOCTYPE html><html>404</html>", "web page"),
-        (b"GIF89a" + b"\1" * 50, "a GIF file; JPEG and PNG are read"),
+        (
+            b"GIF89a" + b"\1" * 50,
+            "a GIF file; JPEG, PNG, TIFF, BMP, WebP and PPM are read: save it",
+        ),
         (b"\0" * 5000, "5,000 zero bytes"),
         (b"\x01\x02\x03\x04", "begins with 01 02 03 04"),
         (b"\xff\xd8\xff", "damaged header"),

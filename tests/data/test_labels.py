@@ -9,6 +9,8 @@ import pytest
 
 from fundusray.cluster.train import check
 from fundusray.config import Data, Recipe, override
+from fundusray.data.checks import BLANK
+from fundusray.data.class_names import no_label
 from fundusray.data.found import GRADES, SEXES, Found
 from fundusray.data.joining import join_sources
 from fundusray.data.labels import renamed
@@ -73,9 +75,9 @@ def test_five_is_no_grade_until_it_is_said_what_it_is(tmp_path: Path) -> None:
     found = table(tmp_path, *cells, ungradable=("5",))
     assert found.classes == GRADES and targets(found) == [0, 1, 2, 3, 4]
     assert found.skipped.num_rows == 0 and found.unlabelled == 2
+    says = {"reason": "ungradable (dx '5')", "counted": False, "ungradable": True}
     assert found.ungradable.to_pylist() == [
-        {"image_id": i, "where": f"labels.csv:{line}", "reason": "ungradable (dx '5')"}
-        for i, line in (("5", 7), ("6", 8))
+        {"image_id": i, "where": f"labels.csv:{line}"} | says for i, line in (("5", 7), ("6", 8))
     ]
     six = table(tmp_path, *cells, classes=tuple("012345"))
     assert six.classes == tuple("012345") and targets(six) == [0, 1, 2, 3, 4, 5, 5]
@@ -177,6 +179,29 @@ def test_sets_with_fewer_grades_join_the_larger() -> None:
     binary = few._replace(labels={"grade": ("0", "1")})
     with pytest.raises(InputError, match=r"neither are among the other's.*data\.map\.<label>"):
         join_sources({"a": fixed(), "b": binary})
+
+
+def test_none_among_numbers_is_no_grade_and_among_names_the_healthy_one(tmp_path: Path) -> None:
+    names = ("No DR", "Mild", "Moderate", "Severe", "Proliferative")
+    for settings in ({}, {"classes": names}, {"map": {str(n): names[n] for n in range(5)}}):
+        found = table(tmp_path, "0", "1", "4", "None", "2.0", "", **settings)
+        assert targets(found) == [0, 1, 4, 2] and found.unlabelled == 2, settings
+    found = table(tmp_path, "None", "mild", "moderate", "pdr", "nan", "#N/A")
+    assert targets(found) == [0, 1, 2, 4] and found.unlabelled == 2
+
+
+def test_a_disease_is_absent_or_present_and_a_third_number_is_a_class(tmp_path: Path) -> None:
+    columns = {"image": "file", "disease": "dx"}
+    found = table(tmp_path, "0", "1", "1.0", "nan", columns=columns, target="disease")
+    assert found.classes == ("absent", "present") and found.ordered
+    assert targets(found) == [0, 1, 1] and found.unlabelled == 1
+    found = table(tmp_path, "0", "1", "2", columns=columns, target="disease")
+    assert found.classes == ("0", "1", "2") and not found.ordered
+
+
+def test_every_spelling_of_nothing_is_no_label_in_any_table() -> None:
+    assert all(no_label(cell) for cell in BLANK if cell != "none")
+    assert not any(no_label(cell) for cell in ("--", "?", "1", "-2", "none", "nan0"))
 
 
 def test_settings_that_cannot_be_meant() -> None:

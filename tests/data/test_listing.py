@@ -62,7 +62,7 @@ def test_which_file_an_id_means(tmp_path: Path) -> None:
     found = match(list_folder(str(tmp_path), "mixed"), list(map(plain_id, cells)), cells)
     assert found.names == [
         *("a.jpeg", "b.JPG", "c.jpg", "c.png"),
-        *(None, "d.tif", "Zoe\u0308.png", None),
+        *("d.tif", "d.tif", "Zoe\u0308.png", None),
     ]
     assert [size is None for size in found.sizes] == [name is None for name in found.names]
     assert found.twins == set()
@@ -90,4 +90,5 @@ def test_paths_inside_are_no_fault(path: str) -> None:
 
 def test_every_source_is_registered() -> None:
     names = {"aptos", "brset", "chase", "csv", "eyepacs", "folder", "idrid", "odir", "retinamnist"}
+    names |= {"messidor2", "mbrset", "ddr", "deepdrid", "rfmid", "papila", "fgadr"}
     assert names <= set(SOURCES)

@@ -7,7 +7,7 @@ import pytest
 
 from fundusray.config import Data
 from fundusray.data.found import Found
-from fundusray.data.manifest import SCHEMA, _with_keywords, build, counts
+from fundusray.data.manifest import SCHEMA, SKIPPED, _with_keywords, build, counts
 from fundusray.errors import InputError
 
 EYEPACS = Data(source="eyepacs", max_bad=0.0)
@@ -37,7 +37,7 @@ def test_a_manifest_has_every_column_and_its_classes(eyepacs_tree):
     assert (first["width"], first["repaired"], first["sha256"]) == (0, False, "")
     assert counts(table, 5).tolist() == [4, 2, 2, 2, 2]
     assert manifest.skipped.num_rows == 0
-    assert manifest.skipped.column_names == ["image_id", "where", "reason"]
+    assert manifest.skipped.column_names == SKIPPED.names
 
 
 def test_the_hash_follows_content_and_not_place(eyepacs_tree, tmp_path):

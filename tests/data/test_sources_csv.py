@@ -121,6 +121,16 @@ def test_classes(tmp_path: Path, cells: str, places: list[int], names: tuple[str
     assert found.columns["grade"] == places and found.labels == {"grade": names}
 
 
+def test_empty_labels_among_names(tmp_path: Path) -> None:
+    found = grades(tmp_path, "ill", "None", "", "NA", "-1", "#N/A", "ill", "nan")
+    assert found.problems == [] and found.labels == {"grade": ("None", "ill")}
+    assert found.columns["grade"] == [1, 0, -1, -1, -1, -1, 1, -1]
+    found = grades(tmp_path, "0", "None", "1.0", "", "<NA>")
+    assert found.problems == [] and found.columns["grade"] == [0, -1, 1, -1, -1]
+    found = grades(tmp_path, "", "nan")
+    assert found.problems == [] and found.columns["grade"] == [-1, -1]
+
+
 @pytest.mark.parametrize(
     ("cells", "faults"),
     [
@@ -128,6 +138,7 @@ def test_classes(tmp_path: Path, cells: str, places: list[int], names: tuple[str
         ("0 1 x", ["dx 'x' of image '2', expected 0 to 1"]),
         ("1 2", [f"dx '{i + 1}' of image '{i}', {FROM_ZERO}" for i in (0, 1)]),
         ("ill well 1", ["dx '1' of image '2', expected one of ill, well"]),
+        ("ill well -2", ["dx '-2' of image '2', expected one of ill, well"]),
         ("ill well ill Ill", ["dx 'Ill' of image '3', expected one of ill, well"]),
     ],
 )

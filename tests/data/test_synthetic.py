@@ -13,6 +13,7 @@ from fundusray.data.found import GRADES, SEXES, SOURCES
 from fundusray.data.lesions import LESIONS
 from fundusray.data.manifest import SCHEMA
 from fundusray.data.painting import draw_camera
+from fundusray.data.patients import with_patients
 from fundusray.data.synthetic import SHARES, _generator, draw, draw_grades, draw_sex
 from fundusray.errors import InputError
 
@@ -177,7 +178,7 @@ def test_source_files(source):
 
 def test_source_reads_as_eyepacs(source):
     root, found = source
-    eyepacs = SOURCES["eyepacs"](Data(source="eyepacs"), root, 0)
+    eyepacs = with_patients(SOURCES["eyepacs"](Data(source="eyepacs"), root, 0), "", secret=False)
     assert eyepacs.problems == []
     for key in ("image_id", "path", "patient_id", "eye", "grade", "num_bytes"):
         assert sorted(map(str, eyepacs.columns[key])) == sorted(map(str, found.columns[key]))

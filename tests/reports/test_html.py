@@ -70,6 +70,7 @@ def test_names_from_outside_stay_text(render, make_trial, about):
     about |= {key: EVIL for key in ("title", "command", "recipe", "source", "model", "split")}
     about |= {"classes": [EVIL] * 5, "notes": [EVIL], "mode": {EVIL: EVIL}}
     about["prepared"]["skipped"] = [{"image_id": EVIL, "where": EVIL, "reason": EVIL}]
+    about["prepared"]["untaken"] = [EVIL]
     about["splits"] = {EVIL: about["splits"]["test"]}
     page = render(trials, _study(EVIL) | {"importance_note": EVIL}, about)
     assert {tag for tag, _ in page.tags} <= TAGS
@@ -95,6 +96,19 @@ def test_the_page_holds_everything_and_fetches_nothing(render, make_trial, about
     style = "".join(page.words)
     assert "url(" not in style
     assert "@import" not in style
+
+
+def test_photographs_that_are_not_in_the_set_are_told(render, make_trial, about):
+    line = "14 photographs not taken, in no class folder: test/a.jpg and 13 more"
+    about["prepared"] |= {"untaken": [line], "unlabelled": 3}
+    page = render([make_trial("plain", baseline=True), make_trial("good")], _study(), about)
+    assert "0 set aside; 3 without a label left out." in page.text
+    assert f"{line}." in page.text
+    row = {"image_id": "a", "where": "t.csv:2", "reason": "ungradable (dx '5')"}
+    about["prepared"] |= {"ungradable": 1, "skipped": [row]}
+    page = render([make_trial("plain", baseline=True), make_trial("good")], _study(), about)
+    assert "0 set aside; 3 without a label left out (1 of them ungradable)." in page.text
+    assert page.text.count("ungradable (dx '5')") == 1
 
 
 def test_headings_are_in_order_and_links_lead_somewhere(render, make_trial, about):

@@ -28,6 +28,7 @@ def facts(**changes: Any) -> dict[str, Any]:
         "refused": [],
         "repaired": [],
         "missing": [],
+        "untaken": [],
         "flags": {flag: [] for flag in FLAGS},
         "mask_faults": {},
         "target": "grade",
@@ -120,6 +121,7 @@ def test_a_sound_set_in_words() -> None:
             "without a label of grade, 1 of them ungradable\n    t.csv:4: ungradable (dx '5')",
         ),
         ({"ordered": False, "labels": {"a": 4, "b": 3, "c": 3}}, "say the order of the classes"),
+        ({"untaken": ["14 photographs not taken, x: a"]}, "\n  14 photographs not taken, x: a"),
         ({"labels": {}, "unlabelled": 10}, "no photograph has a label of grade"),
         ({"mask_faults": {"1_left": "MA: 80x80 pixels"}}, "1_left: MA: 80x80 pixels"),
         ({"flags": facts()["flags"] | {"torn": ["5_left"]}}, "1  rows jump: the file is damaged"),
@@ -144,6 +146,7 @@ def test_names_cannot_write_lines_of_their_own() -> None:
     evil = "a\n  refused 0\x1b[2J\u202e"
     row = {"image_id": evil, "where": evil, "reason": evil, "recovered": 0.7}
     changes = {"refused": [row], "repaired": [row], "missing": [row], "many": {evil: 3}}
+    changes["untaken"] = [f"1 photograph not taken, {evil}"]
     changes |= {"labels": {evil: 3}, "duplicates": [twins(1) | {"images": [evil, evil]}]}
     told = scan.summary(facts(**changes, flags=facts()["flags"] | {"dark": [evil]}))
     assert "\x1b" not in told and "\u202e" not in told and "\n  refused 0" not in told

@@ -1,45 +1,40 @@
 """Any table of photographs: the settings say what its columns are called."""
 
-import unicodedata
-from collections import Counter
-from collections.abc import Sequence
+from array import array
+from itertools import chain
 
 from fundusray.config import Data
+from fundusray.data import names
 from fundusray.data.checks import (
+    BLANK,
     NEED_AGE,
     NEED_NAME,
     NEED_TEXT,
     SPLITS,
     Rows,
     convert,
-    find_photographs,
     gather,
     one_of,
     read_age,
     read_name,
     read_text,
-    table_rows,
 )
 from fundusray.data.found import SEXES, SOURCES, Found
 from fundusray.data.labels import SCALES, read_label
-from fundusray.data.listing import LINK, bad_path, is_inside, list_folder, need_folder
-from fundusray.data.tables import Table, read_header, read_table
-from fundusray.errors import InputError
-from fundusray.registry import unknown_name
+from fundusray.data.listing import need_folder
+from fundusray.data.nested import folders_of, image_rows
+from fundusray.data.table_settings import Given, tables_of
+from fundusray.data.tables import Table, read_table
 
 LAYOUT = "source 'csv' expects data.table=<table in the root> and data.columns.image=<its column>"
-NAMES = ("image", "grade", "edema", "patient", "eye", "sex", "age", "keywords", "split")
-"""What data.columns may name."""
 SEX_CODES = {"female": "female", "f": "female", "male": "male", "m": "male", "": ""}
 EYE_CODES = {"left": "left", "l": "left", "os": "left"}
 EYE_CODES |= {"right": "right", "r": "right", "od": "right", "": ""}
-NOBODY = ("", "nan", "null", "none", "n/a", "na")
-"""What a table says of a patient who is not known, in either case."""
 
 
 def _read_patient(cell: str) -> str | None:
     """A patient's name; "" where the cell says that it is not known."""
-    return "" if cell.casefold() in NOBODY else read_name(cell)
+    return "" if cell.casefold() in BLANK else read_name(cell)
 
 
 READ = {
@@ -51,104 +46,120 @@ READ = {
     "split": ("split", one_of(SPLITS | {"": ""}), "train, val, test or nothing"),
 }
 """Our name -> the manifest's column, how a cell is read, and what it should be."""
-BASE = "\0base"
-"""The cells of the image column without folders, beside the table's own columns."""
+EYES = ("left", "right")
 
 
 @SOURCES.register("csv")
 def csv_table(data: Data, root: str, seed: int) -> Found:
-    """Photographs named by a table, data.table; data.columns says which column is what.
+    """Photographs named by tables, data.table; data.columns says which column is what.
 
-    Images are names with or without extension, or paths with folders separated by /. An id is the
-    name without extension, with its folders before it where several have that name. Grades are
-    numbers from 0 on (0 to 4 are the international scale of retinopathy, also where a set lacks
-    some), or names, in the order of their meaning; `data.classes` gives another one. A row without
-    an image is set aside; one without a grade is unlabelled.
+    Images are names with or without extension, or paths; they lie in data.images, beside the
+    table or, where their names are unambiguous, anywhere below. An id is the name without
+    extension, with its folders before it where several have that name. Grades are numbers from 0
+    on (0 to 4 are the international scale of retinopathy, also where a set lacks some), or names,
+    in the order of their meaning; `data.classes` gives another one. A row without an image is set
+    aside; one without a grade is unlabelled.
+
+    Several tables are read as one. Where their names (or `train:a.csv,test:b.csv`) tell sides of a
+    split, those are the publisher's. data.images then has a folder for each, or folders for all.
 
     Raises:
         InputError: a setting is missing (the error lists the table's columns), or the table cannot
             be read.
     """
     root = need_folder(root, LAYOUT)
-    columns = _settings(data, root)
-    table = read_table(root, data.table, tuple(dict.fromkeys(columns.values())))
-    rows = _images(table, root, columns["image"])
+    given, columns = tables_of(data, root)
+    tables = [_table(root, one, columns) for one in given]
+    if "image_left" in columns:
+        tables = [_eye_by_eye(table, columns) for table in tables]
+        columns = _eye_columns(columns)
+    folders = folders_of(data.images, root)
+    each = len(folders) == len(tables) > 1
+    places = [[folder] for folder in folders] if each else [folders] * len(tables)
+    rows = _joined(tables, root, columns["image"], places)
+    if "split" not in columns and any(one.side for one in given):
+        sides = ([one.side] * len(table.lines) for one, table in zip(given, tables, strict=True))
+        rows.columns["split"] = list(chain.from_iterable(sides))
     labels: dict[str, tuple[str, ...]] = {}
     for name, column in columns.items():
         if name in READ:
             ours, read, need = READ[name]
             rows.columns[ours] = convert(rows, column, read, need)
-        elif name in SCALES:
-            rows.columns[name], labels[name] = read_label(rows, column, name, data)
+    if "grade_left" in columns:
+        columns["grade"] = _grade_of_eye(rows, columns, data.patient_pattern)
+    for name in SCALES:
+        if name in columns:
+            rows.columns[name], labels[name] = read_label(rows, columns[name], name, data)
     if "sex" in columns:
         labels["sex"] = SEXES
     return gather([rows], labels)._replace(renamed=True)
 
 
-def _settings(data: Data, root: str) -> dict[str, str]:
-    """Our name -> the table's column, for all that is set."""
-    if not data.table:
-        names = sorted(name for name in list_folder(root).files if name.lower().endswith(".csv"))
-        raise InputError(f"data.table is not set; {root} holds {', '.join(names) or 'no CSV'}")
-    if bad_path(data.table) or not is_inside(root, data.table):
-        raise InputError(f"data.table={data.table}: expected a path inside {root}")
-    header = read_header(root, data.table)
-    columns = {name: column.strip() for name, column in data.columns.items() if column.strip()}
-    for name, column in columns.items():
-        if name not in NAMES:
-            raise unknown_name("data.columns entry", name, NAMES)
-        columns[name] = unicodedata.normalize("NFC", column)
-        if columns[name] not in header:
-            raise InputError(f"data.columns.{name}={column}: no such column; {_told(data, header)}")
-    for name in ("image", *({data.target} & {"grade", "edema", "sex"})):
-        if name not in columns:
-            raise InputError(f"data.columns.{name} is not set; {_told(data, header)}")
-    return columns
+def _table(root: str, given: Given, columns: dict[str, str]) -> Table:
+    return read_table(root, given.name, tuple(dict.fromkeys(columns.values())), (), given.headed)
 
 
-def _told(data: Data, header: list[str]) -> str:
-    return f"{data.table} has the columns {', '.join(map(repr, header))}"
+def _eye_columns(columns: dict[str, str]) -> dict[str, str]:
+    """The columns of a table that has a row for each eye in place of one for both."""
+    eyes = {name: f"{columns[f'{name}_left']}/{columns[f'{name}_right']}" for name in ("image",)}
+    if "grade_left" in columns:
+        eyes["grade"] = f"{columns['grade_left']}/{columns['grade_right']}"
+    sided = {f"{name}_{eye}" for name in ("image", "grade") for eye in EYES}
+    kept = {name: column for name, column in columns.items() if name not in sided}
+    return eyes | kept | {"eye": "the eye"}
 
 
-def _images(table: Table, root: str, column: str) -> Rows:
-    """The table's rows with path and size of their photographs."""
-    cells = [cell.removeprefix("./") for cell in table.columns[column]]
-    bases = cells
-    members: dict[str, Sequence[int]] = {"": range(len(cells))}
-    if any("/" in cell for cell in cells):
-        bases, members = _by_folder(cells)
-    rows = table_rows(table._replace(columns=table.columns | {BASE: bases}), BASE)
-    rows.ids = _unique(rows.names, members)
-    rows.columns = {"path": [None] * len(cells), "num_bytes": [0] * len(cells)}
-    for prefix, inside in members.items():
-        folder = prefix[:-1]
-        if prefix and (bad_path(folder) or not is_inside(root, folder)):
-            for row in inside:
-                rows.names[row] = rows.ids[row] = cells[row]
-                rows.refuse(row, bad_path(cells[row]) or f"{folder!r} {LINK}")
-        else:
-            find_photographs(rows, [list_folder(root, folder)], BASE, prefix + "{}.jpg", inside)
+def _eye_by_eye(table: Table, columns: dict[str, str]) -> Table:
+    """The table with a row for each eye that has an image."""
+    images = [table.columns[columns[f"image_{eye}"]] for eye in EYES]
+    kept = [(row, e) for row in range(len(table.lines)) for e in (0, 1) if images[e][row]]
+    cells = {name: [values[row] for row, _ in kept] for name, values in table.columns.items()}
+    for name, column in _eye_columns(columns).items():
+        if name in ("image", "grade") and f"{name}_left" in columns:
+            sides = [table.columns[columns[f"{name}_{eye}"]] for eye in EYES]
+            cells[column] = [sides[e][row] for row, e in kept]
+    cells["the eye"] = [EYES[e] for _, e in kept]
+    return Table(table.name, array("L", [table.lines[row] for row, _ in kept]), cells)
+
+
+def _joined(tables: list[Table], root: str, image: str, places: list[list[str]]) -> Rows:
+    """The rows of all tables one behind the other, each told by its own table and line."""
+    if len(tables) == 1:
+        return image_rows(tables[0], root, image, places, [len(tables[0].lines)])
+    lines, wheres = array("L"), []
+    cells: dict[str, list[str]] = {name: [] for name in tables[0].columns}
+    bounds = []
+    for table in tables:
+        lines += table.lines
+        wheres += [table.name] * len(table.lines)
+        bounds.append(len(lines))
+        for name, values in cells.items():
+            values += table.columns[name]
+    whole = Table(", ".join(table.name for table in tables), lines, cells)
+    rows = image_rows(whole, root, image, places, bounds)
+    rows.where = lambda row: f"{wheres[row]}:{lines[row]}"
     return rows
 
 
-def _by_folder(cells: list[str]) -> tuple[list[str], dict[str, Sequence[int]]]:
-    """The paths' last parts, and what comes before them -> rows."""
-    bases: list[str] = []
-    members: dict[str, list[int]] = {}
-    for row, cell in enumerate(cells):
-        cut = cell.rfind("/") + 1
-        members.setdefault(cell[:cut], []).append(row)
-        bases.append(cell[cut:])
-    return bases, dict(members)
+def _grade_of_eye(rows: Rows, columns: dict[str, str], pattern: str) -> str:
+    """The column with each row's own grade, of the column of its eye.
 
-
-def _unique(names: list[str], members: dict[str, Sequence[int]]) -> list[str]:
-    """The names, those that are there several times with their folders before them."""
-    ids = list(names)
-    if len(members) > 1:
-        times = Counter(names)
-        for prefix, inside in members.items():
-            for row in inside:
-                if times[names[row]] > 1:
-                    ids[row] = prefix.replace("/", "-") + names[row]
-    return ids
+    Without a column of eyes, names tell them. Where the eye is not known and one of the columns is
+    empty, it is the other's.
+    """
+    if "eye" not in columns:
+        reading = names.read_by(pattern, rows.names) if pattern else names.read(rows.names)
+        rows.columns["eye"] = reading.eyes
+    left, right = columns["grade_left"], columns["grade_right"]
+    cells, eyes = [], rows.columns["eye"]
+    for row, pair in enumerate(zip(rows.cells[left], rows.cells[right], strict=True)):
+        filled = [eye for eye, cell in zip(EYES, pair, strict=True) if cell.casefold() not in BLANK]
+        if not eyes[row] and len(filled) == 1:
+            eyes[row] = filled[0]
+        if not eyes[row] and filled:
+            image = f"image {rows.ids[row]!r}"
+            rows.refuse(row, f"{left} and {right} of {image}, no eye; give data.columns.eye")
+        cells.append(pair[eyes[row] == "right"] if eyes[row] else "")
+    name = f"{left}/{right}"
+    rows.cells = {**rows.cells, name: cells}
+    return name

@@ -71,4 +71,5 @@ def _with_people(root: str, found: Found) -> Found:
     known = {image_id: (sex, age) for image_id, sex, age in zip(*cells, strict=True)}
     pairs = [known.get(image_id, ("", -1)) for image_id in found.columns["image_id"]]
     columns = found.columns | {"sex": [sex for sex, _ in pairs], "age": [age for _, age in pairs]}
-    return Found(columns, found.problems + people.problems, found.labels | {"sex": SEXES})
+    labels = found.labels | {"sex": SEXES}
+    return found._replace(columns=columns, problems=found.problems + people.problems, labels=labels)

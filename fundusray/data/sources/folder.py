@@ -4,7 +4,7 @@ from collections import Counter
 from itertools import chain
 
 from fundusray.config import Data
-from fundusray.data.checks import gather, listed_rows, read_split
+from fundusray.data.checks import gather, listed_rows, read_split, shown
 from fundusray.data.class_names import arrange, natural
 from fundusray.data.found import SOURCES, Found, Problem
 from fundusray.data.labels import Labels, folder_labels, set_ungradable
@@ -101,7 +101,8 @@ def _gather(folders: list[tuple[str, str, Folder]], labels: Labels) -> Found:
                 rows.refuse(row, f"image {stem!r} is in {times[stem]} class folders; keep one")
         rows.columns["grade"] = [labels.places[name]] * len(rows.ids)
         if name in labels.ungradable:
-            set_ungradable(rows, name)
+            for row in range(len(rows.ids)):
+                set_ungradable(rows, row, f"folder {shown(name)}")
         if side:
             rows.columns["split"] = [side] * len(rows.ids)
     return gather(parts, {"grade": labels.classes})._replace(renamed=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from fundusray import files
 from fundusray.config import Data
 from fundusray.data.checks import (
+    BLANK,
     LEVELS,
     NEED_LEVEL,
     Rows,
@@ -43,7 +44,7 @@ LAYOUT = (
     "source 'idrid' expects 'B. Disease Grading' or 'A. Segmentation' as published "
     f"('{IMAGES}', '{TABLES}' or '{MASKS}'), or the folder that holds them"
 )
-RISKS = {"0": 0, "1": 1, "2": 2}
+RISKS = {"0": 0, "1": 1, "2": 2} | BLANK
 
 
 @SOURCES.register("idrid")

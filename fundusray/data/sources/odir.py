@@ -23,7 +23,7 @@ from fundusray.data.checks import (
 )
 from fundusray.data.found import GRADES, SEXES, SOURCES, Found
 from fundusray.data.listing import list_folder, need_folder, need_photographs
-from fundusray.data.tables import Table, read_header, read_table
+from fundusray.data.tables import ENDINGS, Table, read_header, read_table
 from fundusray.errors import InputError
 
 TABLE = "full_df.csv"
@@ -39,7 +39,7 @@ FOLDERS = (
     "ODIR-5K_Training_Images",
 )
 LAYOUT = (
-    "source 'odir' expects full_df.csv, or the original table as CSV "
+    "source 'odir' expects full_df.csv, or the original table as workbook or CSV "
     f"({','.join(NEED)}), and images in preprocessed_images or 'Training Images'"
 )
 SEX_CODES = {"female": "female", "male": "male", "": ""}
@@ -99,15 +99,21 @@ def grade_of(keywords: str) -> int:
 
 
 def _table_name(root: str) -> str:
-    """full_df.csv, or the one CSV file in the root with the columns of the original table."""
+    """full_df.csv, or the one table or workbook in the root with the original table's columns."""
     if files.exists(files.join(root, TABLE)):
         return TABLE
-    names = sorted(name for name in list_folder(root).files if name.lower().endswith(".csv"))
-    fitting = [name for name in names if set(NEED) <= set(read_header(root, name))]
+    names = sorted(name for name in list_folder(root).files if name.lower().endswith(ENDINGS))
+    fitting, unread = [], []
+    for name in names:
+        try:
+            fitting += [name] if set(NEED) <= set(read_header(root, name)) else []
+        except InputError as error:
+            unread.append(str(error))
     if len(fitting) > 1:
         raise InputError(f"{root}: the tables {', '.join(fitting)} all fit; keep one of them")
     if not fitting:
-        raise InputError(f"{files.join(root, TABLE)} is not there; {LAYOUT}")
+        more = "".join(f"; {one}" for one in unread)
+        raise InputError(f"{files.join(root, TABLE)} is not there; {LAYOUT}{more}")
     return fitting[0]
 
 

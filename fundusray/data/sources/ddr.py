@@ -1,0 +1,49 @@
+"""DDR, diabetic retinopathy from 147 Chinese hospitals (Li et al. 2019): the part for grading."""
+
+from fundusray import files
+from fundusray.config import Data
+from fundusray.data.checks import Rows, find_photographs, gather, table_rows
+from fundusray.data.found import GRADES, SOURCES, Found
+from fundusray.data.grades import read_grades
+from fundusray.data.listing import list_folder, need_folder, need_photographs
+from fundusray.data.tables import read_table
+from fundusray.errors import InputError
+
+PLACES = ("", "DR_grading/", "DDR-dataset/DR_grading/")
+SIDES = {"train": "train", "valid": "val", "test": "test"}
+"""What a list and its folder are called -> the side."""
+CODE = ("5",)
+"""Of photographs of too low a quality to be graded."""
+LAYOUT = (
+    "source 'ddr' expects train.txt, valid.txt and test.txt (lines of name and grade) and the "
+    "folders train, valid and test, as in DR_grading"
+)
+
+
+@SOURCES.register("ddr")
+def ddr(data: Data, root: str, seed: int) -> Found:
+    """DDR's DR_grading: a list of names and grades without a header for each side, and its folder.
+
+    Grade 5 is ungradable and no grade. Patients and eyes were not published.
+
+    Raises:
+        InputError: no list, one that cannot be read, or no images.
+    """
+    root = need_folder(root, LAYOUT)
+    for place in PLACES:
+        held = [side for side in SIDES if files.exists(files.join(root, f"{place}{side}.txt"))]
+        if held:
+            return gather([_part(root, place, side) for side in held], {"grade": GRADES})
+    raise InputError(f"{files.join(root, 'train.txt')} is not there; {LAYOUT}")
+
+
+def _part(root: str, place: str, side: str) -> Rows:
+    table = read_table(root, f"{place}{side}.txt", ("0", "1"), headed=False)
+    columns = {"name": table.columns["0"], "grade": table.columns["1"]}
+    rows = table_rows(table._replace(columns=columns), "name")
+    rows.columns["grade"] = read_grades(rows, "grade", CODE)
+    rows.columns["split"] = [SIDES[side]] * len(rows.ids)
+    folders = [list_folder(root, place + side)]
+    need_photographs(root, folders, LAYOUT)
+    find_photographs(rows, folders, "name", f"{place}{side}/{{}}.jpg")
+    return rows
