@@ -221,6 +221,8 @@ def decisive(recipe: Recipe) -> dict[str, Any]:
         tree["data"].pop("mix_share")
     tree["model"].pop("weights")
     tree["model"].pop("init_from")
-    for key in ("root", "split_file", "allow_leak", "id_key", "max_bad", "mix"):
+    for key in ("root", "split_file", "allow_leak", "id_key", "max_bad", "mix", "split_seed"):
         tree["data"].pop(key)
+    if recipe.split_seed != recipe.seed:
+        tree["data"]["split_seed"] = recipe.split_seed
     return tree

@@ -99,7 +99,7 @@ class Judge:
         return self.model.class_logits(raw).float().cpu().numpy()
 
     def _robust(self) -> dict[str, Any]:
-        order = np.random.default_rng(self.recipe.seed).permutation(self.sides["val"])
+        order = np.random.default_rng(self.recipe.split_seed).permutation(self.sides["val"])
         rows = np.sort(order[: self.recipe.adversarial.judge_rows])
         found, logits = self.attacked(rows)
         hits = logits.argmax(axis=1) == self.targets[found]
@@ -141,7 +141,7 @@ class Judge:
             epoch: _logits(table)[np.searchsorted(own, rows)]
             for (epoch, table), own in zip(kept.items(), known, strict=True)
         }
-        side = halves(self.prepared, rows, self.recipe.seed)
+        side = halves(self.prepared, rows, self.recipe.split_seed)
         metric = self.recipe.train.select
         # An attack judges one slice of the rows, too few for two halves.
         metric = metric if metric in METRICS else METRICS[0]

@@ -166,8 +166,8 @@ def prepared_sets(rows: list[Row], storage: str) -> dict[str, str]:
     found = {}
     for row in rows:
         if row.runs and not row.refused:
-            same = replace(row.recipe.data, augment="none", view="", split_file="")
-            looks = decisive(replace(Recipe(), data=same, seed=row.recipe.seed))
+            same = replace(row.recipe.data, augment="none", view="", split_file="", split_seed=-1)
+            looks = decisive(replace(Recipe(), data=same, seed=row.recipe.split_seed))
             key = files.hash_json([looks, same.root])
             if key not in made:
                 made[key] = prepare(row.recipe, storage)
@@ -196,7 +196,7 @@ def _capped(recipe: Recipe, prepared: str, images: int, folder: str) -> Recipe:
         return recipe
     share = images / len(train_rows)
     table = opened.table.take(train_rows)
-    kept = splits.assign(table, "patient", (share, 1 - share, 0.0), recipe.seed)
+    kept = splits.assign(table, "patient", (share, 1 - share, 0.0), recipe.split_seed)
     sides = sides.astype(object)
     sides[train_rows[kept != "train"]] = ""
     place = files.join(folder, f"split-{given.digest(opened.table, sides)}.csv")

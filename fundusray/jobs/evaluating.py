@@ -21,7 +21,7 @@ from fundusray.models.weights import digest
 from fundusray.reports import tables
 from fundusray.training.timetable import Timetable
 
-SPLITTING = ("split", "split_file", "fractions")
+SPLITTING = ("split", "split_file", "fractions", "split_seed")
 """Settings of the data that decide who is on which side."""
 
 

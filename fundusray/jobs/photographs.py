@@ -70,7 +70,7 @@ def sheet(asked: Asked) -> dict[str, Any]:
     if asked.show:
         return shown(recipe)
     data, storage = recipe.data, recipe.run.storage
-    manifest = build(data, data_root(recipe, storage), recipe.seed, labelled=False)
+    manifest = build(data, data_root(recipe, storage), recipe.split_seed, labelled=False)
     # Spread over the set, so that several cameras and grades are seen.
     rows = np.linspace(0, manifest.table.num_rows - 1, min(num, manifest.table.num_rows))
     photos = []

@@ -236,7 +236,7 @@ def about_of(
         "preprocess": _pixels_said(recipe),
         "model": f"{model.name}{_head_said(recipe)}, {start}, dropout {model.dropout:g}",
         "mode": mode,
-        "seed": recipe.seed,
+        "seed": _seeds_said(recipe),
         "prepared": _quarantine(opened),
         "resources": {key: f"{value:g}" for key, value in cluster_start.resources().items()},
         "versions": {"fundusray": fundusray.__version__, "python": platform.python_version()},
@@ -250,6 +250,11 @@ def _head_said(recipe: Recipe) -> str:
     hidden = "".join(f" -> {width}" for width in model.hidden)
     output = "" if model.output == "softmax" else f" -> {model.output}"
     return hidden + output
+
+
+def _seeds_said(recipe: Recipe) -> str:
+    apart = recipe.split_seed != recipe.seed
+    return f"{recipe.seed}" + (f", of the split {recipe.split_seed}" if apart else "")
 
 
 def _split_said(recipe: Recipe) -> str:

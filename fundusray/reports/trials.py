@@ -65,7 +65,7 @@ class About(TypedDict, total=False):
     model: str
     mode: str | dict[str, Any]
     """Precision, layout."""
-    seed: int
+    seed: int | str
     prepared: dict[str, Any]
     """kept, repaired, skipped: rows of image_id, where, reason."""
     resources: str | dict[str, Any]

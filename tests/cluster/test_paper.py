@@ -15,6 +15,7 @@ import pytest
 from fundusray import files, phases, recipes
 from fundusray.cluster import paper
 from fundusray.cluster.paper import Outcome, Row
+from fundusray.cluster.rows import halves, split_of
 from fundusray.cluster.scales import (
     SCALES,
     Scale,
@@ -195,6 +196,18 @@ def test_a_cap_keeps_whole_patients_every_grade_and_all_who_are_judged(
     shares = np.bincount(np.array(table["target"])[kept], minlength=5) / kept.sum()
     assert shares.min() > 0 and shares[0] == pytest.approx(0.6, abs=0.1)
     assert paper.capped(rows, sets, 60, str(tmp_path)) == capped
+
+
+def test_another_seed_of_training_leaves_everyone_on_their_side(tmp_path: Path) -> None:
+    prepared: Any = SimpleNamespace(table=eyes(60))
+    recipe = override(Recipe(), {"data.fractions": "0.5,0.5,0", "seed": 5})
+    again = override(recipe, {"seed": 6, "data.split_seed": 5})
+    sides, rows = split_of(prepared, recipe), np.arange(120)
+    assert np.array_equal(split_of(prepared, again), sides)
+    assert not np.array_equal(split_of(prepared, override(again, {"data.split_seed": 6})), sides)
+    first, second = (halves(prepared, rows, one.split_seed) for one in (recipe, again))
+    assert np.array_equal(first, second)
+    assert not np.array_equal(halves(prepared, rows, 6), first)
 
 
 Told = list[tuple[str, str]]

@@ -36,6 +36,7 @@ def saved(folder):
         ("data.fractions=0.5,0.2,0.3", "leave data.fractions out"),
         ("data.split=image", "leave data.split out"),
         ("data.split_file=/other.csv", "leave data.split_file out"),
+        ("data.split_seed=4", "leave data.split_seed out"),
     ],
 )
 def test_other_pixels_and_other_splits_are_refused(change, told, tmp_path):
