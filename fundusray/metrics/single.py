@@ -127,15 +127,7 @@ def paired(
     Raises:
         InputError: the tables do not hold the same images with the same targets and patients.
     """
-    if a.column_names != b.column_names:
-        raise InputError(f"cannot compare {a.column_names} with {b.column_names}: other classes")
-    a, b = a.sort_by("image_id"), b.sort_by("image_id")
-    for column in ("image_id", "target", "patient_id"):
-        if not a[column].equals(b[column]):
-            raise InputError(
-                f"a paired comparison needs the same rows, but {column} differs "
-                f"({a.num_rows} and {b.num_rows} rows); evaluate both on the same split"
-            )
+    a, b = same_rows(a, b)
     sides = [_Side(a), _Side(b)]
     ones = np.ones((1, sides[0].num_patients))
     whole_a, whole_b = (side.metrics(ones) for side in sides)
@@ -155,6 +147,32 @@ def paired(
             "verdict": verdict,
         }
     return result
+
+
+def same_rows(a: pa.Table, b: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Both tables sorted by image.
+
+    Raises:
+        InputError: they do not hold the same images with the same targets and patients.
+    """
+    if a.column_names != b.column_names:
+        raise InputError(f"cannot compare {a.column_names} with {b.column_names}: other classes")
+    a, b = a.sort_by("image_id"), b.sort_by("image_id")
+    for column in ("image_id", "target", "patient_id"):
+        if not a[column].equals(b[column]):
+            raise InputError(
+                f"a paired comparison needs the same rows, but {column} differs "
+                f"({a.num_rows} and {b.num_rows} rows); evaluate both on the same split"
+            )
+    return a, b
+
+
+def under_resamples(
+    tables: Sequence[pa.Table], resamples: int, seed: int
+) -> list[dict[str, np.ndarray]]:
+    """Each table's metrics [resamples] under the same resamples of patients, NaN where undefined;
+    nothing below two patients."""
+    return _resampled([_Side(table) for table in tables], resamples, seed)
 
 
 class _Side:

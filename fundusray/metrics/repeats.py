@@ -1,0 +1,220 @@
+"""Figures of a method from several trainings of it, with intervals that hold patients and seeds.
+
+One network's interval says what other patients would have done to that network's figure. What
+another seed of training would have done is not in it: two trainings of one method differ by more
+than such intervals allow. With trainings r = 1 ... R, alike but for their seed and judged on the
+same patients, a figure (or a difference of two methods, trained in pairs) is
+
+    theta_r = mu + patients + seed_r + (seed_r with these patients)
+
+and its value here is the mean over r. The parts of that mean's variance:
+
+- what all trainings share: the variance over resampled patients of the mean, all trainings under
+  the same resamples, less what of it is each training's own;
+- all the rest, of the seed and of the seed with these patients: s^2 / R, s the standard deviation
+  over the trainings (`seed_sd`), with R - 1 degrees of freedom.
+
+Half the interval is sqrt(patients^2 + (t s / sqrt(R))^2), t of Student's distribution with R - 1
+degrees of freedom, and on each side by itself (MOVER: Zou and Donner 2008), so that an interval of
+one network which is not symmetric gives one of the mean that is not; nor is it ever shorter than
+what patients alone give for the mean of these very networks. It errs to the wide side where both
+parts are of a size; the usual t with Satterthwaite's degrees of freedom errs to the narrow one with
+two or three trainings, whose s can be small by chance.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from fundusray.errors import InputError
+from fundusray.metrics.single import paired, same_rows, summary, under_resamples
+
+LEVEL = 0.05
+NORMAL = NormalDist().inv_cdf(1 - LEVEL / 2)
+STEPS = 80
+"""Halvings of a search for a quantile: to the last bits of a float."""
+
+
+def repeated(tables: Sequence[pa.Table], *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
+    """`summary` of several trainings of one method, each figure the mean over them.
+
+    Besides its keys: repeats, and `<m>_seed_sd`, the standard deviation of `<m>` over the
+    trainings; None of a single one, whose intervals are those of `summary`.
+
+    Raises:
+        InputError: the tables do not hold the same images, targets and patients, or no rows.
+    """
+    each = [summary(table, resamples=resamples, seed=seed) for table in tables]
+    names = [name.removesuffix("_dropped") for name in each[0] if name.endswith("_dropped")]
+    result = each[0] | {"repeats": len(tables)}
+    if len(tables) == 1:
+        return result | {f"{name}_seed_sd": None for name in names}
+    for table in tables[1:]:
+        same_rows(tables[0], table)
+    draws = under_resamples(tables, resamples, seed)
+    for name in names:
+        values, lows, highs = ([one[name + end] for one in each] for end in ("", "_low", "_high"))
+        found = combined(values, lows, highs, np.stack([one[name] for one in draws]))
+        least = -1.0 if name.endswith("kappa") else 0.0
+        bounds = {"low": least, "high": 1.0}
+        result[name], result[f"{name}_seed_sd"] = found["value"], found["seed_sd"]
+        for end, bound in bounds.items():
+            pick = max if end == "low" else min
+            value = found[end]
+            result[f"{name}_{end}"] = None if value is None else pick(value, bound)
+        result[f"{name}_dropped"] = max(one[f"{name}_dropped"] for one in each)
+    return result
+
+
+def repeated_paired(
+    a: Sequence[pa.Table], b: Sequence[pa.Table], *, resamples: int = 1000, seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """`paired` of two methods that were trained as often, the trainings of one place compared.
+
+    Besides its keys: repeats, seed_sd (of the difference over the trainings) and p (two-sided: the
+    level at which the interval would touch 0). Of one training each `paired`, with seed_sd None and
+    no p.
+
+    Raises:
+        InputError: not as many of both, or tables that do not hold the same rows.
+    """
+    if len(a) != len(b) or not a:
+        raise InputError(f"trainings are compared one by one, got {len(a)} and {len(b)} of them")
+    each = [paired(x, y, resamples=resamples, seed=seed) for x, y in zip(a, b, strict=True)]
+    if len(a) == 1:
+        return {name: row | {"repeats": 1, "seed_sd": None} for name, row in each[0].items()}
+    for table in a[1:]:
+        same_rows(a[0], table)
+    ours, theirs = (under_resamples(tables, resamples, seed) for tables in (a, b))
+    result = {}
+    for name in each[0]:
+        values, lows, highs = (
+            [one[name][key] for one in each] for key in ("difference", "low", "high")
+        )
+        draws = np.stack([x[name] - y[name] for x, y in zip(ours, theirs, strict=True)])
+        found = combined(values, lows, highs, draws)
+        low, high, verdict = found["low"], found["high"], "undecided"
+        if low is not None and (low > 0 or high < 0):
+            verdict = "better" if low > 0 else "worse"
+        result[name] = {
+            "difference": found["value"],
+            "low": low,
+            "high": high,
+            "dropped": max(one[name]["dropped"] for one in each),
+            "verdict": verdict,
+            "p": found["p"],
+            "repeats": len(a),
+            "seed_sd": found["seed_sd"],
+        }
+    return result
+
+
+def combined(
+    values: Sequence[float | None],
+    lows: Sequence[float | None],
+    highs: Sequence[float | None],
+    draws: np.ndarray,
+) -> dict[str, float | None]:
+    """One figure of a method from those of its R > 1 trainings.
+
+    Args:
+        values, lows, highs: each training's figure and the 95 % interval that patients alone give.
+        draws: the figure of each training under the same resamples of patients [R, B]; NaN where it
+            is undefined.
+
+    Returns:
+        value, low, high (95 %), seed_sd, and p of the hypothesis that the figure is 0; None where
+        undefined: all of a figure that one training lacks, and intervals and p without draws.
+    """
+    undefined = dict.fromkeys(("value", "low", "high", "seed_sd", "p"))
+    if any(value is None for value in values):
+        return undefined
+    number, points = len(values), np.array(values, np.float64)
+    value, deviation = float(points.mean()), float(points.std(ddof=1))
+    result = undefined | {"value": value, "seed_sd": deviation}
+    draws = draws[:, np.isfinite(draws).all(axis=0)]
+    if None in lows or None in highs or draws.shape[1] < 2:
+        return result
+    shared, given = _shares_of_patients(draws)
+    seeds = deviation / math.sqrt(number)
+    below, above = (
+        max(0.0, float(np.mean(far))) for far in (points - np.array(lows), np.array(highs) - points)
+    )
+    student = quantile(LEVEL, number - 1) * seeds
+    result["low"] = value - max(given * below, math.hypot(shared * below, student))
+    result["high"] = value + max(given * above, math.hypot(shared * above, student))
+    facing = (below if value > 0 else above) / NORMAL
+    result["p"] = _p(abs(value), shared * facing, given * facing, seeds, number - 1)
+    return result
+
+
+def _shares_of_patients(draws: np.ndarray) -> tuple[float, float]:
+    """How wide the interval of the mean over trainings is that patients alone give, as a share of
+    one training's: what all trainings have in common, and all of it."""
+    number = len(draws)
+    alone = float(draws.std(axis=1).mean())
+    if alone == 0:
+        return 1.0, 1.0
+    centred = draws - draws.mean(axis=1, keepdims=True)
+    whole = float(centred.mean(axis=0).var())
+    own = float(centred.var(axis=0, ddof=1).mean())
+    return math.sqrt(max(whole - own / number, 0.0)) / alone, math.sqrt(whole) / alone
+
+
+def _p(distance: float, shared: float, given: float, seeds: float, freedom: int) -> float:
+    """The level at which an interval reaches a distance from its value.
+
+    Args:
+        shared, given: standard errors by patients, see `_shares_of_patients`.
+        seeds: the standard error by seeds, with `freedom` degrees.
+    """
+    if distance == 0:
+        return 1.0
+    alone = math.erfc(distance / given / math.sqrt(2)) if given else 0.0
+
+    def reach(student: float) -> float:
+        level = max(two_sided(student, freedom), 1e-15)
+        return math.hypot(NormalDist().inv_cdf(1 - level / 2) * shared, student * seeds)
+
+    student = _where(lambda t: reach(t) >= distance)
+    return max(alone, two_sided(student, freedom))
+
+
+def two_sided(student: float, freedom: int) -> float:
+    """The probability that |t| of Student's distribution exceeds `student` >= 0.
+
+    Finite sums for whole degrees of freedom (Abramowitz and Stegun 26.7.3 and 26.7.4).
+    """
+    angle = math.atan2(student, math.sqrt(freedom))
+    sine, cosine = math.sin(angle), math.cos(angle)
+    odd = freedom % 2
+    term, total = (cosine, cosine) if odd else (1.0, 1.0)
+    if freedom == 1:
+        total = 0.0
+    for k in range(3 if odd else 2, freedom - 1, 2):
+        term *= cosine * cosine * (k - 1) / k
+        total += term
+    within = 2 / math.pi * (angle + sine * total) if odd else sine * total
+    return max(0.0, 1.0 - within)
+
+
+@functools.cache
+def quantile(level: float, freedom: int) -> float:
+    """What |t| of Student's distribution exceeds with probability `level`."""
+    return _where(lambda student: two_sided(student, freedom) <= level)
+
+
+def _where(reached: Callable[[float], bool]) -> float:
+    """The least number >= 0 at which a condition that stays true becomes so; at most 1e12."""
+    low, high = 0.0, 1.0
+    while not reached(high) and high < 1e12:
+        low, high = high, 2 * high
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if reached(middle) else (middle, high)
+    return high
