@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from fundusray.reports import trainings
 from fundusray.reports.text import (
     count,
     duration,
@@ -92,7 +93,8 @@ def _difference(best: Measured, base: Measured) -> str:
     if not kappa:
         return f"Not compared with {name}: they were measured on different eyes."
     said = f"{signed(kappa['difference'], 2)} {interval(kappa['low'], kappa['high'], 2)}".strip()
-    return f"Difference in kappa to {name}: {said}, {kappa['verdict']}."
+    of = trainings.verdict_on([best])
+    return f"Difference in kappa to {name}: {said}, {kappa['verdict']}. {of}"
 
 
 def _decided(measured: list[Measured], base: Measured) -> str:
@@ -111,7 +113,7 @@ def _decided(measured: list[Measured], base: Measured) -> str:
         return f"None of {count(len(others), 'comparison')} in kappa is decided on this many eyes."
     parts.append(f"undecided: {len(others) - decided} of {len(others)}")
     text = "; ".join(parts)
-    return f"In kappa, {text}."
+    return f"In kappa, {text}. {trainings.verdict_on(others)}"
 
 
 def notes(measured: list[Measured], about: About) -> list[str]:
@@ -125,6 +127,7 @@ def notes(measured: list[Measured], about: About) -> list[str]:
         _few_images(measured, about),
         _no_baseline(measured),
         _different_rows(measured),
+        *trainings.notes(measured),
         _split(about),
     ]
     return [note for note in found if note] + [printable(n) for n in about.get("notes", [])]
@@ -244,7 +247,8 @@ DEFINITIONS = [
         "Difference and verdict",
         "Trial minus baseline on the same resampled patients. “better” or “worse” where the whole "
         "interval is on one side of 0, otherwise “undecided”: not shown to be equal, just not "
-        "told apart by this many eyes.",
+        "told apart by this many eyes. With one training each it is about these networks; with "
+        "several, whose intervals hold the chance of seeds, too, about the methods.",
     ),
     (
         "Kappa",
@@ -260,7 +264,10 @@ DEFINITIONS = [
         "rest, by the summed probabilities.",
     ),
     ("Majority baseline", "The accuracy of calling every eye the most frequent grade."),
-    ("Best epoch", "The epoch with the best {selected} on the validation rows."),
+    (
+        "Best epoch",
+        "The epoch with the best {selected} on the validation rows; its network is the bundle.",
+    ),
     ("Rows", "Measured on {rows} rows{split}."),
     ("Time", "Wall clock of the training, on this hardware; a paper’s is on its own."),
     ("Paper", "What the publication reports on its own split; not measured here."),

@@ -32,11 +32,13 @@ def test_recipe(name):
         "accuracy",
         "balanced_accuracy",
         "kappa",
+        "kappa_of_unstated_kind",
         "majority",
         "reference_only",
         "robust_accuracy",
         "sensitivity",
         "specificity",
+        "swapped",
         "time",
         "train_accuracy",
     }
