@@ -12,7 +12,7 @@ from fundusray.attacks import judging_budget, training_budget
 from fundusray.cluster.entry import work
 from fundusray.cluster.fitting import with_batch
 from fundusray.cluster.keeping import Job
-from fundusray.cluster.lineage import start_leak
+from fundusray.cluster.lineage import start_chosen, start_leak
 from fundusray.cluster.rows import epoch_plan, reported_split, split_digest, split_of, split_rows
 from fundusray.cluster.running import run, worker_cpus, worker_gpus
 from fundusray.config import Data, Recipe
@@ -191,6 +191,7 @@ def _result(
     recipe: Recipe, prepared: PreparedSet, folder: str, sides: dict[str, np.ndarray]
 ) -> dict[str, Any]:
     outcome = files.read_json(files.join(folder, "outcome.json"))
+    side = outcome["reported_split"]
     predictions = files.join(folder, "predictions.parquet")
     weights = effective_weights(recipe.loss.name, recipe.loss.args, outcome["counts"])
     return {
@@ -198,10 +199,11 @@ def _result(
         "folder": folder,
         "bundle": files.join(folder, "bundle"),
         "predictions": predictions,
-        "reported_split": outcome["reported_split"],
+        "reported_split": side,
         "optimistic": outcome["optimistic"],
         "held_out_epochs": outcome.get("held_out_epochs", []),
         "held_out_by": outcome.get("held_out_by", ""),
+        "start_chosen": start_chosen(recipe.model, prepared.table, sides[side]),
         "best": outcome["best"],
         "best_by": outcome["best_by"],
         "ended": outcome["ended"],

@@ -1,10 +1,11 @@
 """The job that measures a trained network on photographs that are new to it."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from fundusray import files
+from fundusray import files, recipes
 from fundusray.cluster import evaluate as cluster_evaluate
 from fundusray.cluster import start as cluster_start
 from fundusray.cluster.unseen import Unseen, require_pixels, unseen
@@ -76,6 +77,9 @@ def page_of(
     """What the page of an evaluation says; of the training, what the bundle knows."""
     counts = bundle.info.get("counts") if "manifest" in bundle.info else None
     trial = trial_from(recipe, result, recipe.name, counts, _epochs(recipe, counts))
+    # Of other photographs nothing was published; its own start is not in the recipe any more.
+    own = recipes.published(bundle.recipe) if judged.side != "all" else {}
+    trial = replace(trial, published=own)
     about = about_of(recipe, opened, recipe.name, "fp32 channels_last", judged.sides)
     if judged.side == "all":
         about["split"] = ""

@@ -6,7 +6,7 @@ from typing import Any
 from fundusray.attacks import judging_budget, shown
 from fundusray.config import Recipe
 from fundusray.losses import panel, sentences
-from fundusray.reports.text import estimate, number
+from fundusray.reports.text import count, estimate, number
 
 FLATTERED = (
     "of the network that was best on these very rows, so the figures under attack are optimistic"
@@ -35,16 +35,32 @@ def _phases(recipe: Recipe) -> str:
 
 
 def _chosen(result: dict[str, Any]) -> str:
-    """How the figures escape being the maximum they were chosen by."""
-    epochs = result.get("held_out_epochs")
-    if not epochs:
+    """By what the halves chose, and the papers' way; the page says the rest of any such figure."""
+    if not result.get("held_out_epochs"):
         return ""
     metric = result["held_out_by"].replace("_", " ")
     return (
-        "there are no test rows: each half of the validation patients is judged by the epoch that "
-        f"was best on the other half by {metric} (epochs {epochs[0]} and {epochs[1]}); "
-        "train.report=selected gives the papers' way, the maximum over the same rows"
+        f"the halves chose their epochs by {metric}; train.report=selected gives the papers' way, "
+        "the maximum over the same rows"
     )
+
+
+def networks_said(result: dict[str, Any]) -> str:
+    """Whether the figures are of two epochs, and whether the judged rows chose what the network
+    began from; empty where neither is so."""
+    parts = []
+    if epochs := result.get("held_out_epochs"):
+        parts.append(
+            f"figures of two networks: each half of the patients judged by the epoch that was best "
+            f"on the other half ({epochs[0]} and {epochs[1]}; the bundle is of epoch "
+            f"{result['best']['epoch']}, the best on all)"
+        )
+    if number_of := result.get("start_chosen", 0):
+        parts.append(
+            f"{count(number_of, 'judged image')} chose the epoch of the network that it began "
+            "from: the figures flatter"
+        )
+    return "; ".join(parts)
 
 
 def _robust(recipe: Recipe, result: dict[str, Any]) -> str:

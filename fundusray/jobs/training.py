@@ -27,13 +27,16 @@ from fundusray.data.leaks import SIDES, find_leaks, told
 from fundusray.data.shards import PreparedSet, open_set
 from fundusray.errors import NoCheckpointError
 from fundusray.jobs.asking import prepared_of, recipe_of, shown
-from fundusray.jobs.honesty import notes_of
+from fundusray.jobs.honesty import networks_said, notes_of
 from fundusray.losses import effective_weights, weight_ratio
 from fundusray.models.bundle import load_bundle
 from fundusray.pipeline.augment import train_text, view_text
 from fundusray.pipeline.examples import example_images
 from fundusray.reports import figures, tables
 from fundusray.training import checkpoints
+
+STRATIFIED = "at random within each grade (stratified; a paper's plain random split is not)"
+"""How data.split=image draws."""
 
 
 def train(asked: Asked) -> dict[str, Any]:
@@ -61,6 +64,8 @@ def written(
     paths = tables.write_run(folder, trial, about, examples)
     metrics, side = result["metrics"], result["reported_split"]
     print(f"{metrics['n']} images of {metrics['num_patients']} patients ({side} rows)")
+    if said := networks_said(result):
+        print(said)
     for name in ("accuracy", "balanced_accuracy", "kappa", "auc_referable"):
         print(f"  {name:18} {interval_text(metrics, name)}")
     if result.get("robust"):
@@ -70,7 +75,8 @@ def written(
         print(f"note: {note}")
     print(f"report: {paths['report']}")
     keys = ("status", "folder", "bundle", "predictions")
-    return {key: result[key] for key in keys} | paths | {"prepared": prepared}
+    told = {key: result[key] for key in ("held_out_epochs", "start_chosen") if result.get(key)}
+    return {key: result[key] for key in keys} | told | paths | {"prepared": prepared}
 
 
 def interval_text(metrics: dict[str, Any], name: str) -> str:
@@ -184,11 +190,13 @@ def trial_from(
         best_epoch=best.get("epoch", 0),
         selected_by=recipe.train.select,
         optimistic=result.get("optimistic", False),
+        held_out_epochs=tuple(result.get("held_out_epochs", ())),
+        start_chosen=result.get("start_chosen", 0) > 0,
         side=result.get("reported_split", "test"),
         seconds=result.get("seconds", 0.0),
         weight_ratio=weight_ratio(weights) if weights else math.nan,
         overrides=proposed or {},
-        published=recipe.published or recipes.published(recipe),
+        published=recipes.published(recipe),
         bundle=result.get("bundle", ""),
         predictions=result.get("predictions", ""),
         history=history,
@@ -262,7 +270,7 @@ def _split_said(recipe: Recipe) -> str:
     data = recipe.data
     if data.split_file:
         return f"split by the file {files.base_name(data.split_file)}"
-    how = {"given": "the publisher's own split", "image": "split by image"}
+    how = {"given": "the publisher's own split", "image": f"split by image, {STRATIFIED}"}
     return how.get(data.split, data.split)
 
 

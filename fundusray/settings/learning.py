@@ -180,8 +180,8 @@ class Train:
     """The validation metric by which the best epoch is chosen; robust_accuracy under attack."""
     report: str = "held_out"
     """Where there are no test rows: held_out, each half of the validation patients is judged by
-    the epoch that was best on the other half; selected, all by the epoch that was best on them, as
-    the papers do, which flatters."""
+    the epoch that was best on the other half, so that figures are of two networks; selected, all by
+    the epoch that was best on them, as the papers do, which flatters."""
     checkpoint_seconds: float = 60.0
     """Seconds between checkpoints within an epoch; every epoch ends with one."""
 

@@ -79,7 +79,9 @@ def test_the_page_of_other_photographs_shows_no_split(opened):
     info = {"manifest": "there", "counts": [90, 8, 2]}
     judged = Unseen(np.array(["all", "known", "all"]), "all", ["1 of 3 left out"])
     recipe = override(focal(), {"train.batch": 10, "train.epochs": 7})
-    trial, about = page_of(recipe, SimpleNamespace(info=info), opened, judged, RESULT)
+    trial, about = page_of(
+        recipe, SimpleNamespace(info=info, recipe=recipe), opened, judged, RESULT
+    )
     assert {name: part["counts"] for name, part in about["splits"].items()} == {
         "all": [1, 0, 1],
         "known": [1, 0, 0],
@@ -105,7 +107,9 @@ def test_the_page_of_its_own_photographs_shows_the_networks_split(opened):
     judged = Unseen(np.array(["train", "val", "test"]), "test", [])
     recipe = focal(seed=9)
     result = RESULT | {"reported_split": "test"}
-    trial, about = page_of(recipe, SimpleNamespace(info=info), opened, judged, result)
+    trial, about = page_of(
+        recipe, SimpleNamespace(info=info, recipe=recipe), opened, judged, result
+    )
     assert list(about["splits"]) == ["train", "val", "test"] and about["split"] == "patient"
     assert trial.side == "test" and any("weigh" in note for note in about["notes"])
 
