@@ -40,8 +40,14 @@ STEPS = 80
 """Halvings of a search for a quantile: to the last bits of a float."""
 
 
-def repeated(tables: Sequence[pa.Table], *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
+def repeated(
+    tables: Sequence[pa.Table], *, resamples: int = 1000, seed: int = 0, elsewhere: bool = False
+) -> dict[str, Any]:
     """`summary` of several trainings of one method, each figure the mean over them.
+
+    Args:
+        elsewhere: each training was judged on rows of its own, under another split, which may
+            share patients; n and num_patients are then those of the first.
 
     Besides its keys: repeats, and `<m>_seed_sd`, the standard deviation of `<m>` over the
     trainings; None of a single one, whose intervals are those of `summary`.
@@ -54,9 +60,7 @@ def repeated(tables: Sequence[pa.Table], *, resamples: int = 1000, seed: int = 0
     result = each[0] | {"repeats": len(tables)}
     if len(tables) == 1:
         return result | {f"{name}_seed_sd": None for name in names}
-    for table in tables[1:]:
-        same_rows(tables[0], table)
-    draws = under_resamples(tables, resamples, seed)
+    draws = _drawn(tables, resamples, seed, elsewhere)
     for name in names:
         values, lows, highs = ([one[name + end] for one in each] for end in ("", "_low", "_high"))
         found = combined(values, lows, highs, np.stack([one[name] for one in draws]))
@@ -72,9 +76,17 @@ def repeated(tables: Sequence[pa.Table], *, resamples: int = 1000, seed: int = 0
 
 
 def repeated_paired(
-    a: Sequence[pa.Table], b: Sequence[pa.Table], *, resamples: int = 1000, seed: int = 0
+    a: Sequence[pa.Table],
+    b: Sequence[pa.Table],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    elsewhere: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """`paired` of two methods that were trained as often, the trainings of one place compared.
+
+    Args:
+        elsewhere: each pair was judged on rows of its own, under another split.
 
     Besides its keys: repeats, seed_sd (of the difference over the trainings) and p (two-sided: the
     level at which the interval would touch 0). Of one training each `paired`, with seed_sd None and
@@ -88,9 +100,7 @@ def repeated_paired(
     each = [paired(x, y, resamples=resamples, seed=seed) for x, y in zip(a, b, strict=True)]
     if len(a) == 1:
         return {name: row | {"repeats": 1, "seed_sd": None} for name, row in each[0].items()}
-    for table in a[1:]:
-        same_rows(a[0], table)
-    ours, theirs = (under_resamples(tables, resamples, seed) for tables in (a, b))
+    ours, theirs = (_drawn(tables, resamples, seed, elsewhere) for tables in (a, b))
     result = {}
     for name in each[0]:
         values, lows, highs = (
@@ -112,6 +122,15 @@ def repeated_paired(
             "seed_sd": found["seed_sd"],
         }
     return result
+
+
+def _drawn(
+    tables: Sequence[pa.Table], resamples: int, seed: int, elsewhere: bool
+) -> list[dict[str, np.ndarray]]:
+    """Each training's figures under the same resamples of patients."""
+    for table in () if elsewhere else tables[1:]:
+        same_rows(tables[0], table)
+    return under_resamples(tables, resamples, seed)
 
 
 def combined(

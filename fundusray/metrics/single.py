@@ -171,8 +171,22 @@ def under_resamples(
     tables: Sequence[pa.Table], resamples: int, seed: int
 ) -> list[dict[str, np.ndarray]]:
     """Each table's metrics [resamples] under the same resamples of patients, NaN where undefined;
-    nothing below two patients."""
-    return _resampled([_Side(table) for table in tables], resamples, seed)
+    nothing below two patients. Tables may share all patients, some or none."""
+    sides = [_Side(table) for table in tables]
+    named = [np.unique(table["patient_id"].to_numpy()) for table in tables]
+    everyone = np.unique(np.concatenate(named))
+    if len(everyone) < 2:
+        return _resampled(sides, resamples, seed)
+    places = [np.searchsorted(everyone, names) for names in named]
+    chunk = max(1, CHUNK // max(side.num_rows for side in sides))
+    parts: list[list[dict[str, np.ndarray]]] = [[] for _ in sides]
+    for weights in _weights(len(everyone), resamples, seed, chunk):
+        for side, place, part in zip(sides, places, parts, strict=True):
+            part.append(side.metrics(weights[:, place]))
+    return [
+        {name: np.concatenate([piece[name] for piece in part]) for name in part[0]}
+        for part in parts
+    ]
 
 
 class _Side:
