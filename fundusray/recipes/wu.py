@@ -1,10 +1,11 @@
 """Tables 4 and 5 of J. Wu, Robust training and interpretability for fundus imaging (2020).
 
 What all rows share: EyePACS, Graham's preprocessing, pixels in [-1, 1] inside the model, a random
-70/30 split of the images and no third set, the paper's augmentations, ImageNet weights, 20 epochs
-of which the best is kept. The split puts the two eyes of a patient on both sides, so the figures
-flatter; `data.split=patient` is the variant without that leak. The paper states neither optimiser
-nor learning rate: Adam at 1e-4 with a cosine schedule is ours.
+70/30 split of the images (here drawn within each grade) and no third set, the paper's
+augmentations, ImageNet weights, 20 epochs of which the best is kept. The split puts the two eyes of
+a patient on both sides, so the figures flatter; `data.split=patient` is the variant without that
+leak. The paper states neither optimiser nor learning rate: Adam at 1e-4 with a cosine schedule is
+ours.
 """
 
 from collections.abc import Callable
