@@ -258,7 +258,6 @@ def _line(row: Row, outcomes: list[Outcome | None], baseline: bool, table: str) 
         cores=outcome.result["workers"] * outcome.result["cpus"],
         gpus=outcome.result["workers"] * outcome.result["gpus"],
         workers=outcome.result["workers"],
-        precision=outcome.result["mode"].split()[0],
         trainings=len(done),
     )
 
@@ -303,6 +302,13 @@ def _ended(outcomes: list[Outcome], folder: str, places: dict[str, str]) -> dict
     names = {outcome.row.name for outcome in outcomes}
     result: dict[str, Any] = {"status": "finished", "folder": folder, "rows": len(names)}
     result |= {"repeats": len(outcomes) // max(len(names), 1)}
+    # Where there is no test side the figures are of these two epochs of each training.
+    halved = {
+        outcome.row.label: epochs
+        for outcome in outcomes
+        if (epochs := outcome.result.get("held_out_epochs"))
+    }
+    result |= {"held_out_epochs": halved} if halved else {}
     if failed:
         listing_of = ", ".join(failed)
         reason = f"{len(failed)} of {count(len(outcomes), 'training')} failed: {listing_of}"

@@ -106,6 +106,8 @@ def tune(asked: Asked, space: Space) -> dict[str, Any]:
     print(f"best: {best['method']}, kappa {interval_text(best, 'kappa')} on {best['n']} images")
     print(f"leaderboard: {paths['leaderboard']}\nreport: {paths['report']}")
     ends = {"bundle": best["bundle"], "predictions": best["predictions"], "prepared": prepared}
+    # Of two epochs, where there is no test side, of which the bundle is neither.
+    ends |= {key: best[key] for key in ("held_out_epochs",) if best[key]}
     return {"status": "finished", "folder": folder} | paths | ends
 
 
@@ -192,6 +194,7 @@ def trial_from(
         optimistic=result.get("optimistic", False),
         held_out_epochs=tuple(result.get("held_out_epochs", ())),
         start_chosen=result.get("start_chosen", 0) > 0,
+        precision=result.get("mode", "").partition(" ")[0],
         side=result.get("reported_split", "test"),
         seconds=result.get("seconds", 0.0),
         weight_ratio=weight_ratio(weights) if weights else math.nan,

@@ -126,7 +126,8 @@ def many(compared: list[dict[str, Any]]) -> list[str]:
 
 def _of(claims: list[dict[str, Any]]) -> str:
     """What a claim is about, in brackets."""
-    fewest = min(row["repeats"] for row in claims)
+    fewest, most = (pick(row["repeats"] for row in claims) for pick in (min, max))
     if fewest > 1:
-        return f" (of the methods: {fewest} trainings each)"
+        often = str(most) if fewest == most else f"{fewest} to {most}"
+        return f" (of the methods: {often} trainings each)"
     return " (of these networks, one training each, and not of the methods)"

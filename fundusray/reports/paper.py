@@ -41,8 +41,6 @@ class Line:
     """CPU cores that its workers held."""
     gpus: float = 0.0
     workers: int = 1
-    precision: str = ""
-    """How steps were computed: fp32 or bf16."""
     trainings: int = 1
     """How many there were; the trial's seconds are the mean of them."""
 
@@ -133,7 +131,7 @@ def _row(
         entry = mine.get(metric, {})
         row |= {f"{metric}_{key}": entry.get(key) for key in ("difference", "verdict", "holm")}
         row[f"{metric}_seed_sd"] = summary.get(f"{metric}_seed_sd")
-    row |= {"repeats": summary.get("repeats", 1) if summary else 0, "precision": line.precision}
+    row |= {"repeats": summary.get("repeats", 1) if summary else 0, "precision": trial.precision}
     row["about"] = mine["kappa"]["about"] if mine else None
     row["weight_ratio"] = trial.weight_ratio if known(trial.weight_ratio) else None
     row |= {"epochs": trial.epochs_run, "best_epoch": trial.best_epoch, "batch": trial.batch}
@@ -284,24 +282,14 @@ def _own_notes(
     lines: list[Line], measured: list[Measured], compared: list[dict[str, Any]], told: Told
 ) -> list[str]:
     """What a reader must know of this table, beside what is said of any leaderboard."""
-    found = [*told.notes, *decided(compared), *many(compared), *_named(lines), _spent(lines)]
+    found = [
+        *told.notes,
+        *decided(compared),
+        *many(compared),
+        *published.notes([line.trial for line in lines]),
+        _spent(lines),
+    ]
     return [note for note in dict.fromkeys(found) if note]
-
-
-def _named(lines: list[Line]) -> list[str]:
-    """What differs between rows besides their method, and what the paper calls its figures."""
-    found = published.notes([line.trial for line in lines])
-    ways = {line.precision for line in lines if line.precision}
-    if len(ways) > 1:
-        rows = [
-            f"{way}: {', '.join(line.trial.method for line in lines if line.precision == way)}"
-            for way in sorted(ways)
-        ]
-        found.append(
-            f"Rows were computed in different precisions ({'; '.join(rows)}), another cause of a "
-            "difference between them; train.precision=fp32 gives all rows the same."
-        )
-    return found
 
 
 def _spent(lines: list[Line]) -> str:

@@ -37,7 +37,7 @@ COLUMNS = (
 """The first columns of every leaderboard, in this order; more may follow."""
 COMPARED = ("kappa", "balanced_accuracy")
 TEXTS = {"method", "loss", "sampler", "bundle", "predictions", "status", "reason", "paper_time"}
-TEXTS |= {"leak", "held_out_epochs"}
+TEXTS |= {"leak", "held_out_epochs", "precision"}
 INTEGERS = {"n", "num_patients", "batch", "epochs", "best_epoch", "repeats"}
 
 
@@ -65,6 +65,7 @@ def _row(measured: Measured, is_baseline: bool) -> dict[str, Any]:
     row |= {"epochs": trial.epochs_run, "best_epoch": trial.best_epoch}
     row["held_out_epochs"] = ", ".join(map(str, trial.held_out_epochs))
     row |= {"start_chosen": trial.start_chosen, "repeats": measured.summary.get("repeats", 1)}
+    row["precision"] = trial.precision
     row["kappa_seed_sd"] = measured.summary.get("kappa_seed_sd")
     row["weight_ratio"] = _finite(trial.weight_ratio)
     for metric in COMPARED:

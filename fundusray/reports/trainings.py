@@ -75,7 +75,8 @@ def verdict_on(measured: list[Measured]) -> str:
 def notes(measured: list[Measured]) -> list[str]:
     """What a reader must know of the networks behind the figures."""
     shown = [m for m in measured if m.summary]
-    return [note for note in (_once(shown), _several(shown), _halved(shown), _begun(shown)) if note]
+    found = [_once(shown), _several(shown), _precisions(shown), _halved(shown), _begun(shown)]
+    return [note for note in found if note]
 
 
 def _names(measured: list[Measured], every: list[Measured]) -> str:
@@ -113,6 +114,20 @@ def _several(shown: list[Measured]) -> str:
         "freedom less than trainings), and verdicts are about the methods. Standard deviation of "
         f"kappa over the trainings: {said}. Confusion matrix, curve, epochs and bundle are those "
         "of the first."
+    )
+
+
+def _precisions(shown: list[Measured]) -> str:
+    ways: dict[str, list[Measured]] = {}
+    for m in shown:
+        ways.setdefault(m.trial.precision, []).append(m)
+    ways.pop("", None)
+    if len(ways) < 2:
+        return ""
+    said = "; ".join(f"{way}: {_names(some, [])}" for way, some in sorted(ways.items()))
+    return (
+        f"Not all were computed in one precision ({said}), which is another cause of a difference "
+        "between them; train.precision=fp32 gives all the same."
     )
 
 

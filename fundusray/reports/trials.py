@@ -44,6 +44,8 @@ class Trial:
     held_out_epochs: tuple[int, ...] = ()
     """Where each half of the validation patients was judged by the epoch that the other half chose:
     these two. `best_epoch` is then a third choice, the bundle's."""
+    precision: str = ""
+    """How steps were computed: fp32 or bf16; empty where it is not known."""
     start_chosen: bool = False
     """The rows it is measured on chose the epoch of the network that it began from."""
     history: list[dict[str, Any]] = field(default_factory=list)

@@ -404,6 +404,9 @@ def test_a_tiny_table_of_two_trainings_each(cluster: None, job, tmp_path: Path) 
     text = Path(result["table"]).read_text()
     assert "oversample\\_restart ‡" in text or "oversample_restart ‡" in text
     assert "figures of two networks of a training" in text and "for orientation: accuracy" in text
+    assert set(result["held_out_epochs"]) == {
+        row["row"] + often for row in whole["rows"] for often in ("", ", training 2")
+    }
     # One training each is there already, and is a table of its own.
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
     assert len(before) == 4

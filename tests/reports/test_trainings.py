@@ -136,6 +136,20 @@ def test_figures_of_two_epochs_are_said_to_be(make_trial, about: dict, tmp_path:
     assert "two networks" not in Path(plain["table"]).read_text()
 
 
+def test_rows_of_different_precisions_are_told_apart(make_trial, about, tmp_path: Path) -> None:
+    trials = [make_trial("plain", 0.6, baseline=True, precision="bf16")]
+    trials += [make_trial(name, 0.6, precision="fp32") for name in ("a", "b")]
+    lines = [Line(name=trial.method, trial=trial) for trial in trials]
+    places = paper.write(str(tmp_path), lines, Told(title="T", about=about), page=False)
+    said = "Not all were computed in one precision (bf16: plain; fp32: a and b)"
+    assert said in Path(places["table"]).read_text()
+    rows = files.read_json(places["json"])["rows"]
+    assert [row["precision"] for row in rows] == ["bf16", "fp32", "fp32"]
+    assert not any("one precision" in note for note in trainings.notes(measure(trials[1:])))
+    row = tables.leaderboard(trials)[0]
+    assert row["precision"] in ("bf16", "fp32")
+
+
 def test_a_start_that_the_judged_rows_chose_is_marked(
     make_trial, about: dict, tmp_path: Path
 ) -> None:
