@@ -187,22 +187,22 @@ def _reseeded(recipe: Recipe, repeat: int) -> Recipe:
 def one_precision(rows: list[Row], sets: dict[str, str], storage: str) -> list[Row]:
     """The rows with one precision, or the difference between two rows could be that.
 
-    Where a row leaves it to timing (train.precision=auto), it is the one that the first such row's
-    step is fastest in. A row that asks for one keeps it.
-
-    Raises:
-        InputError: a batch that does not fit the device's memory.
+    Where rows leave it to timing (train.precision=auto), it is the one that a step of the first of
+    them is fastest in. A row that asks for one keeps it.
     """
     open_rows = [row for row in rows if row.name in sets and row.recipe.train.precision == "auto"]
-    if not open_rows:
-        return rows
-    first = open_rows[0]
-    chosen = fastest_precision(first.recipe, open_set(sets[first.name]), storage)
-    change = {"train.precision": chosen}
-    return [
-        replace(row, recipe=override(row.recipe, change)) if row in open_rows else row
-        for row in rows
-    ]
+    for first in open_rows:
+        try:
+            chosen = fastest_precision(first.recipe, open_set(sets[first.name]), storage)
+        except FundusError:
+            # Its batch does not fit, say: it will fail with that reason; the next one is asked.
+            continue
+        change = {"train.precision": chosen}
+        return [
+            replace(row, recipe=override(row.recipe, change)) if row in open_rows else row
+            for row in rows
+        ]
+    return rows
 
 
 def prepared_sets(rows: list[Row], storage: str) -> dict[str, str]:

@@ -429,6 +429,11 @@ def test_a_tiny_table_side_by_side(cluster: None, job, tmp_path: Path) -> None:
     assert restart["start"] == "network of baseline" and baseline["start"] == "random start"
     assert len({(row["n"], row["num_patients"]) for row in whole["rows"]}) == 1
     assert restart["kappa_verdict"] in ("better", "worse", "undecided")
+    # One training each: of these networks, all in one precision; on test rows nothing flatters.
+    assert restart["about"] == "networks" and restart["repeats"] == 1
+    assert baseline["precision"] == restart["precision"] == "fp32"
+    assert "All rows are computed in fp32" in text and "Each was trained once" in text
+    assert not restart["start_chosen"] and "held_out_epochs" not in result
     assert restart["weight_ratio"] == 1 and "What loss and sampling do" in text
     recipe = json.loads((Path(restart["bundle"]).parent / "recipe.json").read_text())
     assert recipe["model"]["init_from"] == baseline["bundle"]
