@@ -50,8 +50,9 @@ def networks_said(result: dict[str, Any]) -> str:
     began from; empty where neither is so."""
     parts = []
     if epochs := result.get("held_out_epochs"):
+        whose = "two networks" if len(set(epochs)) > 1 else "one network, which both chose"
         parts.append(
-            f"figures of two networks: each half of the patients judged by the epoch that was best "
+            f"figures of {whose}: each half of the patients judged by the epoch that was best "
             f"on the other half ({epochs[0]} and {epochs[1]}; the bundle is of epoch "
             f"{result['best']['epoch']}, the best on all)"
         )

@@ -54,9 +54,11 @@ def caption(measured: list[Measured]) -> str:
     parts = []
     if halved:
         named = f" ({_pair(halved[0])})" if len(measured) == 1 else ""
+        differ = any(len(set(trial.held_out_epochs)) > 1 for trial in halved)
+        whose = "figures of two networks of a training" if differ else "both chose the same"
         parts.append(
             "each half of the patients judged by the epoch that was best on the other half: "
-            f"figures of two networks of a training{named}"
+            f"{whose}{named}"
         )
     several = sorted({trainings(m) for m in measured if m.summary})
     if several and several[-1] > 1:
@@ -138,8 +140,8 @@ def _halved(shown: list[Measured]) -> str:
     pairs = "; ".join(f"{printable(m.trial.method)} {_pair(m.trial)}" for m in halved)
     return (
         "There are no test rows: each half of the validation patients is judged by the epoch that "
-        f"was best on the other half, so that the figures are of two networks of a training "
-        f"({pairs}). The best epoch, whose network is the bundle, is a third choice, by all "
+        "was best on the other half, so that the figures are of two networks of a training where "
+        f"those differ ({pairs}). The best epoch, whose network is the bundle, is a third choice, by all "
         "validation rows: its own figures on them are not shown, as they would flatter."
     )
 

@@ -403,7 +403,8 @@ def test_a_tiny_table_of_two_trainings_each(cluster: None, job, tmp_path: Path) 
     assert baseline["held_out_epochs"].count(",") == 1 and restart["start_chosen"]
     text = Path(result["table"]).read_text()
     assert "oversample\\_restart ‡" in text or "oversample_restart ‡" in text
-    assert "figures of two networks of a training" in text and "for orientation: accuracy" in text
+    assert "judged by the epoch that was best on the other half" in text
+    assert "for orientation: accuracy" in text
     assert set(result["held_out_epochs"]) == {
         row["row"] + often for row in whole["rows"] for often in ("", ", training 2")
     }

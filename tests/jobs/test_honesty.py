@@ -15,6 +15,8 @@ def test_figures_of_two_epochs_and_of_a_start_that_was_chosen_are_told() -> None
     said = networks_said(RESULT)
     assert said.startswith("figures of two networks: each half of the patients judged by")
     assert "(1 and 3; the bundle is of epoch 2, the best on all)" in said
+    same = networks_said(RESULT | {"held_out_epochs": [2, 2]})
+    assert same.startswith("figures of one network, which both chose: each half")
     told = networks_said(RESULT | {"start_chosen": 12})
     assert told.endswith("12 judged images chose the epoch of the network that it began from: "
                          "the figures flatter")  # fmt: skip

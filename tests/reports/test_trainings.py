@@ -130,6 +130,10 @@ def test_figures_of_two_epochs_are_said_to_be(make_trial, about: dict, tmp_path:
     text = Path(table).read_text()
     assert "figures of two networks of a training" in text.splitlines()[2]
     assert "| 3: judged by epochs 1 and 3, bundle of epoch 2 |" in text
+    agreed = [make_trial("agreed", 0.9, held_out_epochs=(2, 2))]
+    assert trainings.caption(measure(agreed)).endswith(
+        "on the other half: both chose the same (epoch 2, chosen twice)"
+    )
     plain = paper.write(
         str(tmp_path / "p"), [Line(name="a", trial=make_trial("a"))], Told(title="T", about=about)
     )
