@@ -141,8 +141,8 @@ def _halved(shown: list[Measured]) -> str:
     return (
         "There are no test rows: each half of the validation patients is judged by the epoch that "
         "was best on the other half, so that the figures are of two networks of a training where "
-        f"those differ ({pairs}). The best epoch, whose network is the bundle, is a third choice, by all "
-        "validation rows: its own figures on them are not shown, as they would flatter."
+        f"those differ ({pairs}). The best epoch, whose network is the bundle, is a third choice, "
+        "by all validation rows: its own figures on them are not shown, as they would flatter."
     )
 
 
