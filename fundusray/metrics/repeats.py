@@ -56,7 +56,7 @@ def repeated(
         InputError: the tables do not hold the same images, targets and patients, or no rows.
     """
     each = [summary(table, resamples=resamples, seed=seed) for table in tables]
-    names = [name.removesuffix("_dropped") for name in each[0] if name.endswith("_dropped")]
+    names = [name for name in each[0] if f"{name}_low" in each[0]]
     result = each[0] | {"repeats": len(tables)}
     if len(tables) == 1:
         return result | {f"{name}_seed_sd": None for name in names}
@@ -65,13 +65,10 @@ def repeated(
         values, lows, highs = ([one[name + end] for one in each] for end in ("", "_low", "_high"))
         found = combined(values, lows, highs, np.stack([one[name] for one in draws]))
         least = -1.0 if name.endswith("kappa") else 0.0
-        bounds = {"low": least, "high": 1.0}
+        low, high = found["low"], found["high"]
         result[name], result[f"{name}_seed_sd"] = found["value"], found["seed_sd"]
-        for end, bound in bounds.items():
-            pick = max if end == "low" else min
-            value = found[end]
-            result[f"{name}_{end}"] = None if value is None else pick(value, bound)
-        result[f"{name}_dropped"] = max(one[f"{name}_dropped"] for one in each)
+        result[f"{name}_low"] = None if low is None else max(low, least)
+        result[f"{name}_high"] = None if high is None else min(high, 1.0)
     return result
 
 
@@ -111,11 +108,10 @@ def repeated_paired(
         low, high, verdict = found["low"], found["high"], "undecided"
         if low is not None and (low > 0 or high < 0):
             verdict = "better" if low > 0 else "worse"
-        result[name] = {
+        result[name] = each[0][name] | {
             "difference": found["value"],
             "low": low,
             "high": high,
-            "dropped": max(one[name]["dropped"] for one in each),
             "verdict": verdict,
             "p": found["p"],
             "repeats": len(a),
@@ -144,7 +140,8 @@ def combined(
     Args:
         values, lows, highs: each training's figure and the 95 % interval that patients alone give.
         draws: the figure of each training under the same resamples of patients [R, B]; NaN where it
-            is undefined.
+            is undefined. How the trainings go together is all that is asked of them, so that the
+            influence of each patient on each figure [R, P] will do, too.
 
     Returns:
         value, low, high (95 %), seed_sd, and p of the hypothesis that the figure is 0; None where
