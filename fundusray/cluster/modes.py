@@ -26,9 +26,7 @@ def agreed_mode(model: nn.Module, recipe: Recipe, job: Job, ranks: Ranks) -> tup
     Raises:
         InputError: the batch does not fit into the device's memory.
     """
-    data = recipe.data
-    side = augment.output_size(augment.train_text(data), data.size)
-    shape = (max(recipe.train.batch // ranks.world, 2), 3, side, side)
+    shape = step_shape(recipe, ranks.world)
     told = ranks.agree(lambda: known_mode(model, shape, ranks.device, recipe, job))
     return mode.Mode(**told["mode"]), _described(told)
 
@@ -50,11 +48,17 @@ def known_mode(
     """
     own = files.join(job.folder, "mode.json")
     if not files.exists(own):
-        files.write_json(own, _of_machine(model, shape, device, recipe, job.storage))
+        files.write_json(own, of_machine(model, shape, device, recipe, job.storage))
     return files.read_json(own)
 
 
-def _of_machine(
+def step_shape(recipe: Recipe, world: int) -> tuple[int, int, int, int]:
+    """Of one worker's batch [B, 3, S, S]."""
+    side = augment.output_size(augment.train_text(recipe.data), recipe.data.size)
+    return max(recipe.train.batch // world, 2), 3, side, side
+
+
+def of_machine(
     model: nn.Module,
     shape: tuple[int, int, int, int],
     device: torch.device,

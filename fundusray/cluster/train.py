@@ -12,7 +12,7 @@ from fundusray.attacks import judging_budget, training_budget
 from fundusray.cluster.entry import work
 from fundusray.cluster.fitting import with_batch
 from fundusray.cluster.keeping import Job
-from fundusray.cluster.lineage import start_leak
+from fundusray.cluster.lineage import start_chosen, start_leak
 from fundusray.cluster.matching import require_start_order
 from fundusray.cluster.rows import epoch_plan, reported_split, split_digest, split_of, split_rows
 from fundusray.cluster.running import run, worker_cpus, worker_gpus
@@ -241,6 +241,7 @@ def _result(
     recipe: Recipe, prepared: PreparedSet, folder: str, sides: dict[str, np.ndarray]
 ) -> dict[str, Any]:
     outcome = files.read_json(files.join(folder, "outcome.json"))
+    side = outcome["reported_split"]
     predictions = files.join(folder, "predictions.parquet")
     weights = effective_weights(recipe.loss.name, recipe.loss.args, outcome["counts"])
     return {
@@ -248,11 +249,12 @@ def _result(
         "folder": folder,
         "bundle": files.join(folder, "bundle"),
         "predictions": predictions,
-        "reported_split": outcome["reported_split"],
+        "reported_split": side,
         "optimistic": outcome["optimistic"],
         "held_out_epochs": outcome.get("held_out_epochs", []),
         "held_out_by": outcome.get("held_out_by", ""),
         "held_out_undefined": outcome.get("held_out_undefined", []),
+        "start_chosen": start_chosen(recipe.model, prepared.table, sides[side]),
         "best": outcome["best"],
         "best_by": outcome["best_by"],
         "ended": outcome["ended"],
@@ -265,7 +267,7 @@ def _result(
         "mode": outcome["mode"],
         "quarantined": outcome["quarantined"],
         "weight_ratio": weight_ratio(weights),
-        "metrics": summary(files.read_table(predictions), seed=recipe.seed),
+        "metrics": summary(files.read_table(predictions)),
         "robust": _robust(recipe, folder, outcome),
         "version": fundusray.__version__,
     }
@@ -277,4 +279,4 @@ def _robust(recipe: Recipe, folder: str, outcome: dict[str, Any]) -> dict[str, A
         return {}
     attacked = files.join(folder, "attacked.parquet")
     told = {"predictions": attacked, "optimistic": outcome.get("robust_optimistic", False)}
-    return told | summary(files.read_table(attacked), seed=recipe.seed)
+    return told | summary(files.read_table(attacked))

@@ -104,4 +104,4 @@ def _own_sides(data: PreparedSet, place: str, bundle: Bundle) -> np.ndarray:
     if files.exists(beside):
         # The file that the recipe names may have been changed since, or be gone.
         settings = replace(settings, split_file=beside)
-    return given.assign(data.table, settings, bundle.recipe.seed)
+    return given.assign(data.table, settings, bundle.recipe.split_seed)

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 
+from fundusray.reports import trainings
 from fundusray.reports.text import (
     TOO_FEW,
     change,
@@ -122,7 +123,8 @@ def _difference(best: Measured, base: Measured) -> str:
     kappa = best.versus.get("kappa")
     if not kappa:
         return f"Not compared with {name}: they were measured on different eyes."
-    return f"Difference in kappa to {name}: {change(kappa, 2)}, {kappa['verdict']}."
+    of = trainings.verdict_on([best])
+    return f"Difference in kappa to {name}: {change(kappa, 2)}, {kappa['verdict']}. {of}"
 
 
 def _decided(measured: list[Measured], base: Measured) -> str:
@@ -141,7 +143,7 @@ def _decided(measured: list[Measured], base: Measured) -> str:
         return f"None of {count(len(others), 'comparison')} in kappa is decided on this many eyes."
     parts.append(f"undecided: {len(others) - decided} of {len(others)}")
     text = "; ".join(parts)
-    return f"In kappa, {text}."
+    return f"In kappa, {text}. {trainings.verdict_on(others)}"
 
 
 def notes(measured: list[Measured], about: About) -> list[str]:
@@ -156,6 +158,7 @@ def notes(measured: list[Measured], about: About) -> list[str]:
         _few_patients(measured, about),
         _no_baseline(measured),
         _different_rows(measured),
+        *trainings.notes(measured),
         _split(about),
     ]
     return [note for note in found if note] + [printable(n) for n in about.get("notes", [])]
@@ -297,7 +300,9 @@ DEFINITIONS = [
         "Difference and verdict",
         "Trial minus baseline on the same eyes; its interval knows that both meet the same "
         "patients. “better” or “worse” where the whole interval is on one side of 0, otherwise "
-        "“undecided”: not shown to be equal, just not told apart by this many eyes.",
+        "“undecided”: not shown to be equal, just not told apart by this many eyes. With one "
+        "training each it is about these networks; with several, whose intervals hold the chance "
+        "of seeds, too, about the methods.",
     ),
     (
         "Kappa",
@@ -312,7 +317,10 @@ DEFINITIONS = [
         "Area under the ROC curve for {positive} against the rest, by the summed probabilities.",
     ),
     ("Majority baseline", "The accuracy of calling every eye the most frequent grade."),
-    ("Best epoch", "The epoch with the best {selected} on the validation rows."),
+    (
+        "Best epoch",
+        "The epoch with the best {selected} on the validation rows; its network is the bundle.",
+    ),
     ("Rows", "Measured on {rows} rows{split}."),
     ("Time", "Wall clock of the training, on this hardware; a paper’s is on its own."),
     ("Paper", "What the publication reports on its own split; not measured here."),
