@@ -259,6 +259,10 @@ def decisive(recipe: Recipe) -> dict[str, Any]:
         tree["data"].pop("patient_pattern")
     tree["model"].pop("weights")
     tree["model"].pop("init_from")
-    for key in ("root", "split_file", "allow_leak", "id_key", "max_bad", "mix", "judge"):
+    for key in ("root", "split_file", "allow_leak", "id_key", "max_bad", "mix"):
         tree["data"].pop(key)
+    for key in ("judge", "split_seed"):
+        tree["data"].pop(key)
+    if recipe.split_seed != recipe.seed:
+        tree["data"]["split_seed"] = recipe.split_seed
     return tree

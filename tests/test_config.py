@@ -93,6 +93,8 @@ class TestOverride:
             ("sampling.quotas", "0.5,0.5"),
             ("seed", -1),
             ("seed", 2**63),
+            ("data.split_seed", -2),
+            ("data.split_seed", 2**63),
             ("train.batch", 1),
             ("train.warmup", 1),
             ("cluster.workers", 0),
@@ -286,10 +288,23 @@ class TestDecisive:
             ("data.size", 64),
             ("loss.args.power", 1),
             ("model.std", "1,1,1"),
+            ("data.split_seed", 1),
         ],
     )
     def test_everything_else_does(self, key, value):
         assert decisive(override(CHANGED, {key: value})) != decisive(CHANGED)
+
+
+def test_the_seed_of_the_split_is_the_trainings_until_it_has_its_own():
+    assert Recipe().split_seed == 0 and override(Recipe(), {"seed": 3}).split_seed == 3
+    apart = override(Recipe(), {"seed": 3, "data.split_seed": "0"})
+    assert (apart.seed, apart.split_seed) == (3, 0)
+    assert override(apart, {"data.split_seed": "-1"}).split_seed == 3
+    # Runs that were made before there were two seeds keep their hash, and so does the first of
+    # several repeats.
+    assert "split_seed" not in decisive(Recipe())["data"]
+    same = override(Recipe(), {"seed": 3, "data.split_seed": 3})
+    assert decisive(same) == decisive(override(Recipe(), {"seed": 3}))
 
 
 def test_settings_are_all_there_is_to_set():

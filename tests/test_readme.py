@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-OWN = {"jobs/leak_premium.py": {"repeats"}, "jobs/table.py": {"scale", "rows", "start"}}
+OWN = {"jobs/leak_premium.py": {"repeats"}, "jobs/table.py": {"scale", "rows", "start", "repeats"}}
 """Words of a job that are no settings."""
 
 

@@ -140,14 +140,14 @@ def compare(bundles: Sequence[str], recipe: Recipe, prepared: str, folder: str) 
     tables, places = _predicted(found, prepared, rows, folder)
     networks = [
         {"network": name, "bundle": found.get(name, ""), "predictions": places[name]}
-        | summary(tables[name], seed=recipe.seed)
+        | summary(tables[name])
         for name in tables
     ]
     leak = told(find_leaks(data.table, judged.sides))
     caution = unknown if any(row["num_unknown"] for row in networks) else ""
     result = {
         "networks": networks,
-        "differences": _differences(tables, names, recipe.seed),
+        "differences": _differences(tables, names),
         "notes": judged.notes + [note for note in (leak, caution) if note],
         "patients": unknown,
         "optimistic": judged.optimistic,
@@ -181,13 +181,11 @@ def _names(bundles: Sequence[str]) -> list[str]:
     return runs if len(set(runs)) == len(runs) and all(runs) else list(bundles)
 
 
-def _differences(
-    tables: dict[str, pa.Table], members: Sequence[str], seed: int
-) -> list[dict[str, Any]]:
+def _differences(tables: dict[str, pa.Table], members: Sequence[str]) -> list[dict[str, Any]]:
     """Each ensemble against each member, and one against the other."""
     pairs = [(whole, member) for whole in (WEIGHTS, PREDICTIONS) for member in members]
     found = []
     for name, against in [*pairs, (WEIGHTS, PREDICTIONS)]:
-        each = paired(tables[name], tables[against], seed=seed)
+        each = paired(tables[name], tables[against])
         found += [{"network": name, "against": against, "metric": m} | each[m] for m in METRICS]
     return found

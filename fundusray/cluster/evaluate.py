@@ -131,10 +131,10 @@ def _is_whole(location: str) -> bool:
     return True
 
 
-def evaluate(bundle: str, judged: Unseen, prepared: str, folder: str, seed: int) -> dict[str, Any]:
+def evaluate(bundle: str, judged: Unseen, prepared: str, folder: str) -> dict[str, Any]:
     """The figures of a bundle on the rows of a set that are new to it.
 
-    Predictions are written into `folder`, see `predicted`; `seed` is of the intervals.
+    Predictions are written into `folder`, see `predicted`.
 
     Raises:
         InputError: the set has classes that the bundle does not know, or no row is new to it.
@@ -153,7 +153,7 @@ def evaluate(bundle: str, judged: Unseen, prepared: str, folder: str, seed: int)
         "reported_split": judged.side,
         "optimistic": judged.side == "val",
         "notes": judged.notes,
-        "metrics": summary(files.read_table(location), seed=seed),
+        "metrics": summary(files.read_table(location)),
     }
 
 

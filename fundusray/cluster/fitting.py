@@ -1,4 +1,5 @@
-"""train.batch=auto: the batch is found on the machines that train, and remembered."""
+"""What is found out on the machines that train, and remembered: the batch of train.batch=auto, the
+precision of a table's rows."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,8 +8,9 @@ import ray
 import torch
 
 from fundusray import files
-from fundusray.cluster.modes import machine
+from fundusray.cluster.modes import machine, of_machine, step_shape
 from fundusray.cluster.rows import split_rows
+from fundusray.cluster.running import worker_cpus, worker_gpus
 from fundusray.cluster.tasks import result_of
 from fundusray.config import Recipe, from_json, override, to_json
 from fundusray.data.shards import PreparedSet
@@ -52,6 +54,30 @@ def with_batch(
     batch = min(each * workers, rows - rows % 2)
     print(f"train.batch=auto: {batch}, {each} for each worker", flush=True)
     return override(recipe, {"train.batch": batch})
+
+
+def fastest_precision(recipe: Recipe, prepared: PreparedSet, storage: str) -> str:
+    """The precision that a worker's step of the recipe is fastest in, of those it leaves open;
+    timed on a machine that trains, or remembered.
+
+    Raises:
+        InputError: the batch does not fit into the device's memory.
+    """
+    threads, gpus = worker_cpus(recipe), worker_gpus(recipe)
+    recipe = with_batch(recipe, prepared, storage, threads - 0.05, gpus)
+    task = ray.remote(num_cpus=threads - 0.05, num_gpus=gpus, max_retries=1)(_timed)
+    text, classes = to_json(recipe), len(prepared.classes)
+    return result_of(task.remote(text, classes, recipe.cluster.fewest, storage, threads))
+
+
+def _timed(text: str, num_classes: int, world: int, storage: str, threads: int) -> str:
+    torch.set_num_threads(threads)
+    recipe = from_json(text)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    start = replace(recipe.model, weights="", init_from="")
+    model = build_model(start, num_classes, seed=0)
+    found = of_machine(model, step_shape(recipe, world), device, recipe, storage)
+    return found["mode"]["precision"]
 
 
 def part_of_memory(workers: int, cpus: float, gpus: float, machines: Sequence[float]) -> float:

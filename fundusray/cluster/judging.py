@@ -115,7 +115,7 @@ class Judge:
         """Figures of some validation rows, as many of each class, under the attack that judges,
         and under training's own where it has one."""
         val, settings = self.sides["val"], self.recipe.adversarial
-        rows = val[spread_evenly(self.targets[val], settings.judge_rows, self.recipe.seed)]
+        rows = val[spread_evenly(self.targets[val], settings.judge_rows, self.recipe.split_seed)]
         found, logits = self.attacked(rows, judging_budget(settings))
         whole = self.targets[val]
         row = robustness(self.targets[found], logits.argmax(axis=1), whole)
@@ -164,7 +164,7 @@ class Judge:
             epoch: _logits(table)[np.searchsorted(own, rows)]
             for (epoch, table), own in zip(kept.items(), known, strict=True)
         }
-        side = halves(self.prepared, rows, self.recipe.seed)
+        side = halves(self.prepared, rows, self.recipe.split_seed)
         metric = self.recipe.train.select
         # An attack judges one slice of the rows, too few for two halves.
         ordered = self.prepared.ordered or len(self.prepared.classes) == 2

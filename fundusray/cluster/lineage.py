@@ -73,7 +73,8 @@ def known(table: pa.Table, places: Iterable[str]) -> Known:
 def start_leak(model: config.Model, table: pa.Table, sides: np.ndarray) -> str:
     """Which judged images the network that a run starts from knows, in words; "" if none.
 
-    That its epoch was chosen by the images that choose this run's is no leak.
+    That its epoch was chosen by the images that choose this run's is no leak; where these are
+    judged, too, `start_chosen` counts them.
 
     Args:
         sides: of each row [N]: train, val, test or "".
@@ -107,6 +108,18 @@ def not_known(place: str) -> str:
         f"{place} was trained on other photographs, and no manifest.parquet of its run is beside "
         "it: whether some of them are judged here is not known"
     )
+
+
+def start_chosen(model: config.Model, table: pa.Table, judged: np.ndarray) -> int:
+    """How many judged images chose the epoch of the network that a run starts from.
+
+    Their run's own epoch may be chosen by others; what it began from was not.
+
+    Args:
+        judged: which rows [N], as a mask or as numbers.
+    """
+    place = start_of(model)
+    return int(known(table, [place]).chosen[judged].sum()) if place else 0
 
 
 def _line(places: Iterable[str]) -> Iterator[str]:

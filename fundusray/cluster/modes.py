@@ -31,9 +31,7 @@ def agreed_mode(
         InputError: the batch does not fit into the device's memory.
         DamagedError: as `known_mode`.
     """
-    data = recipe.data
-    side = augment.output_size(augment.train_text(data), data.size)
-    shape = (max(recipe.train.batch // ranks.world, 2), 3, side, side)
+    shape = step_shape(recipe, ranks.world)
     told = ranks.agree(lambda: known_mode(model, shape, ranks.device, recipe, job))
     return mode.Mode(**told["mode"]), told
 
@@ -68,12 +66,18 @@ def known_mode(
                 f"{job.folder} to train anew"
             ) from error
         say([str(error)])
-    told = _of_machine(model, shape, device, recipe, job.storage)
+    told = of_machine(model, shape, device, recipe, job.storage)
     files.write_json(own, told)
     return told
 
 
-def _of_machine(
+def step_shape(recipe: Recipe, world: int) -> tuple[int, int, int, int]:
+    """Of one worker's batch [B, 3, S, S]."""
+    side = augment.output_size(augment.train_text(recipe.data), recipe.data.size)
+    return max(recipe.train.batch // world, 2), 3, side, side
+
+
+def of_machine(
     model: nn.Module,
     shape: tuple[int, int, int, int],
     device: torch.device,

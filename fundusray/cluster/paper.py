@@ -11,6 +11,7 @@ import ray
 from ray.exceptions import RayError
 
 from fundusray import config, files, recipes
+from fundusray.cluster.fitting import fastest_precision
 from fundusray.cluster.prepare import prepare
 from fundusray.cluster.rows import split_of
 from fundusray.cluster.running import MOST_CPUS, worker_gpus
@@ -22,9 +23,6 @@ from fundusray.data import given, splits
 from fundusray.data.shards import open_set
 from fundusray.errors import DiskError, FundusError, InputError
 from fundusray.registry import unknown_name
-
-REFERENCE = "reference_only"
-"""Key of Recipe.published: another work's figures, which are shown and not run."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +38,22 @@ class Row:
     """The row from whose trained network it starts."""
     refused: str = ""
     """Why it cannot be run; empty where it can."""
+    repeat: int = 0
+    """Which training of the row this is, from 0."""
 
     @property
     def runs(self) -> bool:
         """Whether it is to be trained at all: not another work's figures."""
-        return not self.published.published.get(REFERENCE)
+        return not self.published.published.get(recipes.QUOTED)
+
+    @property
+    def label(self) -> str:
+        """Its name, and which training of it this is."""
+        return self.name + (f", training {self.repeat + 1}" if self.repeat else "")
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.name, self.repeat
 
 
 class Outcome(NamedTuple):
@@ -155,13 +164,49 @@ def _settled(
     return settle(recipe)
 
 
-def table_folder(title: str, rows: list[Row], storage: str) -> str:
+def table_folder(title: str, rows: list[Row], storage: str, trainings: int = 1) -> str:
     """Where a table's files go: its name tells which, its hash from what exactly."""
     parts = [[row.name, row.parent, decisive(row.recipe), row.recipe.model.weights] for row in rows]
     places = [[row.recipe.data.root, row.recipe.data.split_file] for row in rows]
     # What is in the storage counts by where it is in there: the storage may be moved.
     parts, places = (_from(storage, found) for found in (parts, places))
-    return files.join(storage, f"{title}-{files.hash_json([parts, places], 8)}")
+    often = [trainings] if trainings > 1 else []
+    return files.join(storage, f"{title}-{files.hash_json([parts, places, *often], 8)}")
+
+
+def repeated(rows: list[Row], trainings: int) -> list[Row]:
+    """Every row so many times, with training seeds seed, seed + 1, ... on the split of the first;
+    what starts from a row starts from its training of the same number."""
+    return [
+        replace(row, recipe=_reseeded(row.recipe, repeat), repeat=repeat) if repeat else row
+        for repeat in range(trainings)
+        for row in rows
+    ]
+
+
+def _reseeded(recipe: Recipe, repeat: int) -> Recipe:
+    return override(recipe, {"seed": recipe.seed + repeat, "data.split_seed": recipe.split_seed})
+
+
+def one_precision(rows: list[Row], sets: dict[str, str], storage: str) -> list[Row]:
+    """The rows with one precision, or the difference between two rows could be that.
+
+    Where rows leave it to timing (train.precision=auto), it is the one that a step of the first of
+    them is fastest in. A row that asks for one keeps it.
+    """
+    open_rows = [row for row in rows if row.name in sets and row.recipe.train.precision == "auto"]
+    for first in open_rows:
+        try:
+            chosen = fastest_precision(first.recipe, open_set(sets[first.name]), storage)
+        except FundusError:
+            # Its batch does not fit, say: it will fail with that reason; the next one is asked.
+            continue
+        change = {"train.precision": chosen}
+        return [
+            replace(row, recipe=override(row.recipe, change)) if row in open_rows else row
+            for row in rows
+        ]
+    return rows
 
 
 def _from(storage: str, value: Any) -> Any:
@@ -177,8 +222,8 @@ def prepared_sets(rows: list[Row], storage: str) -> dict[str, str]:
     found = {}
     for row in rows:
         if row.runs and not row.refused:
-            same = replace(row.recipe.data, augment="none", view="", split_file="")
-            looks = decisive(replace(Recipe(), data=same, seed=row.recipe.seed))
+            same = replace(row.recipe.data, augment="none", view="", split_file="", split_seed=-1)
+            looks = decisive(replace(Recipe(), data=same, seed=row.recipe.split_seed))
             key = files.hash_json([looks, same.root])
             if key not in made:
                 made[key] = prepare(row.recipe, storage)
@@ -207,7 +252,7 @@ def _capped(recipe: Recipe, prepared: str, images: int, folder: str) -> Recipe:
         return recipe
     share = images / len(train_rows)
     table = opened.table.take(train_rows)
-    kept = splits.assign(table, "patient", (share, 1 - share, 0.0), recipe.seed)
+    kept = splits.assign(table, "patient", (share, 1 - share, 0.0), recipe.split_seed)
     sides = sides.astype(object)
     sides[train_rows[kept != "train"]] = ""
     place = files.join(folder, f"split-{given.digest(opened.table, sides)}.csv")
@@ -223,7 +268,8 @@ def run(
     at_once: int,
     tell: Callable[[Outcome], None],
 ) -> list[Outcome]:
-    """Trains every row, those that others start from first; what became of them, in table order.
+    """Trains every row, the first training of all before the second of any, and those that others
+    start from before these; what became of them, in the rows' order.
 
     A row that is done is not trained again; one that fails does not stop the others.
 
@@ -234,8 +280,8 @@ def run(
         DiskError: the disk is full, so that no row could go on.
     """
     waiting = [row for row in rows if row.runs]
-    waiting.sort(key=lambda row: bool(row.parent))
-    done: dict[str, Outcome] = {}
+    waiting.sort(key=lambda row: (row.repeat, bool(row.parent)))
+    done: dict[tuple[str, int], Outcome] = {}
     running: dict[ray.ObjectRef, Outcome] = {}
     task = ray.remote(num_cpus=0, max_retries=0)(_attempt)
 
@@ -243,11 +289,11 @@ def run(
         if told["code"] == DiskError.exit_code:
             raise DiskError(told["reason"])
         outcome = outcome._replace(result=told["result"], reason=told["reason"])
-        done[outcome.row.name] = outcome
+        done[outcome.row.key] = outcome
         tell(outcome)
 
     while waiting or running:
-        row = next((r for r in waiting if not r.parent or r.parent in done), None)
+        row = next((r for r in waiting if not r.parent or (r.parent, r.repeat) in done), None)
         if row is not None and len(running) < at_once:
             waiting.remove(row)
             outcome, reason = _begun(row, sets, done, at_once)
@@ -261,16 +307,16 @@ def run(
             continue
         (ready,), _ = ray.wait(list(running), num_returns=1)
         finish(running.pop(ready), _got(ready))
-    return [done[row.name] for row in rows if row.name in done]
+    return [done[row.key] for row in rows if row.key in done]
 
 
 def _begun(
-    row: Row, sets: dict[str, str], done: dict[str, Outcome], at_once: int
+    row: Row, sets: dict[str, str], done: dict[tuple[str, int], Outcome], at_once: int
 ) -> tuple[Outcome, str]:
     """The row with what it starts from and its share of the CPUs; why it cannot start."""
     recipe, reason = row.recipe, row.refused
     if row.parent and not reason:
-        bundle = done[row.parent].result.get("bundle", "")
+        bundle = done[row.parent, row.repeat].result.get("bundle", "")
         reason = "" if bundle else f"the row it starts from, {row.parent}, failed"
         recipe = override(recipe, {"model.init_from": bundle})
     if at_once > 1 and not recipe.cluster.cpus:

@@ -35,17 +35,18 @@ def measure(recipe: Recipe, prepared: str, folder: str, repeats: int) -> dict[st
     runs: list[dict[str, Any]] = []
     parts: dict[str, list[pa.Table]] = {arm: [] for arm in ARMS}
     for repeat in range(repeats):
-        seed = recipe.seed + repeat
+        seed, split_seed = recipe.seed + repeat, recipe.split_seed + repeat
         table = open_set(prepared).table
-        arms = arrange(table, recipe.data.fractions, seed)
+        arms = arrange(table, recipe.data.fractions, split_seed)
         for arm in ARMS:
             sides = getattr(arms, arm)
-            split_file = files.join(folder, f"split-{arm}-{seed}.csv")
+            split_file = files.join(folder, f"split-{arm}-{split_seed}.csv")
             given.write(split_file, table, sides)
             tried = override(
                 recipe,
                 {
                     "seed": seed,
+                    "data.split_seed": split_seed,
                     "data.split_file": split_file,
                     "data.allow_leak": arm == "image",
                     "run.name": f"{recipe.run.name or recipe.name}-{arm}-{seed}",

@@ -63,7 +63,7 @@ def data_root(recipe: Recipe, storage: str) -> str:
             f"data.source={data.source} needs {len(wanting)} roots in data.root (synthetic draws "
             f"its own photographs), got {len(given)}: {data.root!r}"
         )
-    drawn = files.join(storage, "synthetic", f"{data.num_images}-{recipe.seed}")
+    drawn = files.join(storage, "synthetic", f"{data.num_images}-{recipe.split_seed}")
     left = iter(given)
     return ",".join(drawn if name == "synthetic" else next(left) for name in sources)
 
@@ -94,7 +94,7 @@ def prepare(recipe: Recipe, storage: str) -> str:
     """
     data = recipe.data
     root = data_root(recipe, storage)
-    manifest = manifests.build(data, root, recipe.seed)
+    manifest = manifests.build(data, root, recipe.split_seed)
     for note in manifest.notes:
         print(note, flush=True)
     with ExitStack() as stack:

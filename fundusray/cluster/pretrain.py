@@ -137,7 +137,7 @@ def draw_parts(recipe: Recipe, storage: str) -> list[str]:
     Parts do not depend on how many are asked for: a larger set begins with a smaller one's.
     """
     data = recipe.data
-    way = [data.size, data.preprocess, data.preprocess_args, recipe.seed, sketches.VERSION]
+    way = [data.size, data.preprocess, data.preprocess_args, recipe.split_seed, sketches.VERSION]
     key = files.hash_json([*way, PREPROCESS.find(data.preprocess).version], 8)
     folder = files.join(storage, "drawn", f"{data.preprocess}-{data.size}-{key}")
     number = -(-data.num_images // PART)
@@ -150,7 +150,7 @@ def draw_parts(recipe: Recipe, storage: str) -> list[str]:
     while waiting or running:
         while waiting and len(running) < most:
             index = waiting.pop(0)
-            running.append(_draw.remote(parts[index], data, recipe.seed, index))
+            running.append(_draw.remote(parts[index], data, recipe.split_seed, index))
         (ready,), running = ray.wait(running, num_returns=1)
         result_of(ready)
         progress.update(total - PART * (len(waiting) + len(running)))

@@ -16,7 +16,7 @@ from fundusray.metrics import predictions_table
 
 def split_of(prepared: PreparedSet, recipe: Recipe) -> np.ndarray:
     """The side of every row: train, val, test, or "" where a split file leaves it out, [N]."""
-    return given.assign(prepared.table, recipe.data, recipe.seed)
+    return given.assign(prepared.table, recipe.data, recipe.split_seed)
 
 
 def split_digest(prepared: PreparedSet, recipe: Recipe) -> str:

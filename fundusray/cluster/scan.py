@@ -63,7 +63,7 @@ def scan(recipe: Recipe, storage: str) -> tuple[str, Manifest, Findings]:
     data = recipe.data
     check_args(data.preprocess, data.preprocess_args)
     root = data_root(recipe, storage)
-    manifest = manifests.build(data, root, recipe.seed, labelled=False)
+    manifest = manifests.build(data, root, recipe.split_seed, labelled=False)
     folder = scan_folder(recipe, root, storage)
     with locked(folder):
         parts = files.join(folder, "parts")

@@ -11,7 +11,7 @@ from fundusray.attacks import judging_budget, training_budget
 from fundusray.cluster.entry import work
 from fundusray.cluster.fitting import with_batch
 from fundusray.cluster.keeping import Job
-from fundusray.cluster.lineage import start_leak
+from fundusray.cluster.lineage import start_chosen, start_leak
 from fundusray.cluster.matching import require_start_order
 from fundusray.cluster.results import (
     changed,
@@ -195,7 +195,7 @@ def train(
         shown = "-".join(filter(None, [label, name]))
         if not computed(folder, key):
             run(work, recipe, job, shown, recipe.cluster.workers, callbacks)
-        result = _result(recipe, folder, outcome_of(folder, key))
+        result = _result(recipe, prepared, folder, sides, outcome_of(folder, key))
         write_result(folder, result)
         if not recipe.train.keep_checkpoints:
             # Nothing goes on from here; the optimiser's state is twice the size of the network.
@@ -262,7 +262,14 @@ def write_split(folder: str, prepared: PreparedSet, sides: dict[str, np.ndarray]
     write_sides(folder, prepared.table, column)
 
 
-def _result(recipe: Recipe, folder: str, outcome: dict[str, Any]) -> dict[str, Any]:
+def _result(
+    recipe: Recipe,
+    prepared: PreparedSet,
+    folder: str,
+    sides: dict[str, np.ndarray],
+    outcome: dict[str, Any],
+) -> dict[str, Any]:
+    side = outcome["reported_split"]
     predictions = files.join(folder, "predictions.parquet")
     weights = effective_weights(recipe.loss.name, recipe.loss.args, outcome["counts"])
     return {
@@ -270,11 +277,12 @@ def _result(recipe: Recipe, folder: str, outcome: dict[str, Any]) -> dict[str, A
         "folder": folder,
         "bundle": files.join(folder, "bundle"),
         "predictions": predictions,
-        "reported_split": outcome["reported_split"],
+        "reported_split": side,
         "optimistic": outcome["optimistic"],
         "held_out_epochs": outcome.get("held_out_epochs", []),
         "held_out_by": outcome.get("held_out_by", ""),
         "held_out_undefined": outcome.get("held_out_undefined", []),
+        "start_chosen": start_chosen(recipe.model, prepared.table, sides[side]),
         "best": outcome["best"],
         "best_by": outcome["best_by"],
         "ended": outcome["ended"],
@@ -287,7 +295,7 @@ def _result(recipe: Recipe, folder: str, outcome: dict[str, Any]) -> dict[str, A
         "mode": outcome["mode"],
         "quarantined": outcome["quarantined"],
         "weight_ratio": weight_ratio(weights),
-        "metrics": summary(files.read_table(predictions), seed=recipe.seed),
+        "metrics": summary(files.read_table(predictions)),
         "robust": _robust(recipe, folder, outcome),
         "version": fundusray.__version__,
     }
@@ -299,4 +307,4 @@ def _robust(recipe: Recipe, folder: str, outcome: dict[str, Any]) -> dict[str, A
         return {}
     attacked = files.join(folder, "attacked.parquet")
     told = {"predictions": attacked, "optimistic": outcome.get("robust_optimistic", False)}
-    return told | summary(files.read_table(attacked), seed=recipe.seed)
+    return told | summary(files.read_table(attacked))

@@ -103,7 +103,7 @@ def _own_sides(data: PreparedSet, place: str, bundle: Bundle) -> np.ndarray:
     """The side of each row [N] in the split the network was trained under."""
     beside = files.join(run_of(place), "manifest.parquet")
     if not files.exists(beside):
-        return given.assign(data.table, bundle.recipe.data, bundle.recipe.seed)
+        return given.assign(data.table, bundle.recipe.data, bundle.recipe.split_seed)
     # The file that the recipe names may have been changed since, or be gone.
     theirs = files.read_table(beside)
     sides = dict(zip(*(theirs[name].to_pylist() for name in ("image_id", "split")), strict=True))

@@ -14,6 +14,7 @@ CAVEAT = (
     "them"
 )
 OFFER = "data.patient_pattern=<regular expression> reads patients from file names"
+STRATIFIED = "at random within each grade (stratified; a paper's plain random split is not)"
 REPEATED = "the column of patients repeats the names of the images, so patients count as unknown"
 
 
@@ -97,7 +98,7 @@ def separation(table: pa.Table, how: str, leaks: Leaks) -> str:
     by_patient = "split by patient" + (" where one is known" if whose else "")
     if whose == "all":
         by_patient = "split by image, near-duplicates together"
-    said = {"patient": by_patient, "image": "split by image"}
+    said = {"patient": by_patient, "image": f"split by image, {STRATIFIED}"}
     said["given"] = "the publisher's own split"
     opening = said.get(how, how)
     if leaks:

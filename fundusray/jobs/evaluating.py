@@ -1,10 +1,11 @@
 """The job that measures a trained network on photographs that are new to it."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from fundusray import files
+from fundusray import files, recipes
 from fundusray.cluster import evaluate as cluster_evaluate
 from fundusray.cluster import start as cluster_start
 from fundusray.cluster.matching import in_classes_of
@@ -23,7 +24,7 @@ from fundusray.models.weights import bundle_folder, digest
 from fundusray.reports import tables
 from fundusray.training.timetable import Timetable, passes
 
-SPLITTING = ("split", "split_file", "fractions")
+SPLITTING = ("split", "split_file", "fractions", "split_seed")
 """Settings of the data that decide who is on which side."""
 
 
@@ -43,7 +44,7 @@ def evaluate(asked: Asked) -> dict[str, Any]:
     judged = unseen(opened, place, bundle)
     key = files.hash_json([digest(place), files.base_name(prepared)], 8)
     folder = files.join(recipe.run.storage, f"{recipe.name}-evaluation-{key}")
-    result = cluster_evaluate.evaluate(place, judged, prepared, folder, recipe.seed)
+    result = cluster_evaluate.evaluate(place, judged, prepared, folder)
     result["best"] = bundle.info.get("best", {})
     trial, about = page_of(recipe, bundle, opened, judged, result)
     return written(recipe, prepared, result, trial, about)
@@ -93,6 +94,9 @@ def page_of(
     """What the page of an evaluation says; of the training, what the bundle knows."""
     counts = bundle.info.get("counts") if "manifest" in bundle.info else None
     trial = trial_from(recipe, result, recipe.name, counts, _epochs(recipe, counts))
+    # Of other photographs nothing was published; its own start is not in the recipe any more.
+    own = recipes.published(bundle.recipe) if judged.side != "all" else {}
+    trial = replace(trial, published=own)
     about = about_of(recipe, opened, recipe.name, "fp32 channels_last", judged.sides)
     if judged.side == "all":
         about["split"] = ""

@@ -8,7 +8,8 @@ from fundusray import recipes
 from fundusray.attacks import judging_budget, shown
 from fundusray.config import Recipe
 from fundusray.losses import panel, sentences
-from fundusray.reports.text import estimate, number
+from fundusray.reports import trainings
+from fundusray.reports.text import count, estimate, number
 
 FLATTERED = (
     "of the network that was best on these very rows, so the figures under attack are optimistic"
@@ -63,17 +64,13 @@ def _replayed(recipe: Recipe) -> str:
 
 
 def _chosen(result: dict[str, Any]) -> str:
-    """How the figures escape being the maximum they were chosen by."""
-    epochs = result.get("held_out_epochs")
-    if not epochs:
+    """By what the halves chose, and the papers' way; the page says the rest of any such figure."""
+    if not result.get("held_out_epochs"):
         return ""
     metric = result["held_out_by"].replace("_", " ")
-    # Whose eyes are not known is dealt out image by image.
-    unit = "patients" if result.get("metrics", {}).get("num_patients", 1) else "images"
     return (
-        f"there are no test rows: each half of the validation {unit} is judged by the epoch that "
-        f"was best on the other half by {metric} (epochs {epochs[0]} and {epochs[1]}); "
-        "train.report=selected gives the papers' way, the maximum over the same rows"
+        f"the halves chose their epochs by {metric}; train.report=selected gives the papers' way, "
+        "the maximum over the same rows"
     )
 
 
@@ -100,6 +97,26 @@ def unlearned(result: dict[str, Any]) -> str:
         f"{number(best['constant'])} on the validation rows: kept is epoch {best['epoch']}, whose "
         f"validation loss was lowest ({metric} {number(best['value'])})"
     )
+
+
+def networks_said(result: dict[str, Any]) -> str:
+    """Whether the figures are of two epochs, and whether the judged rows chose what the network
+    began from; empty where neither is so."""
+    parts = []
+    if epochs := result.get("held_out_epochs"):
+        whose = "two networks" if len(set(epochs)) > 1 else "one network, which both chose"
+        unit = trainings.unit(result.get("metrics", {}))
+        parts.append(
+            f"figures of {whose}: each half of the {unit} judged by the epoch that was best "
+            f"on the other half ({epochs[0]} and {epochs[1]}; the bundle is of epoch "
+            f"{result['best']['epoch']}, the best on all)"
+        )
+    if number_of := result.get("start_chosen", 0):
+        parts.append(
+            f"{count(number_of, 'judged image')} chose the epoch of the network that it began "
+            "from: the figures flatter"
+        )
+    return "; ".join(parts)
 
 
 def _robust(recipe: Recipe, result: dict[str, Any]) -> str:

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from fundusray import phases
-from fundusray.cluster.paper import REFERENCE, Outcome, Row
+from fundusray import phases, recipes
+from fundusray.cluster.paper import Outcome, Row
 from fundusray.cluster.rows import split_rows
 from fundusray.cluster.scales import Scale
-from fundusray.config import Recipe, fetched
+from fundusray.config import Recipe, fetched, override
 from fundusray.data.shards import open_set
 from fundusray.jobs.honesty import constant_words, unlearned
 from fundusray.losses import panel, same_loss
@@ -116,13 +116,27 @@ def started(row: Row) -> str:
     return "start from " + "/".join(place.rstrip("/").split("/")[-2:])
 
 
+def for_orientation(rows: list[Row]) -> bool:
+    """Whether a row that runs is not the published one, so that its figures are no target."""
+    return any(
+        not recipes.as_published(
+            # Where a row goes on from another one is filled in later.
+            override(row.recipe, {"model.init_from": row.parent or row.recipe.model.init_from}),
+            row.published,
+        )
+        for row in rows
+        if row.runs and not row.refused
+    )
+
+
 def notes_of(rows: list[Row], scale: Scale, starts: dict[str, str], base: str) -> list[str]:
     """What a reader must know of how the rows came to be."""
     ran, found = [row for row in rows if row.runs], []
-    if scale.name != "paper":
+    if for_orientation(rows):
         found.append(
             "At this scale the table says how the methods compare here, on these eyes and at this "
-            "length; the paper's figures are of another scale and stand beside for orientation."
+            "length; the paper's figures are of another scale, or of other photographs, and stand "
+            "beside for orientation."
         )
     batches = Counter(row.published.train.batch for row in ran)
     if len(batches) > 1:
@@ -139,12 +153,21 @@ def notes_of(rows: list[Row], scale: Scale, starts: dict[str, str], base: str) -
     ]
     for row in rows:
         if not row.runs:
-            told = row.published.published[REFERENCE]
+            told = row.published.published[recipes.QUOTED]
             why = told if isinstance(told, str) else "figures of another work"
             found.append(f"{row.name} is shown as published and not run: {why}.")
     if starts:
         places = listed(list(starts.values()))
         found.append(f"Rows that the paper starts from ImageNet weights start from {places}.")
+    drawn = [row for row in ran if not row.recipe.data.split_file or scale.images]
+    if any(row.recipe.data.split == "image" for row in drawn):
+        found.append(
+            "The split by image is drawn within each grade (stratified); a paper's “random” split "
+            "need not be, and its shares of grades then differ by chance."
+        )
+    ways = {row.recipe.train.precision for row in ran if not row.refused} - {"auto"}
+    if len(ways) == 1:
+        found.append(f"All rows are computed in {ways.pop()} (train.precision).")
     return [*found, f"Differences are to {base}."]
 
 
@@ -202,12 +225,13 @@ def robust(outcomes: Sequence[Outcome]) -> list[str]:
             flattered = "; optimistic: the epoch was chosen on these rows"
             caution = flattered if figures["optimistic"] else ""
             found.append(
-                f"{outcome.row.name}, attacked: {said}{beside}; {constant_words(figures)}{caution}."
+                f"{outcome.row.label}, attacked: {said}{beside}; "
+                f"{constant_words(figures)}{caution}."
             )
     return found
 
 
 def constant(outcomes: Sequence[Outcome]) -> list[str]:
     """The rows of which no epoch was better than always answering the same."""
-    said = [(outcome.row.name, unlearned(outcome.result)) for outcome in outcomes]
+    said = [(outcome.row.label, unlearned(outcome.result)) for outcome in outcomes]
     return [f"{name}: {words}." for name, words in said if words]

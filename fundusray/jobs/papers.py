@@ -1,10 +1,12 @@
 """The job that makes a paper's table: every row run or reused, shown beside the published one."""
 
 import re
+import time
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
-from fundusray import config, files
+from fundusray import config, files, recipes
 from fundusray.cluster import paper
 from fundusray.cluster import start as cluster_start
 from fundusray.cluster.demand import require_room, require_writable
@@ -25,6 +27,7 @@ from fundusray.reports.text import count, duration
 from fundusray.reports.trials import Trial
 
 NUMBERS = {"size": 4096, "epochs": 10_000, "batch": 100_000, "images": 10**9, "at_once": 1000}
+NUMBERS |= {"repeats": 100}
 """Whole numbers that are this job's own, and the most each can be."""
 OWN = ("scale", "rows", "start", "baseline", "hourly", *NUMBERS)
 
@@ -40,6 +43,8 @@ class Wishes:
     baseline: str
     hourly: float
     at_once: int
+    repeats: int
+    """Trainings of every row."""
     changes: dict[str, Any]
     """Dotted settings, for every row."""
 
@@ -56,7 +61,7 @@ def table(asked: Asked) -> dict[str, Any]:
     if not any(row.runs for row in rows):
         raise InputError(f"{wishes.table}: the chosen rows are published figures only, none runs")
     if asked.show:
-        return _shown(rows)
+        return _shown(rows, wishes.repeats)
     base = baseline_of(rows, wishes)
     storage = next(row.recipe.run.storage for row in rows if row.name == base)
     require_writable(storage)
@@ -64,35 +69,66 @@ def table(asked: Asked) -> dict[str, Any]:
     for row in rows:
         if row.runs and not row.refused:
             require_room(row.recipe)
-    folder = paper.table_folder(f"{wishes.table}-{wishes.scale.name}", rows, storage)
+    title = f"{wishes.table}-{wishes.scale.name}"
+    folder = paper.table_folder(title, rows, storage, wishes.repeats)
     sets = paper.prepared_sets(rows, storage)
     rows = paper.capped(rows, sets, wishes.scale.images, folder)
+    rows = paper.one_precision(rows, sets, storage)
     told = _told(rows, sets, wishes, base, folder)
     print(f"{told.title}\n{folder}", flush=True)
-    finished: dict[str, Outcome] = {}
     looks: dict[str, Looks] = {}
-    total = sum(row.runs for row in rows)
-
-    def write(page: bool) -> dict[str, str]:
-        done = list(finished.values())
-        notes = [*told.notes, *words.robust(done), *words.constant(done)]
-        notes += [note for one in looks.values() for note in one.notes]
-        lines = [_line(row, finished.get(row.name), base, wishes.table) for row in rows]
-        return paper_report.write(folder, lines, replace(told, notes=notes), page)
+    made = Table(rows, base, folder, told, wishes, looks)
+    outcomes: dict[tuple[str, int], Outcome] = {}
+    trainings = paper.repeated(rows, wishes.repeats)
+    total, due = sum(row.runs for row in trainings), 0.0
 
     def tell(outcome: Outcome) -> None:
-        finished[outcome.row.name] = outcome
+        nonlocal due
+        outcomes[outcome.row.key] = outcome
         if outcome.result:
-            manifest = files.read_json(files.join(outcome.prepared, "set.json"))["manifest"]
-            look(manifest, outcome.result, storage, folder, looks)
-        print(f"row {len(finished)} of {total}: {_said(outcome)}", flush=True)
-        # The table so far, for who looks in before the last row is done.
-        write(page=False)
+            look(
+                open_set(outcome.prepared).info["manifest"], outcome.result, storage, folder, looks
+            )
+        print(f"training {len(outcomes)} of {total}: {_said(outcome)}", flush=True)
+        # The table so far, for who looks in before the last row is done; of many eyes and
+        # trainings it takes its time, which is to be a small part of all.
+        if (began := time.monotonic()) >= due:
+            made.write(outcomes, page=False)
+            due = time.monotonic() + 10 * (time.monotonic() - began)
 
-    paper.run(rows, sets, storage, wishes.at_once, tell)
-    ended = _ended(list(finished.values()), folder, write(page=True))
+    paper.run(trainings, sets, storage, wishes.at_once, tell)
+    ended = _ended(list(outcomes.values()), folder, made.write(outcomes, page=True))
     before = max((one.earlier for one in looks.values()), default=0)
     return ended | {"patients": told.about["patients"] or "known"} | Looks(before).result
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table under way."""
+
+    rows: list[Row]
+    base: str
+    folder: str
+    told: Told
+    wishes: Wishes
+    looks: dict[str, Looks]
+    """Of its test rows; see `looking`."""
+
+    def write(self, outcomes: dict[tuple[str, int], Outcome], page: bool) -> dict[str, str]:
+        """Writes it as far as it is done; where its files are."""
+        done = list(outcomes.values())
+        notes = [*self.told.notes, *words.robust(done), *words.constant(done)]
+        notes += [note for one in self.looks.values() for note in one.notes]
+        lines = [
+            _line(
+                row,
+                [outcomes.get((row.name, repeat)) for repeat in range(self.wishes.repeats)],
+                row.name == self.base,
+                self.wishes.table,
+            )
+            for row in self.rows
+        ]
+        return paper_report.write(self.folder, lines, replace(self.told, notes=notes), page)
 
 
 def _told(rows: list[Row], sets: dict[str, str], wishes: Wishes, base: str, folder: str) -> Told:
@@ -104,10 +140,10 @@ def _told(rows: list[Row], sets: dict[str, str], wishes: Wishes, base: str, fold
         title=words.title_of(wishes.table, rows, sets, wishes.scale, wishes.changes),
         about=training.about_of(recipe, opened, "", ""),
         notes=[*notes, *words.alike(rows, sets, wishes.table)],
+        orientation=words.for_orientation(rows),
         hourly=wishes.hourly,
         panel=words.panels(rows, sets, wishes.table),
         examples=training.examples_of(recipe, opened, folder),
-        seed=recipe.seed,
     )
 
 
@@ -136,7 +172,7 @@ def wishes_of(asked: Asked) -> Wishes:
     if name not in SCALES:
         raise unknown_name("scale", name, SCALES)
     numbers = {key: _whole(key, given[key]) for key in NUMBERS if key in given}
-    at_once = numbers.pop("at_once", 1)
+    at_once, repeats = (numbers.pop(key, 1) for key in ("at_once", "repeats"))
     scale = replace(SCALES[name], **numbers)
     if {"data.source", "data.root"} & set(changes):
         scale = replace(scale, drawn=0)
@@ -150,6 +186,7 @@ def wishes_of(asked: Asked) -> Wishes:
         baseline=given.get("baseline", ""),
         hourly=_price(given.get("hourly", "0")),
         at_once=at_once,
+        repeats=repeats,
         changes=changes,
     )
 
@@ -181,38 +218,55 @@ def baseline_of(rows: list[Row], wishes: Wishes) -> str:
     return next((name for name in able if name.endswith(".baseline")), able[0])
 
 
-def _shown(rows: list[Row]) -> dict[str, Any]:
+def _shown(rows: list[Row], repeats: int) -> dict[str, Any]:
     for row in rows:
+        seed, split = row.recipe.seed, row.recipe.split_seed
+        seeds = ", ".join(str(seed + repeat) for repeat in range(repeats))
+        often = f" ({repeats} trainings, seeds {seeds}, on the split of seed {split})"
         start = f" (starts from {row.parent})" if row.parent else ""
         why = row.refused or ("" if row.runs else "published figures only, not run")
+        start += often if repeats > 1 and not why else ""
         print(f"{row.name}{start}: {why or config.to_json(row.recipe)}")
-    return {"status": "shown", "rows": [row.name for row in rows]}
+    return {"status": "shown", "rows": [row.name for row in rows], "repeats": repeats}
 
 
 def _said(outcome: Outcome) -> str:
     """One line on a finished row."""
     if outcome.reason:
-        return f"{outcome.row.name}: failed: {outcome.reason}"
+        return f"{outcome.row.label}: failed: {outcome.reason}"
     metrics = outcome.result["metrics"]
     paper_kappa = outcome.row.published.published.get("kappa")
     beside = f" (paper {paper_kappa})" if paper_kappa is not None else ""
     return (
-        f"{outcome.row.name}: kappa {training.interval_text(metrics, 'kappa')}{beside} on "
+        f"{outcome.row.label}: kappa {training.interval_text(metrics, 'kappa')}{beside} on "
         f"{count(metrics['n'], 'eye')}, {duration(outcome.result['seconds'])}"
     )
 
 
-def _line(row: Row, outcome: Outcome | None, base: str, table: str) -> Line:
-    """A row as the report wants it; one that is not done yet is there, too."""
+def _line(row: Row, outcomes: list[Outcome | None], baseline: bool, table: str) -> Line:
+    """A row as the report wants it; one that is not done yet is there, too.
+
+    Args:
+        outcomes: of each of its trainings; None while it is waited for.
+    """
     method = row.name.removeprefix(f"{table}.")
-    if outcome is None or not outcome.result:
-        trial = _unmeasured(row, outcome, method)
+    done = [outcome for outcome in outcomes if outcome is not None and outcome.result]
+    if not done:
+        trial = _unmeasured(row, outcomes[0], method)
         return Line(name=row.name, trial=trial, start=words.started(row))
+    outcome, results = done[0], [outcome.result for outcome in done]
     # As it was run, perhaps by an earlier command with other workers.
     ran = read_recipe(outcome.result["bundle"])
     recipe = replace(outcome.recipe, cluster=ran.cluster, train=ran.train)
     trial = training.trial_of(recipe, outcome.result, method, open_set(outcome.prepared))
-    trial = replace(trial, baseline=row.name == base, published=_figures(row))
+    places = [one.result.get("predictions", "") if one else "" for one in outcomes]
+    trial = replace(
+        trial,
+        baseline=baseline,
+        published=_figures(row),
+        repeats=tuple(places) if len(places) > 1 else (),
+        seconds=fmean(result["seconds"] for result in results),
+    )
     return Line(
         name=row.name,
         trial=trial,
@@ -220,6 +274,7 @@ def _line(row: Row, outcome: Outcome | None, base: str, table: str) -> Line:
         cores=outcome.result["workers"] * outcome.result["cpus"],
         gpus=outcome.result["workers"] * outcome.result["gpus"],
         workers=outcome.result["workers"],
+        trainings=len(done),
     )
 
 
@@ -251,7 +306,7 @@ def _unmeasured(row: Row, outcome: Outcome | None, method: str) -> Trial:
 
 def _figures(row: Row) -> dict[str, Any]:
     published = row.published.published
-    return {key: value for key, value in published.items() if key != paper.REFERENCE}
+    return {key: value for key, value in published.items() if key != recipes.QUOTED}
 
 
 def _ended(outcomes: list[Outcome], folder: str, places: dict[str, str]) -> dict[str, Any]:
@@ -259,10 +314,19 @@ def _ended(outcomes: list[Outcome], folder: str, places: dict[str, str]) -> dict
     print(files.read_bytes(places["table"]).decode())
     for name, place in places.items():
         print(f"{name}: {place}")
-    failed = {outcome.row.name: outcome.reason for outcome in outcomes if outcome.reason}
-    result: dict[str, Any] = {"status": "finished", "folder": folder, "rows": len(outcomes)}
+    failed = {outcome.row.label: outcome.reason for outcome in outcomes if outcome.reason}
+    names = {outcome.row.name for outcome in outcomes}
+    result: dict[str, Any] = {"status": "finished", "folder": folder, "rows": len(names)}
+    result |= {"repeats": len(outcomes) // max(len(names), 1)}
+    # Where there is no test side the figures are of these two epochs of each training.
+    halved = {
+        outcome.row.label: epochs
+        for outcome in outcomes
+        if (epochs := outcome.result.get("held_out_epochs"))
+    }
+    result |= {"held_out_epochs": halved} if halved else {}
     if failed:
-        names = ", ".join(failed)
-        reason = f"{len(failed)} of {len(outcomes)} rows failed: {names}"
+        listing_of = ", ".join(failed)
+        reason = f"{len(failed)} of {count(len(outcomes), 'training')} failed: {listing_of}"
         result |= {"status": "failed", "code": 1, "reason": reason, "failed": failed}
     return result | places

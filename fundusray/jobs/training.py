@@ -25,7 +25,7 @@ from fundusray.data.patients import caveat, separation
 from fundusray.data.shards import PreparedSet, open_set
 from fundusray.harmless import printable
 from fundusray.jobs.asking import prepared_of, recipe_of, shown
-from fundusray.jobs.honesty import constant_words, notes_of
+from fundusray.jobs.honesty import constant_words, networks_said, notes_of
 from fundusray.jobs.looking import look
 from fundusray.losses import effective_weights, weight_ratio
 from fundusray.metrics import withheld
@@ -33,6 +33,8 @@ from fundusray.pipeline.augment import train_text, view_text
 from fundusray.pipeline.examples import example_images
 from fundusray.reports import figures, sentences, tables
 from fundusray.reports.text import TOO_FEW, people
+
+"""How data.split=image draws."""
 
 
 def train(asked: Asked) -> dict[str, Any]:
@@ -62,6 +64,8 @@ def written(
     paths = tables.write_run(folder, trial, about, examples)
     metrics, side = result["metrics"], result["reported_split"]
     print(f"{people(metrics, 'image')} ({side} rows)")
+    if said := networks_said(result):
+        print(said)
     without = withheld(files.read_table(result["predictions"]))
     shown_as = {"auc_referable": printable(sentences.auc_name(about))}
     for name in ("accuracy", "balanced_accuracy", "kappa", "auc_referable"):
@@ -79,8 +83,9 @@ def written(
         print(f"note: {note}")
     print(f"report: {paths['report']}")
     keys = ("status", "folder", "bundle", "predictions")
+    told = {key: result[key] for key in ("held_out_epochs", "start_chosen") if result.get(key)}
     ends = {"prepared": prepared, "patients": about.get("patients") or "known"}
-    return {key: result[key] for key in keys} | paths | ends | looks.result
+    return {key: result[key] for key in keys} | told | paths | ends | looks.result
 
 
 def interval_text(metrics: dict[str, Any], name: str) -> str:
@@ -130,11 +135,14 @@ def trial_from(
         best_epoch=best.get("epoch", 0),
         selected_by=recipe.train.select,
         optimistic=result.get("optimistic", False),
+        held_out_epochs=tuple(result.get("held_out_epochs", ())),
+        start_chosen=result.get("start_chosen", 0) > 0,
+        precision=result.get("mode", "").partition(" ")[0],
         side=result.get("reported_split", "test"),
         seconds=result.get("seconds", 0.0),
         weight_ratio=weight_ratio(weights) if weights else math.nan,
         overrides=proposed or {},
-        published=recipe.published or recipes.published(recipe),
+        published=recipes.published(recipe),
         bundle=result.get("bundle", ""),
         predictions=result.get("predictions", ""),
         history=history,
@@ -185,7 +193,7 @@ def about_of(
         "preprocess": _pixels_said(recipe),
         "model": f"{model.name}{_head_said(recipe)}, {start}, dropout {model.dropout:g}",
         "mode": mode,
-        "seed": recipe.seed,
+        "seed": _seeds_said(recipe),
         "prepared": _quarantine(opened),
         "resources": {key: f"{value:g}" for key, value in cluster_start.resources().items()},
         "versions": {"fundusray": fundusray.__version__, "python": platform.python_version()},
@@ -199,6 +207,11 @@ def _head_said(recipe: Recipe) -> str:
     hidden = "".join(f" -> {width}" for width in model.hidden)
     output = "" if model.output == "softmax" else f" -> {model.output}"
     return hidden + output
+
+
+def _seeds_said(recipe: Recipe) -> str:
+    apart = recipe.split_seed != recipe.seed
+    return f"{recipe.seed}" + (f", of the split {recipe.split_seed}" if apart else "")
 
 
 def _how(recipe: Recipe) -> str:

@@ -26,20 +26,32 @@ MORE = 2
 LEAST = 1e-12
 """No p is smaller."""
 HALVINGS = 30
+NOT_MEANT = dict.fromkeys(("difference", "low", "high", "p"))
+NOT_MEANT |= {"verdict": "undecided", "why": NO_ORDER}
+"""The difference of a figure that needs an order of the classes where none is known."""
 
 
-def paired(
-    a: pa.Table, b: pa.Table, *, resamples: int = 0, seed: int = 0
-) -> dict[str, dict[str, Any]]:
+def paired(a: pa.Table, b: pa.Table) -> dict[str, dict[str, Any]]:
     """Of each metric and recall_<k>: difference (a - b), low, high, p, verdict, why.
 
     The verdict on a is "better" or "worse" where the 95 % interval leaves 0 out, else "undecided".
     p is the level at which the interval would just touch 0. Where there are too few patients, or
-    where both networks answer alike, low, high and p are None and `why` says so. As in `summary`,
-    `resamples` and `seed` change nothing.
+    where both networks answer alike, low, high and p are None and `why` says so.
 
     Raises:
         InputError: the tables do not hold the same images with the same targets and patients.
+    """
+    a, b = same_rows(a, b)
+    first, second = spreads(Patients.of(a)), spreads(Patients.of(b))
+    found = {name: difference(first[name], second[name]) for name in first}
+    return found | {name: dict(NOT_MEANT) for name in {*withheld(a), *withheld(b)}}
+
+
+def same_rows(a: pa.Table, b: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Both tables sorted by image.
+
+    Raises:
+        InputError: they do not hold the same images with the same targets and patients.
     """
     names = [[n for n in table.column_names if n != "half"] for table in (a, b)]
     if names[0] != names[1]:
@@ -51,12 +63,7 @@ def paired(
                 f"a paired comparison needs the same rows, but {column} differs "
                 f"({a.num_rows} and {b.num_rows} rows); evaluate both on the same split"
             )
-    first, second = spreads(Patients.of(a)), spreads(Patients.of(b))
-    found = {name: difference(first[name], second[name]) for name in first}
-    for name in {*withheld(a), *withheld(b)}:
-        nothing = dict.fromkeys(("difference", "low", "high", "p"))
-        found[name] = nothing | {"verdict": "undecided", "why": NO_ORDER}
-    return found
+    return a, b
 
 
 def difference(a: Spread, b: Spread) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def confusion(predictions: pa.Table) -> np.ndarray:
     return counted(rows.targets, rows.logits)
 
 
-def summary(predictions: pa.Table, *, resamples: int = 0, seed: int = 0) -> dict[str, Any]:
+def summary(predictions: pa.Table) -> dict[str, Any]:
     """n, num_patients, num_unknown, num_networks, majority_accuracy (what always answering the most
     frequent class would reach) and, of each metric and recall_<k>, value and interval.
 
@@ -36,7 +36,7 @@ def summary(predictions: pa.Table, *, resamples: int = 0, seed: int = 0) -> dict
     `<m>` is the value on all rows, `<m>_low` and `<m>_high` its 95 % interval. Both ends are None
     where there are too few patients, and `<m>_why` then says what is missing (empty otherwise);
     undefined values are None, too, and so is what needs an order of the classes where none is
-    known. Intervals are computed, not drawn: `resamples` and `seed` change nothing.
+    known. Intervals are computed, not drawn.
 
     Raises:
         InputError: no rows.

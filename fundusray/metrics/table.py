@@ -83,6 +83,12 @@ def _owners(predictions: pa.Table) -> pa.StringArray:
     return pc.if_else(pc.equal(patients, ""), alone, patients)
 
 
+def patients_of(predictions: pa.Table) -> pa.StringArray:
+    """The patients, an image of an unknown one as one of its own; as `read` orders them."""
+    names = pc.unique(_owners(predictions))
+    return names.take(pc.sort_indices(names))
+
+
 class Rows(NamedTuple):
     """A table as arrays, N rows of P patients."""
 

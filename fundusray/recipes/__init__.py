@@ -11,7 +11,9 @@ from fundusray.recipes.rows import OURS, RECIPES
 __all__ = [
     "OURS",
     "PRESETS",
+    "QUOTED",
     "RECIPES",
+    "as_published",
     "demo",
     "find",
     "kon",
@@ -23,6 +25,8 @@ __all__ = [
     "yu",
 ]
 
+QUOTED = "reference_only"
+"""Key of a row's published figures that are another work's: they are shown and not run."""
 PRESETS: dict[str, dict[str, Any]] = {
     "madry_quickstart": kon.QUICK_START,
     "ngc_resnet50": yu.NGC,
@@ -73,12 +77,29 @@ def smoke(recipe: Recipe) -> Recipe:
     )
 
 
+def as_published(recipe: Recipe, row: Recipe) -> bool:
+    """Whether a recipe is a paper's row in what its figures rest on: photographs and what is
+    learned of them, their size and preprocessing, network and start, loss, sampling, attack and
+    length. Where it is not, the paper's figures are for orientation at most."""
+    return _rests_on(recipe) == _rests_on(row)
+
+
+def _rests_on(recipe: Recipe) -> tuple[Any, ...]:
+    data, model, train, attack = recipe.data, recipe.model, recipe.train, recipe.adversarial
+    photographs = (data.source, data.target, data.keywords, data.mix)
+    pixels = (data.size, data.preprocess, data.preprocess_args)
+    network = (model.name, model.hidden, model.output, model.dropout)
+    start = (bool(model.init_from), bool(model.weights or model.init_from))
+    length = (train.phases, 0 if train.phases else train.epochs)
+    attacked = (attack.method, attack.norm, attack.eps)
+    return photographs, pixels, network, start, recipe.loss, recipe.sampling, length, attacked
+
+
 def published(recipe: Recipe) -> dict[str, Any]:
-    """The figures of the row of Wu's Table 5 with the same loss, sampling and dropout, or {}."""
-    asked = (recipe.loss, recipe.sampling.name, recipe.model.dropout)
-    for name in names():
-        if name.startswith("wu.table5.") and not name.endswith("restart"):
-            row = find(name)
-            if (row.loss, row.sampling.name, row.model.dropout) == asked:
-                return row.published
+    """The figures of the paper's row that a recipe is (`as_published`), its own name's first; {}
+    where it is none, as one that was shrunk or is of other photographs."""
+    for name in sorted(RECIPES, key=lambda name: (name != recipe.name, name)):
+        row = find(name)
+        if row.published and QUOTED not in row.published and as_published(recipe, row):
+            return row.published
     return {}

@@ -1,7 +1,7 @@
-"""What a search's choice means, in sentences: by which rows, and what one training can say."""
+"""What a search's choice means, in sentences: by which rows, and what that does to figures."""
 
 from fundusray.reports.text import count, number
-from fundusray.reports.trials import Measured, searched
+from fundusray.reports.trials import Measured
 
 CHOSEN = (
     "Chosen",
@@ -30,22 +30,4 @@ def choice(best: Measured, measured: list[Measured]) -> str:
     return (
         f"{said}; there are no test rows, so it was chosen by the rows it is measured on, and its "
         "figures are partly luck: set data.fractions with a test share."
-    )
-
-
-def trained(measured: list[Measured]) -> str:
-    """Of a search: what one training, or some, can say of a method."""
-    able = [m for m in measured if m.summary]
-    if not searched(measured) or len(able) < 2:
-        return ""
-    most = max(len(m.trial.repeats) for m in able)
-    if not most:
-        return (
-            "Each method was trained once: “better” and “worse” are about these networks, not "
-            "about the methods, and another seed may turn them; tune.repeats=3 trains each three "
-            "times."
-        )
-    return (
-        f"Each method that was not stopped early was trained {most} times on the same split, with "
-        "other seeds; its value on validation rows is their mean, its bundle that of the first."
     )

@@ -1,16 +1,14 @@
 """Differences of a table's rows to its baseline, corrected for their number, and what they say
 about the published ones."""
 
-import math
 from typing import Any
 
 from fundusray.metrics import METRICS
-from fundusray.reports.text import known
+from fundusray.reports.text import count, known, listed, number, signed
+from fundusray.reports.trainings import subject
 from fundusray.reports.trials import Measured, baseline_of
 
 LEVEL = 0.05
-NORMAL = 1.959963984540054
-"""Half the width of a 95 % interval, in standard errors of a normal distribution."""
 DECIDED = {"better": 1, "worse": -1, "undecided": 0}
 
 
@@ -20,10 +18,11 @@ def comparisons(measured: list[Measured]) -> list[dict[str, Any]]:
     Keys: row, metric, difference, low, high (95 %, not corrected), verdict, p, holm (the verdict
     after Holm's correction over all rows and metrics here), paper (the published difference, or
     None), claim (supported, contradicted, undecided, after Holm's correction; empty where the paper
-    has no difference).
+    has no difference), repeats (trainings of each), seed_sd (of the difference, over them), about
+    (what verdict and claim are about: "networks" of one training each, or "methods"), flattered
+    (one of the two began from a network that the judged rows chose).
 
-    p is the level at which the difference's own interval would just touch 0; where the difference
-    comes without it, that of a normal distribution whose 95 % interval is as wide.
+    p is the level at which the difference's own interval would just touch 0.
     """
     base = baseline_of(measured)
     found: list[dict[str, Any]] = []
@@ -32,8 +31,11 @@ def comparisons(measured: list[Measured]) -> list[dict[str, Any]]:
             versus = m.versus[metric]
             row: dict[str, Any] = {"row": m.trial.method, "metric": metric}
             row |= {key: versus[key] for key in ("difference", "low", "high", "verdict")}
-            ends = (versus["difference"], versus["low"], versus["high"])
-            row["p"] = versus["p"] if "p" in versus else p_value(*ends)
+            row["p"] = versus["p"]
+            row |= {"repeats": versus.get("repeats", 1), "seed_sd": versus.get("seed_sd")}
+            row["about"] = subject(row["repeats"])
+            sides = [t.trial for t in (m, base) if t is not None]
+            row["flattered"] = any(trial.start_chosen for trial in sides)
             theirs = [t.trial.published.get(metric) for t in (m, base) if t is not None]
             row["paper"] = theirs[0] - theirs[1] if all(map(known, theirs)) else None
             found.append(row)
@@ -42,16 +44,6 @@ def comparisons(measured: list[Measured]) -> list[dict[str, Any]]:
         row["holm"] = row["verdict"] if rejected else "undecided"
         row["claim"] = _claim(row["paper"], row["holm"])
     return found
-
-
-def p_value(difference: Any, low: Any, high: Any) -> float | None:
-    """Two-sided p of a difference with its 95 % interval, as of a normal distribution."""
-    if not all(map(known, (difference, low, high))):
-        return None
-    error = (high - low) / (2 * NORMAL)
-    if error == 0:
-        return 0.0 if difference else 1.0
-    return math.erfc(abs(difference) / error / math.sqrt(2))
 
 
 def holm(values: list[float | None], level: float = LEVEL) -> list[bool]:
@@ -77,3 +69,49 @@ def _claim(paper: float | None, verdict: str) -> str:
     if not decided:
         return "undecided"
     return "supported" if decided * paper > 0 else "contradicted"
+
+
+def decided(compared: list[dict[str, Any]]) -> list[str]:
+    """Which of the paper's differences to the baseline are decided here."""
+    claims = [row for row in compared if row["claim"]]
+    if not claims:
+        return []
+    words = []
+    for claim in ("supported", "contradicted"):
+        names = [
+            f"{row['row']} in {row['metric'].replace('_', ' ')} "
+            f"(paper {signed(row['paper'])}, here {signed(row['difference'])})"
+            + (" ‡" if row["flattered"] else "")
+            for row in claims
+            if row["claim"] == claim
+        ]
+        if names:
+            words.append(f"{claim}: {listed(names).replace('“', '').replace('”', '')}")
+    number_decided = sum(row["claim"] != "undecided" for row in claims)
+    opening = f"Of {count(len(claims), 'difference')} to the baseline that the paper prints, "
+    opening += (
+        f"the direction of {number_decided} is decided here, after Holm's correction{_of(claims)}"
+    )
+    return [f"{opening}; {'; '.join(words)}." if words else f"{opening}."]
+
+
+def many(compared: list[dict[str, Any]]) -> list[str]:
+    if not compared:
+        return []
+    plain = sum(row["verdict"] != "undecided" for row in compared)
+    left = sum(row["holm"] != "undecided" for row in compared)
+    return [
+        f"{len(compared)} comparisons were made. Intervals are not corrected for that: of so many, "
+        f"about {number(LEVEL * len(compared), 1)} would be decided by chance alone. {plain} are "
+        f"decided without a correction, {left} after Holm's (family-wise error rate {LEVEL:g}; p "
+        "is the level at which a difference's interval would just touch 0)."
+    ]
+
+
+def _of(claims: list[dict[str, Any]]) -> str:
+    """What a claim is about, in brackets."""
+    fewest, most = (pick(row["repeats"] for row in claims) for pick in (min, max))
+    if fewest > 1:
+        often = str(most) if fewest == most else f"{fewest} to {most}"
+        return f" (of the methods: {often} trainings each)"
+    return " (of these networks, one training each, and not of the methods)"

@@ -8,7 +8,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from fundusray.reports import figures, sentences
+from fundusray.reports import figures, sentences, trainings
 from fundusray.reports.choices import validation_named
 from fundusray.reports.text import (
     around,
@@ -49,6 +49,7 @@ def page(measured: list[Measured], study: dict[str, Any], about: About, examples
         "rows": [_row(m, baseline_of(measured)) for m in measured],
         "classes": classes,
         "caption": _caption(measured, about),
+        "over": trainings.intervals_over(measured),
         "recalls": [_recalls(m, num_classes) for m in baseline_first(measured)],
         "notes": sentences.notes(measured, about),
         "definitions": sentences.definitions(measured, about),
@@ -59,7 +60,7 @@ def page(measured: list[Measured], study: dict[str, Any], about: About, examples
         "facts": _facts(about),
         "single": len(measured) == 1,
         "auc": sentences.auc_name(about),
-        "unit": "patients" if any(m.summary.get("num_patients") for m in measured) else "images",
+        "unit": trainings.unit(*(m.summary for m in measured)),
         "order": sentences.order(measured),
         "validation": validation_named(measured) if searched(measured) else "",
     }
@@ -89,6 +90,7 @@ def _caption(measured: list[Measured], about: About) -> str:
     """What the leaderboard is measured on, in one line."""
     parts = [f"{sentences.size(measured)}, {sentences.rows_named(measured)} rows"]
     parts += [sentences.independence(measured, about), sentences.split_said(about)]
+    parts += [trainings.caption(measured)]
     majority = {m.summary["majority_accuracy"] for m in measured if m.summary}
     if len(majority) == 1:
         parts.append(f"majority baseline accuracy {number(majority.pop())}")
@@ -150,7 +152,7 @@ def _row(measured: Measured, base: Measured | None) -> dict[str, Any]:
         "difference_interval": _sure(kappa) if kappa else "",
         "verdict": kappa.get("verdict", ""),
         "symbol": SYMBOLS.get(kappa.get("verdict", ""), ""),
-        "mark": "†" if trial.optimistic and summary else "",
+        "mark": trainings.marks(measured),
     }
 
 
@@ -161,9 +163,11 @@ def _settings(measured: Measured) -> str:
         parts.append(f"class weights 1 to {number(trial.weight_ratio, 2)}")
     if trial.epochs_asked:
         ran = f"{trial.epochs_run} of {count(trial.epochs_asked, 'epoch')}"
-        parts.append(ran + (f", best {trial.best_epoch}" if measured.summary else ""))
+        parts.append(ran + (f", {trainings.epochs_said(trial)}" if measured.summary else ""))
     elif trial.best_epoch:
         parts.append(f"epoch {trial.best_epoch}")
+    if trial.repeats and measured.summary:
+        parts.append(trainings.finished(measured))
     return " · ".join(parts)
 
 

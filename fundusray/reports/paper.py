@@ -8,21 +8,20 @@ from markupsafe import Markup
 from fundusray import files
 from fundusray.harmless import markdown
 from fundusray.metrics import METRICS
-from fundusray.reports import html, sentences
-from fundusray.reports.comparisons import LEVEL, comparisons
+from fundusray.reports import html, published, sentences, trainings
+from fundusray.reports.comparisons import comparisons, decided, many
 from fundusray.reports.text import (
     DASH,
     change,
-    count,
     duration,
     estimate,
     interval,
     known,
-    listed,
     number,
     printable,
     signed,
 )
+from fundusray.reports.trainings import subject
 from fundusray.reports.trials import About, Measured, Trial, baseline_of, measure
 
 SHOWN = ("accuracy", "balanced_accuracy", "kappa")
@@ -43,6 +42,8 @@ class Line:
     """CPU cores that its workers held."""
     gpus: float = 0.0
     workers: int = 1
+    trainings: int = 1
+    """How many there were; the trial's seconds are the mean of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,18 +54,22 @@ class Told:
     about: About
     notes: list[str] = field(default_factory=list)
     """Sentences on the rows: scale, same losses, weights."""
+    orientation: bool = False
+    """The rows are not what was published: its figures are no target, they stand by for
+    orientation."""
     hourly: float = 0.0
     """Price of an hour of one worker; 0: not given."""
     panel: dict[str, Any] = field(default_factory=dict)
     """Row -> what its loss and sampling do to each class."""
     examples: str = ""
     """Location of a sheet of photographs."""
-    seed: int = 0
 
 
 def cost(line: Line, hourly: float) -> dict[str, float | None]:
-    """core_hours or gpu_hours of a training, and money where there is a price; None without."""
-    hours = line.trial.seconds / 3600 if known(line.trial.seconds) else 0.0
+    """core_hours or gpu_hours of all trainings of a row, and money where there is a price; None
+    without."""
+    seconds = line.trial.seconds * line.trainings
+    hours = seconds / 3600 if known(seconds) else 0.0
     return {
         "core_hours": hours * line.cores if not line.gpus else None,
         "gpu_hours": hours * line.gpus if line.gpus else None,
@@ -78,15 +83,19 @@ def write(folder: str, lines: list[Line], told: Told, page: bool = True) -> dict
     Raises:
         FileNotFoundError: a line's predictions, or the sheet of examples, are not there.
     """
-    ranked = measure([line.trial for line in lines], told.seed)
+    ranked = measure([line.trial for line in lines])
     by_trial = {id(m.trial): m for m in ranked}
     ordered = [by_trial[id(line.trial)] for line in lines]
     compared = comparisons(ordered)
-    rows = [_row(line, m, told, compared) for line, m in zip(lines, ordered, strict=True)]
+    keys = published.further([line.trial for line in lines])
+    rows = [
+        _row(line, m, told, compared) | published.columns(m, keys)
+        for line, m in zip(lines, ordered, strict=True)
+    ]
     own = _own_notes(lines, ordered, compared, told)
     notes = list(dict.fromkeys([*own, *sentences.notes(ordered, told.about)]))
     place = {name: files.join(folder, f"table.{name}") for name in ("md", "csv", "json")}
-    extra = sections(compared, told.panel)
+    extra = [*_beside(ordered), *sections(compared, told.panel)]
     text = markdown_table(lines, ordered, told, notes, extra)
     files.write_bytes(place["md"], text.encode())
     files.write_csv(place["csv"], rows)
@@ -121,9 +130,14 @@ def _row(
     for metric in METRICS:
         entry = mine.get(metric, {})
         row |= {f"{metric}_{key}": entry.get(key) for key in ("difference", "verdict", "holm")}
+        row[f"{metric}_seed_sd"] = summary.get(f"{metric}_seed_sd")
+    row |= {"repeats": summary.get("repeats", 1) if summary else 0, "precision": trial.precision}
+    row["about"] = mine["kappa"]["about"] if mine else None
     row["weight_ratio"] = trial.weight_ratio if known(trial.weight_ratio) else None
     row |= {"epochs": trial.epochs_run, "best_epoch": trial.best_epoch, "batch": trial.batch}
-    row |= {"optimistic": trial.optimistic, "seconds": trial.seconds} | cost(line, told.hourly)
+    row["held_out_epochs"] = ", ".join(map(str, trial.held_out_epochs))
+    row |= {"optimistic": trial.optimistic, "start_chosen": trial.start_chosen}
+    row |= {"seconds": trial.seconds} | cost(line, told.hourly)
     row |= {f"paper_{metric}": trial.published.get(metric) for metric in SHOWN}
     row["paper_time"] = trial.published.get("time")
     row |= {"reason": printable(trial.reason), "bundle": trial.bundle}
@@ -139,13 +153,14 @@ def markdown_table(
 ) -> str:
     """What was measured beside what was published, then the other sections and the notes."""
     heads = ["row", "start", "class weights", "accuracy", "balanced accuracy", "kappa"]
-    heads += ["kappa, difference to baseline", "time", "cost"]
-    heads += ["paper: accuracy, balanced, kappa, time"]
+    of = trainings.subject(trainings.compared_trainings(measured))
+    heads += [f"kappa, difference to baseline (verdict on the {of})", "epochs", "time", "cost"]
+    heads += [f"paper{', for orientation' * told.orientation}: accuracy, balanced, kappa, time"]
     majority = sorted({m.summary["majority_accuracy"] for m in measured if m.summary})
     said = [f"{sentences.size(measured)}, {sentences.rows_named(measured)} rows"]
     said += [f"majority baseline accuracy {number(value)}" for value in majority]
     said += [markdown(sentences.independence(measured, told.about))]
-    said += [markdown(sentences.split_said(told.about))]
+    said += [markdown(sentences.split_said(told.about)), trainings.caption(measured)]
     text = [f"# {markdown(told.title)}", "", "; ".join(part for part in said if part) + ".", ""]
     text += [_line(heads), _line(["---"] * len(heads))]
     base = baseline_of(measured)
@@ -165,7 +180,8 @@ def _line(cells: list[str]) -> str:
 
 def _cells(line: Line, measured: Measured, is_baseline: bool, hourly: float) -> list[str]:
     trial, summary = line.trial, measured.summary
-    name = markdown(trial.method) + (" †" if trial.optimistic and summary else "")
+    name = f"{markdown(trial.method)} {trainings.marks(measured)}".strip()
+    name += f" ({trainings.finished(measured)})" if trial.repeats and summary else ""
     figures = [estimate(summary, metric) if summary else "" for metric in SHOWN]
     kappa = measured.versus.get("kappa")
     difference = "baseline" if is_baseline else ""
@@ -177,7 +193,8 @@ def _cells(line: Line, measured: Measured, is_baseline: bool, hourly: float) -> 
     ratio = trial.weight_ratio
     weights = f"1 to {number(ratio, 2)}" if known(ratio) and ratio != 1 else "equal"
     weights = weights if summary else ""
-    spent = [duration(trial.seconds), _cost(line, hourly)] if summary else ["", ""]
+    epochs = f"{trial.epochs_run}: {trainings.epochs_said(trial)}"
+    spent = [epochs, duration(trial.seconds), _cost(line, hourly)] if summary else [""] * 3
     shown = ["", ""] if trial.status == "published" else [markdown(line.start), weights]
     return [name, *shown, *figures, difference, *spent, _paper(trial)]
 
@@ -194,26 +211,40 @@ def _cost(line: Line, hourly: float) -> str:
 
 def _paper(trial: Trial) -> str:
     """What the paper prints; figures it has beyond the table's columns by their name."""
-    published = trial.published
-    parts = [number(published.get(metric)) for metric in SHOWN]
-    if published.get("time"):
-        parts.append(markdown(duration(published["time"])))
+    figures = trial.published
+    parts = [number(figures.get(metric)) for metric in SHOWN]
+    if figures.get("time"):
+        parts.append(markdown(duration(figures["time"])))
     others = [
         f"{markdown(key.replace('_', ' '))} {number(value)}"
-        for key, value in published.items()
+        for key, value in figures.items()
         if key not in SHOWN and known(value)
     ]
-    return ", ".join(parts + others) if published else DASH
+    return ", ".join(parts + others) if figures else DASH
+
+
+def _beside(measured: list[Measured]) -> list[Section]:
+    """The paper's further figures, and how far trainings of one method lie apart."""
+    found: list[Section] = []
+    if rows := published.figures(measured):
+        found.append(("Further figures of the paper", published.HEADS, rows))
+    if rows := trainings.spread(measured):
+        heads = ["row", "trainings", *(metric.replace("_", " ") for metric in METRICS)]
+        found.append(("Standard deviation over trainings", heads, rows))
+    return found
 
 
 def sections(compared: list[dict[str, Any]], panel: dict[str, Any]) -> list[Section]:
     """The differences to the baseline, and what each row's loss and sampling do; as text."""
     found: list[Section] = []
     if compared:
-        heads = ["row", "metric", "paper", "here", "95 % interval", "verdict", "after Holm"]
+        of = subject(min(row["repeats"] for row in compared))
+        heads = ["row", "metric", "paper", "here", "95 % interval", f"verdict on the {of}"]
+        heads += ["after Holm"]
         rows = []
         for row in compared:
-            cells = [row["row"], row["metric"].replace("_", " "), signed(row["paper"])]
+            name = row["row"] + " ‡" * row["flattered"]
+            cells = [name, row["metric"].replace("_", " "), signed(row["paper"])]
             cells += [signed(row["difference"]), interval(row["low"], row["high"])]
             rows.append([*cells, row["verdict"], row["holm"], row["claim"] or DASH])
         found.append(("Differences to the baseline", [*heads, "the paper's direction is"], rows))
@@ -251,55 +282,19 @@ def _own_notes(
     lines: list[Line], measured: list[Measured], compared: list[dict[str, Any]], told: Told
 ) -> list[str]:
     """What a reader must know of this table, beside what is said of any leaderboard."""
-    found = [*told.notes, *_decided(compared), *_many(compared), _chance(measured), _spent(lines)]
+    found = [
+        *told.notes,
+        *decided(compared),
+        *many(compared),
+        *published.notes([line.trial for line in lines]),
+        _spent(lines),
+    ]
     return [note for note in dict.fromkeys(found) if note]
 
 
-def _decided(compared: list[dict[str, Any]]) -> list[str]:
-    """Which of the paper's differences to the baseline are decided here."""
-    claims = [row for row in compared if row["claim"]]
-    if not claims:
-        return []
-    words = []
-    for claim in ("supported", "contradicted"):
-        names = [
-            f"{row['row']} in {row['metric'].replace('_', ' ')} "
-            f"(paper {signed(row['paper'])}, here {signed(row['difference'])})"
-            for row in claims
-            if row["claim"] == claim
-        ]
-        if names:
-            words.append(f"{claim}: {listed(names).replace('“', '').replace('”', '')}")
-    decided = sum(row["claim"] != "undecided" for row in claims)
-    opening = f"Of {count(len(claims), 'difference')} to the baseline that the paper prints, "
-    opening += f"the direction of {decided} is decided here, after Holm's correction"
-    return [f"{opening}; {'; '.join(words)}." if words else f"{opening}."]
-
-
-def _many(compared: list[dict[str, Any]]) -> list[str]:
-    if not compared:
-        return []
-    plain = sum(row["verdict"] != "undecided" for row in compared)
-    left = sum(row["holm"] != "undecided" for row in compared)
-    return [
-        f"{len(compared)} comparisons were made. Intervals are not corrected for that: of so many, "
-        f"about {number(LEVEL * len(compared), 1)} would be decided by chance alone. {plain} are "
-        f"decided without a correction, {left} after Holm's (family-wise error rate {LEVEL:g}; p "
-        "is the level at which a difference's interval would just touch 0)."
-    ]
-
-
-def _chance(measured: list[Measured]) -> str:
-    if sum(bool(m.summary) for m in measured) < 2:
-        return ""
-    return (
-        "Each row was trained once. Intervals hold the chance in who is measured, not in how a "
-        "network happens to train: another seed moves a figure, too."
-    )
-
-
 def _spent(lines: list[Line]) -> str:
-    seconds = sum(line.trial.seconds for line in lines if known(line.trial.seconds))
+    each = [line.trial.seconds * line.trainings for line in lines]
+    seconds = sum(spent for spent in each if known(spent))
     if not seconds:
         return ""
     return (

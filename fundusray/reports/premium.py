@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from fundusray import files, metrics
 from fundusray.reports.text import change, count, estimate, number
 
@@ -12,7 +15,7 @@ CONCLUSIONS = {
 }
 
 
-def rows(patient: str, image: str, seed: int = 0) -> list[dict[str, Any]]:
+def rows(patient: str, image: str) -> list[dict[str, Any]]:
     """One row per metric: both splits' figures, the paired difference (image - patient), 95 %
     patient-clustered intervals, n, patients and the majority baseline.
 
@@ -21,28 +24,37 @@ def rows(patient: str, image: str, seed: int = 0) -> list[dict[str, Any]]:
         image: of networks that were trained on their fellow eyes; the same rows.
     """
     tables = [files.read_table(location) for location in (patient, image)]
-    without, with_leak = (metrics.summary(table, seed=seed) for table in tables)
-    differences = metrics.paired(tables[1], tables[0], seed=seed)
+    ours, theirs = (by_repeat(table) for table in tables)
+    without, with_leak = (metrics.repeated(parts, elsewhere=True) for parts in (ours, theirs))
+    differences = metrics.repeated_paired(theirs, ours, elsewhere=True)
     found = []
     for metric in metrics.METRICS:
         difference = differences[metric]
-        row: dict[str, Any] = {"metric": metric, "n": without["n"]}
-        row["num_patients"] = without["num_patients"]
+        row: dict[str, Any] = {"metric": metric, "n": tables[0].num_rows}
+        row["num_patients"] = len(set(tables[0]["patient_id"].to_pylist()))
         for arm, summary in (("patient", without), ("image", with_leak)):
             row |= {f"{arm}{end}": summary[f"{metric}{end}"] for end in ("", "_low", "_high")}
         row |= {"premium": difference["difference"], "premium_low": difference["low"]}
         row |= {"premium_high": difference["high"], "majority": without["majority_accuracy"]}
+        row |= {"repeats": len(ours), "premium_seed_sd": difference["seed_sd"]}
         found.append(row | {"verdict": CONCLUSIONS[difference["verdict"]]})
     return found
 
 
-def write(folder: str, title: str, found: dict[str, Any], seed: int = 0) -> dict[str, str]:
+def by_repeat(table: pa.Table) -> list[pa.Table]:
+    """The rows of each repeat, whose number is before the colon of their ids."""
+    numbers = [name.partition(":")[0] for name in table["image_id"].to_pylist()]
+    mask = np.array(numbers)
+    return [table.filter(pa.array(mask == number)) for number in dict.fromkeys(numbers)]
+
+
+def write(folder: str, title: str, found: dict[str, Any]) -> dict[str, str]:
     """Writes premium.md, premium.csv and premium.json into `folder`; where two of them are.
 
     Args:
         found: runs and predictions, as the measurement gives them.
     """
-    table = rows(found["predictions"]["patient"], found["predictions"]["image"], seed)
+    table = rows(found["predictions"]["patient"], found["predictions"]["image"])
     files.write_json(files.join(folder, "premium.json"), found | {"table": table})
     files.write_csv(files.join(folder, "premium.csv"), table)
     text = markdown_table(title, found["runs"], table, found.get("unknown", ""))
@@ -87,11 +99,22 @@ def markdown_table(
             f"{_each(known)} of {_each(tested)} tested eyes, {_each(swapped)} of them in place of "
             "as many other eyes of the same classes; the size of the train side is the same.",
             "- Intervals are 95 %, with patients as units; a difference whose interval holds 0 is "
-            "undecided, which is not the same as no premium. They hold the chance in who is "
-            "tested, and of how networks happen to train only as much as the repeats show.",
+            f"undecided, which is not the same as no premium. {_chance(first['repeats'])}",
             *([f"- Only eyes of known patients are tested; {unknown}."] if unknown else []),
             "",
         ]
+    )
+
+
+def _chance(repeats: int) -> str:
+    if repeats == 1:
+        return (
+            "Each side was trained once: the verdict is of these two networks, and another seed "
+            "moves it, too; repeats=3 or more measure by how much."
+        )
+    return (
+        "Figures are means over the repeats, each with a split and a seed of training of its own; "
+        "intervals hold the chance of both (t with one degree of freedom less than repeats)."
     )
 
 

@@ -3,7 +3,8 @@
 import re
 from collections import Counter
 
-from fundusray.reports.choices import CHOSEN, choice, trained, validation_named
+from fundusray.reports import trainings
+from fundusray.reports.choices import CHOSEN, choice, validation_named
 from fundusray.reports.text import (
     TOO_FEW,
     change,
@@ -16,7 +17,7 @@ from fundusray.reports.text import (
     people,
     printable,
 )
-from fundusray.reports.trials import About, Measured, baseline_of, chosen_of, searched
+from fundusray.reports.trials import About, Measured, baseline_of, chosen_of
 
 WEIGHTED = ("class_balanced", "inverse_frequency", "class_weights")
 SAME_RATIO = 1.05
@@ -146,8 +147,8 @@ def _difference(best: Measured, base: Measured) -> str:
     kappa = best.versus.get("kappa")
     if not kappa:
         return f"Not compared with {name}: they were measured on different eyes."
-    whose = " of these two networks" if searched([best]) and not best.trial.repeats else ""
-    return f"Difference in kappa{whose} to {name}: {change(kappa, 2)}, {kappa['verdict']}."
+    of = trainings.verdict_on([best])
+    return f"Difference in kappa to {name}: {change(kappa, 2)}, {kappa['verdict']}. {of}"
 
 
 def _decided(measured: list[Measured], base: Measured) -> str:
@@ -166,7 +167,7 @@ def _decided(measured: list[Measured], base: Measured) -> str:
         return f"None of {count(len(others), 'comparison')} in kappa is decided on this many eyes."
     parts.append(f"undecided: {len(others) - decided} of {len(others)}")
     text = "; ".join(parts)
-    return f"In kappa, {text}."
+    return f"In kappa, {text}. {trainings.verdict_on(others)}"
 
 
 def notes(measured: list[Measured], about: About) -> list[str]:
@@ -174,7 +175,6 @@ def notes(measured: list[Measured], about: About) -> list[str]:
     found = [
         _optimistic(measured),
         _ranked(measured),
-        trained(measured),
         _unbalanced(measured),
         *_stopped(measured),
         *_failed(measured),
@@ -182,6 +182,7 @@ def notes(measured: list[Measured], about: About) -> list[str]:
         _few_patients(measured, about),
         _no_baseline(measured),
         _different_rows(measured),
+        *trainings.notes(measured),
         _split(about),
     ]
     return [note for note in found if note] + [printable(n) for n in about.get("notes", [])]
@@ -331,7 +332,9 @@ DEFINITIONS = [
         "Difference and verdict",
         "Trial minus baseline on the same eyes; its interval knows that both meet the same "
         "patients. “better” or “worse” where the whole interval is on one side of 0, otherwise "
-        "“undecided”: not shown to be equal, just not told apart by this many eyes.",
+        "“undecided”: not shown to be equal, just not told apart by this many eyes. With one "
+        "training each it is about these networks; with several, whose intervals hold the chance "
+        "of seeds, too, about the methods.",
     ),
     (
         "Kappa",
@@ -346,7 +349,10 @@ DEFINITIONS = [
         "Area under the ROC curve for {positive} against the rest, by the summed probabilities.",
     ),
     ("Majority baseline", "The accuracy of calling every eye the most frequent grade."),
-    ("Best epoch", "The epoch with the best {selected} on the validation rows."),
+    (
+        "Best epoch",
+        "The epoch with the best {selected} on the validation rows; its network is the bundle.",
+    ),
     ("Rows", "Measured on {rows} rows{split}."),
     ("Time", "Wall clock of the training, on this hardware; a paper’s is on its own."),
     ("Paper", "What the publication reports on its own split; not measured here."),

@@ -9,7 +9,7 @@ from fundusray import files
 from fundusray.errors import InputError
 from fundusray.harmless import markdown
 from fundusray.metrics import METRICS
-from fundusray.reports import html, sentences
+from fundusray.reports import html, sentences, trainings
 from fundusray.reports.choices import validation_named
 from fundusray.reports.text import (
     change,
@@ -37,12 +37,12 @@ COLUMNS = (
 """The first columns of every leaderboard, in this order; more may follow."""
 COMPARED = ("kappa", "balanced_accuracy")
 TEXTS = {"method", "loss", "sampler", "bundle", "predictions", "status", "reason", "paper_time"}
-TEXTS |= {"leak", "validation_metric"}
-TRUTHS = {"optimistic", "chosen"}
-INTEGERS = {"n", "num_patients", "num_unknown", "batch", "epochs", "best_epoch"}
+TEXTS |= {"leak", "validation_metric", "held_out_epochs", "precision"}
+TRUTHS = {"optimistic", "chosen", "start_chosen"}
+INTEGERS = {"n", "num_patients", "num_unknown", "batch", "epochs", "best_epoch", "repeats"}
 
 
-def leaderboard(trials: list[Trial], seed: int = 0) -> list[dict[str, Any]]:
+def leaderboard(trials: list[Trial]) -> list[dict[str, Any]]:
     """One row per trial, best kappa first, failed last; None where there is no figure.
 
     The order is that of the rows the figures are of; which trial a search chose, on validation
@@ -51,7 +51,7 @@ def leaderboard(trials: list[Trial], seed: int = 0) -> list[dict[str, Any]]:
     Raises:
         FileNotFoundError: a trial names predictions that are not there.
     """
-    return _rows(measure(trials, seed))
+    return _rows(measure(trials))
 
 
 def _rows(measured: list[Measured]) -> list[dict[str, Any]]:
@@ -67,6 +67,10 @@ def _row(measured: Measured, is_baseline: bool) -> dict[str, Any]:
         row[key] = printable(getattr(trial, key))
     row |= {"seconds": _finite(trial.seconds), "batch": trial.batch, "status": trial.status}
     row |= {"epochs": trial.epochs_run, "best_epoch": trial.best_epoch}
+    row["held_out_epochs"] = ", ".join(map(str, trial.held_out_epochs))
+    row |= {"start_chosen": trial.start_chosen, "repeats": measured.summary.get("repeats", 1)}
+    row["precision"] = trial.precision
+    row["kappa_seed_sd"] = measured.summary.get("kappa_seed_sd")
     row["weight_ratio"] = _finite(trial.weight_ratio)
     for metric in COMPARED:
         found = measured.versus.get(metric, {})
@@ -107,7 +111,7 @@ def markdown_table(measured: list[Measured], about: About) -> str:
     said = [f"{sentences.size(measured)}, {sentences.rows_named(measured)} rows"]
     said += [f"majority baseline accuracy {number(m)}" for m in majority]
     said += [markdown(sentences.independence(measured, about))]
-    said += [markdown(sentences.split_said(about))]
+    said += [markdown(sentences.split_said(about)), trainings.caption(measured)]
     heads = ["method", "batch", "accuracy", "balanced accuracy", "kappa", "time"]
     heads += ["difference in kappa to the baseline", "paper: accuracy, balanced, kappa, time"]
     lines = [f"# {title}", "", "; ".join(part for part in said if part) + ".", ""]
@@ -138,7 +142,7 @@ def _note(note: str) -> str:
 
 def _cells(measured: Measured, is_baseline: bool) -> list[str]:
     trial, summary = measured.trial, measured.summary
-    name = markdown(trial.method) + (" †" if trial.optimistic and summary else "")
+    name = f"{markdown(trial.method)} {trainings.marks(measured)}".strip()
     name = f"**{name}** (chosen)" if trial.chosen else name
     figures = [
         estimate(summary, m) if summary else "" for m in ("accuracy", "balanced_accuracy", "kappa")
@@ -218,7 +222,7 @@ def _result(measured: Measured) -> dict[str, Any]:
     trial = measured.trial
     kept = ("method", "loss", "sampler", "batch", "status", "reason", "epochs_run", "epochs_asked")
     kept += ("best_epoch", "selected_by", "optimistic", "seconds", "weight_ratio", "overrides")
-    kept += ("published", "bundle", "predictions")
+    kept += ("published", "bundle", "predictions", "held_out_epochs", "start_chosen")
     facts = {key: getattr(trial, key) for key in kept}
     facts = {
         k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in facts.items()

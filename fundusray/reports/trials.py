@@ -39,8 +39,15 @@ class Trial:
     predictions: str = ""
     """Location of predictions.parquet; empty where there is none."""
     repeats: tuple[str, ...] = ()
-    """Locations of the predictions of every training, the first being `predictions`; empty where
-    there is one training only."""
+    """Of a method that was trained more than once: the predictions of every training, in the order
+    of their seeds; "" for one that failed. Trials are compared training by training."""
+    held_out_epochs: tuple[int, ...] = ()
+    """Where each half of the validation patients was judged by the epoch that the other half chose:
+    these two. `best_epoch` is then a third choice, the bundle's."""
+    precision: str = ""
+    """How steps were computed: fp32 or bf16; empty where it is not known."""
+    start_chosen: bool = False
+    """The rows it is measured on chose the epoch of the network that it began from."""
     validation: float | None = None
     """What it is worth on validation rows, by `selected_by`; of a search's trials."""
     chosen: bool = False
@@ -76,7 +83,7 @@ class About(TypedDict, total=False):
     model: str
     mode: str | dict[str, Any]
     """Precision, layout."""
-    seed: int
+    seed: int | str
     prepared: dict[str, Any]
     """kept, repaired, unlabelled, ungradable (which are of the unlabelled); skipped: rows of
     image_id, where, reason, also of the ungradable; untaken: lines on image files not taken."""
@@ -91,9 +98,10 @@ class Measured:
 
     trial: Trial
     summary: dict[str, Any] = field(default_factory=dict)
-    """metrics.summary of its predictions."""
+    """metrics.summary of its predictions; metrics.repeated of several trainings."""
     versus: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """metrics.paired against the baseline; empty for the baseline and where rows differ."""
+    """metrics.paired against the baseline, or metrics.repeated_paired; empty for the baseline and
+    where rows differ."""
     confusion: np.ndarray | None = None
     """[K, K] counts: true class, predicted class."""
 
@@ -102,7 +110,7 @@ class Measured:
         return self.summary.get("kappa")
 
 
-def measure(trials: list[Trial], seed: int = 0) -> list[Measured]:
+def measure(trials: list[Trial]) -> list[Measured]:
     """Every trial measured, best kappa first, those without one after, failed ones last.
 
     Where none has a kappa, as the order of the classes is not known, the best balanced accuracy is
@@ -112,26 +120,45 @@ def measure(trials: list[Trial], seed: int = 0) -> list[Measured]:
         FileNotFoundError: a trial names predictions that are not there.
     """
     baseline = next((t for t in trials if t.baseline and _has_predictions(t)), None)
-    base = files.read_table(baseline.predictions) if baseline else None
-    measured = [_measure(t, None if t is baseline else base, seed) for t in trials]
+    base = _tables(baseline) if baseline else []
+    measured = [_measure(t, [] if t is baseline else base) for t in trials]
     return sorted(measured, key=_place)
 
 
-def _measure(trial: Trial, base: pa.Table | None, seed: int) -> Measured:
+def _measure(trial: Trial, base: list[pa.Table | None]) -> Measured:
     if not _has_predictions(trial):
         return Measured(trial=trial)
-    table = files.read_table(trial.predictions)
-    comparable = base is not None and _rows(table) == _rows(base)
+    tables = _tables(trial)
+    own = [table for table in tables if table is not None]
     return Measured(
         trial=trial,
-        summary=metrics.summary(table, seed=seed),
-        versus=metrics.paired(table, base, seed=seed) if comparable else {},
-        confusion=metrics.confusion(table),
+        summary=metrics.repeated(own) if len(own) > 1 else metrics.summary(own[0]),
+        versus=_versus(tables, base),
+        confusion=metrics.confusion(own[0]),
     )
 
 
+def _tables(trial: Trial) -> list[pa.Table | None]:
+    """The predictions of every training, None for one that failed."""
+    places = trial.repeats or (trial.predictions,)
+    return [files.read_table(place) if place else None for place in places]
+
+
+def _versus(
+    tables: list[pa.Table | None], base: list[pa.Table | None]
+) -> dict[str, dict[str, Any]]:
+    """The differences of the trainings that both have; {} where there are none, or rows differ."""
+    both = [(a, b) for a, b in zip(tables, base, strict=False) if a is not None and b is not None]
+    if not both or any(_rows(a) != _rows(b) for a, b in both):
+        return {}
+    if len(both) == 1:
+        return metrics.paired(*both[0])
+    ours, theirs = zip(*both, strict=True)
+    return metrics.repeated_paired(ours, theirs)
+
+
 def _has_predictions(trial: Trial) -> bool:
-    return trial.status != "failed" and bool(trial.predictions)
+    return trial.status != "failed" and bool(trial.predictions or any(trial.repeats))
 
 
 def _rows(table: pa.Table) -> tuple[list[str], list[tuple]]:

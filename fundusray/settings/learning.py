@@ -203,8 +203,8 @@ class Train:
     better than always answering one class come after those that are, by their validation loss."""
     report: str = "held_out"
     """Where there are no test rows: held_out, each half of the validation patients is judged by
-    the epoch that was best on the other half; selected, all by the epoch that was best on them, as
-    the papers do, which flatters."""
+    the epoch that was best on the other half, so that figures are of two networks; selected, all by
+    the epoch that was best on them, as the papers do, which flatters."""
     checkpoint_seconds: float = 60.0
     """Seconds between checkpoints within an epoch; every epoch ends with one."""
     keep_checkpoints: bool = False

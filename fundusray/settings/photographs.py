@@ -65,6 +65,8 @@ class Data:
     """Seed of the split; -1: the recipe's seed."""
     split_file: str = ""
     """A CSV (image_id,split) that says where each image goes; wins over data.split."""
+    split_seed: int = -1
+    """Seed of the split; -1: the recipe's seed. It is that of drawn photographs, too."""
     allow_leak: bool = False
     """Go on although a patient or near-duplicate is on two sides; every table then says so."""
     fractions: tuple[float, ...] = (0.7, 0.1, 0.2)
@@ -86,6 +88,8 @@ class Data:
     def __post_init__(self) -> None:
         require(self.size >= 16, "data.size", "needs at least 16 pixels", self.size)
         require(self.num_images >= 20, "data.num_images", "needs at least 20", self.num_images)
+        need = "-1 (the recipe's seed) or a whole number below 2^63"
+        require(-1 <= self.split_seed < 2**63, "data.split_seed", need, self.split_seed)
         for key, choices in {
             "judge": ("graded", "ungradable"),
             "split": ("patient", "image", "given"),

@@ -31,3 +31,9 @@ class Recipe:
         if self.name:
             require_name("name", self.name)
         require(0 <= self.seed < 2**63, "seed", "a whole number from 0 to 2^63 - 1", self.seed)
+
+    @property
+    def split_seed(self) -> int:
+        """The seed of all that a training must not change: who is on which side, the halves of
+        those who are judged, which photographs are drawn."""
+        return self.seed if self.data.split_seed < 0 else self.data.split_seed

@@ -331,7 +331,9 @@ class Pretraining:
         place, rows = self.place, sides(self.recipe)[1]
         logits, dice = self._predict()
         judged = self._judged(logits, dice)
-        names = [f"{self.recipe.seed}-{row // 2 + 1}_{('left', 'right')[row % 2]}" for row in rows]
+        names = [
+            f"{self.recipe.split_seed}-{row // 2 + 1}_{('left', 'right')[row % 2]}" for row in rows
+        ]
         patients = [name.split("_")[0] for name in names]
         table = predictions_table(names, patients, self.sketches.grade[rows], logits)
         counts = np.bincount(self.sketches.grade[sides(self.recipe)[0]], minlength=len(GRADES))

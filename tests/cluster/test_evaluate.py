@@ -107,7 +107,7 @@ def test_a_bundle_repeats_its_own_test_figures(
 ) -> None:
     place = unbroken["bundle"]
     own = unseen(open_set(prepared), place, load_bundle(place))
-    again = evaluate(place, own, prepared, str(tmp_path), small.seed)
+    again = evaluate(place, own, prepared, str(tmp_path))
     assert again["reported_split"] == "test"
     ours, theirs = pq.read_table(again["predictions"]), pq.read_table(unbroken["predictions"])
     assert ours["image_id"] == theirs["image_id"]
@@ -124,7 +124,7 @@ def test_other_photographs_are_judged_whole(
     folder = prepare.prepare(other, storage)
     place, opened = unbroken["bundle"], open_set(folder)
     whole = unseen(opened, place, load_bundle(place))
-    result = evaluate(place, whole, folder, str(tmp_path), other.seed)
+    result = evaluate(place, whole, folder, str(tmp_path))
     assert result["reported_split"] == "all"
     assert result["metrics"]["n"] == len(opened.table) == 48
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from fundusray import files
-from fundusray.cluster.lineage import known, start_leak, start_of
+from fundusray.cluster.lineage import known, start_chosen, start_leak, start_of
 from fundusray.cluster.unseen import unseen
 from fundusray.config import Model, Recipe, override, to_json
 from fundusray.errors import DamagedError
@@ -86,6 +86,15 @@ def test_a_checkpoint_is_a_start_that_cannot_be_asked(tmp_path):
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     write_verified(place, {"model.safetensors": b""}, {"key": "k", "step": 3})
     assert known(fake_set(4).table, [start_of(Model(weights=place))]).unasked == [place]
+
+
+def test_rows_that_chose_the_start_are_counted_where_they_are_judged(bundle):
+    place, table = bundle("run", {"h0": "train", "h4": "val"}), fake_set(8).table
+    model = Model(init_from=place)
+    assert start_chosen(model, table, np.arange(8)) == 2
+    assert start_chosen(model, table, np.array([5, 6])) == 1
+    assert start_chosen(model, table, np.array([0, 6])) == 0
+    assert start_chosen(Model(), table, np.arange(8)) == 0
 
 
 class TestStart:

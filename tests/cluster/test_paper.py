@@ -15,6 +15,7 @@ import pytest
 from fundusray import config, phases, recipes
 from fundusray.cluster import paper
 from fundusray.cluster.paper import Outcome, Row
+from fundusray.cluster.rows import halves, split_of
 from fundusray.cluster.scales import (
     SCALES,
     Scale,
@@ -200,6 +201,18 @@ def test_a_cap_keeps_whole_patients_every_grade_and_all_who_are_judged(
     assert paper.capped(rows, sets, 60, str(tmp_path)) == capped
 
 
+def test_another_seed_of_training_leaves_everyone_on_their_side(tmp_path: Path) -> None:
+    prepared: Any = SimpleNamespace(table=eyes(60))
+    recipe = override(Recipe(), {"data.fractions": "0.5,0.5,0", "seed": 5})
+    again = override(recipe, {"seed": 6, "data.split_seed": 5})
+    sides, rows = split_of(prepared, recipe), np.arange(120)
+    assert np.array_equal(split_of(prepared, again), sides)
+    assert not np.array_equal(split_of(prepared, override(again, {"data.split_seed": 6})), sides)
+    first, second = (halves(prepared, rows, one.split_seed) for one in (recipe, again))
+    assert np.array_equal(first, second)
+    assert not np.array_equal(halves(prepared, rows, 6), first)
+
+
 Told = list[tuple[str, str]]
 
 
@@ -212,7 +225,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
         seen.append(recipe)
         if recipe.loss.name == "focal":
             raise InputError("focal does not fit")
-        return {"bundle": f"{storage}/{recipe.name}/bundle"}
+        return {"bundle": f"{storage}/{recipe.name}/{recipe.seed}/bundle"}
 
     monkeypatch.setattr(paper, "train", train)
     monkeypatch.setattr(paper, "check", lambda recipe: None)
@@ -234,9 +247,34 @@ def test_rows_run_after_what_they_start_from_and_a_failure_stops_none(
     rows = planned("wu.table5", chosen="baseline,focal_gamma2,oversample_restart")
     outcomes, told = run_all(rows[::-1])
     assert [recipe.name for recipe in trained][-1] == "wu.table5.oversample_restart"
-    assert trained[-1].model.init_from == "/s/wu.table5.baseline/bundle"
+    assert trained[-1].model.init_from == "/s/wu.table5.baseline/0/bundle"
     assert dict(told)["wu.table5.focal_gamma2"] == "focal does not fit" and len(told) == 3
     assert [outcome.row.name for outcome in outcomes] == [row.name for row in rows[::-1]]
+
+
+def test_repeats_change_the_seed_of_training_alone_and_keep_their_pairs(
+    trained: list[Recipe],
+) -> None:
+    rows = planned("wu.table5", chosen="baseline,oversample_restart", seed="4")
+    several = paper.repeated(rows, 3)
+    assert several[:2] == rows and paper.repeated(rows, 1) == rows
+    assert [row.recipe.seed for row in several] == [4, 4, 5, 5, 6, 6]
+    assert {row.recipe.split_seed for row in several} == {4}
+    same = {"seed": 4, "data.split_seed": -1}
+    assert override(several[5].recipe, same) == rows[1].recipe
+    assert several[3].label == "wu.table5.oversample_restart, training 2"
+    outcomes, told = run_all(several[::-1])
+    # All rows once before any row twice; each restart goes on from the baseline of its own seed.
+    assert [(r.name.rpartition(".")[2], r.seed) for r in trained] == [
+        (name, seed) for seed in (4, 5, 6) for name in ("baseline", "oversample_restart")
+    ]
+    assert {r.model.init_from for r in trained[1::2]} == {
+        f"/s/wu.table5.baseline/{seed}/bundle" for seed in (4, 5, 6)
+    }
+    assert [outcome.row for outcome in outcomes] == several[::-1] and len(told) == 6
+    # A table of one training each has the folder it always had, one of several another.
+    folders = [paper.table_folder("t", rows, "/s", *often) for often in ((), (1,), (3,))]
+    assert folders[0] == folders[1] != folders[2]
 
 
 def test_a_row_whose_start_failed_says_so(
@@ -270,9 +308,23 @@ def test_a_title_says_everything_that_is_not_as_published() -> None:
     assert title.endswith("Table 5, scale paper (as published)")
 
 
+def test_the_papers_figures_are_for_orientation_where_a_row_is_not_the_papers() -> None:
+    whole = planned("wu.table5", SCALES["paper"])
+    assert not paper_words.for_orientation(whole)
+    notes = paper_words.notes_of(whole, SCALES["paper"], {}, "wu.table5.baseline")
+    assert not any("orientation" in note for note in notes)
+    assert any("drawn within each grade (stratified)" in note for note in notes)
+    for change in ({"data__source": "folder"}, {"data__size": "256"}, {"train__epochs": "3"}):
+        changed = planned("wu.table5", SCALES["paper"], "baseline", **change)
+        assert paper_words.for_orientation(changed)
+        notes = paper_words.notes_of(changed, SCALES["paper"], {}, "wu.table5.baseline")
+        assert any("stand beside for orientation" in note for note in notes)
+
+
 @pytest.mark.parametrize(
     ("word", "told"),
     [
+        ("repeats=0", "repeats: a number from 1 to 100"),
         ("scale=smal", "did you mean 'small'"),
         ("images=0", "images: a number from 1"),
         ("at_once=two", "at_once: a number from 1"),
@@ -325,7 +377,46 @@ def test_without_a_name_the_tables_are_listed(job, tmp_path: Path) -> None:
     code, result, text = job("wu.table5", "scale=small", "rows=oversample_restart", "show=true")
     assert code == 0 and result["rows"] == ["wu.table5.baseline", "wu.table5.oversample_restart"]
     assert "wu.table5.oversample_restart (starts from wu.table5.baseline): {" in text
+    code, result, text = job("li.table1", "scale=small", "repeats=3", "seed=2", "show=true")
+    assert code == 0 and result["repeats"] == 3
+    assert "li.table1.ours (3 trainings, seeds 2, 3, 4, on the split of seed 2): {" in text
+    assert "li.table1.baseline_pratt: published figures only" in text
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_tiny_table_of_two_trainings_each(cluster: None, job, tmp_path: Path) -> None:
+    command = ("wu.table5", "scale=tiny", "model.name=resnet18", "rows=oversample_restart")
+    command += ("epochs=2", "train.layout=contiguous", "data.num_images=80")
+    code, result, text = job(*command, "repeats=2")
+    assert code == 0 and (result["rows"], result["repeats"]) == (2, 2), text
+    whole = json.loads(Path(result["json"]).read_text())
+    baseline, restart = whole["rows"]
+    assert [row["repeats"] for row in whole["rows"]] == [2, 2]
+    assert {row["about"] for row in whole["comparisons"]} == {"methods"}
+    # Precision is one, the first row's, in whatever it is fastest.
+    assert baseline["precision"] == restart["precision"] in ("fp32", "bf16")
+    runs = [json.loads(path.read_text()) for path in tmp_path.rglob("recipe.json")]
+    runs = [run for run in runs if "name" in run and run["train"]["precision"] != "auto"]
+    assert {(run["seed"], run["data"]["split_seed"]) for run in runs} == {(0, -1), (1, 0)}
+    splits = {path.read_bytes() for path in tmp_path.rglob("split.csv")}
+    assert len(splits) == 1
+    # No test share: two epochs judge, and the restart's start was chosen by those it is judged on.
+    assert baseline["held_out_epochs"].count(",") == 1 and restart["start_chosen"]
+    text = Path(result["table"]).read_text()
+    assert "| oversample_restart ‡ (2 trainings) |" in text
+    assert "judged by the epoch that was best on the other half" in text
+    assert "for orientation: accuracy" in text
+    # Of the restart's single epoch none was chosen.
+    name = "wu.table5.baseline"
+    assert set(result["held_out_epochs"]) == {name, f"{name}, training 2"}
+    # One training each is there already, and is a table of its own.
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
+    assert len(before) == 4
+    code, again, text = job(*command)
+    assert code == 0 and again["folder"] != result["folder"], text
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
 
 
 @pytest.mark.ray
@@ -342,6 +433,11 @@ def test_a_tiny_table_side_by_side(cluster: None, job, tmp_path: Path) -> None:
     assert restart["start"] == "network of baseline" and baseline["start"] == "random start"
     assert len({(row["n"], row["num_patients"]) for row in whole["rows"]}) == 1
     assert restart["kappa_verdict"] in ("better", "worse", "undecided")
+    # One training each: of these networks, all in one precision; on test rows nothing flatters.
+    assert restart["about"] == "networks" and restart["repeats"] == 1
+    assert baseline["precision"] == restart["precision"] == "fp32"
+    assert "All rows are computed in fp32" in text and "Each was trained once" in text
+    assert not restart["start_chosen"] and "held_out_epochs" not in result
     assert restart["weight_ratio"] == 1 and "What loss and sampling do" in text
     recipe = read_recipe(restart["bundle"])
     assert recipe.model.init_from == baseline["bundle"]

@@ -215,6 +215,9 @@ def test_where_the_photographs_are(recipe: Recipe) -> None:
     assert data_root(recipe, "/store") == recipe.data.root
     drawn = override(Recipe(seed=7), {"data.num_images": 60})
     assert data_root(drawn, "/store") == "/store/synthetic/60-7"
+    # Another training of the same photographs draws none anew.
+    again = override(drawn, {"seed": 8, "data.split_seed": 7})
+    assert data_root(again, "/store") == "/store/synthetic/60-7"
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def fake_set() -> SimpleNamespace:
 def test_predictions_name_nobody_where_patients_are_unknown() -> None:
     table = predictions_of(fake_set(), np.arange(8), np.eye(2)[np.arange(8) % 2])
     assert table["patient_id"].to_pylist() == ["p"] * 2 + [""] * 6
-    found = summary(table, resamples=10)
+    found = summary(table)
     assert (found["n"], found["num_patients"], found["num_unknown"]) == (8, 1, 6)
 
 

@@ -36,6 +36,7 @@ def saved(folder):
         ("data.fractions=0.5,0.2,0.3", "leave data.fractions out"),
         ("data.split=image", "leave data.split out"),
         ("data.split_file=/other.csv", "leave data.split_file out"),
+        ("data.split_seed=4", "leave data.split_seed out"),
     ],
 )
 def test_other_pixels_and_other_splits_are_refused(change, told, tmp_path):
@@ -80,7 +81,9 @@ def test_the_page_of_other_photographs_shows_no_split(opened):
     info = {"manifest": "there", "counts": [90, 8, 2]}
     judged = Unseen(np.array(["all", "known", "all"]), "all", ["1 of 3 left out"])
     recipe = override(focal(), {"train.batch": 10, "train.epochs": 7})
-    trial, about = page_of(recipe, SimpleNamespace(info=info), opened, judged, RESULT)
+    trial, about = page_of(
+        recipe, SimpleNamespace(info=info, recipe=recipe), opened, judged, RESULT
+    )
     assert {name: part["counts"] for name, part in about["splits"].items()} == {
         "all": [1, 0, 1],
         "known": [1, 0, 0],
@@ -106,7 +109,9 @@ def test_the_page_of_its_own_photographs_shows_the_networks_split(opened):
     judged = Unseen(np.array(["train", "val", "test"]), "test", [])
     recipe = focal(seed=9)
     result = RESULT | {"reported_split": "test"}
-    trial, about = page_of(recipe, SimpleNamespace(info=info), opened, judged, result)
+    trial, about = page_of(
+        recipe, SimpleNamespace(info=info, recipe=recipe), opened, judged, result
+    )
     assert list(about["splits"]) == ["train", "val", "test"]
     assert about["split"] == "split by patient: no patient or near-duplicate is on two sides"
     assert about["patients"] == ""

@@ -33,11 +33,13 @@ def test_recipe(name):
         "accuracy",
         "balanced_accuracy",
         "kappa",
+        "kappa_of_unstated_kind",
         "majority",
         "reference_only",
         "robust_accuracy",
         "sensitivity",
         "specificity",
+        "swapped",
         "time",
         "train_accuracy",
     }
@@ -117,6 +119,38 @@ def test_the_weights_of_yu_are_counts_over_counts():
     weights = recipes.find("yu.resnet50_pretrained_class_weights").loss.args["weights"]
     counts = [20655 / weight for weight in weights]
     assert [round(count) for count in counts] == [20655, 1955, 4210, 698, 581]
+
+
+def test_a_papers_figures_are_those_of_its_row_alone():
+    row = recipes.find("wu.table5.focal_gamma2")
+    mine = override(row, {"data.root": "/mine", "train.batch": 8, "data.split": "patient"})
+    assert recipes.published(mine) == row.published
+    # A trial of a search that comes to a row is that row, whatever it is called.
+    base = recipes.find("wu.table5.baseline")
+    trial = override(base, {"loss.name": "focal", "loss.args.gamma": 2.0})
+    assert recipes.published(trial) == row.published
+    for change in (
+        {"data.source": "synthetic"},
+        {"data.size": 96},
+        {"train.epochs": 3},
+        {"model.name": "resnet18"},
+        {"model.weights": ""},
+        {"loss.args.gamma": 2.5},
+        {"sampling.name": "oversample"},
+    ):
+        assert recipes.published(override(row, change)) == {}, change
+    assert recipes.published(recipes.smoke(row)) == {}
+    balancing = override(recipes.find("balancing"), {"loss.name": "focal", "loss.args.gamma": 2.0})
+    assert recipes.published(balancing) == {} == recipes.published(recipes.find("demo"))
+    # What is quoted from another work is nobody's own.
+    ours = recipes.find("li.table1.ours").published
+    assert recipes.published(recipes.find("li.table1.baseline_pratt")) == ours
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_row_has_its_own_figures(name):
+    row = recipes.find(name)
+    assert recipes.published(row) == row.published or recipes.QUOTED in row.published
 
 
 def test_changing_a_published_table_leaves_the_next_recipe_alone():

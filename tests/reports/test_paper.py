@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +9,9 @@ from pathlib import Path
 import pytest
 from markupsafe import escape
 
-from fundusray import files, metrics
+from fundusray import files, metrics, recipes
 from fundusray.reports import paper
-from fundusray.reports.comparisons import comparisons, holm, p_value
+from fundusray.reports.comparisons import comparisons, holm
 from fundusray.reports.paper import Line, Told
 from fundusray.reports.trials import Trial, measure
 
@@ -42,18 +41,6 @@ def lines(make_trial: Callable[..., Trial]) -> list[Line]:
         line("odd | <b>", None, status="failed", reason="row 3\nbroke", published=lower),
         line("quoted", None, status="published", reason="quoted", published={"sensitivity": 0.3}),
     ]
-
-
-def test_p_is_that_of_a_normal_distribution() -> None:
-    # A difference of 1.96 standard errors has p = .05, whatever its size; of 0 it is 1.
-    assert p_value(0.98, 0.0, 1.96) == pytest.approx(math.erfc(1.959963984540054 / math.sqrt(2)))
-    assert p_value(0.98, 0.0, 1.96) == pytest.approx(0.05, abs=1e-9)
-    assert p_value(-2.5758293, -2.5758293 - 1.959963984540054, -2.5758293 + 1.959963984540054) == (
-        pytest.approx(0.01, abs=1e-6)
-    )
-    assert p_value(0.0, -1.0, 1.0) == 1.0
-    assert p_value(0.0, 0.0, 0.0) == 1.0 and p_value(0.1, 0.1, 0.1) == 0.0
-    assert p_value(0.1, None, None) is None
 
 
 def test_holm_by_hand() -> None:
@@ -110,7 +97,7 @@ def test_the_table_as_files(lines: list[Line], about: dict, tmp_path: Path) -> N
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     first = rows[2]
     assert first.startswith("| baseline | random | equal | ")
-    assert "| baseline | 2 h 00 min |" in first
+    assert "| baseline | 3: best 3 | 2 h 00 min |" in first
     assert first.endswith("| 4.00 core h, 3.60 to pay | 0.850, 0.586, 0.805, 14h59 |")
     assert "better" in rows[3] and "worse" in rows[4] and "undecided" in rows[5]
     assert rows[6].startswith("| odd \\| &lt;b&gt; |") and "failed: row 3 broke" in rows[6]
@@ -119,12 +106,16 @@ def test_the_table_as_files(lines: list[Line], about: dict, tmp_path: Path) -> N
     # Kappa of three rows; nothing else differs in print.
     assert "Of 3 differences to the baseline that the paper prints" in text
     assert "the direction of 2 is decided here" in text
+    assert "(of these networks, one training each, and not of the methods)" in text
+    assert "Each was trained once: “better”" in text and "(verdict on the networks)" in text
     assert "supported: ahead in kappa (paper +0.095, here +0." in text
     assert "contradicted: behind in kappa (paper +0.095, here −0." in text
     assert "Training took 12 h 00 min in all" in text
     whole = json.loads(Path(places["json"]).read_text())
     assert [row["row"] for row in whole["rows"]] == [line.name for line in lines]
     assert whole["rows"][0]["core_hours"] == 4.0 and whole["rows"][0]["paper_kappa"] == 0.805
+    assert {row["about"] for row in whole["comparisons"]} == {"networks"}
+    assert whole["rows"][1]["about"] == "networks" and whole["rows"][1]["repeats"] == 1
     assert whole["rows"][1]["kappa_verdict"] == "better" and len(whole["comparisons"]) == 12
     with open(places["csv"]) as stream:
         assert [row["status"] for row in csv.DictReader(stream)][4:] == ["failed", "published"]
@@ -136,6 +127,52 @@ def test_the_table_as_files(lines: list[Line], about: dict, tmp_path: Path) -> N
     for note in whole["notes"]:
         assert page.count(f"<li>{escape(note)}</li>") == 1, note
     assert page.count("</main>") == 1 and page.index("0.750 / 0.250") < page.index("</main>")
+
+
+def test_a_kappa_of_unstated_kind_stands_beside_the_unweighted_one(
+    make_trial: Callable[..., Trial], about: dict, tmp_path: Path
+) -> None:
+    row = recipes.find("li.table1.ours").published
+    trials = [make_trial("ours", 0.8, baseline=True, published=row)]
+    quoted = recipes.find("li.table1.baseline_pratt").published
+    trials.append(make_trial("pratt", None, status="published", published=quoted))
+    lines = [Line(name=f"li.table1.{trial.method}", trial=trial) for trial in trials]
+    places = paper.write(str(tmp_path), lines, Told(title="Li", about=about))
+    exact = metrics.summary(files.read_table(trials[0].predictions))
+    text = Path(places["table"]).read_text()
+    main = next(line for line in text.splitlines() if line.startswith("| ours | "))
+    # The paper's .5107 is not in the column of quadratic kappa, which has none.
+    assert (
+        "| 0.752, –, –, sensitivity 0.311, specificity 0.962, kappa of unstated kind 0.511 |"
+        in main
+    )
+    beside = text.split("## Further figures of the paper")[1].splitlines()[4:12]
+
+    def here(metric: str) -> str:
+        low, high = exact[f"{metric}_low"], exact[f"{metric}_high"]
+        return f"{exact[metric]:.3f} [{low:.3f}, {high:.3f}]".replace("[", "\\[").replace(
+            "]", "\\]"
+        )
+
+    assert beside[:4] == [
+        f"| ours | {row} |"
+        for row in (
+            f"sensitivity, any disease | “specificity” (alias) | 0.311 | {here('sensitivity')}",
+            f"specificity, any disease | “sensitivity” (alias) | 0.962 | {here('specificity')}",
+            f"kappa, unweighted | kappa, kind not stated | 0.511 | {here('cohen_kappa')}",
+            f"kappa, quadratic | – | – | {here('kappa')}",
+        )
+    ]
+    assert beside[4].startswith(
+        "| pratt | sensitivity, any disease | “specificity” (alias) | 0.300 |"
+    )
+    assert "prints sensitivity and specificity under each other's name" in text
+    whole = json.loads(Path(places["json"]).read_text())["rows"]
+    assert whole[0]["cohen_kappa"] == exact["cohen_kappa"] and whole[0]["paper_kappa"] is None
+    assert whole[0]["paper_kappa_of_unstated_kind"] == 0.5107
+    assert whole[1]["paper_specificity"] == 0.9505 and whole[1]["sensitivity"] is None
+    page = Path(places["report"]).read_text()
+    assert "<h2>Further figures of the paper</h2>" in page and "paper 0.511" not in page
 
 
 def test_a_table_before_its_first_row_is_done(lines: list[Line], tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_some_are_known(tmp_path: Path, make_trial, about) -> None:
 
 def test_a_papers_table_says_it_too(tmp_path: Path, make_trial, unknown) -> None:
     trial = make_trial("plain", having=0, baseline=True)
-    told = Told(title="x", about=unknown, notes=[], hourly=0.0, panel={}, examples="", seed=0)
+    told = Told(title="x", about=unknown, notes=[], hourly=0.0, panel={}, examples="")
     paper.write(str(tmp_path), [Line(name="x.plain", trial=trial, start="random")], told)
     text = (tmp_path / "table.md").read_text()
     assert "120 eyes; patients unknown" in text and CAVEAT in text
