@@ -26,11 +26,12 @@ def subject(number_of_trainings: int) -> str:
 
 def unit(*summaries: dict[str, Any]) -> str:
     """What figures have as their unit: patients, or images where none is known."""
-    return "patients" if any(s.get("num_patients", 1) for s in summaries if s) else "images"
+    counts = [summary["num_patients"] for summary in summaries if "num_patients" in summary]
+    return "patients" if any(counts) or not counts else "images"
 
 
 def _unit(measured: list[Measured]) -> str:
-    return unit(*(m.summary for m in measured)) if any(m.summary for m in measured) else "patients"
+    return unit(*(m.summary for m in measured))
 
 
 def intervals_over(measured: list[Measured]) -> str:
@@ -126,9 +127,9 @@ def _several(shown: list[Measured]) -> str:
     return (
         f"Trained {often} times, on one split with a seed each: {_names(several, shown)}. Figures "
         f"are means, intervals hold the chance in {_unit(shown)} and in seeds (t with one degree "
-        "of freedom less than trainings), and verdicts are about the methods. Standard deviation of "
-        f"kappa over the trainings: {said}. Confusion matrix, curve, epochs and bundle are those "
-        "of the first."
+        "of freedom less than trainings), and verdicts are about the methods. Standard deviation "
+        f"of kappa over the trainings: {said}. Confusion matrix, curve, epochs and bundle are "
+        "those of the first."
     )
 
 
@@ -154,8 +155,9 @@ def _halved(shown: list[Measured]) -> str:
     return (
         f"There are no test rows: each half of the validation {_unit(shown)} is judged by the "
         "epoch that was best on the other half, so that the figures are of two networks of a "
-        f"training where those differ ({pairs}). The best epoch, whose network is the bundle, is a third choice, "
-        "by all validation rows: its own figures on them are not shown, as they would flatter."
+        f"training where those differ ({pairs}). The best epoch, whose network is the bundle, is "
+        "a third choice, by all validation rows: its own figures on them are not shown, as they "
+        "would flatter."
     )
 
 
