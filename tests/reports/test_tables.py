@@ -262,7 +262,7 @@ def test_the_trial_that_validation_rows_chose_is_the_one_that_is_told(tmp_path, 
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in table} == {10}
     assert "quotas was chosen on other rows" in text
-    assert "Each method was trained once" in text and "tune.repeats=3" in text
+    assert "Each was trained once" in text and "tune.repeats=3" in text
     page = files.read_bytes(str(tmp_path / "report.html")).decode()
     assert "<p>Chosen on validation rows: quotas: kappa 0." in page
     assert (
@@ -303,10 +303,13 @@ def test_a_chosen_baseline_is_called_so_and_a_trial_without_figures_too(
 
 
 def test_trainings_of_each_method_are_counted_in_words(tmp_path, make_trial, about):
-    three = ("a.parquet", "b.parquet", "c.parquet")
+    def thrice(method, hit, **changes):
+        places = tuple(make_trial(method, hit).predictions for _ in range(3))
+        return make_trial(method, hit, repeats=places, **changes)
+
     trials = [
-        make_trial("plain", 0.5, baseline=True, validation=0.4, repeats=three),
-        make_trial("good", 0.9, validation=0.5, chosen=True, repeats=three),
+        thrice("plain", 0.5, baseline=True, validation=0.4),
+        thrice("good", 0.9, validation=0.5, chosen=True),
     ]
     tables.write_search(str(tmp_path), trials, {}, about, None)
     text = files.read_bytes(str(tmp_path / "leaderboard.md")).decode()
