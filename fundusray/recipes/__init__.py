@@ -87,12 +87,14 @@ def as_published(recipe: Recipe, row: Recipe) -> bool:
 def _rests_on(recipe: Recipe) -> tuple[Any, ...]:
     data, model, train, attack = recipe.data, recipe.model, recipe.train, recipe.adversarial
     photographs = (data.source, data.target, data.keywords, data.mix)
+    classes = (data.classes, data.map, data.ungradable)
     pixels = (data.size, data.preprocess, data.preprocess_args)
     network = (model.name, model.hidden, model.output, model.dropout)
     start = (bool(model.init_from), bool(model.weights or model.init_from))
     length = (train.phases, 0 if train.phases else train.epochs)
     attacked = (attack.method, attack.norm, attack.eps)
-    return photographs, pixels, network, start, recipe.loss, recipe.sampling, length, attacked
+    learned = (network, start, recipe.loss, recipe.sampling, length, attacked)
+    return photographs, classes, pixels, learned
 
 
 def published(recipe: Recipe) -> dict[str, Any]:

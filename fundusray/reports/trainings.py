@@ -118,18 +118,20 @@ def _several(shown: list[Measured]) -> str:
     several = [m for m in shown if trainings(m) > 1]
     if not several:
         return ""
+    # Where the order of the classes is not known there is no kappa.
+    metric = "kappa" if any(known(m.kappa) for m in several) else "balanced_accuracy"
     said = ", ".join(
-        f"{printable(m.trial.method)} {number(m.summary.get('kappa_seed_sd'))}"
+        f"{printable(m.trial.method)} {number(m.summary.get(f'{metric}_seed_sd'))}"
         for m in several
-        if known(m.summary.get("kappa_seed_sd"))
+        if known(m.summary.get(f"{metric}_seed_sd"))
     )
     often = " or ".join(str(n) for n in sorted({trainings(m) for m in several}))
     return (
         f"Trained {often} times, on one split with a seed each: {_names(several, shown)}. Figures "
         f"are means, intervals hold the chance in {_unit(shown)} and in seeds (t with one degree "
         "of freedom less than trainings), and verdicts are about the methods. Standard deviation "
-        f"of kappa over the trainings: {said}. Confusion matrix, curve, epochs and bundle are "
-        "those of the first."
+        f"of {metric.replace('_', ' ')} over the trainings: {said}. Confusion matrix, curve, "
+        "epochs and bundle are those of the first."
     )
 
 

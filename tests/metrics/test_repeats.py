@@ -6,14 +6,22 @@ import pytest
 from scipy import stats
 
 from fundusray.errors import InputError
-from fundusray.metrics import METRICS, paired, predictions_table, repeated, repeated_paired, summary
+from fundusray.metrics import (
+    METRICS,
+    NO_ORDER,
+    paired,
+    predictions_table,
+    repeated,
+    repeated_paired,
+    summary,
+)
 from fundusray.metrics.repeats import combined, quantile, two_sided
 
 PATIENTS = 60
 
 
-def trained(seed: int, skill: float = 1.2) -> pa.Table:
-    """Predictions of one training for the same 120 eyes of 60 patients."""
+def trained(seed: int, skill: float = 1.2, ordered: bool = True, unknown: bool = False) -> pa.Table:
+    """Predictions of one training for the same 120 eyes of 60 patients, or of unknown ones."""
     rng = np.random.default_rng(0)
     targets = rng.choice(5, 2 * PATIENTS, p=(0.4, 0.2, 0.2, 0.1, 0.1))
     logits = rng.normal(size=(len(targets), 5))
@@ -21,7 +29,8 @@ def trained(seed: int, skill: float = 1.2) -> pa.Table:
     # What one training sees otherwise than another one.
     logits += 0.5 * np.random.default_rng(seed).normal(size=logits.shape)
     ids = [f"image{i}" for i in range(len(targets))]
-    return predictions_table(ids, [f"p{i // 2}" for i in range(len(targets))], targets, logits)
+    patients = ["" if unknown else f"p{i // 2}" for i in range(len(targets))]
+    return predictions_table(ids, patients, targets, logits, ordered=ordered)
 
 
 @pytest.mark.parametrize("freedom", range(1, 12))
@@ -85,6 +94,45 @@ def test_an_interval_by_hand() -> None:
     assert combined([0.1, None], [0, 0], [1, 1], normal)["value"] is None
     bare = combined([0.1, 0.2], [None, 0], [None, 1], normal)
     assert bare["value"] == pytest.approx(0.15) and bare["low"] is bare["p"] is None
+
+
+def test_images_of_unknown_patients_are_units_of_their_own() -> None:
+    tables = [trained(seed, unknown=True) for seed in (1, 2)]
+    whole = repeated(tables)
+    assert (whole["num_unknown"], whole["num_patients"]) == (120, 0)
+    # As if each had a patient of its own, whatever the names.
+    names = pa.array([f"q{i}" for i in range(120)])
+    own = repeated([table.set_column(1, "patient_id", names) for table in tables])
+    for metric in METRICS:
+        for end in ("_low", "_high", "_seed_sd"):
+            assert whole[metric + end] == pytest.approx(own[metric + end])
+    versus = repeated_paired(tables, [trained(seed, 0.2, unknown=True) for seed in (3, 4)])
+    assert versus["accuracy"]["p"] is not None and versus["accuracy"]["difference"] > 0
+
+
+def test_what_needs_an_order_is_withheld_of_several_trainings_too() -> None:
+    tables = [trained(seed, ordered=False) for seed in (1, 2)]
+    whole = repeated(tables)
+    versus = repeated_paired(tables, [trained(seed) for seed in (3, 4)])
+    for name in ("kappa", "auc_referable", "sensitivity", "specificity"):
+        assert [whole[name + end] for end in ("", "_low", "_high", "_seed_sd")] == [None] * 4
+        assert whole[f"{name}_why"] == NO_ORDER == versus[name]["why"]
+        assert versus[name]["difference"] is versus[name]["p"] is None
+        assert (versus[name]["verdict"], versus[name]["repeats"]) == ("undecided", 2)
+    assert whole["accuracy_low"] < whole["accuracy"] and versus["accuracy"]["p"] is not None
+
+
+def test_too_few_patients_of_one_training_leave_the_mean_without_an_interval() -> None:
+    # Of other rows each: the second has four patients.
+    tables = [trained(1), trained(2).slice(0, 8)]
+    whole = repeated(tables, elsewhere=True)
+    each = [summary(table) for table in tables]
+    assert whole["accuracy"] == pytest.approx(np.mean([one["accuracy"] for one in each]))
+    assert whole["accuracy_low"] is None is whole["accuracy_high"]
+    assert whole["accuracy_why"] == each[1]["accuracy_why"] != ""
+    versus = repeated_paired(tables, [trained(3), trained(4).slice(0, 8)], elsewhere=True)
+    assert versus["accuracy"]["low"] is None is versus["accuracy"]["p"]
+    assert versus["accuracy"]["why"] == each[1]["accuracy_why"]
 
 
 def test_trainings_on_other_rows_are_refused() -> None:

@@ -131,6 +131,7 @@ def test_a_papers_figures_are_those_of_its_row_alone():
     assert recipes.published(trial) == row.published
     for change in (
         {"data.source": "synthetic"},
+        {"data.map.4": "3"},
         {"data.size": 96},
         {"train.epochs": 3},
         {"model.name": "resnet18"},
