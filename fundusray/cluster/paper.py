@@ -13,7 +13,7 @@ from ray.exceptions import RayError
 from fundusray import config, files, recipes
 from fundusray.cluster.fitting import fastest_precision
 from fundusray.cluster.prepare import prepare
-from fundusray.cluster.rows import split_of
+from fundusray.cluster.rows import reseeded, split_of
 from fundusray.cluster.running import MOST_CPUS, worker_gpus
 from fundusray.cluster.scales import Scale, shrunk, start_of
 from fundusray.cluster.start import cpus_each
@@ -178,14 +178,10 @@ def repeated(rows: list[Row], trainings: int) -> list[Row]:
     """Every row so many times, with training seeds seed, seed + 1, ... on the split of the first;
     what starts from a row starts from its training of the same number."""
     return [
-        replace(row, recipe=_reseeded(row.recipe, repeat), repeat=repeat) if repeat else row
+        replace(row, recipe=reseeded(row.recipe, repeat), repeat=repeat) if repeat else row
         for repeat in range(trainings)
         for row in rows
     ]
-
-
-def _reseeded(recipe: Recipe, repeat: int) -> Recipe:
-    return override(recipe, {"seed": recipe.seed + repeat, "data.split_seed": recipe.split_seed})
 
 
 def one_precision(rows: list[Row], sets: dict[str, str], storage: str) -> list[Row]:

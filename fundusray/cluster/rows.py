@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from fundusray import files
-from fundusray.config import Recipe
+from fundusray.config import Recipe, override
 from fundusray.data import given
 from fundusray.data.leaks import SIDES
 from fundusray.data.mixing import mixed
@@ -12,6 +12,14 @@ from fundusray.data.sampling import Plan, plan_epoch
 from fundusray.data.shards import PreparedSet
 from fundusray.data.splits import kin
 from fundusray.metrics import predictions_table
+
+
+def reseeded(recipe: Recipe, repeat: int) -> Recipe:
+    """The recipe of the training of that number, from 0: another seed of training on the split of
+    the first."""
+    if not repeat:
+        return recipe
+    return override(recipe, {"seed": recipe.seed + repeat, "data.split_seed": recipe.split_seed})
 
 
 def split_of(prepared: PreparedSet, recipe: Recipe) -> np.ndarray:

@@ -11,6 +11,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from fundusray import config
 from fundusray.cluster.proposing import BEST, EPOCHS
 from fundusray.cluster.record import Record
+from fundusray.cluster.rows import reseeded
 from fundusray.cluster.train import run_folder, train
 from fundusray.config import Recipe, override
 from fundusray.data.shards import PreparedSet
@@ -19,15 +20,6 @@ from fundusray.errors import LockedError
 PATIENCE = 180.0
 """Seconds a trial waits for its folder: what ran there under a killed driver takes a while to
 end."""
-
-
-def repeated(recipe: Recipe, repeat: int) -> Recipe:
-    """The recipe of a trial's training of that number, from 0: another seed of training under the
-    split of the first."""
-    if not repeat:
-        return recipe
-    split = recipe.data.split_seed if recipe.data.split_seed >= 0 else recipe.seed
-    return override(recipe, {"seed": recipe.seed + repeat, "data.split_seed": split})
 
 
 @dataclass(frozen=True)
@@ -50,7 +42,7 @@ class Search:
         """The folders of a trial's trainings."""
         tuned = override(self.base, settings)
         repeats = range(self.base.tune.repeats)
-        return [run_folder(repeated(tuned, n), self.opened, self.storage) for n in repeats]
+        return [run_folder(reseeded(tuned, n), self.opened, self.storage) for n in repeats]
 
     def record(self) -> Record:
         """What is remembered of it; read it before use."""
@@ -76,7 +68,7 @@ def trainable(
         for repeat in range(base.tune.repeats):
             # The first training tells its epochs, by which the search may stop the trial.
             callbacks = () if repeat else (TuneReportCallback(),)
-            recipe = repeated(tuned, repeat)
+            recipe = reseeded(tuned, repeat)
             results.append(
                 _when_free(lambda r=recipe, c=callbacks: train(r, prepared, storage, c, label))
             )

@@ -100,14 +100,7 @@ def finish(
     for name, content in tables.items():
         files.write_table(files.join(folder, name), content)
     shards = [{key: unit[key] for key in ("name", "rows", "sha256", "bytes")} for unit in units]
-    read = [[value for unit in units for value in unit[key]] for key in ("contents", "masks")]
-    held = contents.as_table(stamps or [""] * manifest.table.num_rows, *read)
-    inside = contents.summary(held)
-    if expected not in ("", inside):
-        raise FundusError(
-            f"{folder}: photographs were changed while they were prepared; give the command again"
-        )
-    files.write_table(files.join(folder, contents.NAME), held)
+    inside = _write_contents(folder, units, stamps or [""] * manifest.table.num_rows, expected)
     described = settings(data, manifest) | {
         # The same rows with other photographs are another set.
         "manifest": files.hash_json([manifest.hash, inside], 16),
@@ -131,6 +124,21 @@ def finish(
         },
     }
     files.write_json(files.join(folder, "set.json"), described)
+
+
+def _write_contents(
+    folder: str, units: list[dict[str, Any]], stamps: Sequence[str], expected: str
+) -> str:
+    """Writes what was in each photograph's file; its summary."""
+    read = [[value for unit in units for value in unit[key]] for key in ("contents", "masks")]
+    held = contents.as_table(stamps, *read)
+    inside = contents.summary(held)
+    if expected not in ("", inside):
+        raise FundusError(
+            f"{folder}: photographs were changed while they were prepared; give the command again"
+        )
+    files.write_table(files.join(folder, contents.NAME), held)
+    return inside
 
 
 def _kept(manifest: Manifest, units: list[dict[str, Any]]) -> pa.Table:

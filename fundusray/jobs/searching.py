@@ -11,8 +11,8 @@ from fundusray.cluster import train as cluster_train
 from fundusray.cluster import tune as cluster_tune
 from fundusray.cluster.record import HEAD
 from fundusray.cluster.results import finished
+from fundusray.cluster.rows import reseeded
 from fundusray.cluster.study import Space
-from fundusray.cluster.trial import repeated
 from fundusray.cluster.unseen import unseen
 from fundusray.command import Asked
 from fundusray.config import Recipe, override
@@ -102,7 +102,7 @@ def _whole_result(
     one that did not finish."""
     result, faults = finished(entry["folders"][number])
     if faults:  # what is damaged is named and made again
-        recipe = repeated(override(base, entry["proposed"]), number)
+        recipe = reseeded(override(base, entry["proposed"]), number)
         result = cluster_train.train(recipe, prepared, base.run.storage)
     return result
 

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from fundusray.reports import figures, sentences, trainings
 from fundusray.reports.choices import validation_named
+from fundusray.reports.definitions import definitions
 from fundusray.reports.text import (
     around,
     bounds,
@@ -52,7 +53,7 @@ def page(measured: list[Measured], study: dict[str, Any], about: About, examples
         "over": trainings.intervals_over(measured),
         "recalls": [_recalls(m, num_classes) for m in baseline_first(measured)],
         "notes": sentences.notes(measured, about),
-        "definitions": sentences.definitions(measured, about),
+        "definitions": definitions(measured, about),
         "figures": _figures(measured, study, classes),
         "importance_note": study.get("importance_note", ""),
         "examples": _image(examples) if examples else "",

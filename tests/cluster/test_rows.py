@@ -29,7 +29,6 @@ def fake_set() -> SimpleNamespace:
         targets=lambda: targets,
         patients=lambda: patients,
         image_ids=lambda: columns["image_id"],
-        ordered=True,
     )
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from fundusray.cluster import running, start
+from fundusray.cluster.rows import reseeded
 from fundusray.cluster.study import described
-from fundusray.cluster.trial import repeated
 from fundusray.cluster.tune import recorded, search, search_folder, trial_resources
 from fundusray.config import Recipe, override
 from fundusray.data import given
@@ -150,10 +150,10 @@ def test_a_killed_search_goes_on_and_runs_no_finished_trial_again(tmp_path: Path
 
 def test_repeats_are_other_trainings_on_the_same_split() -> None:
     recipe = override(Recipe(), {"seed": 5})
-    assert repeated(recipe, 0) == recipe
-    assert [repeated(recipe, n).seed for n in range(3)] == [5, 6, 7]
-    assert [repeated(recipe, n).data.split_seed for n in range(3)] == [-1, 5, 5]
-    assert repeated(override(recipe, {"data.split_seed": 0}), 2).data.split_seed == 0
+    assert reseeded(recipe, 0) == recipe
+    assert [reseeded(recipe, n).seed for n in range(3)] == [5, 6, 7]
+    assert [reseeded(recipe, n).data.split_seed for n in range(3)] == [-1, 5, 5]
+    assert reseeded(override(recipe, {"data.split_seed": 0}), 2).data.split_seed == 0
 
 
 def space_of(dropouts: list[float]) -> Any:

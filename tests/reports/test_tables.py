@@ -9,6 +9,7 @@ import pytest
 from fundusray import files, metrics
 from fundusray.errors import InputError
 from fundusray.reports import sentences, tables
+from fundusray.reports.definitions import definitions
 
 FIRST = (
     "method,loss,sampler,n,accuracy,accuracy_low,accuracy_high,balanced_accuracy,"
@@ -231,7 +232,7 @@ def test_without_an_order_of_the_classes_there_is_no_kappa_and_the_best_are_firs
 )
 def test_the_auc_names_what_it_is_of(classes, name):
     assert sentences.auc_name({"classes": classes}) == name
-    term = [t for t, _ in sentences.definitions([], {"classes": classes}) if t.startswith("AUC")]
+    term = [t for t, _ in definitions([], {"classes": classes}) if t.startswith("AUC")]
     assert term == [name]
 
 
