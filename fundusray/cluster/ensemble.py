@@ -74,7 +74,7 @@ def mean_of_predictions(tables: Sequence[pa.Table]) -> pa.Table:
     logits[order] = total - np.log(len(tables))
     parts = [first[column].to_pylist() for column in ("image_id", "patient_id")]
     ordered = all(is_ordered(table) for table in tables)
-    return predictions_table(*parts, first["target"].to_numpy(), logits, ordered)
+    return predictions_table(*parts, first["target"].to_numpy(), logits, ordered=ordered)
 
 
 def judged_rows(data: PreparedSet, bundles: Sequence[str], members: Sequence[Bundle]) -> Judged:

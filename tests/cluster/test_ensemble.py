@@ -188,7 +188,7 @@ class TestJob:
         figures = ("accuracy", "balanced_accuracy", "kappa", "auc_referable")
         networks = [row | {name: None for name in figures}]
         lost = {"network": "a", "against": "b", "metric": "kappa", "difference": None}
-        kept = lost | {"metric": "accuracy", "difference": 0.25, "verdict": "undecided"}
+        kept = lost | {"metric": "accuracy", "difference": 0.25, "verdict": "undecided", "why": ""}
         found = {"networks": networks, "notes": ["look out"], "optimistic": True}
         text = told(found | {"differences": [lost, kept | {"low": -0.5, "high": 0.75}]})
         assert "a - b, kappa: not defined on these images" in text

@@ -98,7 +98,7 @@ def test_a_bundle_that_changes_meanwhile_is_not_mixed_up(asked, tmp_path, monkey
 def test_no_new_row_is_refused(tmp_path) -> None:
     known = Unseen(np.array(["known"] * 4), "all", [])
     with pytest.raises(InputError, match="none of the 4 photographs is new to x/bundle"):
-        evaluate("x/bundle", known, "prepared/a", str(tmp_path), 0)
+        evaluate("x/bundle", known, "prepared/a", str(tmp_path))
 
 
 @pytest.mark.ray
@@ -139,7 +139,7 @@ def test_photographs_among_others_that_were_trained_on_are_left_out(
     found = unseen(added, place, load_bundle(place))
     own = unseen(opened, place, load_bundle(place))
     assert found.side == "all" and found.rows.tolist() == own.rows.tolist()
-    assert evaluate(place, found, prepared, str(tmp_path), 0)["metrics"]["n"] == len(own.rows)
+    assert evaluate(place, found, prepared, str(tmp_path))["metrics"]["n"] == len(own.rows)
 
 
 @pytest.mark.ray
