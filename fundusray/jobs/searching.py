@@ -138,7 +138,7 @@ def _early(recipe: Recipe, folder: str, prepared: str) -> dict[str, Any]:
     place = files.join(folder, "bundle")
     bundle = load_bundle(place)
     judged = unseen(open_set(prepared), place, bundle)
-    result = cluster_evaluate.evaluate(place, judged, prepared, folder, recipe.seed)
+    result = cluster_evaluate.evaluate(place, judged, prepared, folder)
     # The first bundle is written before the first checkpoint; a kill may fall in between.
     kept = {"history": [], "best": bundle.info["best"], "seconds": 0.0}
     reason = "others did better by then"
