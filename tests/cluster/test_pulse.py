@@ -101,7 +101,9 @@ def test_only_a_process_that_does_nothing_is_ended(
     born = pulse.looked_at(process.pid)[0]
     if stopped:
         os.kill(process.pid, signal.SIGSTOP)
-        time.sleep(0.1)
+        limit = time.monotonic() + 10
+        while pulse.looked_at(process.pid)[1] != "T" and time.monotonic() < limit:
+            time.sleep(0.05)
     assert pulse.end_if_hung(process.pid, born, seconds=0.3) == verdict
     if verdict == "busy":
         assert process.poll() is None

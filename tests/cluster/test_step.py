@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -55,6 +56,7 @@ def training(adversarial: Adversarial) -> Training:
     found.timetable, found.stage = Timetable(found.recipe.train, 4), 0
     found.model, found.optimizer, found.ranks = model, optimizer, Second()
     found.device, found.position = torch.device("cpu"), Position()
+    found.targets, found.num_classes = np.arange(8) % 2, 2
     found.pulse, found.watcher = SimpleNamespace(step=0), SimpleNamespace()
     found.way = Way(model, model, optimizer, objective, adversarial, nullcontext(), 0.0)
     return found
@@ -70,13 +72,13 @@ def batch() -> Batch:
 @pytest.mark.parametrize("method", ["pgd", "trades", "mart"])
 def test_attacks_look_at_the_first_worker_s_statistics(method: str) -> None:
     ours = training(Adversarial(method=method, eps="8/255", steps=2))
-    ours._step(batch(), valid=8, step=0, rows=torch.arange(8).numpy())
+    ours._step(batch(), step=0, rows=torch.arange(8).numpy())
     assert ours.model.used and set(ours.model.used) == {0.25}
 
 
 def test_the_mean_loss_is_of_the_rows_that_could_be_read() -> None:
     ours = training(Adversarial())
-    ours._step(batch(), valid=8, step=0, rows=torch.arange(8).numpy())
+    ours._step(batch(), step=0, rows=torch.arange(8).numpy())
     assert ours.position.seen == 3 + 3 and isinstance(ours.position.seen, int)
     alone = training(Adversarial())
     each = alone.way.objective.per_sample(
