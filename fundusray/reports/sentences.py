@@ -287,6 +287,8 @@ def _few_patients(measured: list[Measured], about: About) -> str:
         if why and known(first.summary.get(figure)):
             for k, name in enumerate(names):
                 why = re.sub(rf"\bclass {k}\b", lambda _, name=name: name, why)
+            if not first.summary.get("num_patients", 1):  # each image is a unit of its own
+                why = why.replace("patient", "image")
             lacking.setdefault(why, []).append(title)
     if not lacking:
         return ""
