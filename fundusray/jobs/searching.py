@@ -119,7 +119,7 @@ def _searched(
     recipe, name = override(base, entry["proposed"]), method(entry["proposed"])
     first = entry["folders"][0]
     if result is None and files.exists(files.join(first, "bundle", "MANIFEST.json")):
-        result = _early(recipe, first, prepared)
+        result = _early(first, prepared)
     if result is None or entry["error"]:
         reason = entry["error"] or "ended before its first epoch did"
         result = {"status": "failed", "reason": reason}
@@ -134,11 +134,11 @@ def _searched(
     )
 
 
-def _early(recipe: Recipe, folder: str, prepared: str) -> dict[str, Any]:
+def _early(folder: str, prepared: str) -> dict[str, Any]:
     place = files.join(folder, "bundle")
     bundle = load_bundle(place)
     judged = unseen(open_set(prepared), place, bundle)
-    result = cluster_evaluate.evaluate(place, judged, prepared, folder, recipe.seed)
+    result = cluster_evaluate.evaluate(place, judged, prepared, folder)
     # The first bundle is written before the first checkpoint; a kill may fall in between.
     kept = {"history": [], "best": bundle.info["best"], "seconds": 0.0}
     reason = "others did better by then"

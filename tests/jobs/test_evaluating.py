@@ -149,13 +149,15 @@ def test_a_trial_that_was_killed_before_its_first_checkpoint_is_told(tmp_path, m
     monkeypatch.setattr(searching, "load_bundle", lambda place: bundle)
     monkeypatch.setattr(searching, "open_set", lambda folder: None)
     monkeypatch.setattr(searching, "unseen", lambda *given: None)
-    monkeypatch.setattr(searching.cluster_evaluate, "evaluate", lambda *given: found)
+    monkeypatch.setattr(
+        searching.cluster_evaluate, "evaluate", lambda bundle, judged, prepared, folder: found
+    )
     (tmp_path / "checkpoints").mkdir()
-    result = searching._early(Recipe(), str(tmp_path), "prepared")
+    result = searching._early(str(tmp_path), "prepared")
     assert (result["status"], result["history"], result["best"]) == ("stopped early", [], best)
     assert training.trial_from(Recipe(), result, "x", [1, 1], 4).epochs_run == 1
     # Nor do damaged checkpoints end the report of a search: the network is whole.
     (tmp_path / "checkpoints" / "step-00000003").mkdir()
-    result = searching._early(Recipe(), str(tmp_path), "prepared")
+    result = searching._early(str(tmp_path), "prepared")
     assert (result["status"], result["best"]) == ("stopped early", best)
     assert "no usable checkpoint" in result["reason"]
