@@ -22,7 +22,7 @@ from fundusray.cluster.results import (
     write_recipe,
     write_result,
 )
-from fundusray.cluster.running import note, noted, run, worker_cpus
+from fundusray.cluster.running import note, noted, run, tidy, worker_cpus
 from fundusray.cluster.start import resources
 from fundusray.cluster.stopping import Watcher
 from fundusray.cluster.tasks import result_of
@@ -108,7 +108,7 @@ def pretrain(recipe: Recipe, storage: str) -> dict[str, Any]:
         if done:  # another process has finished it just now
             return done
         say(faults)
-        files.sweep(folder)
+        tidy(folder)
         write_recipe(folder, recipe, storage)
         job = Job(
             recipe=config.to_json(recipe),
@@ -125,9 +125,9 @@ def pretrain(recipe: Recipe, storage: str) -> dict[str, Any]:
             run(entry.pretrain, recipe, job, name, workers, timeout=JUDGED_ALONE)
             outcome = outcome_of(folder, key)
         result = _result(folder, outcome)
-        write_result(folder, result)
         if not recipe.train.keep_checkpoints:
             files.remove(files.join(folder, "checkpoints"))
+        write_result(folder, result)
     return result
 
 

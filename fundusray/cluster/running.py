@@ -26,6 +26,8 @@ ELASTIC_TIMEOUT = "60"
 """Seconds a changing number of workers waits for the room that was counted on: where a node has
 just gone, the count is old, and a smaller number fits at once."""
 ELASTIC_STARTS = 30
+RAY = "ray"
+"""Folder of a run in which Ray Train keeps what it likes; never read."""
 
 
 class RunFailedError(FundusError):
@@ -40,6 +42,12 @@ class Job(Protocol):
     threads: int
     attempt: str
     """Names this call, so that a failure noted by an earlier one does not count."""
+
+
+def tidy(folder: str) -> None:
+    """Removes what a killed driver left in a run's folder that the run does not go on from."""
+    files.sweep(folder)
+    files.remove(files.join(folder, RAY))
 
 
 def worker_cpus(recipe: Recipe) -> int:
@@ -104,7 +112,7 @@ def run(
                 f"{again(folder, 'once it is there again')}"
             ) from error
         finally:
-            files.remove(files.join(folder, "ray"))
+            files.remove(files.join(folder, RAY))
     stop.raise_if_stopped()
     _raise_noted(folder, attempt)
     files.remove(_place(folder))
@@ -136,7 +144,7 @@ def _trainer(
             # A name of its own for every attempt: Ray would otherwise continue from its own
             # snapshot, which is not written atomically. Our checkpoints decide where a run stands.
             name=f"{name}-{job.attempt[:4]}",
-            storage_path=files.join(job.folder, "ray"),
+            storage_path=files.join(job.folder, RAY),
             failure_config=ray.train.FailureConfig(
                 max_failures=recipe.cluster.max_failures,
                 controller_failure_limit=ELASTIC_STARTS if elastic else STARTS,

@@ -29,7 +29,7 @@ from fundusray.cluster.rows import (
     split_rows,
     write_sides,
 )
-from fundusray.cluster.running import run, worker_cpus, worker_gpus
+from fundusray.cluster.running import run, tidy, worker_cpus, worker_gpus
 from fundusray.config import Data, Recipe
 from fundusray.data import SOURCES
 from fundusray.data.leaks import find_leaks, refusal
@@ -180,7 +180,7 @@ def train(
         if done:  # another process has finished it just now
             return done
         say(faults)
-        files.sweep(folder)
+        tidy(folder)
         write_recipe(folder, recipe, storage)
         write_split(folder, prepared, sides)
         job = Job(
@@ -196,10 +196,11 @@ def train(
         if not computed(folder, key):
             run(work, recipe, job, shown, recipe.cluster.workers, callbacks)
         result = _result(recipe, prepared, folder, sides, outcome_of(folder, key))
-        write_result(folder, result)
         if not recipe.train.keep_checkpoints:
             # Nothing goes on from here; the optimiser's state is twice the size of the network.
+            # Before the result: a finished run is not looked at again.
             files.remove(files.join(folder, "checkpoints"))
+        write_result(folder, result)
     return result
 
 

@@ -42,15 +42,21 @@ def storage(ready: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start(storage: Path, tmp_path: Path) -> Iterator[Callable[..., Command]]:
-    """start(key__of__a__setting="value") -> the command, running."""
+def begin(tmp_path: Path) -> Iterator[Callable[..., Command]]:
+    """begin(storage, key__of__a__setting="value") -> the command, running."""
     commands: list[Command] = []
 
-    def begin(where: Path = storage, **changes: str) -> Command:
+    def begun(where: Path, **changes: str) -> Command:
         # Beside the storage: where a test fills a disk, the log must go on.
         commands.append(Command(where, tmp_path / f"{len(commands)}.log", **changes))
         return commands[-1]
 
-    yield begin
+    yield begun
     for command in commands:
         command.kill()
+
+
+@pytest.fixture
+def start(storage: Path, begin: Callable[..., Command]) -> Callable[..., Command]:
+    """As `begin`, in a storage folder that holds the prepared set."""
+    return lambda where=storage, **changes: begin(where, **changes)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -34,6 +35,9 @@ SETTINGS = {
 }
 """Eighteen steps in six epochs of a ResNet-18, one checkpoint (90 MB) after each."""
 STEPS = 18
+ENDED = 120.0
+"""Seconds in which all that a killed driver had started has ended by itself; two of Ray's helpers
+look for its head for a minute."""
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     # A dead worker is noticed sooner, a stuck one of a broken test does not stay for ever.
@@ -108,19 +112,20 @@ def clean() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
 
 
-def words(storage: Path, **changes: str) -> list[str]:
-    """The command line of the demo at its smallest."""
+def words(storage: Path, job: str = "train.py", named: str = "demo", **changes: str) -> list[str]:
+    """The command line of the demo at its smallest; another job's, about what it is to name."""
     asked = SETTINGS | {k.replace("__", "."): v for k, v in changes.items()}
     asked |= {"run.storage": str(storage)}
-    job = str(ROOT / "jobs" / "train.py")
-    return [sys.executable, "-u", job, "demo", *(f"{key}={value}" for key, value in asked.items())]
+    settings = (f"{key}={value}" for key, value in asked.items())
+    return [sys.executable, "-u", str(ROOT / "jobs" / job), named, *settings]
 
 
 class Command:
     """`python jobs/train.py demo ...` in a session of its own; its output goes to a file."""
 
     def __init__(self, storage: Path, log: Path, address: str = "", **changes: str) -> None:
-        """With an address the command joins the cluster there; otherwise it starts its own."""
+        """With an address the command joins the cluster there; otherwise it starts its own.
+        `changes` are of `words`: `job`, `named` and settings."""
         self.log, self.storage = log, storage
         joined = {"RAY_ADDRESS": address, "RAY_AUTH_MODE": "token"} if address else {}
         with log.open("w") as sink:
@@ -156,13 +161,20 @@ class Command:
         """Waits for the end; the exit code."""
         return self.process.wait(seconds)
 
+    def own(self) -> Iterator[tuple[int, str]]:
+        """(pid, command line) of what runs in its session or for the Ray that it has started."""
+        ray = re.compile(rf"/session_[\d_-]+_{self.pid}/")
+        for pid, _, session, line in processes():
+            if session == self.pid or ray.search(line):
+                yield pid, line
+
     def left_over(self) -> list[str]:
-        """Command lines of this session's processes that still run."""
-        return [line for _, _, session, line in processes() if session == self.pid]
+        """Command lines of its processes that still run."""
+        return [line for _, line in self.own()]
 
     def kill(self) -> None:
         """Ends whatever is left, so that a failed test leaves nothing behind."""
-        for pid in [p for p, _, session, _ in processes() if session == self.pid]:
+        for pid, _ in list(self.own()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(30)

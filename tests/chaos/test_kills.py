@@ -15,12 +15,14 @@ from fundusray.cluster.running import RunFailedError
 from fundusray.cluster.train import run_folder, train
 from fundusray.data.shards import open_set
 from tests.chaos.harness import (
+    ENDED,
     STEPS,
     Command,
     assert_kept,
     ends,
     recipe,
     step_of,
+    until,
     workers_below,
 )
 
@@ -112,7 +114,7 @@ def test_a_killed_driver_changes_no_bit(
     assert "resuming from step" in again.text
     assert ends(again.folder) == ends(next(ready.glob("demo-*")))
     assert_kept(again.folder)
-    assert command.left_over() == []
+    until(lambda: not command.left_over(), "all that it had started has ended", ENDED)
 
 
 def half_done(ready: Path, storage: Path) -> tuple[Path, str]:

@@ -69,6 +69,13 @@ def test_no_room_and_dead_workers_are_told_apart(
     assert text.endswith("goes on from the last checkpoint.")
 
 
+def test_what_a_killed_driver_left_and_nobody_goes_on_from_is_removed(tmp_path: Path) -> None:
+    for left in ("ray/demo-1a2b/state", f"{files.TEMPORARY}half-result.json", "checkpoints/step"):
+        (tmp_path / left).mkdir(parents=True)
+    running.tidy(str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("module", [worker, pretrain])
 def test_any_rank_notes_what_no_retry_cures(

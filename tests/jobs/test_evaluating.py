@@ -149,7 +149,9 @@ def test_a_trial_that_was_killed_before_its_first_checkpoint_is_told(tmp_path, m
     monkeypatch.setattr(searching, "load_bundle", lambda place: bundle)
     monkeypatch.setattr(searching, "open_set", lambda folder: None)
     monkeypatch.setattr(searching, "unseen", lambda *given: None)
-    monkeypatch.setattr(searching.cluster_evaluate, "evaluate", lambda *given: found)
+    monkeypatch.setattr(
+        searching.cluster_evaluate, "evaluate", lambda bundle, judged, prepared, folder: found
+    )
     (tmp_path / "checkpoints").mkdir()
     result = searching._early(str(tmp_path), "prepared")
     assert (result["status"], result["history"], result["best"]) == ("stopped early", [], best)
