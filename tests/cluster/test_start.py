@@ -229,6 +229,22 @@ def test_a_home_that_cannot_be_written_is_said_before_ray_starts(tmp_path: Path)
     assert f"InputError: HOME={tmp_path}/home: Ray keeps its token" in told.stderr
 
 
+def test_a_ray_that_does_not_start_is_tried_again_and_explained() -> None:
+    program = "from fundusray.cluster import start; start.start()"
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    told = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment | {"RAY_TMPDIR": "/proc/nowhere"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert told.returncode != 0
+    assert "trying again" in told.stderr
+    assert "RayStartError: Ray did not start, 2 times" in told.stderr
+    assert "RAY_TMPDIR" in told.stderr
+
+
 def test_a_storage_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match=r"run.storage=.*nothing can be written there"):
