@@ -202,5 +202,5 @@ def test_a_search_with_repeats_is_judged_by_their_mean_and_reported_without_its_
         ended = reported(again, place, same, space_of([0.9]))
         assert ended["test_rows_looked_at_before"] == looks
     board = Path(ended["leaderboard"]).with_suffix(".md").read_text()
-    assert "was trained 2 times on the same split" in board
+    assert "Trained 2 times, on one split with a seed each" in board
     assert "looked at once before (by twice-search-" in board
