@@ -8,6 +8,7 @@ JSON and tables that we write are sealed (`fundusray.sealed`): a flipped bit is 
 never another figure. What others wrote is read by `read_plain_json`, or as bytes.
 """
 
+import contextlib
 import csv
 import errno
 import hashlib
@@ -251,7 +252,8 @@ def sweep(location: str) -> None:
     if not is_uri(location) and os.path.isdir(location):
         for entry in os.scandir(location):
             if entry.name.startswith(TEMPORARY):
-                shutil.rmtree(entry.path) if entry.is_dir() else os.unlink(entry.path)
+                with contextlib.suppress(FileNotFoundError):  # its writer lives, and is done
+                    shutil.rmtree(entry.path) if entry.is_dir() else os.unlink(entry.path)
 
 
 def read_json(location: str) -> dict[str, Any]:

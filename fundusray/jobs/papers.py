@@ -71,6 +71,7 @@ def table(asked: Asked) -> dict[str, Any]:
             require_room(row.recipe)
     title = f"{wishes.table}-{wishes.scale.name}"
     folder = paper.table_folder(title, rows, storage, wishes.repeats)
+    files.sweep(folder)
     sets = paper.prepared_sets(rows, storage)
     rows = paper.capped(rows, sets, wishes.scale.images, folder)
     rows = paper.one_precision(rows, sets, storage)

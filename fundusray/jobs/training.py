@@ -58,6 +58,7 @@ def written(
 ) -> dict[str, Any]:
     """The report of one training or evaluation, its summary printed; the job's result."""
     folder, opened = result["folder"], open_set(prepared)
+    files.sweep(folder)
     looks = look(opened.info["manifest"], result, recipe.run.storage, folder)
     about["notes"] += looks.notes
     examples = examples_of(recipe, opened, folder)

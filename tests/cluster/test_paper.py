@@ -446,6 +446,9 @@ def test_a_tiny_table_side_by_side(cluster: None, job, tmp_path: Path) -> None:
     # Nothing is trained again, whatever the cluster and the price.
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
     assert len(before) == 2
+    # As of a command that was killed while it wrote the table.
+    half = Path(result["folder"]) / ".tmp-1a2b-table.md"
+    half.write_bytes(b"|")
     code, again, text = job(*command[:3], *command[5:])
-    assert code == 0 and again["folder"] == result["folder"], text
+    assert code == 0 and again["folder"] == result["folder"] and not half.exists(), text
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
