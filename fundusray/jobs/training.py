@@ -34,8 +34,6 @@ from fundusray.pipeline.examples import example_images
 from fundusray.reports import figures, sentences, tables
 from fundusray.reports.text import TOO_FEW, people
 
-"""How data.split=image draws."""
-
 
 def train(asked: Asked) -> dict[str, Any]:
     """Trains one recipe and writes its report."""
