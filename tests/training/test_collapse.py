@@ -19,8 +19,9 @@ from fundusray.training.adversarial import OBJECTIVES
 from fundusray.training.robustness import Alarm, alarm, attacked_logits, robustness
 
 TRAIN, JUDGED, BATCH, SIDE = 512, 120, 32, 32
+# At 16/255, attacked in training mode, this network is never robust above chance: nothing to lose.
 FAST = Adversarial(
-    method="fast", eps="16/255", step_size="16/255", random_start=False, judge_steps=10
+    method="fast", eps="14/255", step_size="14/255", random_start=False, judge_steps=10
 )
 
 
