@@ -152,7 +152,7 @@ json.dump([[one.get("patient") or "", one.get("eye") or ""] for one in groups], 
 """
 
 
-def told(names: Sequence[str], reading: Reading, pattern: str, secret: bool) -> str:
+def reading_note(names: Sequence[str], reading: Reading, pattern: str, secret: bool) -> str:
     """What was read of names, with an example; "" where nothing was.
 
     Args:

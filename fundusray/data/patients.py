@@ -42,7 +42,7 @@ def with_patients(found: Found, pattern: str, secret: bool) -> Found:
     if not any(columns.get("eye", [])):
         columns["eye"] = reading.eyes
     told = [REPEATED] if repeated and not any(reading.patients) else []
-    told += [note] if (note := names.told(plain, reading, pattern, secret)) else []
+    told += [note] if (note := names.reading_note(plain, reading, pattern, secret)) else []
     return found._replace(columns=columns, notes=(*found.notes, *told))
 
 

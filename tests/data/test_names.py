@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fundusray.config import Data, Recipe, decisive, override
-from fundusray.data.names import read, read_by, told
+from fundusray.data.names import read, read_by, reading_note
 from fundusray.errors import InputError
 
 EYES = ("left", "right")
@@ -83,17 +83,17 @@ def test_one_eye_of_each_patient_may_have_been_kept() -> None:
 def test_what_is_no_way_of_naming(names: list[str]) -> None:
     found = read(names)
     assert found.patients == found.eyes == [""] * len(names)
-    assert told(names, found, "", secret=False) == ""
+    assert reading_note(names, found, "", secret=False) == ""
 
 
 def test_what_was_read_is_told_with_an_example() -> None:
     names = ["p0_OS", "p0_OD", "p1_OS", "p1_OD", "loose"]
-    said = told(names, read(names), "", secret=False)
+    said = reading_note(names, read(names), "", secret=False)
     assert said == (
         "patients read from names: 'p0_OS' -> patient p0, left eye (4 of 5 names); 1 tell no "
         "patient, each counts on its own: 'loose'"
     )
-    secret = told(names, read(names), "", secret=True)
+    secret = reading_note(names, read(names), "", secret=True)
     assert "4 of 5 names" in secret and "p0" not in secret and "loose" not in secret
 
 
@@ -121,7 +121,7 @@ def test_a_pattern_of_ones_own() -> None:
     found = read_by(pattern, names)
     assert found.patients == ["007", "007", "011", ""]
     assert found.eyes == ["right", "left", "", ""]
-    said = told(names, found, pattern, secret=False)
+    said = reading_note(names, found, pattern, secret=False)
     assert said.startswith(f"patients read from names by data.patient_pattern={pattern}: ")
     assert said.endswith("(3 of 4 names); 1 tell no patient, each counts on its own: 'odd'")
     assert read_by("(?P<patient>x)?", ["a", "x"]).patients == ["", "x"]
