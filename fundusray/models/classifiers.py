@@ -18,7 +18,8 @@ from fundusray import config, files
 from fundusray.errors import InputError
 from fundusray.models import heads
 from fundusray.models import weights as stored
-from fundusray.models.fetching import fetch
+from fundusray.models.fetching import published_weights
+from fundusray.models.packaged import PACKAGES, installed_file, require_known_file
 from fundusray.registry import Registry, unknown_name
 
 HALF = (0.5, 0.5, 0.5)
@@ -133,6 +134,10 @@ def _inception_v3(outputs: int, dropout: float) -> nn.Module:
     )
 
 
+LITE = tuple(f"efficientnet_lite{number}" for number in range(3))
+"""Called tf_ in timm, as weights of these come from TensorFlow: its padding, its norms' epsilon."""
+
+
 def _timm(name: str) -> Callable[[int, float], nn.Module]:
     def build(outputs: int, dropout: float) -> nn.Module:
         return timm.create_model(name, num_classes=outputs, drop_rate=dropout)
@@ -189,15 +194,16 @@ def _register() -> None:
         "efficientnet_b1": "ft_in1k",
         "efficientnet_b2": "ra_in1k",
         "efficientnet_b3": "ra2_in1k",
-    }
+    } | dict.fromkeys(LITE, "in1k")
     for name, tag in tags.items():
         resnet = name.startswith("resnet")
         head = "fc" if resnet else "classifier"
         # After norm and activation, as inception's convolutions come with theirs.
         early, last = ("act1", "layer4") if resnet else ("bn1", "bn2")
 
-        published = partial(_of_timm, name, tag)
-        MODELS.register(name)(Network(_timm(name), (head,), published, early, last))
+        timms = f"tf_{name}" if name in LITE else name
+        published = partial(_of_timm, timms, tag)
+        MODELS.register(name)(Network(_timm(timms), (head,), published, early, last))
     MODELS.register("inception_v3")(
         Network(
             _inception_v3,
@@ -256,8 +262,8 @@ def load_weights(built: Classifier, model: config.Model) -> list[str]:
     if config.fetched(model.weights):
         about = network.published(_tag(model.weights))
         _normalise(built, model, torch.tensor(about.mean), torch.tensor(about.std))
-        state = fetch(model, about.url)
-        return stored.fit(built.net, state, network.heads, what)
+        state, origin = published_weights(model, about.url, built.net.state_dict())
+        return [origin, *stored.fit(built.net, state, network.heads, what)]
     found = stored.read(model.weights)
     if found.normalisation:
         _normalise(built, model, *found.normalisation)
@@ -298,6 +304,9 @@ def check(model: config.Model, size: int | None = None, num_classes: int | None 
         stored.check_start(model, num_classes)
     if config.fetched(model.weights):
         network.published(_tag(model.weights))
+        package = PACKAGES.get(model.name) if not _tag(model.weights) else None
+        if package and installed_file(package):
+            require_known_file(package)
     elif model.weights and not files.exists(files.absolute(model.weights)):
         raise stored.no_file(model.weights)
 

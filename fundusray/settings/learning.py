@@ -18,7 +18,7 @@ SELECTORS = (
 )
 """What can choose the best epoch."""
 PUBLISHED = "imagenet"
-"""What `model.weights` calls weights that are fetched from their publisher."""
+"""What `model.weights` calls published weights: installed with a package, or fetched."""
 
 
 def fetched(weights: str) -> bool:
@@ -33,9 +33,10 @@ class Model:
     name: str = "efficientnet_b0"
     """A registered network."""
     weights: str = ""
-    """Empty: random start; imagenet, or imagenet/<tag> for one of timm's (imagenet/tv2_in1k of
-    resnet50 is torchvision's second version): fetched; otherwise a .safetensors or .pth file, whose
-    last layers are replaced where they do not fit."""
+    """Empty: random start; imagenet: of an installed package (efficientnet_lite0's always is), else
+    fetched, as is imagenet/<tag> for one of timm's (imagenet/tv2_in1k of resnet50 is torchvision's
+    second version); otherwise a .safetensors or .pth file, whose last layers are replaced where
+    they do not fit."""
     init_from: str = ""
     """A bundle to go on from, last layers included: the same network and the same classes."""
     hidden: tuple[int, ...] = ()
