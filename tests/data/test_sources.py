@@ -65,7 +65,7 @@ def test_the_test_side_is_read_where_table_and_folder_are_there(eyepacs_tree: Tr
     for name in ("7_left", "7_right"):
         write(root / "test" / f"{name}.jpeg")
     found = SOURCES["eyepacs"](EYEPACS, str(root), 0)
-    assert found.columns["split"] == ["train"] * 4 + ["test"] * 2
+    assert found.columns["split"] == ["train"] * 4 + ["test", "val"]
     assert found.columns["path"][4:] == ["test/7_left.jpeg", "test/7_right.jpeg"]
     assert found.columns["grade"][4:] == [3, 0] and found.problems == []
     solution.write_text("image,level,Usage\n7_left,9,Private\n1_left,0,Public\n8_left,0,Public\n")
@@ -75,6 +75,20 @@ def test_the_test_side_is_read_where_table_and_folder_are_there(eyepacs_tree: Tr
         "retinopathy_solution.csv:3: no image file of '1_left' (test/1_left.jpeg)",
         "retinopathy_solution.csv:3: image '1_left' again, first in trainLabels.csv:2",
         "retinopathy_solution.csv:4: no image file of '8_left' (test/8_left.jpeg)",
+    ]
+
+
+def test_without_a_usage_all_that_is_in_test_is_the_test_side(eyepacs_tree: Tree) -> None:
+    root = eyepacs_tree(2)
+    for name in ("7_left", "7_right"):
+        write(root / "test" / f"{name}.jpeg")
+    solution = root / "retinopathy_solution.csv"
+    solution.write_text("image,level\n7_left,3\n7_right,0\n")
+    found = SOURCES["eyepacs"](EYEPACS, str(root), 0)
+    assert found.columns["split"] == ["train"] * 4 + ["test"] * 2
+    solution.write_text("image,level,Usage\n7_left,3,public\n7_right,0,Secret\n")
+    assert told(SOURCES["eyepacs"](EYEPACS, str(root), 0)) == [
+        "retinopathy_solution.csv:3: Usage 'Secret' of image '7_right', expected Public or Private"
     ]
 
 

@@ -25,6 +25,9 @@ PEOPLE = "sex_age.csv"
 LAYOUT = (
     "source 'eyepacs' expects trainLabels.csv (image,level) and train/<patient>_<left|right>.jpeg"
 )
+SIDES = {"public": "val", "private": "test"}
+"""Usage of a test photograph -> its side: the public leaderboard's photographs were there to choose
+by, the private one's to be judged on (10,906 and 42,670, beside 35,126 for training)."""
 SEX_CODES = {"female": "female", "male": "male", "": ""}
 
 
@@ -33,8 +36,10 @@ def eyepacs(data: Data, root: str, seed: int) -> Found:
     """The Kaggle EyePACS layout: trainLabels.csv and train/<patient>_<left|right>.jpeg.
 
     Images may also lie beside the table and be .jpg or .png. Where retinopathy_solution.csv and
-    test/ are both there, they are the test side and the others the train side. Where there is
-    sex_age.csv (image,sex,age), sex can be learned. A row without an image is set aside.
+    test/ are both there, the publisher's own split is known: train/ is its train side, photographs
+    of Usage Public its validation and of Private its test side, all of test/ that where the table
+    has no Usage. Where there is sex_age.csv (image,sex,age), sex can be learned. A row without an
+    image is set aside.
 
     Raises:
         InputError: no table, one that cannot be read, or no images.
@@ -51,12 +56,14 @@ def eyepacs(data: Data, root: str, seed: int) -> Found:
 
 
 def _part(root: str, table: str, folder: str, split: str) -> Rows:
-    rows = table_rows(read_table(root, table, ("image", "level")), "image")
+    rows = table_rows(read_table(root, table, ("image", "level"), ("Usage",)), "image")
     rows.columns["grade"] = convert(rows, "level", one_of(LEVELS), NEED_LEVEL)
     folders = [list_folder(root, folder), list_folder(root)]
     need_photographs(root, folders, LAYOUT)
     find_photographs(rows, folders, "image", folder + "/{}.jpeg")
-    if split:
+    if split == "test" and "Usage" in rows.cells:
+        rows.columns["split"] = convert(rows, "Usage", one_of(SIDES), "Public or Private")
+    elif split:
         rows.columns["split"] = [split] * len(rows.ids)
     return rows
 
