@@ -7,6 +7,7 @@ ray job submit --working-dir . -- python jobs/table.py wu.table5 data.root=/data
   rows=baseline,focal_*   some rows only     baseline=<row>   what differences are to
   size= epochs= batch= images=   other figures than the scale's: side of the largest images, epochs
                     for every 20 published ones, batch, training images at most
+  network=efficientnet_lite0   in every row, from its ImageNet weights where the row's has its own
   start=<bundle>    in place of ImageNet weights; several with commas, one per network
   repeats=3         trainings of every row, with a seed each on one split: verdicts on methods
   at_once=2         rows side by side        hourly=0.9       price of a worker's hour

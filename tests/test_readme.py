@@ -17,7 +17,10 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-OWN = {"jobs/leak_premium.py": {"repeats"}, "jobs/table.py": {"scale", "rows", "start", "repeats"}}
+OWN = {
+    "jobs/leak_premium.py": {"repeats"},
+    "jobs/table.py": {"scale", "rows", "start", "repeats", "network"},
+}
 """Words of a job that are no settings."""
 
 

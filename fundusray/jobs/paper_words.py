@@ -15,7 +15,8 @@ from fundusray.config import Recipe, fetched, override
 from fundusray.data.shards import open_set
 from fundusray.jobs.honesty import constant_words, unlearned
 from fundusray.losses import panel, same_loss
-from fundusray.reports.text import estimate, listed, number
+from fundusray.models import weights_here
+from fundusray.reports.text import count, estimate, listed, number
 
 PAPERS = {
     "wu": "Wu, Robust training and interpretability for fundus imaging (2020)",
@@ -39,16 +40,17 @@ def title_of(
     table: str, rows: list[Row], sets: dict[str, str], scale: Scale, changes: dict[str, str]
 ) -> str:
     """Paper, table, scale, and everything that is not as published."""
-    parts = [*_instead(rows, sets), *_own_settings(changes)]
+    parts = [*_instead(rows, sets, scale), *_own_settings(changes)]
     name = scale.name
     said = f": {', '.join(parts)}" if parts else ""
     how = "scale paper (as published)" if name == "paper" and not parts else f"scale {name}"
     return f"{title_words(table)}, {how}{said}"
 
 
-def _instead(rows: list[Row], sets: dict[str, str]) -> list[str]:
+def _instead(rows: list[Row], sets: dict[str, str], scale: Scale) -> list[str]:
     """`64 px instead of 512`, and so on, for what the scale and the data change."""
-    pairs = [(row.recipe, row.published) for row in rows if row.runs and not row.refused]
+    ran = [row for row in rows if row.runs and not row.refused]
+    pairs = [(row.recipe, row.published) for row in ran]
     found = []
     for words, value in {
         "{} px": lambda recipe: recipe.data.size,
@@ -71,11 +73,14 @@ def _instead(rows: list[Row], sets: dict[str, str]) -> list[str]:
         started(row)
         for row in rows
         if fetched(row.published.model.weights)
+        and not (scale.network and fetched(row.recipe.model.weights))
         and row.recipe.model.weights != row.published.model.weights
     }
     by -= {started(row) for row in rows if row.parent}
     if by:
         found.append(f"{_either(by)} instead of {IMAGENET}")
+    elif scale.network and any(fetched(row.recipe.model.weights) for row in ran):
+        found.append(f"{IMAGENET} of {scale.network} instead of those of the paper's networks")
     return found
 
 
@@ -156,6 +161,8 @@ def notes_of(rows: list[Row], scale: Scale, starts: dict[str, str], base: str) -
             told = row.published.published[recipes.QUOTED]
             why = told if isinstance(told, str) else "figures of another work"
             found.append(f"{row.name} is shown as published and not run: {why}.")
+    if scale.network:
+        found.append(_other_network(ran, scale.network, starts))
     if starts:
         places = listed(list(starts.values()))
         found.append(f"Rows that the paper starts from ImageNet weights start from {places}.")
@@ -169,6 +176,22 @@ def notes_of(rows: list[Row], scale: Scale, starts: dict[str, str], base: str) -
     if len(ways) == 1:
         found.append(f"All rows are computed in {ways.pop()} (train.precision).")
     return [*found, f"Differences are to {base}."]
+
+
+def _other_network(rows: list[Row], network: str, starts: dict[str, str]) -> str:
+    """What is in place of the paper's networks and of the weights that they start from."""
+    theirs = _either({row.published.model.name for row in rows})
+    begun = [row for row in rows if fetched(row.published.model.weights)]
+    said = f"Every row has {network} in place of the paper's {theirs}"
+    if begun and not starts:
+        which = "" if len(begun) == len(rows) else f" ({count(len(begun), 'row')} of {len(rows)})"
+        said += (
+            f"; where the paper starts from {IMAGENET} of its network{which}, it starts from those "
+            f"of {network} in {weights_here(network)}"
+        )
+    if len({row.published.model.name for row in rows}) > 1:
+        said += "; rows that differ in their network alone are the same here"
+    return f"{said}. The paper's figures are of its networks and stand for orientation alone."
 
 
 def counts_of(row: Row, prepared: str) -> list[int]:

@@ -29,7 +29,7 @@ from fundusray.reports.trials import Trial
 NUMBERS = {"size": 4096, "epochs": 10_000, "batch": 100_000, "images": 10**9, "at_once": 1000}
 NUMBERS |= {"repeats": 100}
 """Whole numbers that are this job's own, and the most each can be."""
-OWN = ("scale", "rows", "start", "baseline", "hourly", *NUMBERS)
+OWN = ("scale", "rows", "start", "baseline", "hourly", "network", *NUMBERS)
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def wishes_of(asked: Asked) -> Wishes:
         raise unknown_name("scale", name, SCALES)
     numbers = {key: _whole(key, given[key]) for key in NUMBERS if key in given}
     at_once, repeats = (numbers.pop(key, 1) for key in ("at_once", "repeats"))
-    scale = replace(SCALES[name], **numbers)
+    scale = replace(SCALES[name], network=given.get("network", ""), **numbers)
     if {"data.source", "data.root"} & set(changes):
         scale = replace(scale, drawn=0)
     places = [part.strip() for part in given.get("start", "").split(",") if part.strip()]

@@ -10,7 +10,9 @@ from fundusray.models.classifiers import (
     load_weights,
     parameter_count,
 )
+from fundusray.models.fetching import weights_here
 from fundusray.models.heads import fit_thresholds
+from fundusray.models.networks import network_of
 
 __all__ = [
     "MODELS",
@@ -21,5 +23,7 @@ __all__ = [
     "fit_thresholds",
     "head_parameters",
     "load_weights",
+    "network_of",
     "parameter_count",
+    "weights_here",
 ]

@@ -12,7 +12,7 @@ from fundusray.errors import InputError
 from fundusray.models.bundle import Bundle, load_bundle, save_bundle
 from fundusray.models.weights import numbers
 
-DECIDING = ("name", "hidden", "output")
+DECIDING = ("name", "image_size", "hidden", "output")
 """Settings of a model that make tensors of one name mean the same in two bundles."""
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from fundusray import config
 from fundusray.errors import InputError
-from fundusray.models.packaged import PACKAGES, installed_file, packaged_weights
+from fundusray.models.networks import network_of
+from fundusray.models.packaged import PACKAGES, about, installed_file, packaged_weights
 from fundusray.models.weight_files import unwrapped
 
 CONNECT_SECONDS = 10.0
@@ -36,7 +37,7 @@ def published_weights(
     package = PACKAGES.get(model.name) if "/" not in model.weights else None
     if package and installed_file(package):
         return packaged_weights(model.name, own)
-    cached = os.path.join(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
+    cached = _cached_file(url)
     place = f"the cache, {cached}" if os.path.exists(cached) else url
     try:
         state = _fetch(url)
@@ -49,6 +50,22 @@ def published_weights(
             "or start at random, model.weights="
         ) from error
     return unwrapped(state, url), f"{model.name} starts from the ImageNet weights of {place}"
+
+
+def weights_here(name: str) -> str:
+    """Where the ImageNet weights of a network are that need no fetching; "" where they are not.
+
+    Raises:
+        InputError: no such network, or nobody publishes weights of it.
+    """
+    if name in PACKAGES and installed_file(PACKAGES[name]):
+        return f"the installed package {about(PACKAGES[name])}"
+    cached = _cached_file(network_of(config.Model(name=name)).published("").url)
+    return cached if os.path.exists(cached) else ""
+
+
+def _cached_file(url: str) -> str:
+    return os.path.join(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
 
 
 def _fetch(url: str) -> dict[str, Tensor]:

@@ -104,8 +104,13 @@ def packaged_weights(name: str, own: Mapping[str, Tensor]) -> tuple[dict[str, Te
     path = installed_file(package)
     content = require_known_file(package, path)
     state = in_timms_names(unwrapped(parse(content, os.fspath(path)), os.fspath(path)), own)
-    about = f"{package.name} {version(package.name)}"
-    return state, f"{name} starts from the ImageNet weights in the installed package {about}"
+    origin = f"the installed package {about(package)}"
+    return state, f"{name} starts from the ImageNet weights in {origin}"
+
+
+def about(package: Package) -> str:
+    """The name and version of an installed package."""
+    return f"{package.name} {version(package.name)}"
 
 
 def in_timms_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """Weights from a file into a network: no code is run, and nothing is left out unsaid."""
 
+import json
 import re
 from typing import Any, NamedTuple
 
@@ -88,7 +89,25 @@ def read(location: str) -> Stored:
         return bundle._replace(state=unwrapped(bundle.state, location))
     state = parse(files.read_bytes(location), location)
     plain = unwrapped(state, location)
-    return Stored(plain, normalisation=_normalisation(state))
+    return Stored(plain, normalisation=_normalisation(state) or _hub_normalisation(location))
+
+
+def _hub_normalisation(location: str) -> tuple[Tensor, Tensor] | None:
+    """The mean and std in the config.json that the hub keeps beside a file of timm's weights."""
+    beside = files.join(location.rpartition("/")[0], "config.json")
+    if not files.exists(beside):
+        return None
+    try:
+        about = json.loads(files.read_bytes(beside))
+    except ValueError:
+        return None  # of something else
+    about = about.get("pretrained_cfg", about) if isinstance(about, dict) else {}
+    pair = [about.get(name) for name in AROUND[:2]] if isinstance(about, dict) else []
+    if not all(isinstance(value, list) and len(value) == 3 for value in pair) or not pair:
+        return None
+    if not all(isinstance(number, int | float) for value in pair for number in value):
+        return None
+    return torch.tensor(pair[0]), torch.tensor(pair[1])
 
 
 def _normalisation(state: Any) -> tuple[Tensor, Tensor] | None:
@@ -153,7 +172,8 @@ def check_start(model: config.Model, num_classes: int | None) -> Stored:
 def _told(model: config.Model, num_classes: int) -> str:
     """A network in words that differ exactly where its layers do."""
     hidden = f", hidden layers {','.join(map(str, model.hidden))}" if model.hidden else ""
-    return f"{model.name}{hidden}, output {model.output}, {num_classes} classes"
+    size = f" for {model.image_size} pixels" if model.image_size else ""
+    return f"{model.name}{size}{hidden}, output {model.output}, {num_classes} classes"
 
 
 def go_on(built: nn.Module, model: config.Model, num_classes: int) -> list[str]:
@@ -209,6 +229,8 @@ def fit(
     """
     own = net.state_dict()
     state, beside = matching(dict(state), _features(own, heads))
+    state, foreign = _without_foreign(state, own, heads)
+    beside += foreign
     notes = [f"{what}: left out {layer_names(beside)}"] if beside else []
     differ = {head: _difference(state, own, head) for head in heads}
     if other or any(differ.values()):
@@ -231,6 +253,20 @@ def _features(own: dict[str, Tensor], heads: tuple[str, ...]) -> set[str]:
     starts = tuple(f"{head}." for head in heads)
     # Files from before torch 0.4.1 do not have this counter, which nothing here reads.
     return {n for n in own if not n.startswith(starts) and not n.endswith("num_batches_tracked")}
+
+
+def _without_foreign(
+    state: dict[str, Tensor], own: dict[str, Tensor], heads: tuple[str, ...]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """(a state, the names left out of it): parts beside a network that the file has whole.
+
+    A decoder of masked pretraining, another head, a projector stand under names of their own.
+    """
+    if not _features(own, heads) <= state.keys():
+        return state, []
+    roots = {name.partition(".")[0] for name in own}
+    foreign = [name for name in state if name.partition(".")[0] not in roots]
+    return {name: value for name, value in state.items() if name not in foreign}, foreign
 
 
 def _layers(state: dict[str, Tensor], head: str) -> dict[str, tuple[int, ...]]:
@@ -268,7 +304,7 @@ def _replaceable(state: dict[str, Tensor], own: dict[str, Tensor], head: str) ->
     return (
         bool(weights)
         and whole
-        and all(len(given[w]) == 2 for w in weights)
+        and all(len(given[w]) in (2, 4) for w in weights)
         and (given[weights[0]][1:] == features)
     )
 

@@ -4,6 +4,7 @@ Each field's docstring is its help; `__post_init__` refuses what cannot be.
 """
 
 from fundusray.settings.learning import (
+    FLIPS,
     SELECTORS,
     Adversarial,
     Loss,
@@ -17,6 +18,7 @@ from fundusray.settings.places import Cluster, Run, Tune
 from fundusray.settings.recipe import Recipe
 
 __all__ = [
+    "FLIPS",
     "SELECTORS",
     "Adversarial",
     "Cluster",

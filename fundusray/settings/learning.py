@@ -17,6 +17,13 @@ SELECTORS = (
     "robust_balanced_accuracy",
 )
 """What can choose the best epoch."""
+FLIPS: dict[str, tuple[tuple[int, ...], ...]] = {
+    "none": ((),),
+    "horizontal": ((), (3,)),
+    "vertical": ((), (2,)),
+    "both": ((), (3,), (2,), (2, 3)),
+}
+"""What an image [B, C, H, W] is judged under -> the dimensions that are turned round each time."""
 PUBLISHED = "imagenet"
 """What `model.weights` calls published weights: installed with a package, or fetched."""
 
@@ -31,7 +38,10 @@ class Model:
     """Which network, started from where."""
 
     name: str = "efficientnet_b0"
-    """A registered network."""
+    """A registered network, or timm/<name> for any other classifier of timm."""
+    image_size: int = 0
+    """Of timm/<name>: the side in pixels for which positions and windows are laid out; 0: timm's
+    own. A vision transformer takes other sizes too, by interpolated positions."""
     weights: str = ""
     """Empty: random start; imagenet: of an installed package (efficientnet_lite0's always is), else
     fetched, as is imagenet/<tag> for one of timm's (imagenet/tv2_in1k of resnet50 is torchvision's
@@ -44,6 +54,9 @@ class Model:
     output: str = "softmax"
     """softmax: one logit per class; binary: one logit for two classes; regression: one number cut
     at fitted thresholds; coral, corn: one logit per border between ordered classes."""
+    flips: str = "none"
+    """Under which flips an image is judged: horizontal, vertical or both; the outputs of the image
+    and of its flips are averaged. none: as it is."""
     dropout: float = 0.0
     """Share of features dropped before each fully connected layer."""
     mean: tuple[float, ...] = ()
@@ -54,10 +67,13 @@ class Model:
     """Per-channel divisor inside the model; empty: as for the mean."""
 
     def __post_init__(self) -> None:
+        require(self.image_size >= 0, "model.image_size", "pixels, or 0", self.image_size)
         require(0 <= self.dropout < 1, "model.dropout", "a share in [0, 1)", self.dropout)
         outputs = ("softmax", "binary", "regression", "coral", "corn")
         if self.output not in outputs:
             raise unknown_name("model.output", self.output, outputs)
+        if self.flips not in FLIPS:
+            raise unknown_name("model.flips", self.flips, FLIPS)
         require(all(n >= 1 for n in self.hidden), "model.hidden", "widths above 0", self.hidden)
         both = not (self.weights and self.init_from)
         require(both, "model.weights/init_from", "one of them", (self.weights, self.init_from))
@@ -181,6 +197,9 @@ class Train:
     """Of sgd."""
     clip: float = 0.0
     """Longest gradient, the L2 norm over all weights; longer ones are scaled to it; 0: none is."""
+    average: float = 0.0
+    """Decay per step of an exponential moving average of the weights, which is judged and kept in
+    their place, e.g. 0.99; 0: the weights themselves."""
     mixup: float = 0.0
     """Alpha of mixup; 0: none."""
     mixup_epochs: int = 0
@@ -217,6 +236,7 @@ class Train:
         parse(self.phases, self.epochs)
         require(self.lr_batch >= 1, "train.lr_batch", "at least 1", self.lr_batch)
         require(self.clip >= 0, "train.clip", "0 or more", self.clip)
+        require(0 <= self.average < 1, "train.average", "a decay in [0, 1)", self.average)
         require(self.mixup >= 0, "train.mixup", "0 or more", self.mixup)
         require(self.mixup_epochs >= 0, "train.mixup_epochs", "0 or more", self.mixup_epochs)
         require(self.lr > 0, "train.lr", "above 0", self.lr)

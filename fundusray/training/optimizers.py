@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fundusray.config import Train
+from fundusray.training.average import keep_average
 
 ONECYCLE_RISE = 0.3
 """Share of all steps over which the one-cycle rate rises."""
@@ -19,8 +20,14 @@ def build_optimizer(model: nn.Module, train: Train) -> Optimizer:
     """The recipe's optimiser over the parameters that learn, its rate still at the peak.
 
     Without train.decay_norms, parameters of one dimension (biases, norms) do not decay: pulling a
-    norm's scale to 0 regularises nothing.
+    norm's scale to 0 regularises nothing. With train.average it keeps an average of the weights.
     """
+    optimizer = _chosen(model, train)
+    keep_average(optimizer, model, train.average)
+    return optimizer
+
+
+def _chosen(model: nn.Module, train: Train) -> Optimizer:
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     lr, decay = peak(train), train.weight_decay
     groups: list[dict[str, Any]] = [{"params": learned, "weight_decay": decay}]

