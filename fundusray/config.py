@@ -50,12 +50,17 @@ __all__ = [
 ]
 
 
+STARTS = ("weights", "init_from")
+"""Settings of a model of which one at most says where it starts."""
+
+
 def override(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     """The recipe with dotted keys changed; strings are converted by the field's type.
 
     Another `loss.name` empties `loss.args` first, so that a focal gamma never reaches another loss;
     so do another `data.preprocess` with `data.preprocess_args` and another `sampling.name` with
-    `sampling.quotas`.
+    `sampling.quotas`. A start that is given, `model.weights` or `model.init_from`, is in place of
+    the recipe's other one.
 
     Raises:
         InputError: an unknown key (the nearest is named) or a value of the wrong type.
@@ -70,6 +75,10 @@ def override(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     new_sampling = changes.get("sampling.name")
     if new_sampling is not None and new_sampling != recipe.sampling.name:
         recipe = dataclasses.replace(recipe, sampling=Sampling(name=new_sampling))
+    for start, other in (STARTS, STARTS[::-1]):
+        if changes.get(f"model.{start}") and f"model.{other}" not in changes:
+            model = dataclasses.replace(recipe.model, **{other: ""})
+            recipe = dataclasses.replace(recipe, model=model)
     # All keys of a section change together, so that settings which constrain each other
     # (three fractions, say) are checked only once they are all there.
     tree: dict[str, Any] = {}

@@ -328,3 +328,15 @@ def test_a_name_stays_in_the_storage(setting, name):
 @pytest.mark.parametrize("name", ["wu.table5.focal_gamma2", "Müller 2 (left)", "a=1+b-2"])
 def test_plain_names_are_taken(name):
     assert override(Recipe(), {"run.name": name, "name": name}).run.name == name
+
+
+def test_a_start_that_is_given_is_in_place_of_the_other():
+    """A recipe that starts from ImageNet can go on from a bundle, and the other way round."""
+    recipe = override(Recipe(), {"model.weights": "imagenet"})
+    gone_on = override(recipe, {"model.init_from": "b"})
+    assert (gone_on.model.weights, gone_on.model.init_from) == ("", "b")
+    again = override(gone_on, {"model.weights": "w.pth"})
+    assert (again.model.weights, again.model.init_from) == ("w.pth", "")
+    assert override(recipe, {"model.init_from": ""}).model.weights == "imagenet"
+    with pytest.raises(InputError, match=r"model\.weights/init_from"):
+        override(recipe, {"model.init_from": "b", "model.weights": "w.pth"})

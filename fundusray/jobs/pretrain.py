@@ -49,8 +49,7 @@ def pretrain(asked: Asked) -> dict[str, Any]:
     for name in ("accuracy", "balanced_accuracy", "kappa"):
         print(f"  {name:18} {interval_text(metrics, name)}")
     print("these figures say nothing of real eyes; the bundle is a start for learning from them:")
-    # Not model.init_from, which goes on from a whole training and is refused beside the ImageNet
-    # weights of the papers' recipes.
+    # Not model.init_from, which goes on from a whole training, last layer included.
     print(f"  python jobs/train.py ... model.weights={bundle}")
     keys = ("status", "folder", "bundle", "predictions")
     return {key: result[key] for key in keys} | {"kappa": metrics["kappa"]}

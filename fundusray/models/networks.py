@@ -127,7 +127,12 @@ LITE = tuple(f"efficientnet_lite{number}" for number in range(3))
 
 def _timm(name: str) -> Callable[[int, float], nn.Module]:
     def build(outputs: int, dropout: float) -> nn.Module:
-        return timm.create_model(name, num_classes=outputs, drop_rate=dropout)
+        net = timm.create_model(name, num_classes=outputs, drop_rate=dropout)
+        if name.removeprefix("tf_") in LITE:
+            # timm begins it so wide that the first losses are above 6, where log K is chance; a
+            # short fine-tuning spends its first hundred steps on unlearning that.
+            net.classifier.reset_parameters()
+        return net
 
     return build
 

@@ -22,6 +22,8 @@ SETTINGS = {
     "data.size": "32",
     "data.fractions": "0.5,0.25,0.25",
     "model.dropout": "0.25",
+    "model.name": "resnet18",
+    "model.weights": "",
     "train.epochs": "6",
     "train.batch": "8",
     "train.optimizer": "sgd",

@@ -52,7 +52,7 @@ def test_what_cannot_run_is_refused(sketchy: Recipe, changes: dict, told: str) -
         (["wu.table5.baseline"], {"train.epochs": "3", "data.size": "96"}, False,
          ("efficientnet_b0", 3000, 96, 3, "onecycle")),
         ([], {"model.name": "resnet50"}, True, ("resnet50", 80, 64, 1, "onecycle")),
-        ([], {"data.num_images": "60"}, True, ("resnet18", 60, 64, 1, "onecycle")),
+        ([], {"data.num_images": "60"}, True, ("efficientnet_lite0", 60, 64, 1, "onecycle")),
     ],
 )  # fmt: skip
 def test_the_job_reads_a_recipe_as_a_pretraining(
