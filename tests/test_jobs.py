@@ -85,6 +85,8 @@ def test_a_given_folder_keeps_the_keywords_its_source_has(
         (("train.py", "wu.table5.oversample_restart", "smoke=false"), "data.root"),
         (("evaluate.py", "/no/such/bundle"), "/no/such/bundle"),
         (("evaluate.py",), "give one bundle"),
+        (("two_eyes.py",), "give one bundle"),
+        (("two_eyes.py", "b", "fit=tran"), "did you mean 'train'"),
     ],
 )
 def test_wrong_input_is_told_before_anything_is_written(

@@ -34,7 +34,7 @@ def evaluate(asked: Asked) -> dict[str, Any]:
         raise InputError("give one bundle: python jobs/evaluate.py <run folder>/bundle key=value")
     place = bundle_folder(asked.words[0])
     bundle = load_bundle(place)
-    recipe = _asked(place, bundle.recipe, asked)
+    recipe = asked_recipe(place, bundle.recipe, asked.changes)
     if asked.show:
         return shown(recipe)
     prepared = prepared_of(recipe, trains=False)
@@ -63,13 +63,13 @@ def _ungradable(recipe: Recipe, place: str, prepared: str) -> dict[str, Any]:
     return result | {"prepared": prepared}
 
 
-def _asked(place: str, trained: Recipe, asked: Asked) -> Recipe:
+def asked_recipe(place: str, trained: Recipe, asked: dict[str, str]) -> Recipe:
     """The network's recipe with the photographs that the command line asks for.
 
     Raises:
         InputError: other pixels, or another split, than the network was trained with.
     """
-    changes = expanded(asked.changes)
+    changes = expanded(asked)
     # Its weights are in the bundle; what they once started from may be gone.
     still = {"run.storage": "", "model.weights": "", "model.init_from": ""}
     recipe = override(trained, still | changes)
