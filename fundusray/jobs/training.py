@@ -190,7 +190,8 @@ def about_of(
         "classes": list(opened.classes),
         "ordered": opened.ordered,
         "preprocess": _pixels_said(recipe),
-        "model": f"{model.name}{_head_said(recipe)}, {start}, dropout {model.dropout:g}",
+        "model": f"{model.name}{_head_said(recipe)}, {start}, dropout {model.dropout:g}"
+        f"{_averages_said(recipe)}",
         "mode": mode,
         "seed": _seeds_said(recipe),
         "prepared": _quarantine(opened),
@@ -206,6 +207,13 @@ def _head_said(recipe: Recipe) -> str:
     hidden = "".join(f" -> {width}" for width in model.hidden)
     output = "" if model.output == "softmax" else f" -> {model.output}"
     return hidden + output
+
+
+def _averages_said(recipe: Recipe) -> str:
+    """What is averaged in a network that is judged: its weights, its answers to flips."""
+    average, flips = recipe.train.average, recipe.model.flips
+    said = f", weights averaged (decay {average:g})" if average else ""
+    return said + (f", judged under flips ({flips})" if flips != "none" else "")
 
 
 def _seeds_said(recipe: Recipe) -> str:

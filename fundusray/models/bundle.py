@@ -205,7 +205,8 @@ def card(
 def _network(model: config.Model) -> str:
     hidden = f", hidden layers {','.join(map(str, model.hidden))}" if model.hidden else ""
     start = markdown(model.init_from or model.weights) or "random weights"
-    return f"{model.name}{hidden}, output {model.output}, started from {start}"
+    flips = f", judged under flips ({model.flips})" if model.flips != "none" else ""
+    return f"{model.name}{hidden}, output {model.output}{flips}, started from {start}"
 
 
 def _table(split: str, summary: dict[str, Any]) -> list[str]:
