@@ -229,7 +229,7 @@ def build_model(model: config.Model, num_classes: int, seed: int) -> Classifier:
         # The CPU's generator only: torch.manual_seed would reseed every GPU as well.
         torch.default_generator.manual_seed(seed)
         net = network.build(outputs, model.dropout)
-        if model.hidden or model.output == "coral":
+        if model.hidden or heads.HEADS.find(model.output).layer:
             main = network.heads[0]
             features = net.get_submodule(main).in_features
             net.set_submodule(main, heads.build_head(features, model, num_classes))

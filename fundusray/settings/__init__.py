@@ -4,7 +4,6 @@ Each field's docstring is its help; `__post_init__` refuses what cannot be.
 """
 
 from fundusray.settings.learning import (
-    SELECTORS,
     Adversarial,
     Loss,
     Model,
@@ -17,7 +16,6 @@ from fundusray.settings.places import Cluster, Run, Tune
 from fundusray.settings.recipe import Recipe
 
 __all__ = [
-    "SELECTORS",
     "Adversarial",
     "Cluster",
     "Data",

@@ -5,12 +5,16 @@ from pathlib import Path
 import pytest
 
 from fundusray.data.found import SOURCES
-from fundusray.data.layouts import MARKS, WITH_KEYWORDS, find_root, source_of
+from fundusray.data.layouts import find_root, marks, source_of
 from fundusray.errors import InputError
 
+MARKS = marks()
 
-def test_every_mark_is_of_a_source() -> None:
-    assert set(WITH_KEYWORDS) <= set(MARKS) <= set(SOURCES)
+
+def test_no_two_sources_are_known_by_the_same_name() -> None:
+    whole = [mark for own in MARKS.values() for mark in own]
+    assert len(MARKS) > 10 and len(whole) == len(set(whole))
+    assert [name for name in SOURCES if SOURCES.facts(name).keywords] == ["odir"]
 
 
 @pytest.mark.parametrize("source", sorted(MARKS))

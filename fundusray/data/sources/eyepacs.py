@@ -28,7 +28,7 @@ LAYOUT = (
 SEX_CODES = {"female": "female", "male": "male", "": ""}
 
 
-@SOURCES.register("eyepacs")
+@SOURCES.register("eyepacs", title="EyePACS", marks=("trainLabels.csv",), labels=("grade", "sex"))
 def eyepacs(data: Data, root: str, seed: int) -> Found:
     """The Kaggle EyePACS layout: trainLabels.csv and train/<patient>_<left|right>.jpeg.
 
