@@ -132,8 +132,8 @@ def _at_the_end(
 ) -> tuple[float, float]:
     """Wilson's interval of num in num, or of none."""
     low, high = span
-    ends = wilson(float(value == high), num, z_quantile(level))
-    return low + (high - low) * ends[0], low + (high - low) * ends[1]
+    near, far = wilson(1.0, num, z_quantile(level))[0], high - low
+    return (high - far * (1 - near), high) if value == high else (low, low + far * (1 - near))
 
 
 def _drawn(statistic: Statistic, rows: Any, owner: np.ndarray, value: float) -> Spread:
