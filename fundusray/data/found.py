@@ -78,6 +78,8 @@ class LabelFacts:
 
     text: bool = False
     """As the class's name, "" without one; otherwise as its place, -1 without one."""
+    ordered: bool = True
+    """Whether the order of the classes means something; of two, the last is the positive one."""
 
 
 LABELS: Registry[tuple[str, ...]] = Registry("label", LabelFacts)
@@ -87,7 +89,14 @@ in a table stand for. A source that brings a new one registers it beside itself.
 LABELS.register("grade")(GRADES)
 LABELS.register("edema")(EDEMA)
 LABELS.register("disease")(DISEASE)
-LABELS.register("sex", text=True)(SEXES)
+LABELS.register("sex", text=True, ordered=False)(SEXES)
+
+
+def scale_of(label: str) -> tuple[str, ...]:
+    """The classes whose order is known by which a label's names and numbers are read; of a label
+    that has none of its own, the grades of retinopathy."""
+    ordered = label in LABELS and LABELS.facts(label).ordered
+    return LABELS.find(label) if ordered else GRADES
 
 
 def empty(column: str) -> Any:

@@ -21,7 +21,7 @@ from fundusray.data.class_names import (
     no_label,
     place_in,
 )
-from fundusray.data.found import GRADES, LABELS, Found, Problem
+from fundusray.data.found import GRADES, LABELS, Found, Problem, scale_of
 from fundusray.errors import InputError
 
 MOST_CLASSES = 100
@@ -111,7 +111,7 @@ def renamed(found: Found, data: Data) -> Found:
     ]
     # Classes without a photograph stay classes, unless other ones are given by hand.
     times = Counter(cells) + Counter({} if data.classes else own)
-    labels = _labels(times, LABELS.get(data.target, GRADES), data)
+    labels = _labels(times, scale_of(data.target), data)
     if wrong := [name for name in times if labels.places[name] is None]:
         raise InputError(
             f"data.target={data.target}: {', '.join(map(repr, wrong))}, expected {labels.need}"

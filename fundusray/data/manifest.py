@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from fundusray.config import Data
 from fundusray.data import patients
 from fundusray.data.class_names import is_ordered
-from fundusray.data.found import GRADES, LABELS, SOURCES, Found, Problem, empty
+from fundusray.data.found import LABELS, SOURCES, Found, Problem, empty, scale_of
 from fundusray.data.joining import join_sources, locate
 from fundusray.data.keyed import key_ids
 from fundusray.data.labels import renamed
@@ -234,7 +234,7 @@ def _labelled(found: Found, target: str, ordered: bool) -> tuple[pa.Table, tuple
             value = empty(field.name) or zero.get(field.type)
             arrays.append(pa.repeat(pa.scalar(value, field.type), len(ids)))
     metadata = {"classes": json.dumps(classes), "target": target}
-    metadata["ordered"] = json.dumps(ordered or is_ordered(classes, LABELS.get(target, GRADES)))
+    metadata["ordered"] = json.dumps(ordered or is_ordered(classes, scale_of(target)))
     return pa.table(arrays, schema=schema.with_metadata(metadata)), tuple(classes)
 
 
