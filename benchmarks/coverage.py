@@ -34,9 +34,10 @@ import numpy as np
 
 from fundusray.metrics import METRICS
 from fundusray.metrics.confusion import counted, figures
-from fundusray.metrics.intervals import LEVEL, Spread, spreads
+from fundusray.metrics.intervals import spreads
 from fundusray.metrics.pairing import correlation, difference, difference_ends, not_said
 from fundusray.metrics.patients import Patients
+from fundusray.metrics.spread import LEVEL, Spread
 from fundusray.metrics.table import Rows
 from fundusray.reports.comparisons import holm
 

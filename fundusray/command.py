@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,8 +17,16 @@ from typing import Any
 from fundusray import config, files, recipes
 from fundusray.cluster.start import left_as_found
 from fundusray.config import Data, Recipe, fetched
+from fundusray.data.found import LABELS, SOURCES
 from fundusray.errors import DiskError, FundusError, InputError
+from fundusray.keywords import signature
+from fundusray.losses.table import LOSSES, PASSED
+from fundusray.pipeline.augment import PRESETS
+from fundusray.pipeline.operations import OPERATIONS
+from fundusray.settings.choices import REGISTRIES, choices
 
+OF_THE_DICE = frozenset({"dice"})
+"""What an operation is given beside its own values."""
 LOCAL_STORAGE = "runs"
 JOB_STORAGE = "~/fundusray-runs"
 
@@ -151,13 +160,39 @@ def usage(text: str) -> str:
             for part in key.split("."):
                 node = getattr(node, part)
         lines.append(f"  {key}" if "<" in key else f"  {key}={_plain(node)}")
+    presets = ", ".join(recipes.PRESETS)
     switches = [
         "  data=<folder>   photographs, known by their tables; or a name in FUNDUSRAY_DATA",
-        "  preset=<name>   several settings at once (madry_quickstart, ngc_resnet50)",
+        f"  preset=<name>   several settings at once ({presets})",
         "  show=true       print the recipe and stop",
         "  smoke=true      shrink it",
     ]
-    return "\n".join([*lines, *switches])
+    return "\n".join([*lines, *switches, "", "names to choose from:", *_names()])
+
+
+def _names() -> list[str]:
+    """The names that settings can have, losses and operations with their keywords."""
+    held = {setting: sorted(filter(None, choices(setting))) for setting in REGISTRIES}
+    held["loss.name"] = [signature(name, LOSSES.find(name), PASSED) for name in held["loss.name"]]
+    held["data.target"] = [f"{label} ({_sources_of(label)})" for label in LABELS]
+    operations = [signature(name, OPERATIONS.find(name), OF_THE_DICE) for name in OPERATIONS]
+    held["data.augment"] = [*PRESETS, *operations]
+    wide = max(map(len, held))
+    return [
+        textwrap.fill(
+            f"  {setting:{wide}}  {', '.join(names)}",
+            width=100,
+            subsequent_indent=" " * (wide + 4),
+            break_long_words=False,
+        )
+        for setting, names in held.items()
+    ]
+
+
+def _sources_of(label: str) -> str:
+    """The sources that have a label."""
+    given = {name: SOURCES.facts(name).labels for name in SOURCES}
+    return " ".join(name for name, own in given.items() if own is None or label in own)
 
 
 def _plain(value: Any) -> str:

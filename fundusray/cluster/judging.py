@@ -17,7 +17,7 @@ from fundusray.config import Recipe
 from fundusray.data.sampling import plan_eval, share
 from fundusray.data.shards import PreparedSet
 from fundusray.errors import DamagedError
-from fundusray.metrics import METRICS, ORDINAL, point
+from fundusray.metrics import METRICS, needing_order, point
 from fundusray.models import Classifier, fit_thresholds
 from fundusray.models.heads import ladder
 from fundusray.pipeline import Loader
@@ -77,7 +77,7 @@ class Judge:
         # What needs an order of the classes that is not known is not told at all; None where these
         # rows cannot define a metric: none such chooses (choosing.check_choice).
         meant = self.prepared.ordered or logits.shape[1] == 2
-        names = [m for m in METRICS if meant or m not in ORDINAL]
+        names = [m for m in METRICS if meant or m not in needing_order()]
         row: dict[str, Any] = {f"val_{m}": values[m] for m in names}
         row["val_loss"] = _loss(logits, targets)
         if self.recipe.adversarial.eps:

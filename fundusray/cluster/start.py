@@ -13,6 +13,7 @@ from contextlib import contextmanager, nullcontext
 import ray
 from ray.exceptions import RayError
 
+from fundusray import plugins
 from fundusray.cluster.addresses import ALONE, LOOPBACK, loopback_only, unproxied
 from fundusray.errors import FundusError, InputError
 
@@ -85,7 +86,8 @@ def start(cpus: int | None = None) -> None:
     for name, value in settings.items():
         os.environ.setdefault(name, value)
     if joined:
-        _join({name: os.environ[name] for name in settings})
+        own = {plugins.VARIABLE} & set(os.environ)
+        _join({name: os.environ[name] for name in {*settings, *own}})
         return
     os.environ.update(unproxied())
     _require_home()

@@ -39,16 +39,14 @@ from fundusray.data.sampling import share
 from fundusray.data.shards import PreparedSet, open_set
 from fundusray.errors import InputError
 from fundusray.lock import locked
-from fundusray.losses import check_args, check_output, effective_weights, weight_ratio
-from fundusray.metrics import ORDINAL, summary
+from fundusray.losses import LOSSES, check_args, check_output, effective_weights, weight_ratio
+from fundusray.metrics import needing_order, summary
 from fundusray.models import check as check_model
+from fundusray.models.heads import HEADS
 from fundusray.models.weights import start_digest
 from fundusray.pipeline import augment
 from fundusray.training.choosing import check_choice
 from fundusray.training.timetable import Timetable, passes
-
-NEED_ORDER = ("regression", "coral", "corn", "quadratic_kappa", "squared_error")
-"""Heads and losses by which a miss by two classes is worse than by one."""
 
 
 def check(recipe: Recipe) -> None:
@@ -116,7 +114,7 @@ def _chosen_without_order(recipe: Recipe, prepared: PreparedSet) -> Recipe:
     """The recipe with the epoch chosen by balanced accuracy, where train.select needs an order of
     the classes that is not known."""
     by = recipe.train.select
-    if by not in ORDINAL or prepared.ordered or len(prepared.classes) == 2:
+    if by not in needing_order() or prepared.ordered or len(prepared.classes) == 2:
         return recipe
     print(
         f"train.select={by} needs classes in their order, which is not known of "
@@ -136,8 +134,11 @@ def check_order(recipe: Recipe, prepared: PreparedSet) -> None:
     if prepared.ordered or len(prepared.classes) == 2:
         return
     head, loss = recipe.model.output, recipe.loss.name
-    for key, value in (("model.output", head), ("loss.name", loss)):
-        if value in NEED_ORDER:
+    for key, value, facts in (
+        ("model.output", head, HEADS.facts(head)),
+        ("loss.name", loss, LOSSES.facts(loss)),
+    ):
+        if facts.needs_order:
             raise InputError(
                 f"{key}={value} needs classes in their order, which is not known of "
                 f"{', '.join(prepared.classes)}; give it (data.classes=<all of them, the worst "

@@ -33,11 +33,11 @@ from fundusray.data.mixing import beside
 from fundusray.data.sampling import Plan, share
 from fundusray.data.shards import PreparedSet, open_set
 from fundusray.errors import FundusError
+from fundusray.metrics import selectors
 from fundusray.models import build_model
 from fundusray.models.bundle import load_bundle
 from fundusray.pipeline import Batch, Loader, augment, make_loader
 from fundusray.progress import Progress
-from fundusray.settings import SELECTORS
 from fundusray.training import average, checkpoints, mode
 from fundusray.training.checkpoints import Position
 from fundusray.training.choosing import best_by, overtaking
@@ -343,7 +343,7 @@ class Training:
         quarantined = self.quarantine.gathered(self.ranks.world)
         if self.ranks.first:
             outcome = asdict(self.position) | told | {"mode": described(self.mode_told)}
-            outcome |= {"counts": self.counts, "best_by": best_by(good, self.judged, SELECTORS)}
+            outcome |= {"counts": self.counts, "best_by": best_by(good, self.judged, selectors())}
             # Of a run that had ended, the epochs that met them are not gone through again.
             outcome |= {"quarantined": self.ended.get("quarantined", quarantined)}
             outcome |= {"way": self.mode_told}

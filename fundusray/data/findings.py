@@ -8,14 +8,13 @@ import numpy as np
 import pyarrow as pa
 
 from fundusray.config import Data
+from fundusray.data.found import LABELS
 from fundusray.data.leaks import find_leaks
 from fundusray.data.leftovers import by_reason
-from fundusray.data.manifest import Manifest
+from fundusray.data.manifest import SCHEMA, Manifest
 from fundusray.data.scan import FLAGS, known_by
 from fundusray.data.twins import Pair, find_pairs, groups
 
-LABELS = ("grade", "edema", "disease", "sex")
-"""Columns in which near-duplicates should agree."""
 MANY = 2
 """Photographs of one patient that are nothing to mention: one of each eye."""
 SCANNED = pa.schema(
@@ -91,10 +90,16 @@ def conclude(
     first = groups(len(kept), pairs)
     group[np.array(kept, np.int64)[first >= 0]] = np.array(kept, np.int64)[first[first >= 0]]
     _tell_groups(rows, group)
-    table = pa.Table.from_pylist(rows, SCANNED)
+    table = pa.Table.from_pylist(rows, _scanned(manifest.table))
     linked = [_pair(rows[kept[pair.first]], rows[kept[pair.second]], pair) for pair in pairs]
     facts = _facts(manifest, rows, group, data) | {"leaks": _leaks(table)}
     return Findings(table, pa.Table.from_pylist(linked, PAIRS), facts)
+
+
+def _scanned(table: pa.Table) -> pa.Schema:
+    """SCANNED, and behind it the labels that only this manifest's sources have."""
+    more = [name for name in table.column_names if name in LABELS and name not in SCHEMA.names]
+    return pa.schema([*SCANNED, *(table.schema.field(name) for name in more)])
 
 
 def _pairs(rows: Sequence[dict[str, Any]]) -> list[Pair]:
@@ -108,7 +113,7 @@ def _differing(rows: Sequence[dict[str, Any]]) -> str:
     return ",".join(
         label
         for label in LABELS
-        if len({row[label] for row in rows if row[label] not in (-1, "")}) > 1
+        if len({row[label] for row in rows if row.get(label, "") not in (-1, "")}) > 1
     )
 
 

@@ -1,7 +1,8 @@
 """What a source of photographs hands over: columns, problems and classes."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from fundusray.config import Data
 from fundusray.registry import Registry
@@ -49,5 +50,57 @@ class Found(NamedTuple):
     """Paths of files that are in no row, and that a problem speaks of."""
 
 
-SOURCES: Registry[Callable[[Data, str, int], Found]] = Registry("source")
+@dataclass(frozen=True, kw_only=True)
+class SourceFacts:
+    """What is to be known of a source before it reads anything."""
+
+    title: str
+    """What its publisher calls the set."""
+    marks: tuple[str, ...] = ()
+    """Names of which the root of such a set has at least one; () where no name tells."""
+    labels: tuple[str, ...] | None = ("grade",)
+    """Columns that can be learned, names in LABELS; None: whichever the settings name."""
+    keywords: bool = False
+    """Whether it gives each eye's diagnostic keywords (data.keywords)."""
+
+    def __post_init__(self) -> None:
+        unknown = [label for label in self.labels or () if label not in LABELS]
+        assert not unknown, f"{self.title}: labels {unknown} are not in LABELS"
+
+
+SOURCES: Registry[Callable[[Data, str, int], Found]] = Registry("source", SourceFacts)
 """name -> (data, root, seed) -> Found."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelFacts:
+    """How a label stands in the manifest."""
+
+    text: bool = False
+    """As the class's name, "" without one; otherwise as its place, -1 without one."""
+    ordered: bool = True
+    """Whether the order of the classes means something; of two, the last is the positive one."""
+
+
+LABELS: Registry[tuple[str, ...]] = Registry("label", LabelFacts)
+"""Label, a column of the manifest that can be learned -> its classes in their order, which numbers
+in a table stand for. A source that brings a new one registers it beside itself."""
+
+LABELS.register("grade")(GRADES)
+LABELS.register("edema")(EDEMA)
+LABELS.register("disease")(DISEASE)
+LABELS.register("sex", text=True, ordered=False)(SEXES)
+
+
+def scale_of(label: str) -> tuple[str, ...]:
+    """The classes whose order is known by which a label's names and numbers are read; of a label
+    that has none of its own, the grades of retinopathy."""
+    ordered = label in LABELS and LABELS.facts(label).ordered
+    return LABELS.find(label) if ordered else GRADES
+
+
+def empty(column: str) -> Any:
+    """What stands in a column of the manifest where a source says nothing."""
+    if column in LABELS:
+        return "" if LABELS.facts(column).text else -1
+    return {"age": -1, "num_bytes": 0, "masks": []}.get(column, "")

@@ -5,11 +5,8 @@ from typing import Any
 
 from fundusray.config import Data
 from fundusray.data.class_names import positions
-from fundusray.data.found import Found, Problem
+from fundusray.data.found import Found, Problem, empty
 from fundusray.errors import InputError
-
-EMPTY: dict[str, Any] = {"grade": -1, "edema": -1, "disease": -1, "age": -1}
-EMPTY |= {"num_bytes": 0, "masks": []}
 
 
 def locate(data: Data, root: str) -> dict[str, tuple[str, str]]:
@@ -56,7 +53,7 @@ def join_sources(found: dict[str, Found]) -> Found:
             values = one.columns.get(name)
             if values is not None and name in ("image_id", "patient_id"):
                 values = [value and before + value for value in values]
-            columns[name] += values if values is not None else [EMPTY.get(name, "")] * num
+            columns[name] += values if values is not None else [empty(name)] * num
         columns["dataset"] += [dataset] * num
         problems += one.problems if single else [_of(dataset, problem) for problem in one.problems]
         notes += one.notes if single else [f"{dataset}: {note}" for note in one.notes]

@@ -21,11 +21,9 @@ from fundusray.data.class_names import (
     no_label,
     place_in,
 )
-from fundusray.data.found import DISEASE, EDEMA, GRADES, Found, Problem
+from fundusray.data.found import GRADES, LABELS, Found, Problem, scale_of
 from fundusray.errors import InputError
 
-SCALES = {"grade": GRADES, "edema": EDEMA, "disease": DISEASE}
-"""Label -> what its numbers from 0 on stand for."""
 MOST_CLASSES = 100
 FEW = 10
 """Names of classes that an error repeats."""
@@ -55,7 +53,7 @@ def read_label(rows: Rows, column: str, label: str, data: Data) -> tuple[list, t
         InputError: more classes than a label can have.
     """
     asked = data if label == data.target else Data()
-    labels = _labels(Counter(rows.cells[column]), SCALES[label], asked)
+    labels = _labels(Counter(rows.cells[column]), LABELS.find(label), asked)
     if len(labels.classes) > MOST_CLASSES:
         raise InputError(
             f"column {column!r} has {len(labels.classes):,} different values, at most "
@@ -113,14 +111,14 @@ def renamed(found: Found, data: Data) -> Found:
     ]
     # Classes without a photograph stay classes, unless other ones are given by hand.
     times = Counter(cells) + Counter({} if data.classes else own)
-    labels = _labels(times, SCALES.get(data.target, GRADES), data)
+    labels = _labels(times, scale_of(data.target), data)
     if wrong := [name for name in times if labels.places[name] is None]:
         raise InputError(
             f"data.target={data.target}: {', '.join(map(repr, wrong))}, expected {labels.need}"
         )
     columns = found.columns | {data.target: [labels.places[cell] for cell in cells]}
-    if data.target == "sex":  # which the manifest keeps as text
-        columns[data.target] = ["" if p < 0 else labels.classes[p] for p in columns["sex"]]
+    if data.target in LABELS and LABELS.facts(data.target).text:
+        columns[data.target] = ["" if p < 0 else labels.classes[p] for p in columns[data.target]]
     problems = [
         _ungradable(data.target, image_id, shown(cell))
         for image_id, cell in zip(found.columns["image_id"], cells, strict=True)

@@ -3,30 +3,16 @@
 import os
 
 from fundusray import files
+from fundusray.data.found import SOURCES
 from fundusray.errors import InputError
-
-MARKS: dict[str, tuple[str, ...]] = {
-    "eyepacs": ("trainLabels.csv",),
-    "aptos": ("train.csv", "train_images"),
-    "odir": ("full_df.csv", "ODIR-5K_Training_Annotations(Updated)_V2.xlsx"),
-    "brset": ("labels_brset.csv",),
-    "idrid": ("B. Disease Grading", "A. Segmentation"),
-    "retinamnist": ("retinamnist.npz",),
-    "messidor2": ("messidor_data.csv",),
-    "mbrset": ("labels_mbrset.csv",),
-    "ddr": ("DR_grading", "valid.txt"),
-    "deepdrid": ("regular_fundus_images", "regular-fundus-training"),
-    "rfmid": ("Evaluation_Set", "A. RFMiD_All_Classes_Dataset"),
-    "papila": ("ClinicalData", "FundusImages"),
-    "fgadr": ("DR_Seg_Grading_Label.csv", "Seg-set"),
-}
-"""Source -> names of which its root has at least one."""
-
-WITH_KEYWORDS = ("odir",)
-"""Those of them that give each eye's diagnostic keywords."""
 
 ENVIRONMENT = "FUNDUSRAY_DATA"
 """A folder of data sets, so that they can be called by their name."""
+
+
+def marks() -> dict[str, tuple[str, ...]]:
+    """Source -> names of which its root has at least one, of the sources that are known so."""
+    return {name: own for name in SOURCES if (own := SOURCES.facts(name).marks)}
 
 
 def find_root(name: str) -> str:
@@ -54,11 +40,12 @@ def source_of(root: str) -> str:
         InputError: none is known by what lies in it, or several are.
     """
     names = {name for name, _, _ in files.list_dir(root)}
-    found = [source for source, marks in MARKS.items() if names & set(marks)]
+    known = marks()
+    found = [source for source, own in known.items() if names & set(own)]
     if len(found) != 1:
         what = f"could be {' or '.join(found)}" if found else "is of no layout known by its tables"
         raise InputError(
             f"data={root} {what}; give data.source=<name> data.root={root} (sources known by their "
-            f"tables: {', '.join(MARKS)})"
+            f"tables: {', '.join(known)})"
         )
     return found[0]

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 from fundusray.config import Data
 from fundusray.data import patients
 from fundusray.data.class_names import is_ordered
-from fundusray.data.found import GRADES, SOURCES, Found, Problem
+from fundusray.data.found import LABELS, SOURCES, Found, Problem, empty, scale_of
 from fundusray.data.joining import join_sources, locate
 from fundusray.data.keyed import key_ids
-from fundusray.data.labels import SCALES, renamed
+from fundusray.data.labels import renamed
 from fundusray.data.leftovers import leftovers
 from fundusray.errors import InputError
 
@@ -44,8 +44,6 @@ SCHEMA = pa.schema(
         ("num_bytes", pa.int64()),
     ]
 )
-EMPTY: dict[str, Any] = {"grade": -1, "edema": -1, "disease": -1, "age": -1}
-"""What stands where a source says nothing; "" and 0 in other columns."""
 SKIPPED = pa.schema(
     [
         ("image_id", pa.string()),
@@ -63,9 +61,9 @@ class Manifest:
     """What there is to learn from."""
 
     table: pa.Table
-    """Columns of SCHEMA, in the source's order; its metadata has the `classes`, the `target`,
-    whether the classes are `ordered`, and of how many rows of each data set the patient is
-    known."""
+    """Columns of SCHEMA and labels that only these sources have, in the source's order; its
+    metadata has the `classes`, the `target`, whether the classes are `ordered`, and of how many
+    rows of each data set the patient is known."""
     skipped: pa.Table
     """Columns of SKIPPED: rows that were set aside, and behind them image files not taken."""
     classes: tuple[str, ...]
@@ -204,11 +202,19 @@ def _with_keywords(found: Found, text: str) -> Found:
     return found._replace(columns=columns)
 
 
+def schema_of(columns: Iterable[str]) -> pa.Schema:
+    """SCHEMA, and behind it the registered labels among some columns that it has not."""
+    more = sorted(name for name in columns if name in LABELS and name not in SCHEMA.names)
+    kinds = [pa.string() if LABELS.facts(name).text else pa.int32() for name in more]
+    return pa.schema([*SCHEMA, *zip(more, kinds, strict=True)])
+
+
 def _labelled(found: Found, target: str, ordered: bool) -> tuple[pa.Table, tuple[str, ...]]:
     """The rows as a table of SCHEMA with the learned label as `target`, and its classes, whose
     order is known as it was given, or by their names."""
     ids = found.columns["image_id"]
-    unknown = set(found.columns) - set(SCHEMA.names)
+    schema = schema_of(found.columns)
+    unknown = set(found.columns) - set(schema.names)
     assert not unknown, f"columns {unknown} are not in the manifest"
     assert len(set(ids)) == len(ids), "a source gave an id twice"
     classes = found.labels.get(target, ())
@@ -219,17 +225,17 @@ def _labelled(found: Found, target: str, ordered: bool) -> tuple[pa.Table, tuple
     known = {"target": values or [-1] * len(ids)} | found.columns
     zero = {pa.string(): "", pa.bool_(): False, pa.int32(): 0, pa.int64(): 0}
     arrays = []
-    for field in SCHEMA:
+    for field in schema:
         if field.name in known:
             arrays.append(pa.array(known[field.name], field.type))
         elif field.name == "masks":
             arrays.append(pa.array([[]] * len(ids), field.type))
         else:
-            value = EMPTY.get(field.name, zero.get(field.type))
+            value = empty(field.name) or zero.get(field.type)
             arrays.append(pa.repeat(pa.scalar(value, field.type), len(ids)))
     metadata = {"classes": json.dumps(classes), "target": target}
-    metadata["ordered"] = json.dumps(ordered or is_ordered(classes, SCALES.get(target, GRADES)))
-    return pa.table(arrays, schema=SCHEMA.with_metadata(metadata)), tuple(classes)
+    metadata["ordered"] = json.dumps(ordered or is_ordered(classes, scale_of(target)))
+    return pa.table(arrays, schema=schema.with_metadata(metadata)), tuple(classes)
 
 
 def _check_label(table: pa.Table, found: Found, target: str, unlabelled: int) -> None:
@@ -292,4 +298,7 @@ def _hash(table: pa.Table, classes: tuple[str, ...]) -> str:
         digest.update("\0".join(table[name].to_pylist()).encode() + b"\0\0")
     for name in ("target", "num_bytes", "grade", "edema", "disease", "age"):
         digest.update(table[name].to_numpy().astype("<i8").tobytes())
+    for name in sorted(set(table.column_names) - set(SCHEMA.names)):
+        values = table[name].to_pylist()
+        digest.update(json.dumps([name, values]).encode())
     return digest.hexdigest()[:16]

@@ -4,7 +4,8 @@ Everything is a function of (seed, epoch): no generator is kept, so an epoch can
 a run resumed anywhere, and the order of rows does not depend on the number of workers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm
 from typing import NamedTuple
@@ -39,7 +40,21 @@ class _Epoch(NamedTuple):
     epoch: int
 
 
-SAMPLINGS: Registry[Callable[[_Epoch], np.ndarray]] = Registry("sampling")
+@dataclass(frozen=True, kw_only=True)
+class SamplingFacts:
+    """What is to be known of a sampling."""
+
+    title: str
+    """What people call it."""
+    images: Callable[[Sampling, Sequence[int], int], list[float]]
+    """(sampling, training images per class, global batch) -> showings of each class in an epoch.
+
+    Raises InputError where the sampling does not fit the classes."""
+    takes_quotas: bool = False
+    """Whether sampling.quotas mean something to it."""
+
+
+SAMPLINGS: Registry[Callable[[_Epoch], np.ndarray]] = Registry("sampling", SamplingFacts)
 
 
 def plan_epoch(
@@ -103,13 +118,38 @@ def share(plan: Plan, rank: int, world: int) -> Plan:
     return Plan(*(part[:, first:last] for part in plan))
 
 
-@SAMPLINGS.register("natural")
+def _each_once(sampling: Sampling, counts: Sequence[int], batch: int) -> list[float]:
+    return [float(count) for count in counts]
+
+
+def _as_the_most_frequent(sampling: Sampling, counts: Sequence[int], batch: int) -> list[float]:
+    return [float(max(counts)) if count else 0.0 for count in counts]
+
+
+def _in_shares(sampling: Sampling, counts: Sequence[int], batch: int) -> list[float]:
+    present = [float(count > 0) for count in counts]
+    quotas = sampling.quotas or tuple(part / sum(present) for part in present)
+    if len(quotas) != len(counts):
+        raise InputError(
+            f"sampling.quotas: {len(counts)} classes need {len(counts)} numbers that sum to 1, "
+            f"got {tuple(sampling.quotas)}"
+        )
+    for k, (quota, count) in enumerate(zip(quotas, counts, strict=True)):
+        if quota > 0 and count == 0:
+            raise InputError(
+                f"sampling.quotas: class {k} is given {quota}, but no training image; give it 0"
+            )
+    steps = -(-sum(counts) // batch)
+    return [quota * steps * batch for quota in quotas]
+
+
+@SAMPLINGS.register("natural", title="natural sampling", images=_each_once)
 def _natural(given: _Epoch) -> np.ndarray:
     """Every row once."""
     return given.rows[_shuffle(len(given.rows), given.seed, _EPOCH, given.epoch)]
 
 
-@SAMPLINGS.register("oversample")
+@SAMPLINGS.register("oversample", title="oversampling", images=_as_the_most_frequent)
 def _oversample(given: _Epoch) -> np.ndarray:
     """Every class as often as the most frequent: K * n_max rows over the K classes present.
 
@@ -125,7 +165,7 @@ def _oversample(given: _Epoch) -> np.ndarray:
     return order[_shuffle(len(order), given.seed, _EPOCH, given.epoch)]
 
 
-@SAMPLINGS.register("quotas")
+@SAMPLINGS.register("quotas", title="class quotas", images=_in_shares, takes_quotas=True)
 def _quotas(given: _Epoch) -> np.ndarray:
     """Global batches of fixed class shares, as many as cover N rows (Li: 8, 1, 2, 1, 4 of 16).
 

@@ -123,7 +123,7 @@ def draw_sex(seed: int, patient: int) -> int:
     return int(_generator(seed, patient, 7).integers(2))
 
 
-@SOURCES.register("synthetic")
+@SOURCES.register("synthetic", title="drawn photographs", labels=("grade", "sex"))
 def synthetic(data: Data, root: str, seed: int) -> Found:
     """`data.num_images` drawn photographs, both eyes of half as many patients.
 

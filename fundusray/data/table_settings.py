@@ -7,17 +7,16 @@ from typing import NamedTuple
 from fundusray import files
 from fundusray.config import Data
 from fundusray.data.checks import SPLITS, read_split
+from fundusray.data.found import LABELS
 from fundusray.data.listing import bad_path, is_inside, list_folder
 from fundusray.data.tables import ENDINGS, read_header
 from fundusray.errors import InputError
 from fundusray.registry import unknown_name
 
-NAMES = ("image", "grade", "edema", "disease", "patient", "eye", "sex", "age", "keywords", "split")
+NAMES = ("image", "patient", "eye", "age", "keywords", "split")
+"""What data.columns may name beside labels."""
 SIDED = ("image", "grade")
 """Names of which there may be a column for each eye, e.g. grade_left and grade_right."""
-EVERY = (*NAMES, *(f"{name}_{eye}" for name in SIDED for eye in ("left", "right")))
-"""What data.columns may name."""
-LABELS = ("grade", "edema", "disease", "sex")
 WORD = re.compile(r"[a-z]+|[A-Z]+[a-z]*")
 
 
@@ -42,9 +41,11 @@ def tables_of(data: Data, root: str) -> tuple[list[Given], dict[str, str]]:
         held = sorted(name for name in list_folder(root).files if name.lower().endswith(ENDINGS))
         raise InputError(f"data.table is not set; {root} holds {', '.join(held) or 'no table'}")
     columns = {name: column.strip() for name, column in data.columns.items() if column.strip()}
+    sided = [f"{name}_{eye}" for name in SIDED for eye in ("left", "right")]
+    every = [*NAMES, *LABELS, *sided]
     for name in columns:
-        if name not in EVERY:
-            raise unknown_name("data.columns entry", name, EVERY)
+        if name not in every:
+            raise unknown_name("data.columns entry", name, every)
     columns = {name: unicodedata.normalize("NFC", column) for name, column in columns.items()}
     given = []
     for name, side in _named(data.table, root):

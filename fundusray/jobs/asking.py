@@ -10,9 +10,9 @@ from fundusray.cluster import train as cluster_train
 from fundusray.cluster.demand import require_room, require_writable
 from fundusray.command import Asked, settle
 from fundusray.config import Recipe, override
-from fundusray.data.layouts import WITH_KEYWORDS, find_root, source_of
+from fundusray.data.found import SOURCES
+from fundusray.data.layouts import find_root, source_of
 from fundusray.errors import InputError
-from fundusray.registry import unknown_name
 
 
 def recipe_of(asked: Asked, default: str) -> Recipe:
@@ -43,15 +43,12 @@ def expanded(changes: dict[str, str]) -> dict[str, Any]:
     single = {key: value for key, value in changes.items() if key not in ("preset", "data")}
     several: dict[str, Any] = {}
     if "preset" in changes:
-        name = changes["preset"]
-        if name not in recipes.PRESETS:
-            raise unknown_name("preset", name, recipes.PRESETS)
-        several |= recipes.PRESETS[name]
+        several |= recipes.PRESETS.find(changes["preset"])
     if "data" in changes:
         root = find_root(changes["data"])
         source = source_of(root)
         several |= {"data.source": source, "data.root": root}
-        if source not in WITH_KEYWORDS:
+        if not SOURCES.facts(source).keywords:
             several["data.keywords"] = ""
     return several | single
 

@@ -43,7 +43,7 @@ def notes_of(
 
 def _ours(recipe: Recipe) -> str:
     """Which values of a paper's recipe its paper does not state; a change shows in the command."""
-    unstated = recipes.OURS.get(recipe.name)
+    unstated = recipe.name in recipes.RECIPES and recipes.RECIPES.facts(recipe.name).ours
     return f"{recipe.name}: not stated by the paper and ours: {unstated}" if unstated else ""
 
 

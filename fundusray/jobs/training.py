@@ -27,8 +27,8 @@ from fundusray.harmless import printable
 from fundusray.jobs.asking import prepared_of, recipe_of, shown
 from fundusray.jobs.honesty import constant_words, networks_said, notes_of
 from fundusray.jobs.looking import look
-from fundusray.losses import effective_weights, weight_ratio
-from fundusray.metrics import withheld
+from fundusray.losses import LOSSES, effective_weights, weight_ratio
+from fundusray.metrics import METRICS, withheld
 from fundusray.pipeline.augment import train_text, view_text
 from fundusray.pipeline.examples import example_images
 from fundusray.reports import figures, sentences, tables
@@ -67,7 +67,7 @@ def written(
         print(said)
     without = withheld(files.read_table(result["predictions"]))
     shown_as = {"auc_referable": printable(sentences.auc_name(about))}
-    for name in ("accuracy", "balanced_accuracy", "kappa", "auc_referable"):
+    for name in METRICS:
         said = "not given, as the order of the classes is not known"
         said = said if name in without else interval_text(metrics, name)
         print(f"  {shown_as.get(name, name):18} {said}")
@@ -140,6 +140,7 @@ def trial_from(
         side=result.get("reported_split", "test"),
         seconds=result.get("seconds", 0.0),
         weight_ratio=weight_ratio(weights) if weights else math.nan,
+        weighs_cross_entropy=LOSSES.facts(recipe.loss.name).weighs_cross_entropy,
         overrides=proposed or {},
         published=recipes.published(recipe),
         bundle=result.get("bundle", ""),

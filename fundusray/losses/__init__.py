@@ -1,11 +1,14 @@
 """Losses: one number per sample, never reduced.
 
 Every loss is `(outputs [B, ...], target [B], *, counts [K], **args) -> [B]`; `counts` are the
-training set's images per class. Outputs are class logits [B, K]; of the losses in OUTPUTS what the
-model's ordinal head puts out. Whoever trains averages over the rows that count, so padding weighs
-nothing and two workers add up to one. A loss whose signature has `progress` (share of the run's
-steps done), `valid` (False on padding) or `batch_counts` (images per class in the global batch) is
-given them; `compute` does so.
+training set's images per class. Outputs are class logits [B, K]; of a loss that needs another head
+(its fact `output`) what that head puts out. Whoever trains averages over the rows that count, so
+padding weighs nothing and two workers add up to one. A loss whose signature has `progress` (share
+of the run's steps done), `valid` (False on padding) or `batch_counts` (images per class in the
+global batch) is given them; `compute` does so.
+
+A new loss is a file here, or a plugin's: `@LOSSES.register("name", **facts)` tells what else is to
+be known of it (`table.LossFacts`), and its signature what its keywords may be.
 """
 
 from fundusray.losses.checks import check_args, check_output
@@ -22,9 +25,8 @@ from fundusray.losses.classes import (
 from fundusray.losses.ordinal import coral, corn, quadratic_kappa, squared_error
 from fundusray.losses.panel import Panel, panel, sentences
 from fundusray.losses.same import same_loss
-from fundusray.losses.table import LOSSES, OUTPUTS, compute
+from fundusray.losses.table import LOSSES, LossFacts, compute, num_outputs
 from fundusray.losses.weights import (
-    WEIGHTS,
     class_balanced_weights,
     deferred_weights,
     effective_weights,
@@ -32,11 +34,11 @@ from fundusray.losses.weights import (
     power_weights,
     weight_ratio,
 )
+from fundusray.registry import import_folder
 
 __all__ = [
     "LOSSES",
-    "OUTPUTS",
-    "WEIGHTS",
+    "LossFacts",
     "Panel",
     "balanced_softmax",
     "check_args",
@@ -55,6 +57,7 @@ __all__ = [
     "inverse_frequency_weights",
     "ldam",
     "ldam_margins",
+    "num_outputs",
     "panel",
     "power_weights",
     "quadratic_kappa",
@@ -63,3 +66,5 @@ __all__ = [
     "squared_error",
     "weight_ratio",
 ]
+
+import_folder(__name__, __path__)

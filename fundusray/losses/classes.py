@@ -1,11 +1,14 @@
 """Losses of class logits [B, K]; most of them against class imbalance."""
 
 from collections.abc import Sequence
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fundusray.errors import InputError
+from fundusray.keywords import Above, AtLeast, OneOf, Within, is_number
 from fundusray.losses.table import LOSSES, of_target, widen
 from fundusray.losses.weights import (
     class_balanced_weights,
@@ -15,10 +18,33 @@ from fundusray.losses.weights import (
     present_weights,
 )
 
+Share = Annotated[float, Within(0, 1, "[)")]
+NotNegative = Annotated[float, AtLeast(0)]
+
+
+class ClassWeights:
+    """A weight for each class."""
+
+    need = "numbers of at least 0, not all 0"
+
+    def fits(self, value: Any) -> bool:
+        numbers = isinstance(value, (tuple, list)) and all(map(is_number, value))
+        return numbers and (not value or (min(value) >= 0 and max(value) > 0))
+
+
+def _gamma_of_focal(args: dict[str, Any]) -> None:
+    """Refuses a gamma that class_balanced would not use."""
+    base = args.get("base", "softmax")
+    if "gamma" in args and base != "focal":
+        raise InputError(
+            f"loss.args.gamma={args['gamma']} has no effect with loss.args.base={base}; "
+            f"give loss.args.base=focal, or leave gamma out"
+        )
+
 
 @LOSSES.register("cross_entropy")
 def cross_entropy(
-    logits: Tensor, target: Tensor, *, counts: Tensor, smoothing: float = 0.0
+    logits: Tensor, target: Tensor, *, counts: Tensor, smoothing: Share = 0.0
 ) -> Tensor:
     """-sum_j q_j log p_j with q = (1 - smoothing) [j = target] + smoothing / K.
 
@@ -28,7 +54,7 @@ def cross_entropy(
 
 
 @LOSSES.register("focal")
-def focal(logits: Tensor, target: Tensor, *, counts: Tensor, gamma: float = 2.0) -> Tensor:
+def focal(logits: Tensor, target: Tensor, *, counts: Tensor, gamma: NotNegative = 2.0) -> Tensor:
     """-(1 - p)^gamma log p with p = p[target]; gamma 0 is cross entropy.
 
     Lin et al., Focal loss for dense object detection (2017), eq. 4, in its softmax form.
@@ -39,15 +65,20 @@ def focal(logits: Tensor, target: Tensor, *, counts: Tensor, gamma: float = 2.0)
     return -(rest**gamma) * log_p
 
 
-@LOSSES.register("class_balanced")
+@LOSSES.register(
+    "class_balanced",
+    weights=class_balanced_weights,
+    weighs_cross_entropy=True,
+    check=_gamma_of_focal,
+)
 def class_balanced(
     logits: Tensor,
     target: Tensor,
     *,
     counts: Tensor,
-    beta: float = 0.999,
-    base: str = "softmax",
-    gamma: float = 2.0,
+    beta: Share = 0.999,
+    base: Annotated[str, OneOf("softmax", "focal", "sigmoid")] = "softmax",
+    gamma: NotNegative = 2.0,
 ) -> Tensor:
     """A loss weighted by the inverse effective number of images; beta 0 leaves it as it is.
 
@@ -68,7 +99,7 @@ def class_balanced(
     return plain * of_target(class_balanced_weights(counts, beta), target, plain)
 
 
-@LOSSES.register("inverse_frequency")
+@LOSSES.register("inverse_frequency", weights=inverse_frequency_weights, weighs_cross_entropy=True)
 def inverse_frequency(
     logits: Tensor, target: Tensor, *, counts: Tensor, normalise: bool = True
 ) -> Tensor:
@@ -80,15 +111,15 @@ def inverse_frequency(
     return _weighted(logits, target, inverse_frequency_weights(counts, normalise))
 
 
-@LOSSES.register("class_weights")
+@LOSSES.register("class_weights", weights=power_weights, weighs_cross_entropy=True)
 def class_weights(
     logits: Tensor,
     target: Tensor,
     *,
     counts: Tensor,
-    power: float = 1.0,
-    weights: Sequence[float] = (),
-    divide: str = "images",
+    power: NotNegative = 1.0,
+    weights: Annotated[Sequence[float], ClassWeights()] = (),
+    divide: Annotated[str, OneOf("images", "weights")] = "images",
     batch_counts: Tensor | None = None,
     valid: Tensor | None = None,
 ) -> Tensor:
@@ -115,7 +146,7 @@ def class_weights(
     return losses * share.to(losses)
 
 
-@LOSSES.register("balanced_softmax")
+@LOSSES.register("balanced_softmax", weights=present_weights)
 def balanced_softmax(logits: Tensor, target: Tensor, *, counts: Tensor) -> Tensor:
     """-log of n_y exp(z_y) / sum_j n_j exp(z_j): cross entropy of the logits plus log n.
 
@@ -134,16 +165,16 @@ def balanced_softmax(logits: Tensor, target: Tensor, *, counts: Tensor) -> Tenso
     )
 
 
-@LOSSES.register("ldam")
+@LOSSES.register("ldam", weights=deferred_weights)
 def ldam(
     logits: Tensor,
     target: Tensor,
     *,
     counts: Tensor,
-    max_margin: float = 0.5,
-    scale: float = 30.0,
-    beta: float = 0.9999,
-    defer: float = 0.8,
+    max_margin: NotNegative = 0.5,
+    scale: Annotated[float, Above(0)] = 30.0,
+    beta: Share = 0.9999,
+    defer: Annotated[float, Within(0, 1)] = 0.8,
     progress: float = 0.0,
 ) -> Tensor:
     """Cross entropy of scale (z - m_y [j = y]): the target must lead by a margin m_y = C / n^(1/4).

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fundusray.losses.priors import border_log_odds, mean_class, next_border_log_odds
 from fundusray.losses.table import LOSSES, widen
 
 KAPPA_FLOOR = 1e-10
@@ -11,7 +12,17 @@ KAPPA_FLOOR = 1e-10
 makes the ratio of a batch of one class 1, where kappa is undefined."""
 
 
-@LOSSES.register("coral")
+def _borders_of(num_classes: int) -> int:
+    return num_classes - 1
+
+
+def _single(num_classes: int) -> int:
+    return 1
+
+
+@LOSSES.register(
+    "coral", output="coral", width=_borders_of, prior=border_log_odds, needs_order=True
+)
 def coral(logits: Tensor, target: Tensor, *, counts: Tensor) -> Tensor:
     """Sum over the K - 1 borders of the binary cross entropy of "the class is above border k".
 
@@ -23,7 +34,9 @@ def coral(logits: Tensor, target: Tensor, *, counts: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(wide, above, reduction="none").sum(dim=1)
 
 
-@LOSSES.register("corn")
+@LOSSES.register(
+    "corn", output="corn", width=_borders_of, prior=next_border_log_odds, needs_order=True
+)
 def corn(logits: Tensor, target: Tensor, *, counts: Tensor) -> Tensor:
     """Binary cross entropy of "above border k", learned from rows at or above border k - 1 alone.
 
@@ -43,7 +56,9 @@ def corn(logits: Tensor, target: Tensor, *, counts: Tensor) -> Tensor:
     return terms.sum(dim=1) / per_row.to(wide.dtype)
 
 
-@LOSSES.register("squared_error")
+@LOSSES.register(
+    "squared_error", output="regression", width=_single, prior=mean_class, needs_order=True
+)
 def squared_error(logits: Tensor, target: Tensor, *, counts: Tensor) -> Tensor:
     """(output - class index)^2 of raw outputs [B, 1]: regression on the grade."""
     assert logits.shape[1:] == (1,), f"squared_error takes [B, 1], got {tuple(logits.shape)}"
@@ -51,7 +66,7 @@ def squared_error(logits: Tensor, target: Tensor, *, counts: Tensor) -> Tensor:
     return (wide[:, 0] - target.to(wide.dtype)) ** 2
 
 
-@LOSSES.register("quadratic_kappa")
+@LOSSES.register("quadratic_kappa", needs_order=True)
 def quadratic_kappa(
     logits: Tensor, target: Tensor, *, counts: Tensor, valid: Tensor | None = None
 ) -> Tensor:

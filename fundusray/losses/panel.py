@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fundusray.losses.checks import check_args
 from fundusray.losses.shown import sampling_said, shown
-from fundusray.losses.table import OUTPUTS, compute, num_outputs
+from fundusray.losses.table import LOSSES, compute, num_outputs
 from fundusray.losses.weights import effective_weights, weight_ratio
 from fundusray.settings import Loss, Sampling
 
@@ -76,7 +76,7 @@ def panel(
     # Sum over a class of (times shown)^2 is (showings)^2 / effective.
     squares = sum((w * images) ** 2 / effective for w, images, effective in parts if effective)
     blank = torch.zeros(num_outputs(loss.name, len(counts)))
-    prior = prior_outputs(OUTPUTS.get(loss.name, "softmax"), counts)
+    prior = LOSSES.facts(loss.name).prior(counts)
     return Panel(
         loss=_named(loss),
         sampling=sampling_said(sampling),
@@ -117,24 +117,6 @@ def gradient_shares(
     expected = [share * mean for share, mean in zip(shares, means, strict=True)]
     total = sum(expected)
     return [part / total if total > 0 else 0.0 for part in expected]
-
-
-def prior_outputs(output: str, counts: Sequence[int]) -> Tensor:
-    """Raw outputs that answer the training set's class frequencies, as a head `output` has them.
-
-    Log frequencies [K]; for coral and corn the log odds of each border [K-1]; for regression the
-    mean class [1]. A class without images counts as half an image, so that nothing is infinite.
-    """
-    share = torch.tensor(counts, dtype=torch.float64).clamp_min(0.5)
-    share = share / share.sum()
-    above = share.flip(0).cumsum(0).flip(0)[1:]  # P(y > k), k = 0 ... K-2
-    if output == "coral":
-        return (above / (1 - above)).log()
-    if output == "corn":
-        return (above / share[:-1]).log()  # odds of y > k where y >= k
-    if output == "regression":
-        return above.sum()[None]
-    return share.log()
 
 
 def sentences(found: Panel, classes: Sequence[str] = ()) -> list[str]:

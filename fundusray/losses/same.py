@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fundusray.losses.checks import check_args
 from fundusray.losses.shown import Shown, sampling_said, shown
-from fundusray.losses.table import LOSSES, OUTPUTS, compute, num_outputs
+from fundusray.losses.table import LOSSES, compute, num_outputs
 from fundusray.settings import Loss, Sampling
 
 TOLERANCE = 0.01
@@ -92,7 +92,7 @@ def _measured(name: str, loss: Loss, sampling: Sampling, counts: Sequence[int], 
         value = compute(loss.name, loss.args, raw, target, counts=tensor, progress=stage)
         gradients.append(torch.autograd.grad(value.sum(), raw)[0])
         values.append(value.detach())
-    output = OUTPUTS.get(loss.name, "")
+    output = LOSSES.facts(loss.name).output
     stacked = torch.stack(values), torch.stack(gradients)
     return _Row(name, sampling, output, *stacked, seen, tuple(counts))
 

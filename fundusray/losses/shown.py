@@ -5,9 +5,7 @@ from typing import NamedTuple
 
 from fundusray.errors import InputError
 from fundusray.settings import Sampling
-
-SAID = {"natural": "natural sampling", "oversample": "oversampling", "quotas": "class quotas"}
-"""What people call the samplings."""
+from fundusray.settings.choices import registry
 
 
 class Shown(NamedTuple):
@@ -30,7 +28,7 @@ class Shown(NamedTuple):
 def sampling_said(sampling: Sampling) -> str:
     """The sampling in words, e.g. `class quotas 0.5, 0.3, 0.2`."""
     quotas = ", ".join(f"{quota:g}" for quota in sampling.quotas)
-    return " ".join(filter(None, (SAID[sampling.name], quotas)))
+    return " ".join(filter(None, (registry("sampling.name").facts(sampling.name).title, quotas)))
 
 
 def shown(sampling: Sampling, counts: Sequence[int], batch: int = 1) -> Shown:
@@ -38,41 +36,21 @@ def shown(sampling: Sampling, counts: Sequence[int], batch: int = 1) -> Shown:
 
     natural: every image once. oversample: every class as often as the most frequent. quotas: as
     many batches as cover the training images, in fixed shares; of its first epoch, for a later one
-    can begin within a pass over a class and so show a few images twice, others not.
+    can begin within a pass over a class and so show a few images twice, others not. Each sampling
+    says so itself, where it is registered.
 
     Raises:
         InputError: no image, or quotas that do not fit the classes.
     """
     if sum(counts) == 0:
         raise InputError("no class has a training image; check data.split and data.fractions")
-    images = _images(sampling, counts, batch)
+    images = registry("sampling.name").facts(sampling.name).images(sampling, counts, batch)
     pairs = [(each, count) for each, count in zip(images, counts, strict=True)]
     return Shown(
         images=images,
         distinct=[min(round(each), count) for each, count in pairs],
         effective=[_effective(each, count) for each, count in pairs],
     )
-
-
-def _images(sampling: Sampling, counts: Sequence[int], batch: int) -> list[float]:
-    if sampling.name == "natural":
-        return [float(count) for count in counts]
-    if sampling.name == "oversample":
-        return [float(max(counts)) if count else 0.0 for count in counts]
-    present = [float(count > 0) for count in counts]
-    quotas = sampling.quotas or tuple(part / sum(present) for part in present)
-    if len(quotas) != len(counts):
-        raise InputError(
-            f"sampling.quotas: {len(counts)} classes need {len(counts)} numbers that sum to 1, "
-            f"got {tuple(sampling.quotas)}"
-        )
-    for k, (quota, count) in enumerate(zip(quotas, counts, strict=True)):
-        if quota > 0 and count == 0:
-            raise InputError(
-                f"sampling.quotas: class {k} is given {quota}, but no training image; give it 0"
-            )
-    steps = -(-sum(counts) // batch)
-    return [quota * steps * batch for quota in quotas]
 
 
 def _effective(images: float, count: int) -> float:

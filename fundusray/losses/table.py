@@ -1,23 +1,48 @@
-"""The losses by name, the model outputs they learn from, and how one is called."""
+"""The losses by name with their facts, and how one is called."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fundusray.losses.priors import class_log_shares
 from fundusray.registry import Registry
 
-LOSSES: Registry[Callable[..., Tensor]] = Registry("loss")
+PASSED = frozenset({"logits", "target", "counts", "progress", "valid", "batch_counts"})
+"""Parameters of a loss that the training passes, not the recipe."""
 
-OUTPUTS: dict[str, str] = {
-    "coral": "coral",
-    "corn": "corn",
-    "squared_error": "regression",
-}
-"""The model.output that a loss needs; a loss not named here takes class logits [B, K], so softmax
-or binary."""
+
+def as_many_as_classes(num_classes: int) -> int:
+    """W of class logits [B, W]."""
+    return num_classes
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossFacts:
+    """What is to be known of a loss; unless told otherwise it is one of class logits [B, K]."""
+
+    output: str = ""
+    """The model.output it learns from; empty: class logits, of softmax or binary."""
+    width: Callable[[int], int] = as_many_as_classes
+    """Classes -> W of the raw outputs [B, W] that it takes."""
+    prior: Callable[[Sequence[int]], Tensor] = class_log_shares
+    """Training images per class -> the raw outputs [W] that answer their frequencies."""
+    weights: Callable[..., Tensor] | None = None
+    """(counts [K], the loss's keywords that it knows, progress) -> [K] class weights in effect;
+    None: no class is weighed."""
+    weighs_cross_entropy: bool = False
+    """With equal weights it is cross entropy, which a report then says."""
+    needs_order: bool = False
+    """A miss by two classes is worse than by one, so that their order has to be known."""
+    check: Callable[[dict[str, Any]], None] | None = None
+    """Raises InputError where keywords that are right by themselves do not go together. What each
+    has to be stands in the loss's signature, as Annotated[float, AtLeast(0)]."""
+
+
+LOSSES: Registry[Callable[..., Tensor]] = Registry("loss", LossFacts)
 
 
 def compute(
@@ -49,8 +74,7 @@ def compute(
 
 def num_outputs(name: str, num_classes: int) -> int:
     """W of the raw outputs [B, W] that a loss takes for so many classes."""
-    widths = {"coral": num_classes - 1, "corn": num_classes - 1, "regression": 1}
-    return widths.get(OUTPUTS.get(name, ""), num_classes)
+    return LOSSES.facts(name).width(num_classes)
 
 
 def widen(raw: Tensor) -> Tensor:

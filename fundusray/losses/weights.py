@@ -6,7 +6,7 @@ of that class then adds nothing to the loss (the metrics still count it).
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fundusray.errors import InputError
 from fundusray.losses.checks import check_args
+from fundusray.losses.table import LOSSES
 
 
 def class_balanced_weights(counts: Tensor, beta: float = 0.999) -> Tensor:
@@ -75,16 +76,6 @@ def _mean_one(weights: Tensor, counts: Tensor) -> Tensor:
     return weights * torch.where(total > 0, counts.sum() / total, 0.0)
 
 
-WEIGHTS: dict[str, Callable[..., Tensor]] = {
-    "class_balanced": class_balanced_weights,
-    "inverse_frequency": inverse_frequency_weights,
-    "class_weights": power_weights,
-    "balanced_softmax": present_weights,
-    "ldam": deferred_weights,
-}
-"""The weights of the losses that have any; they take those of the loss's keywords they know."""
-
-
 def effective_weights(
     name: str, args: dict[str, Any], counts: Sequence[int], progress: float = 1.0
 ) -> list[float]:
@@ -96,9 +87,9 @@ def effective_weights(
         InputError: an unknown loss or keyword, or a value out of range.
     """
     check_args(name, args)
-    if name not in WEIGHTS:
+    function = LOSSES.facts(name).weights
+    if function is None:
         return [1.0] * len(counts)
-    function = WEIGHTS[name]
     taken = inspect.signature(function).parameters
     given = {key: value for key, value in (args | {"progress": progress}).items() if key in taken}
     return function(torch.tensor(counts, dtype=torch.float64), **given).tolist()

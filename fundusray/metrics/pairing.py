@@ -17,9 +17,11 @@ import pyarrow as pa
 
 from fundusray.errors import InputError
 from fundusray.metrics.confusion import plain
-from fundusray.metrics.intervals import LEVEL, Spread, spreads, squares
+from fundusray.metrics.intervals import spreads
 from fundusray.metrics.patients import Patients
-from fundusray.metrics.table import NO_ORDER, withheld
+from fundusray.metrics.registered import higher_is_better, withheld
+from fundusray.metrics.spread import LEVEL, Spread, drawn_ends, squares
+from fundusray.metrics.table import NO_ORDER
 
 MORE = 2
 """Patients who are taken to differ beside those who do."""
@@ -43,7 +45,7 @@ def paired(a: pa.Table, b: pa.Table) -> dict[str, dict[str, Any]]:
     """
     a, b = same_rows(a, b)
     first, second = spreads(Patients.of(a)), spreads(Patients.of(b))
-    found = {name: difference(first[name], second[name]) for name in first}
+    found = {name: difference(first[name], second[name], higher_is_better(name)) for name in first}
     return found | {name: dict(NOT_MEANT) for name in {*withheld(a), *withheld(b)}}
 
 
@@ -66,17 +68,33 @@ def same_rows(a: pa.Table, b: pa.Table) -> tuple[pa.Table, pa.Table]:
     return a, b
 
 
-def difference(a: Spread, b: Spread) -> dict[str, Any]:
-    """difference, low, high, p, verdict and why of one figure."""
+def difference(a: Spread, b: Spread, higher: bool = True) -> dict[str, Any]:
+    """difference, low, high, p, verdict and why of one figure; `higher`: whether more is better."""
     found: dict[str, Any] = {"difference": plain(a.value - b.value), "low": None, "high": None}
     found |= {"p": None, "verdict": "undecided", "why": not_said(a, b)}
     if found["why"]:
         return found
-    together = correlation(a, b)
-    low, high = difference_ends(a, b, together, LEVEL)
-    if low > 0 or high < 0:
-        found["verdict"] = "better" if low > 0 else "worse"
-    return found | {"low": low, "high": high, "p": _p_value(a, b, together)}
+    if a.draws is not None and b.draws is not None:
+        low, high, p = _of_draws(a.draws - b.draws)
+    else:
+        together = correlation(a, b)
+        low, high = difference_ends(a, b, together, LEVEL)
+        p = _p_value(a, b, together)
+    return found | {"low": low, "high": high, "p": p, "verdict": verdict(low, high, higher)}
+
+
+def _of_draws(differences: np.ndarray) -> tuple[float, float, float]:
+    """low, high and p of a difference, from it on each resample of the patients."""
+    low, high = drawn_ends(differences, LEVEL)
+    beyond = min((differences <= 0).sum(), (differences >= 0).sum())
+    return low, high, min(1.0, 2 * float(beyond + 1) / (len(differences) + 1))
+
+
+def verdict(low: float, high: float, higher: bool = True) -> str:
+    """What the interval of a difference says: better, worse or undecided."""
+    if low <= 0 <= high:
+        return "undecided"
+    return "better" if (low > 0) == higher else "worse"
 
 
 def not_said(a: Spread, b: Spread) -> str:

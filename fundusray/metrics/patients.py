@@ -7,9 +7,8 @@ import pyarrow as pa
 
 from fundusray.metrics.confusion import cells, figures
 from fundusray.metrics.ranks import Ranks
+from fundusray.metrics.registered import METRICS
 from fundusray.metrics.table import Rows, read
-
-METRICS = ("accuracy", "balanced_accuracy", "kappa", "auc_referable")
 
 
 class Patients:
@@ -40,10 +39,18 @@ class Patients:
     @cached_property
     def values(self) -> dict[str, float]:
         """Each figure, METRICS first; NaN where undefined."""
-        found = {name: float(value[0]) for name, value in figures(self.confusion[None]).items()}
-        found["auc_referable"] = self.ranks.auc()
+        found = dict(self.standard)
+        found |= {
+            name: float(METRICS.find(name)(self.rows)) for name in METRICS if name not in found
+        }
         order = dict.fromkeys((*METRICS, *found))
         return {name: found[name] for name in order}
+
+    @cached_property
+    def standard(self) -> dict[str, float]:
+        """The figures that have an interval of their own kind, from counts that are there."""
+        found = {name: float(value[0]) for name, value in figures(self.confusion[None]).items()}
+        return found | {"auc_referable": self.ranks.auc()}
 
     @cached_property
     def left_out(self) -> dict[str, np.ndarray]:

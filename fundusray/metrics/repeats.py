@@ -32,11 +32,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fundusray.errors import InputError
-from fundusray.metrics.intervals import LEVEL, spreads, z_quantile
-from fundusray.metrics.pairing import NOT_MEANT, paired, same_rows
+from fundusray.metrics.intervals import spreads
+from fundusray.metrics.pairing import NOT_MEANT, paired, same_rows, verdict
 from fundusray.metrics.patients import Patients
+from fundusray.metrics.registered import higher_is_better, span_of, withheld
+from fundusray.metrics.spread import LEVEL, z_quantile
 from fundusray.metrics.summing import summary
-from fundusray.metrics.table import NO_ORDER, patients_of, withheld
+from fundusray.metrics.table import NO_ORDER, patients_of
 
 STEPS = 80
 """Halvings of a search for a quantile: to the last bits of a float."""
@@ -64,11 +66,11 @@ def repeated(tables: Sequence[pa.Table], *, elsewhere: bool = False) -> dict[str
     for name in names:
         values, lows, highs = ([one[name + end] for one in each] for end in ("", "_low", "_high"))
         found = combined(values, lows, highs, np.stack([one[name] for one in moved]))
-        least = -1.0 if name.endswith("kappa") else 0.0
+        least, most = span_of(name)
         low, high = found["low"], found["high"]
         result[name], result[f"{name}_seed_sd"] = found["value"], found["seed_sd"]
         result[f"{name}_low"] = None if low is None else max(low, least)
-        result[f"{name}_high"] = None if high is None else min(high, 1.0)
+        result[f"{name}_high"] = None if high is None else min(high, most)
         result[f"{name}_why"] = next(filter(None, (one[f"{name}_why"] for one in each)), "")
     for name in {name for table in tables for name in withheld(table)}:
         result |= {name + end: None for end in ("", "_low", "_high", "_seed_sd")}
@@ -104,14 +106,13 @@ def repeated_paired(
         )
         moved = np.stack([x[name] - y[name] for x, y in zip(ours, theirs, strict=True)])
         found = combined(values, lows, highs, moved)
-        low, high, verdict = found["low"], found["high"], "undecided"
-        if low is not None and (low > 0 or high < 0):
-            verdict = "better" if low > 0 else "worse"
+        low, high = found["low"], found["high"]
+        said = "undecided" if low is None else verdict(low, high, higher_is_better(name))
         result[name] = each[0][name] | {
             "difference": found["value"],
             "low": low,
             "high": high,
-            "verdict": verdict,
+            "verdict": said,
             "p": found["p"],
             "why": next(filter(None, (one[name]["why"] for one in each)), ""),
             "repeats": len(a),

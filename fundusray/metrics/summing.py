@@ -5,19 +5,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from fundusray.metrics.confusion import counted, figures, plain
-from fundusray.metrics.intervals import LEVEL, spreads
-from fundusray.metrics.patients import METRICS, Patients
-from fundusray.metrics.ranks import Ranks
-from fundusray.metrics.table import NO_ORDER, num_unknown, read, withheld
+from fundusray.metrics.confusion import counted, plain
+from fundusray.metrics.intervals import spreads
+from fundusray.metrics.patients import Patients
+from fundusray.metrics.registered import METRICS, withheld
+from fundusray.metrics.spread import LEVEL
+from fundusray.metrics.table import NO_ORDER, Rows, num_unknown, read
 
 
 def point(targets: np.ndarray, logits: np.ndarray) -> dict[str, float | None]:
     """METRICS of some rows; None where undefined (the AUC of one class, say)."""
-    targets, logits = np.asarray(targets), np.asarray(logits, np.float64)
-    values = {name: value[0] for name, value in figures(counted(targets, logits)[None]).items()}
-    values["auc_referable"] = Ranks(targets, logits, np.zeros(len(targets), np.int64)).auc()
-    return {name: plain(values[name]) for name in METRICS}
+    targets, logits = np.asarray(targets, np.int64), np.asarray(logits, np.float64)
+    alone = np.arange(len(targets))
+    rows = Rows(targets, logits, alone, np.zeros(len(targets), np.int64))
+    return {name: plain(METRICS.find(name)(rows)) for name in METRICS}
 
 
 def confusion(predictions: pa.Table) -> np.ndarray:

@@ -9,8 +9,6 @@ import pyarrow.compute as pc
 
 from fundusray.errors import InputError
 
-ORDINAL = ("kappa", "auc_referable")
-"""Those of METRICS that need an order of more than two classes."""
 NO_ORDER = "the order of the classes is not known"
 
 
@@ -57,15 +55,6 @@ def predictions_table(
 def is_ordered(predictions: pa.Table) -> bool:
     """Whether the order of the classes is known, which it is unless the table says otherwise."""
     return (predictions.schema.metadata or {}).get(b"ordered", b"true") != b"false"
-
-
-def withheld(predictions: pa.Table) -> tuple[str, ...]:
-    """The figures that mean nothing here, as the order of the classes is not known: sensitivity and
-    specificity, of more than two classes also kappa and AUC, which of two do not depend on it."""
-    if is_ordered(predictions):
-        return ()
-    several = "logit_2" in predictions.column_names
-    return ("sensitivity", "specificity", *(ORDINAL if several else ()))
 
 
 def num_unknown(predictions: pa.Table) -> int:

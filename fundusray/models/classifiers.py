@@ -92,7 +92,7 @@ def build_model(model: config.Model, num_classes: int, seed: int) -> Classifier:
         # The CPU's generator only: torch.manual_seed would reseed every GPU as well.
         torch.default_generator.manual_seed(seed)
         net = network.build(outputs, model.dropout)
-        if model.hidden or model.output == "coral":
+        if model.hidden or heads.HEADS.find(model.output).layer:
             head = heads.build_head(_features(net, network, model), model, num_classes)
             net.set_submodule(network.heads[0], head)
     built = Classifier(net, model, num_classes)

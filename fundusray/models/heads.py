@@ -10,7 +10,9 @@ With a_k falling in k, the largest is at the number of k with P(y > k) > .5, whi
 rule, and their softmax is a distribution over the grades with log(p_{k+1} / p_k) = a_k.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 
 from fundusray import config
 from fundusray.errors import InputError
+from fundusray.registry import Registry
 
 ROUNDS = 50
 """Most rounds of `fit_thresholds`; a handful is what it takes."""
@@ -41,6 +44,30 @@ class Coral(nn.Module):
         return F.linear(x, self.weight) + self.bias
 
 
+class Head(NamedTuple):
+    """What follows the features under a name of model.output."""
+
+    width: Callable[[int], int]
+    """Classes -> W of the raw outputs [B, W] that its loss takes."""
+    read: Callable[[Tensor, Tensor | None], Tensor]
+    """(raw outputs, thresholds [K - 1] or None) -> [B, K] class logits."""
+    layer: Callable[[int, int], nn.Module] | None = None
+    """(features, classes) -> the last layer, where it is not a plain linear one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadFacts:
+    """What is to be known of a head."""
+
+    title: str
+    """In a few words."""
+    needs_order: bool = False
+    """It means something only of classes in their order."""
+
+
+HEADS: Registry[Head] = Registry("model.output", HeadFacts)
+
+
 def raw_width(output: str, num_classes: int) -> int:
     """How many numbers the last layer gives.
 
@@ -52,7 +79,8 @@ def raw_width(output: str, num_classes: int) -> int:
             f"model.output=binary is for two classes, the data have {num_classes}; set "
             "model.output=softmax, or for ordered classes regression, coral or corn"
         )
-    return {"softmax": num_classes, "binary": 1, "regression": 1}.get(output, num_classes - 1)
+    # Binary's one number is padded to the two logits that a loss of class logits takes.
+    return 1 if output == "binary" else HEADS.find(output).width(num_classes)
 
 
 def build_head(features: int, model: config.Model, num_classes: int) -> nn.Module:
@@ -64,10 +92,8 @@ def build_head(features: int, model: config.Model, num_classes: int) -> nn.Modul
     for width in model.hidden:
         layers += [nn.Linear(features, width), nn.ReLU(), nn.Dropout(model.dropout)]
         features = width
-    if model.output == "coral":
-        layers.append(Coral(features, num_classes))
-    else:
-        layers.append(nn.Linear(features, raw_width(model.output, num_classes)))
+    width, own = raw_width(model.output, num_classes), HEADS.find(model.output).layer
+    layers.append(own(features, num_classes) if own else nn.Linear(features, width))
     return nn.Sequential(*layers) if model.hidden else layers[0]
 
 
@@ -77,15 +103,53 @@ def class_logits(raw: Tensor, output: str, thresholds: Tensor | None = None) -> 
     Coral's biases are free and may come out of order. Its a_k are put in falling order, so the
     prediction is the number of k with P(y > k) > .5 all the same; in order they stay as they are.
     """
-    if output in ("softmax", "binary"):
-        return raw
-    raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
-    if output == "regression":
-        assert thresholds is not None, "a regression has thresholds"
-        return ladder(raw - thresholds)
-    if output == "corn":
-        return ladder(corn_logits(raw))
-    return ladder(raw.sort(dim=1, descending=True).values)
+    return HEADS.find(output).read(raw, thresholds)
+
+
+def _as_they_are(raw: Tensor, thresholds: Tensor | None) -> Tensor:
+    return raw
+
+
+def _of_number(raw: Tensor, thresholds: Tensor | None) -> Tensor:
+    assert thresholds is not None, "a regression has thresholds"
+    return ladder(_widened(raw) - thresholds)
+
+
+def _of_coral(raw: Tensor, thresholds: Tensor | None) -> Tensor:
+    return ladder(_widened(raw).sort(dim=1, descending=True).values)
+
+
+def _of_corn(raw: Tensor, thresholds: Tensor | None) -> Tensor:
+    return ladder(corn_logits(_widened(raw)))
+
+
+def _widened(raw: Tensor) -> Tensor:
+    return raw.to(torch.promote_types(raw.dtype, torch.float32))
+
+
+def _classes(num_classes: int) -> int:
+    return num_classes
+
+
+def _borders(num_classes: int) -> int:
+    return num_classes - 1
+
+
+def _single(num_classes: int) -> int:
+    return 1
+
+
+HEADS.register("softmax", title="one logit per class")(Head(_classes, _as_they_are))
+HEADS.register("binary", title="one logit for two classes")(Head(_classes, _as_they_are))
+HEADS.register("regression", title="one number cut at fitted thresholds", needs_order=True)(
+    Head(_single, _of_number)
+)
+HEADS.register("coral", title="one logit per border, weights shared", needs_order=True)(
+    Head(_borders, _of_coral, Coral)
+)
+HEADS.register("corn", title="one logit per border, each given the one below", needs_order=True)(
+    Head(_borders, _of_corn)
+)
 
 
 def ladder(steps: Tensor) -> Tensor:

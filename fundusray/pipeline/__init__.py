@@ -1,6 +1,7 @@
 """From rows of a prepared set to batches a model can take."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -16,9 +17,7 @@ from fundusray.pipeline.draws import Draws
 from fundusray.pipeline.memory import Memory
 from fundusray.pipeline.plain import Frame, Plain, fill_level
 from fundusray.pipeline.quarantine import Quarantine
-from fundusray.registry import unknown_name
-
-ENGINES = ("dali", "memory", "plain")
+from fundusray.registry import Registry, import_folder, unknown_name
 
 
 class Batch(NamedTuple):
@@ -48,6 +47,29 @@ class Engine(Protocol):
 
     def faults(self, contents: list[np.ndarray]) -> list[str]:
         """Why it cannot decode each encoded image by itself; empty where it can."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineFacts:
+    """What is to be known of an engine."""
+
+    encodings: tuple[str, ...] = ("jpeg", "raw")
+    """Of prepared sets that it reads."""
+
+
+ENGINES: Registry[Callable[["Needs"], Engine]] = Registry("data.pipeline", EngineFacts)
+
+
+class Needs(NamedTuple):
+    """What an engine is made for."""
+
+    prepared: PreparedSet
+    frame: Frame
+    batch: int
+    """Rows of the largest batch."""
+    device: str
+    """cpu or gpu."""
+    threads: int
 
 
 class Loader:
@@ -162,13 +184,12 @@ def make_loader(
     side = augmentation.side(prepared.size)
     raw, augmented = prepared.encoding == "raw", bool(augmentation.steps)
     frame = Frame(prepared.size, side, fill_level(prepared.fill), not raw, augmented)
-    if engine == "memory" or (raw and not augmented):
+    needs = Needs(prepared, frame, batch, device, threads)
+    if raw and not augmented and engine != "memory":
         # What is not touched needs no engine: the other ones would only copy it once more.
-        made: Engine = Memory(prepared, frame, device, resident=engine == "memory")
-    elif engine == "plain":
-        made = Plain(frame, device)
+        made: Engine = Memory(prepared, frame, device, resident=False)
     else:
-        made = _dali(frame, batch, device, threads)
+        made = ENGINES.find(engine)(needs)
     return Loader(prepared, batch, augmentation, made, Quarantine(prepared, max_bad))
 
 
@@ -179,14 +200,27 @@ def _check(prepared: PreparedSet, engine: str, device: str) -> None:
         raise InputError("the pipeline is to run on a GPU, but torch sees none; give device=cpu")
     if engine not in ENGINES:
         raise unknown_name("data.pipeline", engine, ENGINES)
-    if engine == "memory" and prepared.encoding != "raw":
+    read = ENGINES.facts(engine).encodings
+    if prepared.encoding not in read:
         raise InputError(
-            "data.pipeline=memory reads raw sets, and this one holds JPEG; "
-            "give data.encoding=raw and prepare it, or data.pipeline=dali"
+            f"data.pipeline={engine} reads {' and '.join(read)} sets, and this one holds "
+            f"{prepared.encoding.upper() if prepared.encoding == 'jpeg' else prepared.encoding}; "
+            f"give data.encoding={read[0]} and prepare it, or data.pipeline=dali"
         )
 
 
-def _dali(frame: Frame, batch: int, device: str, threads: int) -> Engine:
+@ENGINES.register("memory", encodings=("raw",))
+def _memory(needs: Needs) -> Engine:
+    return Memory(needs.prepared, needs.frame, needs.device, resident=True)
+
+
+@ENGINES.register("plain")
+def _plain(needs: Needs) -> Engine:
+    return Plain(needs.frame, needs.device)
+
+
+@ENGINES.register("dali")
+def _dali(needs: Needs) -> Engine:
     try:
         from fundusray.pipeline.dali import Dali
     except ModuleNotFoundError as error:
@@ -194,4 +228,8 @@ def _dali(frame: Frame, batch: int, device: str, threads: int) -> Engine:
             f"NVIDIA DALI is not installed ({error}); "
             f"give data.pipeline=plain, the slower reference, or install the lock file"
         ) from error
-    return Dali(frame, batch=batch, device=device, threads=threads)
+    return Dali(needs.frame, batch=needs.batch, device=needs.device, threads=needs.threads)
+
+
+# What an operation of augmentation is lies in a file of its own, too; DALI is imported when used.
+import_folder(__name__, __path__, but=("dali",))

@@ -42,31 +42,37 @@ _WU = (
     "+ jitter(brightness=(0.85, 1.15), contrast=(0.85, 1.15), p=0.5)"
 )
 
-PRESETS.update(
-    none=Preset("none", "none", "Nothing."),
-    wu=Preset(
+PRESETS.register("none")(Preset("none", "none", "Nothing."))
+PRESETS.register("wu")(
+    Preset(
         _WU.format(0.05),
         "none",
         "Wu (2020): flip, one affine transform, brightness and contrast, each for half of the "
         "pictures. Printed are moves of 0.05 %, a quarter of a pixel: 0.05 of the side is meant; "
         "and turns of -30 to 10 degrees, clockwise where positive as in the libraries that turn, "
         "scale and shear at once (torchvision's RandomAffine, imgaug), so -10 to 30 here.",
-    ),
-    wu_literal=Preset(_WU.format(0.0005), "none", "Wu (2020) with moves of 0.05 % as printed."),
-    yu=Preset(
+    )
+)
+PRESETS.register("wu_literal")(
+    Preset(_WU.format(0.0005), "none", "Wu (2020) with moves of 0.05 % as printed.")
+)
+PRESETS.register("yu")(
+    Preset(
         "random_crop(224) + rotate(20) + hflip(0.5) + vflip(0.5)",
         "resize(224)",
         "Yu: of pictures prepared at 256 pixels a square of 224, turned by up to 20 degrees and "
         "flipped both ways; judged on the whole picture at 224 pixels.",
-    ),
-    ngc=Preset(
+    )
+)
+PRESETS.register("ngc")(
+    Preset(
         "random_resized_crop(224) + hflip(0.5)",
         "resize(256) + center_crop(224)",
         "NVIDIA's ResNet-50: 8 to 100 % of the picture's area with sides of 3:4 to 4:3 as a square "
         "of 224, flipped; judged in the middle 224 of the picture at 256 pixels.",
-    ),
-    kon=Preset("hflip(0.5)", "none", "Kon (2024): flip."),
+    )
 )
+PRESETS.register("kon")(Preset("hflip(0.5)", "none", "Kon (2024): flip."))
 
 
 class Augmentation(NamedTuple):

@@ -5,33 +5,23 @@ from typing import Any
 
 from fundusray.config import Recipe, override
 from fundusray.phases import stretched
-from fundusray.recipes import demo, kon, li, wu, yu
-from fundusray.recipes.rows import OURS, RECIPES
+from fundusray.recipes.rows import PRESETS, RECIPES, description
+from fundusray.registry import import_folder
 
 __all__ = [
-    "OURS",
     "PRESETS",
     "QUOTED",
     "RECIPES",
     "as_published",
-    "demo",
+    "description",
     "find",
-    "kon",
-    "li",
     "names",
     "published",
     "smoke",
-    "wu",
-    "yu",
 ]
 
 QUOTED = "reference_only"
 """Key of a row's published figures that are another work's: they are shown and not run."""
-PRESETS: dict[str, dict[str, Any]] = {
-    "madry_quickstart": kon.QUICK_START,
-    "ngc_resnet50": yu.NGC,
-}
-"""Changes by name that any recipe can be given: preset=madry_quickstart."""
 
 
 def find(name: str) -> Recipe:
@@ -105,3 +95,6 @@ def published(recipe: Recipe) -> dict[str, Any]:
         if row.published and QUOTED not in row.published and as_published(recipe, row):
             return row.published
     return {}
+
+
+import_folder(__name__, __path__)

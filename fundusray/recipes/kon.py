@@ -13,7 +13,7 @@ model .568.
 """
 
 from fundusray.config import Data, Model, Recipe, Train, override
-from fundusray.recipes.rows import recipe
+from fundusray.recipes.rows import PRESETS, recipe
 
 QUICK_START: dict[str, str | int | float | bool] = {
     "adversarial.method": "pgd",
@@ -35,6 +35,7 @@ QUICK_START: dict[str, str | int | float | bool] = {
 """`madry_quickstart`: the quick start of MadryLab's robustness library, for 5 epochs; its rate
 falls only after 50, and it keeps the epoch of the best accuracy under attack. The decay is that of
 the quick start's data, CIFAR; the library's defaults have 1e-4 for ImageNet."""
+PRESETS.register("madry_quickstart")(QUICK_START)
 
 CODE: dict[str, str | int | float | bool | tuple[float, ...]] = {
     "model.hidden": "",

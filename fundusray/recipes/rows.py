@@ -4,45 +4,60 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 from fundusray.config import Recipe
 from fundusray.registry import Registry
+from fundusray.settings.choices import registry
 
-RECIPES: Registry[Callable[[], Recipe]] = Registry("recipe")
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RecipeFacts:
+    """What is to be known of a recipe before it is made."""
+
+    ours: str = ""
+    """The values that its paper does not state, in words."""
+
+
+RECIPES: Registry[Callable[[], Recipe]] = Registry("recipe", RecipeFacts)
 """Full name, e.g. `wu.table5.focal_gamma2`, -> a function that makes the recipe."""
-
-TITLES = {"eyepacs": "EyePACS", "odir": "ODIR", "brset": "BRSET"}
-"""What the publishers call the sources that recipes learn from."""
-
-
-OURS: dict[str, str] = {}
-"""Full name -> the values of its recipe that its paper does not state, in words."""
+PRESETS: Registry[dict[str, Any]] = Registry("preset")
+"""Changes by name that any recipe can be given: preset=madry_quickstart."""
 
 
 def recipe(name: str, ours: str = "", **published: float | str) -> Callable:
     """A decorator that enters a function under `name`.
 
-    The recipe it returns then bears that name and the paper's figures, and its docstring ends with
-    the command, what to expect, and what the paper does not state and is `ours`.
+    The recipe it returns then bears that name and the paper's figures.
     """
-    if ours:
-        OURS[name] = ours
 
     def enter(function: Callable[[], Recipe]) -> Callable[[], Recipe]:
         @functools.wraps(function)
         def named() -> Recipe:
             return dataclasses.replace(function(), name=name, published=dict(published))
 
-        sources = [part for part in function().data.source.split(",") if part != "synthetic"]
-        roots = ",".join(f"<folder of {TITLES[source]}>" for source in sources)
-        command = f"python jobs/train.py {name}{f' data.root={roots}' if roots else ''}"
-        lines = [inspect.cleandoc(function.__doc__ or ""), "", command]
-        if published:
-            figures = ", ".join(f"{key.replace('_', ' ')} {v}" for key, v in published.items())
-            lines.append(f"Expect (paper): {figures}.")
-        if ours:
-            lines.append(f"Not stated by the paper and ours: {ours}.")
-        named.__doc__ = "\n".join(lines)
-        return RECIPES.register(name)(named)
+        return RECIPES.register(name, ours=ours)(named)
 
     return enter
+
+
+def description(name: str) -> str:
+    """A recipe's docstring, its command, what to expect, and what its paper does not state and is
+    ours.
+
+    Raises:
+        InputError: there is no such recipe, or no such source as it names.
+    """
+    function = RECIPES.find(name)
+    made, ours = function(), RECIPES.facts(name).ours
+    sources = [part for part in made.data.source.split(",") if part != "synthetic"]
+    titles = [registry("data.source").facts(source).title for source in sources]
+    roots = ",".join(f"<folder of {title}>" for title in titles)
+    command = f"python jobs/train.py {name}{f' data.root={roots}' if roots else ''}"
+    lines = [inspect.cleandoc(function.__doc__ or ""), "", command]
+    if made.published:
+        figures = ", ".join(f"{key.replace('_', ' ')} {v}" for key, v in made.published.items())
+        lines.append(f"Expect (paper): {figures}.")
+    if ours:
+        lines.append(f"Not stated by the paper and ours: {ours}.")
+    return "\n".join(lines)

@@ -16,7 +16,7 @@ there train.warmup=0.032, 8 of 250 epochs.
 """
 
 from fundusray.config import Data, Model, Recipe, Train, override
-from fundusray.recipes.rows import recipe
+from fundusray.recipes.rows import PRESETS, recipe
 
 NGC: dict[str, str | int | float | bool] = {
     "loss.args.smoothing": 0.1,
@@ -36,6 +36,7 @@ NGC: dict[str, str | int | float | bool] = {
     "data.view": "",
 }
 """`ngc_resnet50`: NVIDIA's recipe for ResNet-50 v1.5."""
+PRESETS.register("ngc_resnet50")(NGC)
 
 
 V1, V2 = "imagenet/tv_in1k", "imagenet/tv2_in1k"

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from fundusray.metrics import METRICS
 from fundusray.reports.choices import CHOSEN
 from fundusray.reports.sentences import auc_name, independence, rows_named, split_said
 from fundusray.reports.text import TOO_FEW, printable
@@ -61,6 +62,7 @@ def definitions(measured: list[Measured], about: About) -> list[tuple[str, str]]
     positive = f"class “{classes[2]}” or worse" if len(classes) > 2 else "grade 2 or worse"
     facts["positive"] = f"class “{classes[1]}”" if len(classes) == 2 else positive
     facts["auc"] = printable(auc_name(about))
+    whole += [(f.title, f.meaning) for f in map(METRICS.facts, METRICS) if f.meaning]
     terms = [(term.format(**facts), meaning.format(**facts)) for term, meaning in whole]
     if caveat := independence(measured, about):
         # Right behind what is said of intervals.

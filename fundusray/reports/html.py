@@ -8,6 +8,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from fundusray.metrics import METRICS
 from fundusray.reports import figures, sentences, trainings
 from fundusray.reports.choices import validation_named
 from fundusray.reports.definitions import definitions
@@ -35,7 +36,6 @@ from fundusray.reports.trials import (
 SKIPPED = ("image_id", "where", "reason")
 SKIPPED_SHOWN = 100
 SYMBOLS = {"better": "▲", "worse": "▼", "undecided": "◇"}
-COLUMNS = ("accuracy", "balanced_accuracy", "kappa", "auc_referable")
 
 
 def page(measured: list[Measured], study: dict[str, Any], about: About, examples: bytes) -> str:
@@ -45,6 +45,7 @@ def page(measured: list[Measured], study: dict[str, Any], about: About, examples
     values = {
         "title": about.get("title") or "Training report",
         "command": about.get("command", ""),
+        "heads": _heads(about),
         "headline": sentences.headline(measured, about),
         "tiles": _tiles(measured),
         "rows": [_row(m, baseline_of(measured)) for m in measured],
@@ -60,7 +61,6 @@ def page(measured: list[Measured], study: dict[str, Any], about: About, examples
         "data": _data(about),
         "facts": _facts(about),
         "single": len(measured) == 1,
-        "auc": sentences.auc_name(about),
         "unit": trainings.unit(*(m.summary for m in measured)),
         "order": sentences.order(measured),
         "validation": validation_named(measured) if searched(measured) else "",
@@ -131,11 +131,18 @@ def _sure(difference: dict[str, Any], digits: int = 3) -> str:
     return around(difference["difference"], difference["low"], difference["high"], digits)
 
 
+def _heads(about: About) -> list[str]:
+    """What the columns of the metrics are called."""
+    titles = {name: METRICS.facts(name).title for name in METRICS}
+    titles["auc_referable"] = sentences.auc_name(about)
+    return [title[:1].upper() + title[1:] for title in titles.values()]
+
+
 def _row(measured: Measured, base: Measured | None) -> dict[str, Any]:
     """One line of the leaderboard, as text."""
     trial, summary, published = measured.trial, measured.summary, measured.trial.published
     cells = []
-    for name in COLUMNS:
+    for name in METRICS:
         paper = published.get(name)
         sure = bounds(summary, name)
         cells.append((number(summary.get(name)), sure, number(paper) if known(paper) else ""))

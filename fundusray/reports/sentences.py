@@ -2,6 +2,7 @@
 
 import re
 
+from fundusray.metrics import METRICS
 from fundusray.reports import trainings
 from fundusray.reports.choices import choice, validation_named
 from fundusray.reports.text import (
@@ -17,15 +18,8 @@ from fundusray.reports.text import (
 )
 from fundusray.reports.trials import About, Measured, baseline_of, chosen_of
 
-WEIGHTED = ("class_balanced", "inverse_frequency", "class_weights")
 SAME_RATIO = 1.05
 FEW = 5
-TITLES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "kappa": "kappa",
-    "auc_referable": "AUC",
-}
 
 
 def rows_named(measured: list[Measured]) -> str:
@@ -224,7 +218,7 @@ def _unbalanced(measured: list[Measured]) -> str:
     same = [
         m
         for m in measured
-        if m.trial.loss in WEIGHTED
+        if m.trial.weighs_cross_entropy
         and known(m.trial.weight_ratio)
         and m.trial.weight_ratio < SAME_RATIO
     ]
@@ -280,7 +274,8 @@ def _few_patients(measured: list[Measured], about: About) -> str:
     if first is None:
         return ""
     names = class_names(about, len(first.confusion))
-    titles = TITLES | {f"recall_{k}": f"recall of {name}" for k, name in enumerate(names)}
+    titles = {name: METRICS.facts(name).title for name in METRICS}
+    titles |= {f"recall_{k}": f"recall of {name}" for k, name in enumerate(names)}
     lacking: dict[str, list[str]] = {}
     for figure, title in titles.items():
         why = first.summary.get(f"{figure}_why")

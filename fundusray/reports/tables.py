@@ -21,25 +21,21 @@ from fundusray.reports.text import (
 )
 from fundusray.reports.trials import About, Measured, Trial, baseline_of, measure, searched
 
-__all__ = ["COLUMNS", "About", "Trial", "leaderboard", "write_run", "write_search"]
+__all__ = ["About", "Trial", "columns", "leaderboard", "write_run", "write_search"]
 
-COLUMNS = (
-    "method",
-    "loss",
-    "sampler",
-    "n",
-    *(f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")),
-    "majority_accuracy",
-    "seconds",
-    "bundle",
-    "predictions",
-)
-"""The first columns of every leaderboard, in this order; more may follow."""
+FIRST = ("method", "loss", "sampler", "n")
+LAST = ("majority_accuracy", "seconds", "bundle", "predictions")
 COMPARED = ("kappa", "balanced_accuracy")
 TEXTS = {"method", "loss", "sampler", "bundle", "predictions", "status", "reason", "paper_time"}
 TEXTS |= {"leak", "validation_metric", "held_out_epochs", "precision"}
 TRUTHS = {"optimistic", "chosen", "start_chosen"}
 INTEGERS = {"n", "num_patients", "num_unknown", "batch", "epochs", "best_epoch", "repeats"}
+
+
+def columns() -> list[str]:
+    """The first columns of every leaderboard, in this order; more may follow."""
+    figures = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")]
+    return [*FIRST, *figures, *LAST]
 
 
 def leaderboard(trials: list[Trial]) -> list[dict[str, Any]]:
@@ -61,8 +57,8 @@ def _rows(measured: list[Measured]) -> list[dict[str, Any]]:
 
 def _row(measured: Measured, is_baseline: bool) -> dict[str, Any]:
     trial, published = measured.trial, measured.trial.published
-    row: dict[str, Any] = dict.fromkeys(COLUMNS)
-    row |= {key: value for key, value in measured.summary.items() if key in COLUMNS}
+    row: dict[str, Any] = dict.fromkeys(columns())
+    row |= {key: value for key, value in measured.summary.items() if key in row}
     for key in ("method", "loss", "sampler", "bundle", "predictions"):
         row[key] = printable(getattr(trial, key))
     row |= {"seconds": _finite(trial.seconds), "batch": trial.batch, "status": trial.status}

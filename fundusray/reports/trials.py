@@ -30,6 +30,8 @@ class Trial:
     seconds: float
     weight_ratio: float
     """Largest over smallest class weight in effect."""
+    weighs_cross_entropy: bool = False
+    """The loss is cross entropy where its class weights are equal."""
     overrides: dict[str, Any] = field(default_factory=dict)
     side: str = "test"
     """The side of the split it is measured on."""

@@ -5,7 +5,6 @@ Each field's docstring is its help; `__post_init__` refuses what cannot be.
 
 from fundusray.settings.learning import (
     FLIPS,
-    SELECTORS,
     Adversarial,
     Loss,
     Model,
@@ -19,7 +18,6 @@ from fundusray.settings.recipe import Recipe
 
 __all__ = [
     "FLIPS",
-    "SELECTORS",
     "Adversarial",
     "Cluster",
     "Data",

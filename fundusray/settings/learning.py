@@ -6,17 +6,9 @@ from typing import Any
 
 from fundusray.phases import parse
 from fundusray.registry import unknown_name
+from fundusray.settings.choices import registry, require_choice
 from fundusray.settings.need import require
 
-SELECTORS = (
-    "kappa",
-    "accuracy",
-    "balanced_accuracy",
-    "auc_referable",
-    "robust_accuracy",
-    "robust_balanced_accuracy",
-)
-"""What can choose the best epoch."""
 FLIPS: dict[str, tuple[tuple[int, ...], ...]] = {
     "none": ((),),
     "horizontal": ((), (3,)),
@@ -69,9 +61,7 @@ class Model:
     def __post_init__(self) -> None:
         require(self.image_size >= 0, "model.image_size", "pixels, or 0", self.image_size)
         require(0 <= self.dropout < 1, "model.dropout", "a share in [0, 1)", self.dropout)
-        outputs = ("softmax", "binary", "regression", "coral", "corn")
-        if self.output not in outputs:
-            raise unknown_name("model.output", self.output, outputs)
+        require_choice("model.output", self.output)
         if self.flips not in FLIPS:
             raise unknown_name("model.flips", self.flips, FLIPS)
         require(all(n >= 1 for n in self.hidden), "model.hidden", "widths above 0", self.hidden)
@@ -104,17 +94,12 @@ class Sampling:
     """Share of each class in a global batch, for quotas; empty: equal shares."""
 
     def __post_init__(self) -> None:
-        if self.name not in ("natural", "oversample", "quotas"):
-            raise unknown_name("sampling", self.name, ("natural", "oversample", "quotas"))
+        require_choice("sampling.name", self.name)
         good = not self.quotas or (abs(sum(self.quotas) - 1) < 1e-6 and min(self.quotas) >= 0)
         require(good, "sampling.quotas", "shares that sum to 1, one per class", self.quotas)
-        alone = self.quotas and self.name != "quotas"
-        require(
-            not alone,
-            "sampling.quotas",
-            f"needs sampling.name=quotas, not {self.name}",
-            self.quotas,
-        )
+        taken = not self.quotas or registry("sampling.name").facts(self.name).takes_quotas
+        need = f"needs sampling.name=quotas, not {self.name}"
+        require(taken, "sampling.quotas", need, self.quotas)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,8 +137,8 @@ class Adversarial:
     """Validation images attacked after each epoch, as many of each class as there are."""
 
     def __post_init__(self) -> None:
+        require_choice("adversarial.method", self.method)
         for key, choices in {
-            "method": ("", "pgd", "trades", "mart", "fast", "free"),
             "norm": ("linf", "l2"),
             "keep": ("last", "best"),
         }.items():
@@ -248,14 +233,13 @@ class Train:
         require(self.step_epochs >= 1, "train.step_epochs", "at least 1", self.step_epochs)
         seconds = self.checkpoint_seconds
         require(seconds >= 0, "train.checkpoint_seconds", "0 (each step) or more", seconds)
+        for key in ("optimizer", "schedule", "select"):
+            require_choice(f"train.{key}", getattr(self, key))
         for key, choices in {
-            "optimizer": ("adam", "adamw", "sgd", "rmsprop"),
             "lr_scaling": ("none", "linear", "sqrt"),
             "report": ("held_out", "selected"),
-            "schedule": ("cosine", "onecycle", "step", "constant"),
             "precision": ("auto", "fp32", "bf16"),
             "layout": ("auto", "contiguous", "channels_last"),
-            "select": SELECTORS,
         }.items():
             given = getattr(self, key)
             if given not in choices:

@@ -6,6 +6,7 @@ from typing import Any
 
 from fundusray.errors import InputError
 from fundusray.registry import unknown_name
+from fundusray.settings.choices import registry, require_choice
 from fundusray.settings.need import require
 
 LONGEST = 300
@@ -90,19 +91,20 @@ class Data:
         require(self.num_images >= 20, "data.num_images", "needs at least 20", self.num_images)
         need = "-1 (the recipe's seed) or a whole number below 2^63"
         require(-1 <= self.split_seed < 2**63, "data.split_seed", need, self.split_seed)
+        require_choice("data.pipeline", self.pipeline)
         for key, choices in {
             "judge": ("graded", "ungradable"),
             "split": ("patient", "image", "given"),
             "encoding": ("jpeg", "raw"),
-            "pipeline": ("dali", "plain", "memory"),
         }.items():
             if getattr(self, key) not in choices:
                 raise unknown_name(f"data.{key}", getattr(self, key), choices)
         names = {name.strip().casefold() for name in self.classes}
         good = len(names) == len(self.classes) != 1 and all(map(str.isprintable, names))
         require(good, "data.classes", "two or more different, printable names", self.classes)
-        raw = self.encoding == "raw" or self.pipeline != "memory"
-        require(raw, "data.pipeline=memory", "data.encoding=raw", self.encoding)
+        read = registry("data.pipeline").facts(self.pipeline).encodings
+        need = f"data.encoding={' or '.join(read)}"
+        require(self.encoding in read, f"data.pipeline={self.pipeline}", need, self.encoding)
         good = len(self.fractions) == 3 and min(self.fractions) >= 0 and self.fractions[0] > 0
         good = good and abs(sum(self.fractions) - 1) < 1e-6 and self.fractions[1] > 0
         need = "three shares (train, val, test) that sum to 1, train and val above 0"

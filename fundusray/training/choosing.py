@@ -11,24 +11,10 @@ from typing import Any
 import numpy as np
 
 from fundusray.errors import InputError
-from fundusray.metrics import METRICS, point
+from fundusray.metrics import METRICS, constant_answer, point
 
 ROUNDING = 1e-9
 """What counts as equal."""
-
-
-def constant_answer(metric: str, targets: np.ndarray) -> float:
-    """What always answering one class reaches at most on rows of these targets [N].
-
-    Of `accuracy` the share of the most frequent class, of `balanced_accuracy` one over the classes
-    that have rows, both also under attack (`robust_...`); of kappa 0, of the AUC a half.
-    """
-    counts = np.bincount(targets)
-    if metric.endswith("balanced_accuracy"):
-        return 1.0 / max(int((counts > 0).sum()), 1)
-    if metric.endswith("accuracy"):
-        return float(counts.max(initial=0) / max(len(targets), 1))
-    return {"kappa": 0.0, "auc_referable": 0.5}[metric]
 
 
 def better(value: float | None, constant: float) -> bool:

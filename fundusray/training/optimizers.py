@@ -1,19 +1,37 @@
 """The optimiser of a recipe, its learning rate at any step, and its state without pickle."""
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fundusray.config import Train
+from fundusray.registry import Registry
 from fundusray.training.average import keep_average
 
 ONECYCLE_RISE = 0.3
 """Share of all steps over which the one-cycle rate rises."""
 ONECYCLE_START, ONECYCLE_END = 25.0, 1e4
 """The one-cycle rate starts at lr / 25 and ends at lr / 25 / 10^4."""
+
+
+class Moment(NamedTuple):
+    """Where in a phase a step is."""
+
+    step: int
+    total_steps: int
+    steps_per_epoch: int
+
+
+OPTIMIZERS: Registry[Callable[[list[dict[str, Any]], float, Train], Optimizer]] = Registry(
+    "train.optimizer"
+)
+"""name -> (parameter groups with their decay, peak rate, the recipe's train) -> optimiser."""
+SCHEDULES: Registry[Callable[[Moment, float, Train], float]] = Registry("train.schedule")
+"""name -> (moment, peak rate, the recipe's train) -> the rate of that step."""
 
 
 def build_optimizer(model: nn.Module, train: Train) -> Optimizer:
@@ -36,12 +54,26 @@ def _chosen(model: nn.Module, train: Train) -> Optimizer:
             {"params": [p for p in learned if p.ndim > 1], "weight_decay": decay},
             {"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0},
         ]
-    if train.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=lr)
-    if train.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=lr)
-    if train.optimizer == "rmsprop":
-        return torch.optim.RMSprop(groups, lr=lr, momentum=train.momentum)
+    return OPTIMIZERS.find(train.optimizer)(groups, lr, train)
+
+
+@OPTIMIZERS.register("adam")
+def _adam(groups: list[dict[str, Any]], lr: float, train: Train) -> Optimizer:
+    return torch.optim.Adam(groups, lr=lr)
+
+
+@OPTIMIZERS.register("adamw")
+def _adamw(groups: list[dict[str, Any]], lr: float, train: Train) -> Optimizer:
+    return torch.optim.AdamW(groups, lr=lr)
+
+
+@OPTIMIZERS.register("rmsprop")
+def _rmsprop(groups: list[dict[str, Any]], lr: float, train: Train) -> Optimizer:
+    return torch.optim.RMSprop(groups, lr=lr, momentum=train.momentum)
+
+
+@OPTIMIZERS.register("sgd")
+def _sgd(groups: list[dict[str, Any]], lr: float, train: Train) -> Optimizer:
     return torch.optim.SGD(groups, lr=lr, momentum=train.momentum, nesterov=train.nesterov)
 
 
@@ -65,21 +97,43 @@ def rate(step: int, total_steps: int, steps_per_epoch: int, train: Train) -> flo
     and constant is linear and reaches lr at its end.
     """
     assert 0 <= step < total_steps, f"step {step} of {total_steps}"
-    lr = peak(train)
-    if train.schedule == "onecycle":
-        return _onecycle(step, total_steps, lr)
-    if train.schedule == "step":
-        return lr * train.step_factor ** (step // steps_per_epoch // train.step_epochs)
-    warmup = round(train.warmup * total_steps)
-    if step < warmup:
-        # Not from 0 itself: a first step at rate 0 would be a step wasted.
-        return lr * (step + 1) / (warmup + 1)
-    if train.schedule == "constant":
-        return lr
-    return _between(lr, 0.0, (step - warmup) / (total_steps - warmup))
+    moment = Moment(step, total_steps, steps_per_epoch)
+    return SCHEDULES.find(train.schedule)(moment, peak(train), train)
 
 
-def _onecycle(step: int, total_steps: int, peak: float) -> float:
+@SCHEDULES.register("cosine")
+def _cosine(moment: Moment, lr: float, train: Train) -> float:
+    warmup = _warmup(moment, train)
+    if moment.step < warmup:
+        return _rising(moment, lr, warmup)
+    return _between(lr, 0.0, (moment.step - warmup) / (moment.total_steps - warmup))
+
+
+@SCHEDULES.register("constant")
+def _constant(moment: Moment, lr: float, train: Train) -> float:
+    warmup = _warmup(moment, train)
+    return _rising(moment, lr, warmup) if moment.step < warmup else lr
+
+
+@SCHEDULES.register("step")
+def _stepped(moment: Moment, lr: float, train: Train) -> float:
+    epoch = moment.step // moment.steps_per_epoch
+    return lr * train.step_factor ** (epoch // train.step_epochs)
+
+
+def _warmup(moment: Moment, train: Train) -> int:
+    """Steps over which the rate rises."""
+    return round(train.warmup * moment.total_steps)
+
+
+def _rising(moment: Moment, lr: float, warmup: int) -> float:
+    # Not from 0 itself: a first step at rate 0 would be a step wasted.
+    return lr * (moment.step + 1) / (warmup + 1)
+
+
+@SCHEDULES.register("onecycle")
+def _onecycle(moment: Moment, peak: float, train: Train) -> float:
+    step, total_steps = moment.step, moment.total_steps
     start = peak / ONECYCLE_START
     top, last = ONECYCLE_RISE * total_steps - 1, total_steps - 1
     if step <= top:

@@ -11,7 +11,7 @@ import pytest
 
 from fundusray.config import Data, Recipe, override
 from fundusray.data.found import GRADES
-from fundusray.data.layouts import MARKS, source_of
+from fundusray.data.layouts import marks, source_of
 from fundusray.data.manifest import Manifest, build
 from fundusray.errors import InputError
 
@@ -157,7 +157,7 @@ def test_every_photograph_of_a_case_is_a_row_or_is_spoken_of(cases: Path) -> Non
 def test_published_sets_are_known_by_their_tables(cases: Path) -> None:
     for name in KNOWN:
         assert source_of(str(cases / name)) == name
-    assert set(KNOWN) <= set(MARKS)
+    assert set(KNOWN) <= set(marks())
 
 
 def in_words(outcome: Outcome) -> str:

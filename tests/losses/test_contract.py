@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from fundusray.losses import LOSSES, OUTPUTS, WEIGHTS, compute, effective_weights
-from fundusray.losses.table import num_outputs
+from fundusray.losses import LOSSES, compute, effective_weights, num_outputs
+from fundusray.models.heads import HEADS
 
 EMPTY = (100, 0, 30, 0, 7)
 WU = (18134, 1710, 3659, 603, 480)
@@ -31,8 +31,13 @@ def loss(name, raw, target, args, counts=WU, **given):
     return compute(name, args, raw, target, counts=tensor, **given)
 
 
-def test_every_output_named_belongs_to_a_loss():
-    assert set(OUTPUTS) <= set(LOSSES) and set(WEIGHTS) <= set(LOSSES)
+@pytest.mark.parametrize("name", LOSSES)
+def test_its_facts_fit_each_other_and_the_head_it_learns_from(name):
+    facts = LOSSES.facts(name)
+    assert facts.output in ("", *HEADS)
+    assert len(facts.prior(WU)) == num_outputs(name, 5)
+    if facts.output:
+        assert num_outputs(name, 5) == HEADS.find(facts.output).width(5)
 
 
 @pytest.mark.parametrize("name, args", CASES)
@@ -105,7 +110,7 @@ class TestContract:
         assert torch.isfinite(values).all() and torch.isfinite(raw.grad).all()
         weights = effective_weights(name, args, EMPTY)
         assert all(map(math.isfinite, weights))
-        if name in WEIGHTS:
+        if LOSSES.facts(name).weights:
             empty = (target == 1) | (target == 3)
             assert weights[1] == weights[3] == 0
             assert (values[empty] == 0).all() and (raw.grad[empty] == 0).all()

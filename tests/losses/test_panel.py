@@ -7,7 +7,7 @@ import pytest
 
 from fundusray.errors import InputError
 from fundusray.losses import LOSSES, effective_weights, panel, sentences
-from fundusray.losses.panel import prior_outputs
+from fundusray.losses.priors import class_log_shares, mean_class, next_border_log_odds
 from fundusray.settings import Loss, Sampling
 
 WU = (18134, 1710, 3659, 603, 480)
@@ -82,10 +82,10 @@ class TestGradient:
 
 
 def test_prior_outputs_answer_the_frequencies():
-    corn = 1 / (1 + np.exp(-prior_outputs("corn", WU).numpy()))
+    corn = 1 / (1 + np.exp(-next_border_log_odds(WU).numpy()))
     assert np.cumprod(corn) == pytest.approx(PRIOR[::-1].cumsum()[::-1][1:])
-    assert prior_outputs("regression", (1, 1, 2)).tolist() == pytest.approx([1.25])
-    softmax = np.exp(prior_outputs("softmax", WU).numpy())
+    assert mean_class((1, 1, 2)).tolist() == pytest.approx([1.25])
+    softmax = np.exp(class_log_shares(WU).numpy())
     assert softmax == pytest.approx(PRIOR)
 
 

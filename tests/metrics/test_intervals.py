@@ -9,8 +9,9 @@ from scipy import stats
 
 from fundusray import files
 from fundusray.metrics import predictions_table, summary
-from fundusray.metrics.intervals import FEW, spreads, t_quantile, wilson
+from fundusray.metrics.intervals import spreads
 from fundusray.metrics.patients import Patients
+from fundusray.metrics.spread import FEW, t_quantile, wilson
 from fundusray.metrics.table import Rows
 
 

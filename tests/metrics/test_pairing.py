@@ -8,9 +8,10 @@ import pytest
 
 from fundusray.errors import InputError
 from fundusray.metrics import METRICS, paired, point, predictions_table, summary
-from fundusray.metrics.intervals import spreads, wilson
+from fundusray.metrics.intervals import spreads
 from fundusray.metrics.pairing import correlation, difference_ends
 from fundusray.metrics.patients import Patients
+from fundusray.metrics.spread import wilson
 
 
 def drawn(seed, n=300, classes=5, skill=1.5):

@@ -47,7 +47,7 @@ def test_recipe(name):
 
 @pytest.mark.parametrize("name", recipes.names())
 def test_docstring_gives_the_command_and_the_figures(name):
-    text = recipes.RECIPES[name].__doc__
+    text = recipes.description(name)
     assert text.split("\n")[0].strip()
     assert f"python jobs/train.py {name}" in text
     for figure in recipes.find(name).published.values():
@@ -226,12 +226,16 @@ def test_kon_s_batches_are_those_of_the_notebook(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in recipes.names() if "." in name])
 def test_what_a_paper_does_not_state_is_declared_as_ours(name: str) -> None:
     assert (
-        f"Not stated by the paper and ours: {recipes.OURS[name]}." in recipes.RECIPES[name].__doc__
+        f"Not stated by the paper and ours: {recipes.RECIPES.facts(name).ours}."
+        in recipes.description(name)
     )
 
 
 def test_wu_declares_optimiser_rate_and_dropout() -> None:
-    told, train = recipes.OURS["wu.table5.baseline"], recipes.find("wu.table5.baseline").train
+    told, train = (
+        recipes.RECIPES.facts("wu.table5.baseline").ours,
+        recipes.find("wu.table5.baseline").train,
+    )
     assert (train.optimizer, train.lr, train.schedule) == ("adam", 1e-4, "cosine")
     for word in ("Adam at 1e-4", "cosine", "dropout", "stratified", "clockwise", "half-grey"):
         assert word in told
@@ -275,7 +279,7 @@ def test_kon_s_notebook_does_not_normalise_and_steps_down() -> None:
     ],
 )
 def test_docstring_names_the_folders_the_recipe_reads(name: str, roots: str) -> None:
-    assert f"python jobs/train.py {name}{roots}\n" in recipes.RECIPES[name].__doc__ + "\n"
+    assert f"python jobs/train.py {name}{roots}\n" in recipes.description(name) + "\n"
 
 
 def test_presets_change_any_recipe() -> None:

@@ -113,8 +113,8 @@ def test_markdown_has_the_shape_of_the_papers_table(tmp_path, make_trial, about)
 def test_notes_say_what_a_reader_must_know(tmp_path, make_trial, about):
     trials = [
         make_trial("plain", baseline=True, optimistic=True),
-        make_trial("beta 0.9", loss="class_balanced", weight_ratio=1.008),
-        make_trial("beta 0.9999", loss="class_balanced", weight_ratio=17.9),
+        make_trial("beta 0.9", weight_ratio=1.008, weighs_cross_entropy=True),
+        make_trial("beta 0.9999", weight_ratio=17.9, weighs_cross_entropy=True),
         make_trial("slow", 0.4, status="stopped early", epochs_run=1, reason="others did better"),
     ]
     leak = "LEAK ALLOWED (data.allow_leak=true): 3 of 120 test images"

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from fundusray.errors import InputError
-from fundusray.metrics import point
-from fundusray.settings import SELECTORS
+from fundusray.metrics import point, selectors
 from fundusray.training.choosing import (
     best_by,
     check_choice,
@@ -29,7 +28,7 @@ def test_the_constant_answer_is_what_the_metrics_say_of_it() -> None:
             assert constant_answer(f"robust_{name}", TARGETS) == pytest.approx(value)
 
 
-@pytest.mark.parametrize("metric", SELECTORS)
+@pytest.mark.parametrize("metric", selectors())
 def test_a_constant_epoch_never_wins_over_a_learned_one(metric: str) -> None:
     constant = constant_answer(metric, TARGETS)
     always, learned = standing(constant, constant, 0.1), standing(constant + 0.01, constant, 9.0)
@@ -55,14 +54,14 @@ def test_the_best_epoch_by_each_metric() -> None:
         epoch(3, 1.58, kappa=0.0, accuracy=share, robust_accuracy=0.29, auc_referable=None),
         epoch(4, 1.16, kappa=0.41, accuracy=0.52, robust_accuracy=0.0, auc_referable=None),
     ]
-    found = best_by(history, TARGETS, SELECTORS)
+    found = best_by(history, TARGETS, selectors())
     assert found["kappa"] == {"epoch": 4, "value": 0.41, "better": True}
     assert found["accuracy"] == {"epoch": 4, "value": 0.52, "better": True}
     assert found["robust_accuracy"] == {"epoch": 4, "value": 0.0, "better": False}
     assert set(found) == {"kappa", "accuracy", "robust_accuracy"}
     # Of equal epochs the earliest.
     twice = [epoch(1, 1.0, kappa=0.3), epoch(2, 0.9, kappa=0.3)]
-    assert best_by(twice, TARGETS, SELECTORS)["kappa"]["epoch"] == 1
+    assert best_by(twice, TARGETS, selectors())["kappa"]["epoch"] == 1
 
 
 def test_a_run_keeps_the_first_epoch_that_has_learned() -> None:
@@ -81,7 +80,7 @@ def test_a_run_keeps_the_first_epoch_that_has_learned() -> None:
 
 
 def test_rows_that_cannot_choose_are_refused() -> None:
-    for metric in SELECTORS:
+    for metric in selectors():
         check_choice(metric, TARGETS, CLASSES)
         with pytest.raises(InputError, match="all of class '3'"):
             check_choice(metric, np.full(9, 3), CLASSES)

@@ -1,39 +1,10 @@
-"""Published layouts of photographs, each one function; importing it fills SOURCES."""
+"""Published layouts of photographs, each one function; importing it fills SOURCES.
 
-from fundusray.data.sources import (
-    aptos,
-    brset,
-    chase,
-    csv_table,
-    ddr,
-    deepdrid,
-    eyepacs,
-    fgadr,
-    folder,
-    idrid,
-    mbrset,
-    messidor2,
-    odir,
-    papila,
-    retinamnist,
-    rfmid,
-)
+A new one is a file here, or a plugin's: a function from a root to what it holds (`data.found`),
+under `@SOURCES.register("name", **facts)`. A label that no other source has is registered beside
+it, `LABELS.register("glaucoma")(("absent", "suspected", "present"))`.
+"""
 
-__all__ = [
-    "aptos",
-    "brset",
-    "chase",
-    "csv_table",
-    "ddr",
-    "deepdrid",
-    "eyepacs",
-    "fgadr",
-    "folder",
-    "idrid",
-    "mbrset",
-    "messidor2",
-    "odir",
-    "papila",
-    "retinamnist",
-    "rfmid",
-]
+from fundusray.registry import import_folder
+
+import_folder(__name__, __path__)

@@ -20,7 +20,7 @@ from fundusray.errors import InputError
 LAYOUT = "source 'aptos' expects train.csv (id_code,diagnosis) and train_images/<id_code>.png"
 
 
-@SOURCES.register("aptos")
+@SOURCES.register("aptos", title="APTOS 2019", marks=("train.csv", "train_images"))
 def aptos(data: Data, root: str, seed: int) -> Found:
     """The APTOS 2019 layout: train.csv and train_images/<id_code>.png.
 

@@ -31,7 +31,7 @@ SEX_CODES = {"1": "male", "2": "female", "": ""}
 EYE_CODES = {"1": "right", "2": "left", "": ""}
 
 
-@SOURCES.register("brset")
+@SOURCES.register("brset", title="BRSET", marks=("labels_brset.csv",), labels=("grade", "sex"))
 def brset(data: Data, root: str, seed: int) -> Found:
     """The BRSET layout: labels_brset.csv and fundus_photos/<image_id>.jpg.
 

@@ -15,7 +15,7 @@ STRUCTURES = {"1st": "vessels_1", "2nd": "vessels_2"}
 EYES = {"L": "left", "R": "right"}
 
 
-@SOURCES.register("chase")
+@SOURCES.register("chase", title="CHASE_DB1", labels=())
 def chase(data: Data, root: str, seed: int) -> Found:
     """The CHASE_DB1 layout: photographs and the masks of two observers, beside each other.
 

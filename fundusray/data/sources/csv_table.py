@@ -19,8 +19,8 @@ from fundusray.data.checks import (
     read_name,
     read_text,
 )
-from fundusray.data.found import SEXES, SOURCES, Found
-from fundusray.data.labels import SCALES, read_label
+from fundusray.data.found import LABELS, SEXES, SOURCES, Found
+from fundusray.data.labels import read_label
 from fundusray.data.listing import need_folder
 from fundusray.data.nested import folders_of, image_rows
 from fundusray.data.table_settings import Given, tables_of
@@ -49,7 +49,7 @@ READ = {
 EYES = ("left", "right")
 
 
-@SOURCES.register("csv")
+@SOURCES.register("csv", title="your photographs", labels=None)
 def csv_table(data: Data, root: str, seed: int) -> Found:
     """Photographs named by tables, data.table; data.columns says which column is what.
 
@@ -87,8 +87,8 @@ def csv_table(data: Data, root: str, seed: int) -> Found:
             rows.columns[ours] = convert(rows, column, read, need)
     if "grade_left" in columns:
         columns["grade"] = _grade_of_eye(rows, columns, data.patient_pattern)
-    for name in SCALES:
-        if name in columns:
+    for name in LABELS:
+        if name in columns and not LABELS.facts(name).text:
             rows.columns[name], labels[name] = read_label(rows, columns[name], name, data)
     if "sex" in columns:
         labels["sex"] = SEXES

@@ -20,7 +20,7 @@ LAYOUT = (
 )
 
 
-@SOURCES.register("ddr")
+@SOURCES.register("ddr", title="DDR", marks=("DR_grading", "valid.txt"))
 def ddr(data: Data, root: str, seed: int) -> Found:
     """DDR's DR_grading: a list of names and grades without a header for each side, and its folder.
 

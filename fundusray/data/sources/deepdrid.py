@@ -37,7 +37,11 @@ LAYOUT = (
 )
 
 
-@SOURCES.register("deepdrid")
+@SOURCES.register(
+    "deepdrid",
+    title="DeepDRiD",
+    marks=("regular_fundus_images", "regular-fundus-training"),
+)
 def deepdrid(data: Data, root: str, seed: int) -> Found:
     """DeepDRiD's regular_fundus_images: train, val and, where its labels are there, test.
 

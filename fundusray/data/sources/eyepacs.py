@@ -31,7 +31,7 @@ by, the private one's to be judged on (10,906 and 42,670, beside 35,126 for trai
 SEX_CODES = {"female": "female", "male": "male", "": ""}
 
 
-@SOURCES.register("eyepacs")
+@SOURCES.register("eyepacs", title="EyePACS", marks=("trainLabels.csv",), labels=("grade", "sex"))
 def eyepacs(data: Data, root: str, seed: int) -> Found:
     """The Kaggle EyePACS layout: trainLabels.csv and train/<patient>_<left|right>.jpeg.
 

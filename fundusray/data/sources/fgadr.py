@@ -35,7 +35,7 @@ LAYOUT = (
 )
 
 
-@SOURCES.register("fgadr")
+@SOURCES.register("fgadr", title="FGADR", marks=("DR_Seg_Grading_Label.csv", "Seg-set"))
 def fgadr(data: Data, root: str, seed: int) -> Found:
     """FGADR's Seg-set: a list of names and grades without a header, photographs, masks.
 

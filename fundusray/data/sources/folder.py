@@ -18,7 +18,7 @@ LAYOUT = (
 )
 
 
-@SOURCES.register("folder")
+@SOURCES.register("folder", title="folders of photographs")
 def folder(data: Data, root: str, seed: int) -> Found:
     """Photographs in root/<class>/ or root/<train|val|test>/<class>/.
 

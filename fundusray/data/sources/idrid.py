@@ -47,7 +47,12 @@ LAYOUT = (
 RISKS = {"0": 0, "1": 1, "2": 2} | BLANK
 
 
-@SOURCES.register("idrid")
+@SOURCES.register(
+    "idrid",
+    title="IDRiD",
+    marks=("B. Disease Grading", "A. Segmentation"),
+    labels=("grade", "edema"),
+)
 def idrid(data: Data, root: str, seed: int) -> Found:
     """IDRiD as published: part B with grade and edema, part A with masks, or both.
 

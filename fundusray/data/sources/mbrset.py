@@ -32,7 +32,7 @@ SEX_CODES = {"0": "female", "1": "male", "": ""}
 EYE_CODES = {"left": "left", "right": "right", "": ""}
 
 
-@SOURCES.register("mbrset")
+@SOURCES.register("mbrset", title="mBRSET", marks=("labels_mbrset.csv",), labels=("grade", "sex"))
 def mbrset(data: Data, root: str, seed: int) -> Found:
     """The mBRSET layout: labels_mbrset.csv and images/<patient>.<1 to 4>.jpg, two of each eye.
 

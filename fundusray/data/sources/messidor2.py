@@ -21,7 +21,7 @@ LAYOUT = (
 )
 
 
-@SOURCES.register("messidor2")
+@SOURCES.register("messidor2", title="Messidor-2", marks=("messidor_data.csv",))
 def messidor2(data: Data, root: str, seed: int) -> Found:
     """Messidor-2: messidor_data.csv and IMAGES/, whose names may differ in the extension's case.
 

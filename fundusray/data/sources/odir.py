@@ -53,7 +53,13 @@ PROLIFERATIVE = "proliferative diabetic retinopathy"
 OTHER_STAGE = re.compile(r"non.?proliferative|normal fundus")
 
 
-@SOURCES.register("odir")
+@SOURCES.register(
+    "odir",
+    title="ODIR",
+    marks=("full_df.csv", "ODIR-5K_Training_Annotations(Updated)_V2.xlsx"),
+    labels=("grade", "sex"),
+    keywords=True,
+)
 def odir(data: Data, root: str, seed: int) -> Found:
     """ODIR-5K as its publisher or Kaggle lays it out: one table row per patient, two photographs.
 

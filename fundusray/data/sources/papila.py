@@ -36,7 +36,12 @@ LAYOUT = (
 )
 
 
-@SOURCES.register("papila")
+@SOURCES.register(
+    "papila",
+    title="PAPILA",
+    marks=("ClinicalData", "FundusImages"),
+    labels=("disease", "sex"),
+)
 def papila(data: Data, root: str, seed: int) -> Found:
     """PAPILA as published: a workbook for each eye, and FundusImages.
 

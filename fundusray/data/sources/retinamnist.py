@@ -11,7 +11,7 @@ from fundusray.errors import InputError
 LAYOUT = "source 'retinamnist' expects retinamnist.npz (or _64, _128, _224), or its folder"
 
 
-@SOURCES.register("retinamnist")
+@SOURCES.register("retinamnist", title="RetinaMNIST", marks=("retinamnist.npz",))
 def retinamnist(data: Data, root: str, seed: int) -> Found:
     """RetinaMNIST of any size: grades 0 to 4 and the split of the archive.
 

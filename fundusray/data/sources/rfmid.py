@@ -22,7 +22,12 @@ LAYOUT = (
 )
 
 
-@SOURCES.register("rfmid")
+@SOURCES.register(
+    "rfmid",
+    title="RFMiD",
+    marks=("Evaluation_Set", "A. RFMiD_All_Classes_Dataset"),
+    labels=("disease",),
+)
 def rfmid(data: Data, root: str, seed: int) -> Found:
     """RFMiD's three sets, each with its table; the label is `disease`: Disease_Risk, 0 or 1.
 
