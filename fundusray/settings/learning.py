@@ -6,6 +6,7 @@ from typing import Any
 
 from fundusray.phases import parse
 from fundusray.registry import unknown_name
+from fundusray.settings.deciding import SILENT
 from fundusray.settings.need import require
 
 SELECTORS = (
@@ -32,12 +33,13 @@ class Model:
 
     name: str = "efficientnet_b0"
     """A registered network."""
-    weights: str = ""
+    weights: str = field(default="", metadata=SILENT)
     """Empty: random start; imagenet, or imagenet/<tag> for one of timm's (imagenet/tv2_in1k of
     resnet50 is torchvision's second version): fetched; otherwise a .safetensors or .pth file, whose
-    last layers are replaced where they do not fit."""
-    init_from: str = ""
-    """A bundle to go on from, last layers included: the same network and the same classes."""
+    last layers are replaced where they do not fit. What is in it decides."""
+    init_from: str = field(default="", metadata=SILENT)
+    """A bundle to go on from, last layers included: the same network and the same classes. What
+    is in it decides."""
     hidden: tuple[int, ...] = ()
     """Widths of fully connected layers between the features and the outputs, e.g. 1024,1024."""
     output: str = "softmax"
@@ -205,9 +207,9 @@ class Train:
     """Where there are no test rows: held_out, each half of the validation patients is judged by
     the epoch that was best on the other half, so that figures are of two networks; selected, all by
     the epoch that was best on them, as the papers do, which flatters."""
-    checkpoint_seconds: float = 60.0
+    checkpoint_seconds: float = field(default=60.0, metadata=SILENT)
     """Seconds between checkpoints within an epoch; every epoch ends with one."""
-    keep_checkpoints: bool = False
+    keep_checkpoints: bool = field(default=False, metadata=SILENT)
     """Keep a finished run's last checkpoints, optimiser included; its bundle stays anyway."""
 
     def __post_init__(self) -> None:
