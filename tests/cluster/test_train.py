@@ -151,18 +151,6 @@ def test_a_folder_in_use_is_refused(small: Recipe, prepared: str, tmp_path: Path
         train(other, prepared, str(tmp_path))
 
 
-def test_what_does_not_fit_the_data_is_refused(small: Recipe, prepared: str) -> None:
-    for given, told in (
-        ({"train.batch": 512}, "512"),
-        ({"sampling.name": "quotas", "sampling.quotas": (0.5, 0.5)}, "quotas"),
-    ):
-        wrong = override(small, given)
-        with pytest.raises(InputError, match=told):
-            check_run(plan_run(wrong, prepared, "unused"))
-    with pytest.raises(InputError, match=r"cluster\.workers=5"):
-        train(override(small, {"cluster.workers": 5}), prepared, "unused")
-
-
 def test_a_start_that_knows_the_judged_photographs_is_refused(
     small: Recipe, prepared: str, unbroken: dict
 ) -> None:

@@ -1,6 +1,5 @@
 """What is refused before anything is trained."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,35 +39,57 @@ def test_a_network_is_held_against_the_pictures_it_is_shown(check, changes: dict
         check(override(Recipe(), changes))
 
 
-def prepared(num: int, classes: str = "abcde") -> Any:
-    """What is read of a set of so many photographs, whose classes come in turn."""
-    targets = np.arange(num) % len(classes)
-    return SimpleNamespace(
-        targets=lambda: targets,
-        classes=tuple(classes),
-        ordered=True,
-        table=fake_set(num).table,
-        __len__=lambda: num,
-    )
-
-
-def run_of(changes: dict, sides: list[str], data: Any) -> Run:
-    return Run(override(Recipe(), changes), "set", Split(data, np.array(sides)), "key", "/nowhere")
-
-
 SIDES = ["train"] * 40 + ["val"] * 10 + ["test"] * 10
 
 
+def run_of(changes: dict, sides: list[str] = SIDES) -> Run:
+    """A run on as many photographs, two of each patient, whose five classes come in turn."""
+    targets = np.arange(len(sides)) % 5
+    data: Any = SimpleNamespace(
+        targets=lambda: targets,
+        classes=tuple("abcde"),
+        ordered=True,
+        table=fake_set(len(sides)).table,
+    )
+    recipe = override(Recipe(), {"train.batch": 8} | changes)
+    split = Split(data, np.array(sides))
+    return Run(recipe, "set", split, "key", "/nowhere", OpenSets({"set": data}))
+
+
 def test_a_wrong_number_of_weights_is_refused_before_workers_start() -> None:
-    base = {"train.batch": 8, "loss.name": "class_weights"}
-    sets = OpenSets({"set": (data := prepared(60))})
-
-    def run(weights: tuple[int, ...]) -> Run:
-        return replace(run_of(base | {"loss.args.weights": weights}, SIDES, data), sets=sets)
-
-    check_run(run((1, 2, 3, 4, 5)))
+    base = {"loss.name": "class_weights"}
+    check_run(run_of(base | {"loss.args.weights": (1, 2, 3, 4, 5)}))
     with pytest.raises(InputError, match=r"loss\.args\.weights: 5 classes need 5 numbers"):
-        check_run(run((1, 2, 3)))
+        check_run(run_of(base | {"loss.args.weights": (1, 2, 3)}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"train.batch": 512}, "512"),
+        ({"sampling.name": "quotas", "sampling.quotas": (0.5, 0.5)}, "quotas"),
+        ({"cluster.workers": 5}, r"cluster\.workers=5"),
+    ],
+)
+def test_what_does_not_fit_the_data_is_refused(changes: dict, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        check_run(run_of(changes))
+
+
+def test_a_split_that_leaks_or_lacks_a_side_is_refused() -> None:
+    check_run(run_of({}))
+    leaking = [*SIDES[:39], "val", *SIDES[40:]]
+    with pytest.raises(InputError, match=r"1 patients are on more than one side: p19"):
+        check_run(run_of({}, leaking))
+    check_run(run_of({"data.allow_leak": True}, leaking))
+    for gone in ("train", "val"):
+        with pytest.raises(InputError, match=f"the {gone} split is empty"):
+            check_run(run_of({}, ["" if side == gone else side for side in SIDES]))
+    # Without test rows, those of val are reported.
+    check_run(run_of({}, ["" if side == "test" else side for side in SIDES]))
+    one_class = ["train" if n < 40 and n % 5 == 0 else "" for n in range(40)] + SIDES[40:]
+    with pytest.raises(InputError, match="holds one class only"):
+        check_run(run_of({}, one_class))
 
 
 def unordered(classes: str = "abc", ordered: bool = False) -> SimpleNamespace:
