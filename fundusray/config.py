@@ -12,6 +12,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
+import fundusray
 from fundusray.errors import InputError
 from fundusray.registry import unknown_name
 from fundusray.settings import (
@@ -21,7 +22,7 @@ from fundusray.settings import (
     Loss,
     Model,
     Recipe,
-    Run,
+    Results,
     Sampling,
     Train,
     Tune,
@@ -36,15 +37,15 @@ __all__ = [
     "Loss",
     "Model",
     "Recipe",
-    "Run",
+    "Results",
     "Sampling",
     "Train",
     "Tune",
-    "decisive",
     "fetched",
     "from_json",
     "override",
     "settings",
+    "stored_recipe",
     "to_json",
     "with_places",
 ]
@@ -220,6 +221,24 @@ def from_json(text: str) -> Recipe:
     return dataclasses.replace(_replace(Recipe(), tree, "", Recipe()), published=published)
 
 
+def stored_recipe(text: str, place: str) -> Recipe:
+    """The recipe that a run, a bundle or a search keeps at `place`.
+
+    Settings that are newer than it have their defaults.
+
+    Raises:
+        InputError: it holds settings or values that this version does not have.
+    """
+    try:
+        return from_json(text)
+    except InputError as error:
+        raise InputError(
+            f"{place} was made by another version of fundusray, with settings that this one "
+            f"({fundusray.__version__}) does not have: {error}; use the version that made it, or "
+            "train anew"
+        ) from error
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for key, value in pairs:
@@ -252,26 +271,3 @@ def with_places(recipe: Recipe, change: Callable[[str], str]) -> Recipe:
         }
         sections[section] = dataclasses.replace(node, **changed)
     return dataclasses.replace(recipe, **sections)
-
-
-def decisive(recipe: Recipe) -> dict[str, Any]:
-    """What decides a result, as plain values: where it runs and how it is called are left out, and
-    files whose content counts and not their name."""
-    tree = json.loads(to_json(recipe))
-    for section in ("run", "cluster", "tune", "published", "name"):
-        tree.pop(section)
-    for key in ("checkpoint_seconds", "keep_checkpoints"):
-        tree["train"].pop(key)
-    if not tree["data"]["mix"]:
-        tree["data"].pop("mix_share")
-    if not tree["data"]["patient_pattern"]:
-        tree["data"].pop("patient_pattern")
-    tree["model"].pop("weights")
-    tree["model"].pop("init_from")
-    for key in ("root", "split_file", "allow_leak", "id_key", "max_bad", "mix"):
-        tree["data"].pop(key)
-    for key in ("judge", "split_seed"):
-        tree["data"].pop(key)
-    if recipe.split_seed != recipe.seed:
-        tree["data"]["split_seed"] = recipe.split_seed
-    return tree

@@ -14,13 +14,13 @@ from fundusray.config import (
     Sampling,
     Train,
     Tune,
-    decisive,
     from_json,
     override,
     settings,
     to_json,
 )
 from fundusray.errors import InputError
+from fundusray.settings.deciding import deciding
 
 CHANGED = Recipe(
     name="mine",
@@ -265,7 +265,7 @@ class TestJson:
             from_json(text)
 
 
-class TestDecisive:
+class TestDeciding:
     def test_where_and_under_which_name_does_not_decide(self):
         other = override(
             CHANGED,
@@ -278,7 +278,7 @@ class TestDecisive:
                 "train.checkpoint_seconds": 5,
             },
         )
-        assert decisive(other) == decisive(CHANGED)
+        assert deciding(other) == deciding(CHANGED)
 
     @pytest.mark.parametrize(
         "key, value",
@@ -292,7 +292,7 @@ class TestDecisive:
         ],
     )
     def test_everything_else_does(self, key, value):
-        assert decisive(override(CHANGED, {key: value})) != decisive(CHANGED)
+        assert deciding(override(CHANGED, {key: value})) != deciding(CHANGED)
 
 
 def test_the_seed_of_the_split_is_the_trainings_until_it_has_its_own():
@@ -300,11 +300,11 @@ def test_the_seed_of_the_split_is_the_trainings_until_it_has_its_own():
     apart = override(Recipe(), {"seed": 3, "data.split_seed": "0"})
     assert (apart.seed, apart.split_seed) == (3, 0)
     assert override(apart, {"data.split_seed": "-1"}).split_seed == 3
-    # Runs that were made before there were two seeds keep their hash, and so does the first of
-    # several repeats.
-    assert "split_seed" not in decisive(Recipe())["data"]
+    # Which of the two ways a split's seed was given does not matter, so that the first of several
+    # repeats is the run without any.
+    assert "data.split_seed" not in deciding(Recipe())
     same = override(Recipe(), {"seed": 3, "data.split_seed": 3})
-    assert decisive(same) == decisive(override(Recipe(), {"seed": 3}))
+    assert deciding(same) == deciding(override(Recipe(), {"seed": 3}))
 
 
 def test_settings_are_all_there_is_to_set():

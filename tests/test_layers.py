@@ -13,9 +13,10 @@ LAYERS = {
     "data": 1, "losses": 1, "metrics": 1, "models": 1, "recipes": 1,
     "pipeline": 2, "attacks": 2,
     "training": 3,
-    "cluster": 4,
-    "reports": 5,
-    "command": 6, "jobs": 6,
+    "runs": 4,
+    "cluster": 5,
+    "reports": 6,
+    "command": 7, "jobs": 7,
 }  # fmt: skip
 
 ALLOWED_SIBLINGS = {("command", "jobs"), ("jobs", "command")}
@@ -117,3 +118,12 @@ def test_nothing_unsafe_is_called() -> None:
 
 def test_importing_the_package_is_instant() -> None:
     assert not imported(PACKAGE / "__init__.py")
+
+
+def test_no_folder_of_ours_is_left_out() -> None:
+    """Neither of the repository nor of what a submitted job takes along."""
+    ours = {path.name for place in ("fundusray", "tests") for path in (ROOT / place).rglob("*")}
+    for name in (".gitignore", ".rayignore"):
+        lines = (ROOT / name).read_text().split()
+        anywhere = {line.rstrip("/") for line in lines if not line.startswith("/")}
+        assert not anywhere & ours - {"__pycache__"}, name

@@ -15,8 +15,6 @@ import pyarrow as pa
 from fundusray import files
 from fundusray.cluster.evaluate import predicted
 from fundusray.cluster.matching import order_known
-from fundusray.cluster.rows import write_sides
-from fundusray.cluster.unseen import require_pixels, unseen
 from fundusray.config import Recipe
 from fundusray.data.leaks import find_leaks, told
 from fundusray.data.patients import caveat
@@ -25,6 +23,8 @@ from fundusray.errors import InputError
 from fundusray.metrics import METRICS, is_ordered, paired, predictions_table, summary
 from fundusray.models.averaging import mean_of_weights, require_alike
 from fundusray.models.bundle import Bundle, load_bundle
+from fundusray.runs.provenance import require_pixels, unseen
+from fundusray.runs.split_of_run import write_sides
 
 WEIGHTS, PREDICTIONS = "mean of weights", "mean of predictions"
 
@@ -91,7 +91,7 @@ def judged_rows(data: PreparedSet, bundles: Sequence[str], members: Sequence[Bun
     for place, member in zip(bundles, members, strict=True):
         found = unseen(data, place, member)
         reported &= found.sides == found.side
-        known |= found.known
+        known |= found.learned
         optimistic |= found.side == "val"
         notes += found.notes
     sides = np.where(known, "train", np.where(reported, "test", "")).astype(object)

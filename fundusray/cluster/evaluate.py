@@ -15,7 +15,6 @@ from fundusray.cluster.rows import predictions_of
 from fundusray.cluster.running import MOST_CPUS
 from fundusray.cluster.start import cpus_each, resources
 from fundusray.cluster.tasks import result_of
-from fundusray.cluster.unseen import Unseen
 from fundusray.data.sampling import plan_eval
 from fundusray.data.shards import open_set
 from fundusray.errors import DamagedError, InputError
@@ -24,6 +23,7 @@ from fundusray.models.bundle import load_bundle
 from fundusray.models.weights import digest
 from fundusray.pipeline import augment, make_loader
 from fundusray.progress import Progress
+from fundusray.runs.provenance import Unseen
 from fundusray.training.loop import predict, to_device
 
 BATCH = 32

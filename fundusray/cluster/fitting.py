@@ -9,23 +9,20 @@ import torch
 
 from fundusray import files
 from fundusray.cluster.modes import machine, of_machine, step_shape
-from fundusray.cluster.rows import split_rows
 from fundusray.cluster.running import worker_cpus, worker_gpus
 from fundusray.cluster.tasks import result_of
 from fundusray.config import Recipe, from_json, override, to_json
-from fundusray.data.shards import PreparedSet
 from fundusray.errors import DamagedError, InputError
 from fundusray.models import build_model
 from fundusray.pipeline import augment
+from fundusray.runs.split_of_run import Split
 from fundusray.training.fitting import batch_that_fits
 
 ATTACKED = 2
 """TRADES and MART hold activations of clean and attacked images at once."""
 
 
-def with_batch(
-    recipe: Recipe, prepared: PreparedSet, storage: str, cpus: float, gpus: float
-) -> Recipe:
+def with_batch(recipe: Recipe, split: Split, storage: str, cpus: float, gpus: float) -> Recipe:
     """The recipe with its batch a number: as given, or the largest that fits its workers.
 
     What was found on such a machine is kept in `<storage>/batches/`, so that a run which goes on,
@@ -40,8 +37,8 @@ def with_batch(
     """
     if recipe.train.batch:
         return recipe
-    rows = len(split_rows(prepared, recipe)["train"])
-    workers, classes = recipe.cluster.fewest, len(prepared.classes)
+    rows, workers = len(split.rows["train"]), recipe.cluster.fewest
+    classes = len(split.prepared.classes)
     task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(found_batch)
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     part = part_of_memory(workers, cpus, gpus, [node.get("CPU", 0.0) for node in alive])
@@ -56,7 +53,7 @@ def with_batch(
     return override(recipe, {"train.batch": batch})
 
 
-def fastest_precision(recipe: Recipe, prepared: PreparedSet, storage: str) -> str:
+def fastest_precision(recipe: Recipe, split: Split, storage: str) -> str:
     """The precision that a worker's step of the recipe is fastest in, of those it leaves open;
     timed on a machine that trains, or remembered.
 
@@ -64,9 +61,9 @@ def fastest_precision(recipe: Recipe, prepared: PreparedSet, storage: str) -> st
         InputError: the batch does not fit into the device's memory.
     """
     threads, gpus = worker_cpus(recipe), worker_gpus(recipe)
-    recipe = with_batch(recipe, prepared, storage, threads - 0.05, gpus)
+    recipe = with_batch(recipe, split, storage, threads - 0.05, gpus)
     task = ray.remote(num_cpus=threads - 0.05, num_gpus=gpus, max_retries=1)(_timed)
-    text, classes = to_json(recipe), len(prepared.classes)
+    text, classes = to_json(recipe), len(split.prepared.classes)
     return result_of(task.remote(text, classes, recipe.cluster.fewest, storage, threads))
 
 

@@ -12,10 +12,11 @@ from torch import nn
 from fundusray import files
 from fundusray.attacks import Budget, judging_budget, training_budget
 from fundusray.cluster.ranks import Ranks
-from fundusray.cluster.rows import halves, predictions_of, reported_split
+from fundusray.cluster.rows import predictions_of
 from fundusray.config import Recipe
 from fundusray.data.sampling import plan_eval, share
 from fundusray.data.shards import PreparedSet
+from fundusray.data.splits import halves, reported_split
 from fundusray.errors import DamagedError
 from fundusray.metrics import METRICS, needing_order, point
 from fundusray.models import Classifier, fit_thresholds
@@ -164,7 +165,7 @@ class Judge:
             epoch: _logits(table)[np.searchsorted(own, rows)]
             for (epoch, table), own in zip(kept.items(), known, strict=True)
         }
-        side = halves(self.prepared, rows, self.recipe.split_seed)
+        side = halves(self.prepared.table, rows, self.recipe.split_seed)
         metric = self.recipe.train.select
         # An attack judges one slice of the rows, too few for two halves.
         ordered = self.prepared.ordered or len(self.prepared.classes) == 2

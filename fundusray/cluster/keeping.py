@@ -30,6 +30,8 @@ class Job:
     """The run's folder."""
     key: str
     """The run's hash; checkpoints of another run are refused."""
+    split: str
+    """Digest of who is on which side, as the driver wrote it into the run's folder."""
     storage: str
     threads: int
     attempt: str

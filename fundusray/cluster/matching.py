@@ -1,6 +1,5 @@
 """The classes of a set in those of a trained network, matched by name or by meaning."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,36 +9,12 @@ from fundusray.data.class_names import is_ordered, positions
 from fundusray.data.shards import PreparedSet
 from fundusray.errors import InputError
 from fundusray.models.bundle import Bundle
-from fundusray.verified import read_verified
 
 
 def order_known(bundle: Bundle) -> bool:
     """Whether the order of a network's classes is known: as its training knew it, or, of one that
     does not say, by their names."""
     return bundle.info.get("ordered", is_ordered(bundle.classes))
-
-
-def require_start_order(start: str, classes: Sequence[str]) -> None:
-    """Refuses to go on from a network that has the same classes in another order: each of its
-    outputs would begin as another class's. One sorted by name is such a network.
-
-    Args:
-        start: model.init_from, a bundle; or empty.
-
-    Raises:
-        InputError: both orders.
-        DamagedError: the bundle's files are not what was written.
-    """
-    if not start:
-        return
-    theirs = read_verified(start)[1]["classes"]
-    places = positions(theirs, classes)
-    if len(theirs) == len(classes) and None not in places and places != sorted(places):
-        raise InputError(
-            f"model.init_from={start} has the classes in the order {list(theirs)}, the data in the "
-            f"order {list(classes)}; keep all but its last layers: model.weights={start}/"
-            "model.safetensors instead of model.init_from"
-        )
 
 
 def in_classes_of(data: PreparedSet, place: str, bundle: Bundle) -> PreparedSet:

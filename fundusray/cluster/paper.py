@@ -6,23 +6,23 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from typing import Any, NamedTuple
 
-import numpy as np
 import ray
 from ray.exceptions import RayError
 
 from fundusray import config, files, recipes
 from fundusray.cluster.fitting import fastest_precision
 from fundusray.cluster.prepare import prepare
-from fundusray.cluster.rows import reseeded, split_of
 from fundusray.cluster.running import MOST_CPUS, worker_gpus
-from fundusray.cluster.scales import Scale, require_start, shrunk, start_of
+from fundusray.cluster.scales import Scale, require_start, shrunk, start_of, with_fewer_images
 from fundusray.cluster.start import cpus_each
-from fundusray.cluster.train import check, train
-from fundusray.config import Recipe, decisive, fetched, override
-from fundusray.data import given, splits
-from fundusray.data.shards import open_set
+from fundusray.cluster.train import train
+from fundusray.config import Recipe, fetched, override
 from fundusray.errors import DiskError, FundusError, InputError
 from fundusray.registry import unknown_name
+from fundusray.runs.check import check
+from fundusray.runs.identity import reseeded
+from fundusray.runs.split_of_run import OpenSets
+from fundusray.settings.deciding import SCHEMA, deciding
 
 
 @dataclass(frozen=True)
@@ -169,12 +169,13 @@ def _settled(
 
 def table_folder(title: str, rows: list[Row], storage: str, trainings: int = 1) -> str:
     """Where a table's files go: its name tells which, its hash from what exactly."""
-    parts = [[row.name, row.parent, decisive(row.recipe), row.recipe.model.weights] for row in rows]
+    parts = [[row.name, row.parent, deciding(row.recipe), row.recipe.model.weights] for row in rows]
     places = [[row.recipe.data.root, row.recipe.data.split_file] for row in rows]
     # What is in the storage counts by where it is in there: the storage may be moved.
     parts, places = (_from(storage, found) for found in (parts, places))
     often = [trainings] if trainings > 1 else []
-    return files.join(storage, f"{title}-{files.hash_json([parts, places, *often], 8)}")
+    key = files.hash_json([SCHEMA, parts, places, *often], 8)
+    return files.join(storage, f"{title}-{key}")
 
 
 def repeated(rows: list[Row], trainings: int) -> list[Row]:
@@ -187,7 +188,9 @@ def repeated(rows: list[Row], trainings: int) -> list[Row]:
     ]
 
 
-def one_precision(rows: list[Row], sets: dict[str, str], storage: str) -> list[Row]:
+def one_precision(
+    rows: list[Row], sets: dict[str, str], opened: OpenSets, storage: str
+) -> list[Row]:
     """The rows with one precision, or the difference between two rows could be that.
 
     Where rows leave it to timing (train.precision=auto), it is the one that a step of the first of
@@ -196,7 +199,8 @@ def one_precision(rows: list[Row], sets: dict[str, str], storage: str) -> list[R
     open_rows = [row for row in rows if row.name in sets and row.recipe.train.precision == "auto"]
     for first in open_rows:
         try:
-            chosen = fastest_precision(first.recipe, open_set(sets[first.name]), storage)
+            split = opened.split(sets[first.name], first.recipe)
+            chosen = fastest_precision(first.recipe, split, storage)
         except FundusError:
             # Its batch does not fit, say: it will fail with that reason; the next one is asked.
             continue
@@ -222,7 +226,7 @@ def prepared_sets(rows: list[Row], storage: str) -> dict[str, str]:
     for row in rows:
         if row.runs and not row.refused:
             same = replace(row.recipe.data, augment="none", view="", split_file="", split_seed=-1)
-            looks = decisive(replace(Recipe(), data=same, seed=row.recipe.split_seed))
+            looks = deciding(replace(Recipe(), data=same, seed=row.recipe.split_seed))
             key = files.hash_json([looks, same.root])
             if key not in made:
                 made[key] = prepare(row.recipe, storage)
@@ -230,39 +234,27 @@ def prepared_sets(rows: list[Row], storage: str) -> dict[str, str]:
     return found
 
 
-def capped(rows: list[Row], sets: dict[str, str], images: int, folder: str) -> list[Row]:
+def capped(
+    rows: list[Row], sets: dict[str, str], opened: OpenSets, images: int, folder: str
+) -> list[Row]:
     """The rows with a split file that keeps about `images` of their training images: whole
     patients, stratified by grade. Who is judged stays as it is."""
     if not images:
         return rows
+
+    def fewer(recipe: Recipe, prepared: str) -> Recipe:
+        return with_fewer_images(recipe, opened.split(prepared, recipe), images, folder)
+
     return [
-        replace(row, recipe=_capped(row.recipe, sets[row.name], images, folder))
-        if row.name in sets
-        else row
+        replace(row, recipe=fewer(row.recipe, sets[row.name])) if row.name in sets else row
         for row in rows
     ]
-
-
-def _capped(recipe: Recipe, prepared: str, images: int, folder: str) -> Recipe:
-    opened = open_set(prepared)
-    sides = split_of(opened, recipe)
-    train_rows = np.flatnonzero(sides == "train")
-    if len(train_rows) <= images:
-        return recipe
-    share = images / len(train_rows)
-    table = opened.table.take(train_rows)
-    kept = splits.assign(table, "patient", (share, 1 - share, 0.0), recipe.split_seed)
-    sides = sides.astype(object)
-    sides[train_rows[kept != "train"]] = ""
-    place = files.join(folder, f"split-{given.digest(opened.table, sides)}.csv")
-    # Also where it is there: nothing else vouches for it.
-    given.write(place, opened.table, sides)
-    return override(recipe, {"data.split_file": place})
 
 
 def run(
     rows: list[Row],
     sets: dict[str, str],
+    opened: OpenSets,
     storage: str,
     at_once: int,
     tell: Callable[[Outcome], None],
@@ -300,7 +292,7 @@ def run(
             if reason:
                 finish(outcome, _failed(reason))
             elif at_once == 1:
-                finish(outcome, _attempt(*arguments))
+                finish(outcome, _attempt(*arguments, opened))
             else:
                 running[task.remote(*arguments)] = outcome
             continue
@@ -325,12 +317,13 @@ def _begun(
     return Outcome(row, recipe, sets.get(row.name, ""), {}), reason
 
 
-def _attempt(text: str, prepared: str, storage: str) -> dict[str, Any]:
+def _attempt(
+    text: str, prepared: str, storage: str, opened: OpenSets | None = None
+) -> dict[str, Any]:
     """One row's training: its result, or why it failed, as plain values."""
     try:
-        recipe = config.from_json(text)
-        check(recipe)
-        return {"result": train(recipe, prepared, storage), "reason": "", "code": 0}
+        result = train(config.from_json(text), prepared, storage, opened)
+        return {"result": result, "reason": "", "code": 0}
     except FundusError as error:
         return _failed(str(error), error.exit_code)
     except Exception as error:

@@ -5,20 +5,18 @@ from typing import Any
 import pyarrow as pa
 
 from fundusray import files
-from fundusray.cluster.rows import split_rows
 from fundusray.cluster.train import train
-from fundusray.config import Recipe, override
+from fundusray.config import override
 from fundusray.data import given, patients
-from fundusray.data.leaks import find_leaks
 from fundusray.data.premium import arrange
-from fundusray.data.shards import open_set
 from fundusray.errors import InputError
+from fundusray.runs.run import Run
 
 ARMS = ("patient", "image")
 
 
-def measure(recipe: Recipe, prepared: str, folder: str, repeats: int) -> dict[str, Any]:
-    """Trains the recipe under both splits, `repeats` times with a seed each.
+def measure(run: Run, folder: str, repeats: int) -> dict[str, Any]:
+    """Trains a run's recipe under both splits, `repeats` times with a seed each.
 
     Split files are written into `folder`; runs that are there already are not made again.
 
@@ -30,13 +28,13 @@ def measure(recipe: Recipe, prepared: str, folder: str, repeats: int) -> dict[st
     Raises:
         InputError: no patient with two images, or a share of 0 for the test side.
     """
+    recipe, table = run.recipe, run.prepared.table
     if recipe.data.fractions[2] == 0:
         raise InputError("leak premium: data.fractions needs a test share, got 0")
     runs: list[dict[str, Any]] = []
     parts: dict[str, list[pa.Table]] = {arm: [] for arm in ARMS}
     for repeat in range(repeats):
         seed, split_seed = recipe.seed + repeat, recipe.split_seed + repeat
-        table = open_set(prepared).table
         arms = arrange(table, recipe.data.fractions, split_seed)
         for arm in ARMS:
             sides = getattr(arms, arm)
@@ -52,15 +50,15 @@ def measure(recipe: Recipe, prepared: str, folder: str, repeats: int) -> dict[st
                     "run.name": f"{recipe.run.name or recipe.name}-{arm}-{seed}",
                 },
             )
-            known, tested = find_leaks(table, sides).judged["test"]
-            result = train(tried, prepared, recipe.run.storage)
-            assert len(split_rows(open_set(prepared), tried)["test"]) == tested
+            known, tested = run.sets.split(run.set_folder, tried).leaks.judged["test"]
+            assert tested == arms.tested
+            result = train(tried, run.set_folder, run.storage, run.sets)
             runs.append(
                 {"repeat": repeat, "arm": arm, "seed": seed, "folder": result["folder"]}
                 | {"tested": tested, "swapped": arms.swapped, "known": known}
             )
             parts[arm].append(_of_repeat(result["predictions"], repeat))
-    unknown = patients.caveat(open_set(prepared).table)
+    unknown = patients.caveat(table)
     return {
         "runs": runs,
         "unknown": unknown,

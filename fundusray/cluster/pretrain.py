@@ -26,7 +26,6 @@ from fundusray.cluster.running import note, noted, run, tidy, worker_cpus
 from fundusray.cluster.start import resources
 from fundusray.cluster.stopping import Watcher
 from fundusray.cluster.tasks import result_of
-from fundusray.cluster.train import smallest_side
 from fundusray.config import Data, Recipe
 from fundusray.data.found import GRADES
 from fundusray.data.preprocess import PREPROCESS
@@ -38,6 +37,7 @@ from fundusray.models import check as check_model
 from fundusray.models.weights import start_digest
 from fundusray.pipeline import augment
 from fundusray.progress import Progress
+from fundusray.settings.deciding import SCHEMA, deciding
 from fundusray.training import sketches
 from fundusray.training.pretraining import Place, Pretraining, sides
 from fundusray.training.sketches import PART
@@ -70,7 +70,7 @@ def check(recipe: Recipe) -> None:
     sketches.check(recipe.data)
     for text in (augment.train_text(recipe.data), augment.view_text(recipe.data)):
         augment.check(text, recipe.data.size)
-    check_model(recipe.model, smallest_side(recipe.data), len(GRADES))
+    check_model(recipe.model, augment.smallest_side(recipe.data), len(GRADES))
     workers, batch = recipe.cluster.fewest, recipe.train.batch
     if batch < 2 * workers or batch % workers:
         near = max(batch // workers, 2) * workers
@@ -97,7 +97,7 @@ def pretrain(recipe: Recipe, storage: str) -> dict[str, Any]:
     """
     check(recipe)
     start = start_digest(recipe.model)
-    key = files.hash_json([config.decisive(recipe), sketches.VERSION, start], 16)
+    key = files.hash_json([SCHEMA, deciding(recipe), sketches.VERSION, start], 16)
     name = f"pretrain-{recipe.run.name or recipe.name}-{key[:8]}"
     folder = files.join(storage, name)
     done, _ = finished(folder)

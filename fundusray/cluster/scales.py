@@ -7,11 +7,13 @@ from typing import Any
 
 from fundusray import files, phases
 from fundusray.config import Model, Recipe, fetched, override
+from fundusray.data import given, splits
 from fundusray.errors import InputError
 from fundusray.models import network_of, weights_here
 from fundusray.models.bundle import read_recipe
 from fundusray.models.packaged import PACKAGES
 from fundusray.pipeline import augment
+from fundusray.runs.split_of_run import Split
 from fundusray.verified import MANIFEST
 
 PUBLISHED_WEIGHTS = "imagenet"
@@ -156,3 +158,20 @@ def start_of(network: str, scale: Scale, starts: dict[str, str]) -> str:
             "with a comma between them, or leave the row out with rows=..."
         )
     return place
+
+
+def with_fewer_images(recipe: Recipe, split: Split, images: int, folder: str) -> Recipe:
+    """The recipe with a split file in the folder that keeps about `images` of its training images:
+    whole patients, stratified by grade. Who is judged stays as it is."""
+    whole, train_rows = split.prepared.table, split.rows["train"]
+    if len(train_rows) <= images:
+        return recipe
+    share = images / len(train_rows)
+    table = whole.take(train_rows)
+    kept = splits.assign(table, "patient", (share, 1 - share, 0.0), recipe.split_seed)
+    sides = split.sides.astype(object)
+    sides[train_rows[kept != "train"]] = ""
+    place = files.join(folder, f"split-{given.digest(whole, sides)}.csv")
+    # Also where it is there: nothing else vouches for it.
+    given.write(place, whole, sides)
+    return override(recipe, {"data.split_file": place})

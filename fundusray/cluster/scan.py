@@ -28,9 +28,15 @@ from fundusray.data.scan import (
 )
 from fundusray.lock import locked
 from fundusray.progress import Progress
+from fundusray.settings.deciding import SCHEMA, differing
 
 MOST, LEAST, PARTS = 64, 4, 64
 """Photographs of one task at most and at least, and tasks a small set is cut into at most."""
+DECIDING = (
+    "source", "target", "keywords", "table", "columns", "classes", "map", "ungradable", "images",
+    "patient_pattern", "size", "preprocess", "preprocess_args",
+)  # fmt: skip
+"""Settings of the data that decide what a scan finds."""
 LIMIT = 120.0
 """Seconds in which one photograph must be done; the largest that are read take five."""
 DIED = f"the decoder died on it, or was not done in {LIMIT:.0f} s; prepare would stop there"
@@ -39,12 +45,10 @@ DIED = f"the decoder died on it, or was not done in {LIMIT:.0f} s; prepare would
 def scan_folder(recipe: Recipe, root: str, storage: str) -> str:
     """Where a scan lives: its name tells what of, its hash exactly what and how."""
     data = recipe.data
-    how = [data.size, data.preprocess, data.preprocess_args, PREPROCESS[data.preprocess].version]
     # Photographs in the storage are known by where they are in there: it may be moved.
     places = [files.relative(place, storage, storage) for place in root.split(",")]
-    what = [data.source, ",".join(places), data.target, data.keywords, data.table, data.columns]
-    what += [data.classes, data.map, data.ungradable, data.images, data.patient_pattern]
-    key = files.hash_json([VERSION, PIL.__version__, *what, *how, bool(data.id_key)], 8)
+    how = [SCHEMA, VERSION, PIL.__version__, PREPROCESS[data.preprocess].version]
+    key = files.hash_json([*how, differing(data, DECIDING), places, bool(data.id_key)], 8)
     name = "+".join(source.strip() for source in data.source.split(","))
     return files.join(storage, f"{name}-scan-{key}")
 

@@ -11,11 +11,12 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from fundusray import config
 from fundusray.cluster.proposing import BEST, EPOCHS
 from fundusray.cluster.record import Record
-from fundusray.cluster.rows import reseeded
-from fundusray.cluster.train import run_folder, train
+from fundusray.cluster.train import train
 from fundusray.config import Recipe, override
-from fundusray.data.shards import PreparedSet
 from fundusray.errors import LockedError
+from fundusray.runs.identity import reseeded
+from fundusray.runs.run import Run, plan_run
+from fundusray.runs.split_of_run import OpenSets
 
 PATIENCE = 180.0
 """Seconds a trial waits for its folder: what ran there under a killed driver takes a while to
@@ -28,21 +29,27 @@ class Search:
 
     base: Recipe
     """What trials vary; CPUs per worker are settled."""
-    prepared: str
-    opened: PreparedSet
-    """What lies there; opening it takes long."""
+    set_folder: str
+    """Of the prepared set."""
     storage: str
     folder: str
+    sets: OpenSets
 
     @property
     def metric(self) -> str:
         return f"val_{self.base.train.select}"
 
-    def run_folders(self, settings: dict[str, Any]) -> list[str]:
-        """The folders of a trial's trainings."""
+    def runs(self, settings: dict[str, Any]) -> list[Run]:
+        """A trial's trainings."""
         tuned = override(self.base, settings)
         repeats = range(self.base.tune.repeats)
-        return [run_folder(reseeded(tuned, n), self.opened, self.storage) for n in repeats]
+        return [
+            plan_run(reseeded(tuned, n), self.set_folder, self.storage, self.sets) for n in repeats
+        ]
+
+    def run_folders(self, settings: dict[str, Any]) -> list[str]:
+        """The folders of a trial's trainings."""
+        return [run.folder for run in self.runs(settings)]
 
     def record(self) -> Record:
         """What is remembered of it; read it before use."""
@@ -57,20 +64,22 @@ def trainable(
     Its last report holds everything the search needs of it, whether its epochs were trained now,
     under an earlier driver, or by another search.
     """
-    text, prepared, storage = config.to_json(search.base), search.prepared, search.storage
+    text, prepared, storage = config.to_json(search.base), search.set_folder, search.storage
     metric = search.metric
 
     def trial(asked: dict[str, Any]) -> None:
         base = config.from_json(text)
         tuned = override(base, asked["settings"])
         label = slug(method(asked["settings"]))
-        results = []
+        results, sets = [], OpenSets()
         for repeat in range(base.tune.repeats):
             # The first training tells its epochs, by which the search may stop the trial.
             callbacks = () if repeat else (TuneReportCallback(),)
             recipe = reseeded(tuned, repeat)
             results.append(
-                _when_free(lambda r=recipe, c=callbacks: train(r, prepared, storage, c, label))
+                _when_free(
+                    lambda r=recipe, c=callbacks: train(r, prepared, storage, sets, c, label)
+                )
             )
         history, values = results[0]["history"], [r["best"].get("value") for r in results]
         tune.report(

@@ -14,16 +14,17 @@ from ray import tune
 from fundusray import config, files
 from fundusray.cluster.proposing import Halving, Proposer, Teller
 from fundusray.cluster.record import HEAD, Entry, Record, winner
-from fundusray.cluster.rows import split_rows
 from fundusray.cluster.running import MOST_CPUS, worker_gpus
 from fundusray.cluster.start import cpus_each, joins, room
 from fundusray.cluster.study import Proposal, Space, described, importance, points_of, propose
-from fundusray.cluster.train import check, check_split, run_key, timetable_of
 from fundusray.cluster.trial import Search, slug, trainable
-from fundusray.config import Recipe, decisive, override
-from fundusray.data.shards import PreparedSet, open_set
+from fundusray.config import Recipe, override, stored_recipe
 from fundusray.errors import FundusError, InputError
 from fundusray.lock import locked
+from fundusray.runs.check import check, check_run
+from fundusray.runs.run import Run, plan_run
+from fundusray.runs.split_of_run import OpenSets
+from fundusray.settings.deciding import SCHEMA, deciding
 from fundusray.verified import DamagedError
 
 DRIVER_CPU = 0.01
@@ -32,18 +33,14 @@ TUNE = "tune-"
 """How folders begin in which Tune keeps what it likes; swept, never read."""
 
 
-def search_folder(
-    recipe: Recipe,
-    opened: PreparedSet,
-    points: list[dict[str, Any]],
-    space: dict[str, Any],
-    storage: str,
-) -> str:
-    """Where a search lives: the same command finds it again. `space` is of `described`."""
+def search_folder(run: Run, points: list[dict[str, Any]], space: dict[str, Any]) -> str:
+    """Where a search that varies a run lives: the same command finds it again. `space` is of
+    `described`."""
+    recipe = run.recipe
     size = [recipe.tune.trials, recipe.tune.grace, recipe.tune.repeats]
-    key = [run_key(recipe, opened), points, size, space["digest"]]
+    key = [run.key, points, size, space["digest"]]
     name = recipe.run.name or recipe.name
-    return files.join(storage, f"{name}-search-{files.hash_json(key, 8)}")
+    return files.join(run.storage, f"{name}-search-{files.hash_json(key, 8)}")
 
 
 def trial_resources(recipe: Recipe) -> tuple[Recipe, int]:
@@ -72,8 +69,9 @@ def check_space(recipe: Recipe, space: Space) -> tuple[dict[str, Any], list[Prop
     return described(space, recipe), points_of(space, space.POINTS[: recipe.tune.trials])
 
 
-def search(recipe: Recipe, prepared: str, storage: str, space: Space) -> dict[str, Any]:
-    """Runs or continues a search; where all of its trials have ended, nothing is run.
+def search(run: Run, space: Space) -> dict[str, Any]:
+    """Runs or continues a search that varies a run; where all of its trials have ended, nothing is
+    run.
 
     The space's POINTS are tried first, whole; Optuna proposes the rest.
 
@@ -85,17 +83,16 @@ def search(recipe: Recipe, prepared: str, storage: str, space: Space) -> dict[st
         LockedError: another process runs the same search.
         FundusError: every trial failed.
     """
+    recipe, total = run.recipe, run.recipe.tune.trials
     held, proposals = check_space(recipe, space)
     points = [proposal.settings for proposal in proposals]
-    opened = open_set(prepared)
     for point in points:
         tried = override(recipe, point)
         check(tried)
-        check_split(tried, opened, split_rows(opened, tried))
-    folder = search_folder(recipe, opened, points, held, storage)
+        check_run(plan_run(tried, run.set_folder, run.storage, run.sets))
+    folder = search_folder(run, points, held)
     base, at_once = trial_resources(recipe)
-    settled = Search(base, prepared, opened, storage, folder)
-    total = recipe.tune.trials
+    settled = Search(base, run.set_folder, run.storage, folder, run.sets)
     with locked(folder):
         record = _opened(settled, held, points)
         left = record.left(total)
@@ -121,8 +118,9 @@ def _opened(search: Search, held: dict[str, Any], points: list[dict[str, Any]]) 
     files.sweep(folder)
     files.sweep(files.join(folder, "trials"))
     head = {
+        "schema": SCHEMA,
         "recipe": config.to_json(search.base),
-        "prepared": search.prepared.removeprefix(search.storage.rstrip("/") + "/"),
+        "prepared": search.set_folder.removeprefix(search.storage.rstrip("/") + "/"),
         "points": points,
         "space": held,
     }
@@ -156,7 +154,7 @@ def _say_others(search: Search, held: dict[str, Any]) -> None:
             continue
         try:
             head = files.read_json(location)
-            same = decisive(config.from_json(head["recipe"])) == decisive(search.base)
+            same = deciding(config.from_json(head["recipe"])) == deciding(search.base)
         except (DamagedError, InputError):
             continue  # or of another version
         now, then = held["settings"], head["space"]["settings"]
@@ -171,12 +169,12 @@ def _say_others(search: Search, held: dict[str, Any]) -> None:
             )
 
 
-def recorded(folder: str, space: Space) -> tuple[Recipe, str, dict[str, Any]]:
-    """(recipe, prepared set, `outcome`) of a search as it stands; nothing is run and no space has
+def recorded(folder: str, space: Space) -> tuple[Run, dict[str, Any]]:
+    """(the run that a search varies, its `outcome`) as it stands; nothing is run and no space has
     to hold what was proposed.
 
     Raises:
-        InputError: no search is there.
+        InputError: no search is there, or one whose runs this version cannot name.
         DamagedError: its first file is damaged.
     """
     location = files.join(folder, HEAD)
@@ -186,14 +184,22 @@ def recorded(folder: str, space: Space) -> tuple[Recipe, str, dict[str, Any]]:
         head = files.read_json(location)
     except DamagedError as error:
         raise DamagedError(f"{error}; the command that made the search writes it again") from error
+    if head.get("schema") != SCHEMA:
+        raise InputError(
+            f"{folder} is a search of another version of fundusray, which called its runs "
+            f"otherwise (schema {head.get('schema', 0)}, here {SCHEMA}), so that its trainings are "
+            "not found any more; its leaderboard.csv and report.html are as they were. Give the "
+            "recipe to search anew, or use the version that made it"
+        )
     storage = folder.rstrip("/").rpartition("/")[0]
-    recipe = override(config.from_json(head["recipe"]), {"run.storage": storage})
+    recipe = override(stored_recipe(head["recipe"], location), {"run.storage": storage})
     here = files.is_uri(head["prepared"]) or head["prepared"].startswith("/")
     prepared = head["prepared"] if here else files.join(storage, head["prepared"])
-    settled = Search(recipe, prepared, open_set(prepared), storage, folder)
+    run = plan_run(recipe, prepared, storage, OpenSets())
+    settled = Search(recipe, prepared, storage, folder, run.sets)
     record = settled.record()
     record.read(recipe.tune.trials)
-    return recipe, prepared, outcome(settled, record, space)
+    return run, outcome(settled, record, space)
 
 
 def outcome(search: Search, record: Record, space: Space) -> dict[str, Any]:
@@ -259,7 +265,7 @@ def _tuner(
             return points[number]
         return propose(space, record.before(number), number, base.seed)
 
-    epochs = timetable_of(base, search.opened).epochs
+    epochs = search.runs({})[0].timetable.epochs
     whole = [point.settings for point in points]
     halving = Halving(record, whole, epochs, min(base.tune.grace, epochs), search.metric)
     driver = tune.with_resources(trainable(search, method), {"CPU": DRIVER_CPU})

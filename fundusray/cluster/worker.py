@@ -25,10 +25,10 @@ from fundusray.cluster.pulse import Pulse
 from fundusray.cluster.quarantine import Quarantine
 from fundusray.cluster.ranks import Ranks
 from fundusray.cluster.results import outcome_of, write_outcome
-from fundusray.cluster.rows import epoch_plan, split_rows
 from fundusray.cluster.running import note, noted
 from fundusray.cluster.stopping import Watcher
 from fundusray.config import Recipe, from_json
+from fundusray.data.epochs import epoch_plan
 from fundusray.data.mixing import beside
 from fundusray.data.sampling import Plan, share
 from fundusray.data.shards import PreparedSet, open_set
@@ -38,6 +38,7 @@ from fundusray.models import build_model
 from fundusray.models.bundle import load_bundle
 from fundusray.pipeline import Batch, Loader, augment, make_loader
 from fundusray.progress import Progress
+from fundusray.runs.split_of_run import written_split
 from fundusray.training import average, checkpoints, mode
 from fundusray.training.checkpoints import Position
 from fundusray.training.choosing import best_by, overtaking
@@ -94,7 +95,7 @@ class Training:
         self.ranks = Ranks(self.device)
         self.keeper = Keeper(job, self.ranks)
         self.prepared = open_set(job.prepared)
-        self.sides = split_rows(self.prepared, self.recipe)
+        self.sides = written_split(job.folder, self.prepared, job.split).rows
         self.targets = self.prepared.targets()
         self.judged = self.targets[self.sides["val"]]
         self.num_classes = len(self.prepared.classes)

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from fundusray.data.splits import coded, encoded
+
 SHOWN = 5
 SIDES = ("train", "val", "test")
 
@@ -30,34 +32,41 @@ def find_leaks(table: pa.Table, sides: np.ndarray) -> Leaks:
     Args:
         table: with patient_id and twin.
     """
-    patients = np.array(table["patient_id"].to_pylist(), dtype=object)
-    twins = np.array(table["twin"].to_pylist(), dtype=object)
+    of_row, present = encoded(pa.array(sides, pa.string()))
+    number = {side: place for place, side in enumerate(present)}
+    of_row = np.where(of_row == number.get("", -1), -1, of_row)
+    columns = [coded(table, name) for name in ("patient_id", "twin")]
+    held = [_held(of, of_row, names, len(present)) for of, names in columns]
+    straddling = [
+        sorted(names[place] for place in np.flatnonzero(found.sum(axis=1) > 1))
+        for (_, names), found in zip(columns, held, strict=True)
+    ]
+    known = np.zeros(len(of_row), bool)
+    if "train" in number:
+        for (of, _), found in zip(columns, held, strict=True):
+            known |= found[of, number["train"]]
     judged = {}
     for side in SIDES[1:]:
-        rows = sides == side
+        rows = of_row == number.get(side, len(present))
         if rows.any():
-            known = _also_in(patients, rows, sides == "train") | _also_in(
-                twins, rows, sides == "train"
-            )
-            judged[side] = (int(known.sum()), int(rows.sum()))
-    unknown = int(((patients == "") & (sides != "")).sum())
-    return Leaks(_straddling(patients, sides), _straddling(twins, sides), judged, unknown)
+            judged[side] = (int(known[rows].sum()), int(rows.sum()))
+    patient, names = columns[0]
+    unknown = np.array([not name for name in names], bool)[patient] & (of_row >= 0)
+    return Leaks(*straddling, judged, int(unknown.sum()))
 
 
-def _straddling(names: np.ndarray, sides: np.ndarray) -> list[str]:
-    """Names, but for "", that occur on more than one side; sorted."""
-    first: dict[str, str] = {}
-    found: set[str] = set()
-    for name, side in zip(names, sides, strict=True):
-        if name and side and first.setdefault(name, side) != side:
-            found.add(name)
-    return sorted(found)
+def _held(of: np.ndarray, side: np.ndarray, names: list[str], sides: int) -> np.ndarray:
+    """Which sides hold a row of each name, bool [names, sides]; "" is no name and on no side.
 
-
-def _also_in(names: np.ndarray, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Which of the chosen rows bear a name, but for "", that one of the others bears."""
-    there = set(names[others]) - {""}
-    return np.array([name in there for name in names[rows]], bool)
+    Args:
+        of: number of each row's name [N].
+        side: number of each row's side [N], -1 where it is left out.
+    """
+    held = np.zeros((len(names), sides), bool)
+    rows = side >= 0
+    held[of[rows], side[rows]] = True
+    held[[place for place, name in enumerate(names) if not name]] = False
+    return held
 
 
 def told(leaks: Leaks) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fundusray import files
 from fundusray.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -51,7 +52,7 @@ def assign(table: pa.Table, how: str, fractions: Sequence[float], seed: int) -> 
     """
     if how not in ("patient", "image"):
         raise InputError(f"data.split: patient or image, got {how!r}")
-    of_row, names = kin(table) if how == "patient" else _coded(table, "image_id")
+    of_row, names = kin(table) if how == "patient" else coded(table, "image_id")
     units = _units(of_row, names, table["target"].to_numpy(), seed)
     shares = np.asarray(fractions, np.float64)
     sides = np.full(len(units.grade), -1)
@@ -73,7 +74,7 @@ def kin(table: pa.Table) -> tuple[np.ndarray, list[str]]:
     its first patient by the alphabet. A row without a patient is its own, by its image_id.
     """
     patient, names = _owners(table)
-    twin, twins = _coded(table, "twin")
+    twin, twins = coded(table, "twin")
     linked = np.flatnonzero(np.array([bool(name) for name in twins])[twin])
     # Patients ranked by name: the smallest rank of a group becomes its name.
     order = np.argsort(np.array(names))
@@ -94,18 +95,42 @@ def kin(table: pa.Table) -> tuple[np.ndarray, list[str]]:
     return of_row, [names[order[r]].removeprefix(ALONE) for r in first]
 
 
+def rows_by_side(sides: np.ndarray) -> dict[str, np.ndarray]:
+    """The rows of each side, train, val, test, of the side of every row [N]."""
+    return {name: np.flatnonzero(sides == name) for name in SPLITS}
+
+
+def reported_split(rows: dict[str, np.ndarray]) -> str:
+    """The side whose figures are reported: test, or val where the recipe has no test rows."""
+    return "test" if len(rows["test"]) else "val"
+
+
+def halves(table: pa.Table, rows: np.ndarray, seed: int) -> np.ndarray:
+    """0 or 1 for each of some rows: two halves of their patients, near-duplicates together.
+
+    Patients are ordered by a keyed hash and dealt out in turn, so that halves are of equal size.
+    """
+    group, names = kin(table)
+    present = np.unique(group[rows])
+    order = sorted(present, key=lambda g: files.sha256(f"{seed}/half/{names[g]}".encode()))
+    of_group = {g: place % 2 for place, g in enumerate(order)}
+    return np.array([of_group[g] for g in group[rows]], np.int64)
+
+
 def _owners(table: pa.Table) -> tuple[np.ndarray, list[str]]:
     """The patient of each row, or the row itself where it has none."""
     patients = table["patient_id"].combine_chunks()
     alone = pc.binary_join_element_wise(ALONE, table["image_id"].combine_chunks(), "")
-    return _encoded(pc.if_else(pc.equal(patients, ""), alone, patients))
+    return encoded(pc.if_else(pc.equal(patients, ""), alone, patients))
 
 
-def _coded(table: pa.Table, column: str) -> tuple[np.ndarray, list[str]]:
-    return _encoded(table[column].combine_chunks())
+def coded(table: pa.Table, column: str) -> tuple[np.ndarray, list[str]]:
+    """(number of each row's text int64 [N], the different texts of a column by their number)."""
+    return encoded(table[column].combine_chunks())
 
 
-def _encoded(values: pa.Array) -> tuple[np.ndarray, list[str]]:
+def encoded(values: pa.Array) -> tuple[np.ndarray, list[str]]:
+    """(number of each text int64 [N], the different texts by their number)."""
     encoded = pc.dictionary_encode(values)
     return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
 

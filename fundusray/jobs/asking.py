@@ -6,13 +6,13 @@ from typing import Any
 from fundusray import config, recipes
 from fundusray.cluster import prepare as cluster_prepare
 from fundusray.cluster import start as cluster_start
-from fundusray.cluster import train as cluster_train
 from fundusray.cluster.demand import require_room, require_writable
 from fundusray.command import Asked, settle
 from fundusray.config import Recipe, override
 from fundusray.data.found import SOURCES
 from fundusray.data.layouts import find_root, source_of
 from fundusray.errors import InputError
+from fundusray.runs.check import check
 
 
 def recipe_of(asked: Asked, default: str) -> Recipe:
@@ -78,7 +78,7 @@ def prepared_of(recipe: Recipe, trains: bool = True) -> str:
     Raises:
         InputError: the recipe cannot run, or its storage or this machine does not suffice.
     """
-    cluster_train.check(recipe)
+    check(recipe)
     require_writable(recipe.run.storage)
     cluster_start.start()
     if trains:

@@ -19,6 +19,8 @@ from fundusray.models.bundle import load_bundle
 from fundusray.models.weights import bundle_folder, digest
 from fundusray.reports import tables
 from fundusray.reports.text import TOO_FEW, people
+from fundusray.runs.provenance import start_on
+from fundusray.runs.split_of_run import split_of
 
 
 def ensemble(asked: Asked) -> dict[str, Any]:
@@ -74,8 +76,9 @@ def _page(
         trials.append(replace(trial, published={}, baseline=not trials))
     opened = open_set(prepared)
     judged = override(recipe, {"data.split_file": files.join(folder, "split.csv")})
+    split, start = split_of(opened, judged), start_on(judged.model, opened.table)
     title = f"{recipe.name}: {len(bundles)} networks and their means"
-    about = about_of(judged, opened, title, "fp32 channels_last")
+    about = about_of(judged, split, start, title, "fp32 channels_last")
     about["split"] = "the test side is what is new to every member"
     about["notes"] += found["notes"]
     return tables.write_search(folder, trials, {}, about, examples_of(recipe, opened, folder))

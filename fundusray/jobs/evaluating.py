@@ -9,7 +9,6 @@ from fundusray import files, recipes
 from fundusray.cluster import evaluate as cluster_evaluate
 from fundusray.cluster import start as cluster_start
 from fundusray.cluster.matching import in_classes_of
-from fundusray.cluster.unseen import Unseen, require_pixels, unseen
 from fundusray.command import Asked, settle
 from fundusray.config import Recipe, override
 from fundusray.data.sampling import plan_epoch
@@ -22,6 +21,8 @@ from fundusray.jobs.training import about_of, trial_from, written
 from fundusray.models.bundle import Bundle, load_bundle
 from fundusray.models.weights import bundle_folder, digest
 from fundusray.reports import tables
+from fundusray.runs.provenance import Unseen, require_pixels, start_on, unseen
+from fundusray.runs.split_of_run import Split
 from fundusray.training.timetable import Timetable, passes
 
 SPLITTING = ("split", "split_file", "fractions", "split_seed")
@@ -47,7 +48,7 @@ def evaluate(asked: Asked) -> dict[str, Any]:
     result = cluster_evaluate.evaluate(place, judged, prepared, folder)
     result["best"] = bundle.info.get("best", {})
     trial, about = page_of(recipe, bundle, opened, judged, result)
-    return written(recipe, prepared, result, trial, about)
+    return written(recipe, opened, result, trial, about) | {"prepared": prepared}
 
 
 def _ungradable(recipe: Recipe, place: str, prepared: str) -> dict[str, Any]:
@@ -97,7 +98,8 @@ def page_of(
     # Of other photographs nothing was published; its own start is not in the recipe any more.
     own = recipes.published(bundle.recipe) if judged.side != "all" else {}
     trial = replace(trial, published=own)
-    about = about_of(recipe, opened, recipe.name, "fp32 channels_last", judged.sides)
+    split, start = Split(opened, judged.sides), start_on(recipe.model, opened.table)
+    about = about_of(recipe, split, start, recipe.name, "fp32 channels_last")
     if judged.side == "all":
         about["split"] = ""
     about["notes"] += judged.notes + notes_of(recipe, result, counts, opened.classes)

@@ -5,18 +5,15 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from fundusray import phases, recipes
 from fundusray.cluster.paper import Outcome, Row
-from fundusray.cluster.rows import split_rows
 from fundusray.cluster.scales import Scale
 from fundusray.config import Recipe, fetched, override
-from fundusray.data.shards import open_set
 from fundusray.jobs.honesty import constant_words, unlearned
 from fundusray.losses import panel, same_loss
 from fundusray.models import weights_here
 from fundusray.reports.text import count, estimate, listed, number
+from fundusray.runs.split_of_run import Split
 
 PAPERS = {
     "wu": "Wu, Robust training and interpretability for fundus imaging (2020)",
@@ -37,17 +34,17 @@ def title_words(table: str) -> str:
 
 
 def title_of(
-    table: str, rows: list[Row], sets: dict[str, str], scale: Scale, changes: dict[str, str]
+    table: str, rows: list[Row], splits: dict[str, Split], scale: Scale, changes: dict[str, str]
 ) -> str:
     """Paper, table, scale, and everything that is not as published."""
-    parts = [*_instead(rows, sets, scale), *_own_settings(changes)]
+    parts = [*_instead(rows, splits, scale), *_own_settings(changes)]
     name = scale.name
     said = f": {', '.join(parts)}" if parts else ""
     how = "scale paper (as published)" if name == "paper" and not parts else f"scale {name}"
     return f"{title_words(table)}, {how}{said}"
 
 
-def _instead(rows: list[Row], sets: dict[str, str], scale: Scale) -> list[str]:
+def _instead(rows: list[Row], splits: dict[str, Split], scale: Scale) -> list[str]:
     """`64 px instead of 512`, and so on, for what the scale and the data change."""
     ran = [row for row in rows if row.runs and not row.refused]
     pairs = [(row.recipe, row.published) for row in ran]
@@ -65,8 +62,8 @@ def _instead(rows: list[Row], sets: dict[str, str], scale: Scale) -> list[str]:
             found.append(f"{said} instead of {_either(there)}")
     counts = set()
     for row in rows:
-        if row.name in sets and row.recipe.data.split_file:
-            counts.add(len(split_rows(open_set(sets[row.name]), row.recipe)["train"]))
+        if row.name in splits and row.recipe.data.split_file:
+            counts.add(len(splits[row.name].rows["train"]))
     if counts:
         found.append(f"{_either(counts)} training images")
     by = {
@@ -194,36 +191,29 @@ def _other_network(rows: list[Row], network: str, starts: dict[str, str]) -> str
     return f"{said}. The paper's figures are of its networks and stand for orientation alone."
 
 
-def counts_of(row: Row, prepared: str) -> list[int]:
-    """Training images per class."""
-    opened = open_set(prepared)
-    targets = opened.targets()[split_rows(opened, row.recipe)["train"]]
-    return np.bincount(targets, minlength=len(opened.classes)).tolist()
-
-
-def panels(rows: list[Row], sets: dict[str, str], table: str) -> dict[str, dict[str, Any]]:
+def panels(rows: list[Row], splits: dict[str, Split], table: str) -> dict[str, dict[str, Any]]:
     """Row -> what its loss and sampling do to each class of its training images."""
     return {
         row.name.removeprefix(f"{table}."): dict(
             panel(
                 row.recipe.loss,
                 row.recipe.sampling,
-                counts_of(row, sets[row.name]),
+                splits[row.name].counts,
                 batch=max(row.recipe.train.batch, 1),
             )
         )
         for row in rows
-        if row.name in sets
+        if row.name in splits
     }
 
 
-def alike(rows: list[Row], sets: dict[str, str], table: str) -> list[str]:
+def alike(rows: list[Row], splits: dict[str, Split], table: str) -> list[str]:
     """A sentence for every row whose loss is that of an earlier one, rows of one data set each; of
     attacked or blended images even the same loss is another objective."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        if row.name in sets:
-            recipe, counts = row.recipe, tuple(counts_of(row, sets[row.name]))
+        if row.name in splits:
+            recipe, counts = row.recipe, tuple(splits[row.name].counts)
             groups.setdefault((counts, recipe.adversarial, recipe.train.mixup), []).append(row)
     found = []
     for (counts, *_), members in groups.items():

@@ -13,7 +13,6 @@ from fundusray.cluster.demand import require_room, require_writable
 from fundusray.cluster.paper import Outcome, Row
 from fundusray.cluster.scales import SCALES, Scale, starts_of
 from fundusray.command import Asked, settle
-from fundusray.data.shards import open_set
 from fundusray.errors import InputError
 from fundusray.jobs import paper_words as words
 from fundusray.jobs import training
@@ -25,6 +24,7 @@ from fundusray.reports import paper as paper_report
 from fundusray.reports.paper import Line, Told
 from fundusray.reports.text import count, duration
 from fundusray.reports.trials import Trial
+from fundusray.runs.split_of_run import OpenSets
 
 NUMBERS = {"size": 4096, "epochs": 10_000, "batch": 100_000, "images": 10**9, "at_once": 1000}
 NUMBERS |= {"repeats": 100}
@@ -72,13 +72,13 @@ def table(asked: Asked) -> dict[str, Any]:
     title = f"{wishes.table}-{wishes.scale.name}"
     folder = paper.table_folder(title, rows, storage, wishes.repeats)
     files.sweep(folder)
-    sets = paper.prepared_sets(rows, storage)
-    rows = paper.capped(rows, sets, wishes.scale.images, folder)
-    rows = paper.one_precision(rows, sets, storage)
-    told = _told(rows, sets, wishes, base, folder)
+    sets, opened = paper.prepared_sets(rows, storage), OpenSets()
+    rows = paper.capped(rows, sets, opened, wishes.scale.images, folder)
+    rows = paper.one_precision(rows, sets, opened, storage)
+    told = _told(rows, sets, opened, wishes, base, folder)
     print(f"{told.title}\n{folder}", flush=True)
     looks: dict[str, Looks] = {}
-    made = Table(rows, base, folder, told, wishes, looks)
+    made = Table(rows, base, folder, told, wishes, looks, opened)
     outcomes: dict[tuple[str, int], Outcome] = {}
     trainings = paper.repeated(rows, wishes.repeats)
     total, due = sum(row.runs for row in trainings), 0.0
@@ -87,9 +87,8 @@ def table(asked: Asked) -> dict[str, Any]:
         nonlocal due
         outcomes[outcome.row.key] = outcome
         if outcome.result:
-            look(
-                open_set(outcome.prepared).info["manifest"], outcome.result, storage, folder, looks
-            )
+            manifest = opened.at(outcome.prepared).info["manifest"]
+            look(manifest, outcome.result, storage, folder, looks)
         print(f"training {len(outcomes)} of {total}: {_said(outcome)}", flush=True)
         # The table so far, for who looks in before the last row is done; of many eyes and
         # trainings it takes its time, which is to be a small part of all.
@@ -97,7 +96,7 @@ def table(asked: Asked) -> dict[str, Any]:
             made.write(outcomes, page=False)
             due = time.monotonic() + 10 * (time.monotonic() - began)
 
-    paper.run(trainings, sets, storage, wishes.at_once, tell)
+    paper.run(trainings, sets, opened, storage, wishes.at_once, tell)
     ended = _ended(list(outcomes.values()), folder, made.write(outcomes, page=True))
     before = max((one.earlier for one in looks.values()), default=0)
     return ended | {"patients": told.about["patients"] or "known"} | Looks(before).result
@@ -114,6 +113,7 @@ class Table:
     wishes: Wishes
     looks: dict[str, Looks]
     """Of its test rows; see `looking`."""
+    opened: OpenSets
 
     def write(self, outcomes: dict[tuple[str, int], Outcome], page: bool) -> dict[str, str]:
         """Writes it as far as it is done; where its files are."""
@@ -126,25 +126,36 @@ class Table:
                 [outcomes.get((row.name, repeat)) for repeat in range(self.wishes.repeats)],
                 row.name == self.base,
                 self.wishes.table,
+                self.opened,
             )
             for row in self.rows
         ]
         return paper_report.write(self.folder, lines, replace(self.told, notes=notes), page)
 
 
-def _told(rows: list[Row], sets: dict[str, str], wishes: Wishes, base: str, folder: str) -> Told:
+def _told(
+    rows: list[Row],
+    sets: dict[str, str],
+    opened: OpenSets,
+    wishes: Wishes,
+    base: str,
+    folder: str,
+) -> Told:
     """What stands around the rows. The baseline's data speak for all."""
     recipe = next(row.recipe for row in rows if row.name == base)
-    opened = open_set(sets[base])
+    splits = {
+        row.name: opened.split(sets[row.name], row.recipe) for row in rows if row.name in sets
+    }
+    start = opened.start(sets[base], recipe.model)
     notes = words.notes_of(rows, wishes.scale, wishes.starts, base)
     return Told(
-        title=words.title_of(wishes.table, rows, sets, wishes.scale, wishes.changes),
-        about=training.about_of(recipe, opened, "", ""),
-        notes=[*notes, *words.alike(rows, sets, wishes.table)],
+        title=words.title_of(wishes.table, rows, splits, wishes.scale, wishes.changes),
+        about=training.about_of(recipe, splits[base], start, "", ""),
+        notes=[*notes, *words.alike(rows, splits, wishes.table)],
         orientation=words.for_orientation(rows),
         hourly=wishes.hourly,
-        panel=words.panels(rows, sets, wishes.table),
-        examples=training.examples_of(recipe, opened, folder),
+        panel=words.panels(rows, splits, wishes.table),
+        examples=training.examples_of(recipe, splits[base].prepared, folder),
     )
 
 
@@ -244,7 +255,9 @@ def _said(outcome: Outcome) -> str:
     )
 
 
-def _line(row: Row, outcomes: list[Outcome | None], baseline: bool, table: str) -> Line:
+def _line(
+    row: Row, outcomes: list[Outcome | None], baseline: bool, table: str, opened: OpenSets
+) -> Line:
     """A row as the report wants it; one that is not done yet is there, too.
 
     Args:
@@ -259,7 +272,8 @@ def _line(row: Row, outcomes: list[Outcome | None], baseline: bool, table: str) 
     # As it was run, perhaps by an earlier command with other workers.
     ran = read_recipe(outcome.result["bundle"])
     recipe = replace(outcome.recipe, cluster=ran.cluster, train=ran.train)
-    trial = training.trial_of(recipe, outcome.result, method, open_set(outcome.prepared))
+    split = opened.split(outcome.prepared, recipe)
+    trial = training.trial_of(recipe, split, outcome.result, method)
     places = [one.result.get("predictions", "") if one else "" for one in outcomes]
     trial = replace(
         trial,

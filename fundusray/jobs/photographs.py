@@ -10,11 +10,9 @@ from fundusray.cluster import premium
 from fundusray.cluster.demand import require_writable
 from fundusray.cluster.prepare import data_root
 from fundusray.cluster.results import read_result
-from fundusray.cluster.rows import split_digest, split_rows
 from fundusray.cluster.scan import scan as scan_set
 from fundusray.cluster.start import start
 from fundusray.cluster.statistics import statistics
-from fundusray.cluster.train import run_key
 from fundusray.command import Asked
 from fundusray.config import Recipe, override
 from fundusray.data.images import BadImage, decode
@@ -31,6 +29,8 @@ from fundusray.pipeline.sheet import preprocess_sheet
 from fundusray.reports import premium as premium_report
 from fundusray.reports import scan as scan_report
 from fundusray.reports.sheets import Cell, contact_sheet
+from fundusray.runs.run import plan_run
+from fundusray.runs.split_of_run import split_of
 
 
 def prepare(asked: Asked) -> dict[str, Any]:
@@ -51,14 +51,15 @@ def leak_premium(asked: Asked) -> dict[str, Any]:
     if asked.show:
         return shown(recipe)
     prepared = prepared_of(recipe)
-    key = files.hash_json([run_key(recipe, open_set(prepared)), repeats], 8)
+    run = plan_run(recipe, prepared, recipe.run.storage)
+    key = files.hash_json([run.key, repeats], 8)
     name = recipe.run.name or recipe.name
     folder = files.join(recipe.run.storage, f"{name}-leak-premium-{key}")
-    found = premium.measure(recipe, prepared, folder, repeats)
+    found = premium.measure(run, folder, repeats)
     looks: dict[str, Looks] = {}
-    manifest = open_set(prepared).info["manifest"]
-    for run in found["runs"]:
-        result = read_result(run["folder"])
+    manifest = run.prepared.info["manifest"]
+    for trained in found["runs"]:
+        result = read_result(trained["folder"])
         assert result is not None, "the premium is of finished runs"
         look(manifest, result, recipe.run.storage, folder, looks)
     before = Looks(max((one.earlier for one in looks.values()), default=0))
@@ -128,9 +129,9 @@ def colour_statistics(asked: Asked) -> dict[str, Any]:
     if asked.show:
         return shown(recipe)
     prepared = prepared_of(recipe)
-    opened = open_set(prepared)
-    found = statistics(prepared, split_rows(opened, recipe)["train"])
-    key = files.hash_json([opened.info["manifest"], split_digest(opened, recipe)], 8)
+    split = split_of(open_set(prepared), recipe)
+    found = statistics(prepared, split.rows["train"])
+    key = files.hash_json([split.prepared.info["manifest"], split.digest], 8)
     place = files.join(recipe.run.storage, f"statistics-{files.base_name(prepared)}-{key}.json")
     files.write_json(place, found)
     print(f"{found['images']:,} images of the train side, {found['pixels']:,} pixels")

@@ -11,12 +11,9 @@ from fundusray.cluster import train as cluster_train
 from fundusray.cluster import tune as cluster_tune
 from fundusray.cluster.record import HEAD
 from fundusray.cluster.results import finished
-from fundusray.cluster.rows import reseeded
 from fundusray.cluster.study import Space
-from fundusray.cluster.unseen import unseen
 from fundusray.command import Asked
-from fundusray.config import Recipe, override
-from fundusray.data.shards import PreparedSet, open_set
+from fundusray.config import override
 from fundusray.errors import InputError, NoCheckpointError
 from fundusray.jobs.asking import prepared_of, recipe_of, shown
 from fundusray.jobs.looking import Looks, look
@@ -24,6 +21,9 @@ from fundusray.jobs.training import about_of, examples_of, interval_text, trial_
 from fundusray.models.bundle import load_bundle
 from fundusray.reports import tables
 from fundusray.reports.text import number, people
+from fundusray.runs.identity import reseeded
+from fundusray.runs.provenance import unseen
+from fundusray.runs.run import Run
 from fundusray.training import checkpoints
 
 
@@ -37,34 +37,35 @@ def tune(asked: Asked, space: Space) -> dict[str, Any]:
         return shown(recipe)
     cluster_tune.check_space(recipe, space)
     prepared, storage = prepared_of(recipe), recipe.run.storage
-    recipe = cluster_train.settled(recipe, open_set(prepared), storage)
-    return reported(recipe, prepared, cluster_tune.search(recipe, prepared, storage, space), space)
+    run = cluster_train.planned(recipe, prepared, storage)
+    return reported(run, cluster_tune.search(run, space), space)
 
 
 def _again(asked: Asked, space: Space) -> dict[str, Any]:
     """The report of a search as it stands, from its record alone."""
     if len(asked.words) > 1 or asked.changes or asked.smoke:
         raise InputError(f"{asked.words[0]} is a search: it is reported as it is, without settings")
+    run, found = cluster_tune.recorded(files.absolute(asked.words[0]), space)
     cluster_start.start()
-    recipe, prepared, found = cluster_tune.recorded(files.absolute(asked.words[0]), space)
     print(f"search {found['folder']}: reported from its record, nothing is run", flush=True)
-    return shown(recipe) if asked.show else reported(recipe, prepared, found, space)
+    return shown(run.recipe) if asked.show else reported(run, found, space)
 
 
-def reported(recipe: Recipe, prepared: str, found: dict[str, Any], space: Space) -> dict[str, Any]:
+def reported(run: Run, found: dict[str, Any], space: Space) -> dict[str, Any]:
     """Writes the report of a search and prints what was chosen; the job's result.
 
     Args:
+        run: what the search varies.
         found: of `cluster.tune.outcome`.
     """
-    opened, folder = open_set(prepared), found["folder"]
-    results = [_whole_result(recipe, entry, prepared, 0) for entry in found["trials"]]
+    recipe, opened, folder = run.recipe, run.prepared, found["folder"]
+    results = [_whole_result(run, entry, 0) for entry in found["trials"]]
     trials = [
-        _searched(recipe, entry, result, prepared, opened, space.method)
+        _searched(run, entry, result, space.method)
         for entry, result in zip(found["trials"], results, strict=True)
     ]
     modes = "; ".join(sorted({result["mode"] for result in results if result}))
-    about = about_of(recipe, opened, f"{recipe.name}: balancing methods", modes)
+    about = about_of(recipe, run.split, run.start, f"{recipe.name}: balancing methods", modes)
     chosen = next((trial for trial in trials if trial.chosen), None)
     seen = next((trial for trial in trials if trial.predictions), None)
     looks = Looks()
@@ -74,8 +75,8 @@ def reported(recipe: Recipe, prepared: str, found: dict[str, Any], space: Space)
     about["notes"] += looks.notes
     examples = examples_of(recipe, opened, folder)
     paths = tables.write_search(folder, trials, found["study"], about, examples)
-    ends: dict[str, Any] = {"prepared": prepared, "patients": about.get("patients") or "known"}
-    ends |= looks.result
+    ends: dict[str, Any] = {"prepared": run.set_folder}
+    ends |= {"patients": about.get("patients") or "known"} | looks.result
     if chosen is None:
         print("chosen: none, no trial has a validation value")
     else:
@@ -95,36 +96,33 @@ def reported(recipe: Recipe, prepared: str, found: dict[str, Any], space: Space)
     return {"status": "finished", "folder": folder} | paths | ends
 
 
-def _whole_result(
-    base: Recipe, entry: dict[str, Any], prepared: str, number: int
-) -> dict[str, Any] | None:
+def _whole_result(run: Run, entry: dict[str, Any], number: int) -> dict[str, Any] | None:
     """The result of one of a trial's trainings, made whole where a file of it is damaged; None of
     one that did not finish."""
     result, faults = finished(entry["folders"][number])
     if faults:  # what is damaged is named and made again
-        recipe = reseeded(override(base, entry["proposed"]), number)
-        result = cluster_train.train(recipe, prepared, base.run.storage)
+        recipe = reseeded(override(run.recipe, entry["proposed"]), number)
+        result = cluster_train.train(recipe, run.set_folder, run.storage, run.sets)
     return result
 
 
 def _searched(
-    base: Recipe,
+    run: Run,
     entry: dict[str, Any],
     result: dict[str, Any] | None,
-    prepared: str,
-    opened: PreparedSet,
     method: Callable[[dict[str, Any]], str],
 ) -> tables.Trial:
     """A search's trial as the report wants it; one stopped early is judged by its best epoch."""
-    recipe, name = override(base, entry["proposed"]), method(entry["proposed"])
+    recipe, name = override(run.recipe, entry["proposed"]), method(entry["proposed"])
     first = entry["folders"][0]
     if result is None and files.exists(files.join(first, "bundle", "MANIFEST.json")):
-        result = _early(first, prepared)
+        result = _early(run, first)
     if result is None or entry["error"]:
         reason = entry["error"] or "ended before its first epoch did"
         result = {"status": "failed", "reason": reason}
-    trial = trial_of(recipe, result, name, opened, entry["proposed"])
-    repeats = [_whole_result(base, entry, prepared, n) for n in range(len(entry["folders"]))]
+    split = run.sets.split(run.set_folder, recipe)
+    trial = trial_of(recipe, split, result, name, entry["proposed"])
+    repeats = [_whole_result(run, entry, n) for n in range(len(entry["folders"]))]
     able = trial.status == "finished" and len(repeats) > 1 and all(repeats)
     return replace(
         trial,
@@ -134,11 +132,12 @@ def _searched(
     )
 
 
-def _early(folder: str, prepared: str) -> dict[str, Any]:
+def _early(run: Run, folder: str) -> dict[str, Any]:
+    """The figures of a trial that was stopped early, by its best epoch until then."""
     place = files.join(folder, "bundle")
     bundle = load_bundle(place)
-    judged = unseen(open_set(prepared), place, bundle)
-    result = cluster_evaluate.evaluate(place, judged, prepared, folder)
+    judged = unseen(run.prepared, place, bundle)
+    result = cluster_evaluate.evaluate(place, judged, run.set_folder, folder)
     # The first bundle is written before the first checkpoint; a kill may fall in between.
     kept = {"history": [], "best": bundle.info["best"], "seconds": 0.0}
     reason = "others did better by then"

@@ -12,17 +12,14 @@ from fundusray import files, recipes
 from fundusray.cluster import prepare as cluster_prepare
 from fundusray.cluster import start as cluster_start
 from fundusray.cluster import train as cluster_train
-from fundusray.cluster.lineage import start_leak, start_unasked
-from fundusray.cluster.rows import split_of, split_rows
-from fundusray.cluster.train import timetable_of
 from fundusray.command import Asked
 from fundusray.config import Recipe
 from fundusray.data.class_names import order_unknown
 from fundusray.data.joining import locate
-from fundusray.data.leaks import SIDES, find_leaks, told
+from fundusray.data.leaks import SIDES, told
 from fundusray.data.leftovers import by_reason
 from fundusray.data.patients import caveat, separation
-from fundusray.data.shards import PreparedSet, open_set
+from fundusray.data.shards import PreparedSet
 from fundusray.harmless import printable
 from fundusray.jobs.asking import prepared_of, recipe_of, shown
 from fundusray.jobs.honesty import constant_words, networks_said, notes_of
@@ -33,6 +30,9 @@ from fundusray.pipeline.augment import train_text, view_text
 from fundusray.pipeline.examples import example_images
 from fundusray.reports import figures, sentences, tables
 from fundusray.reports.text import TOO_FEW, people
+from fundusray.runs.provenance import Start
+from fundusray.runs.run import timetable_of
+from fundusray.runs.split_of_run import Split
 
 
 def train(asked: Asked) -> dict[str, Any]:
@@ -41,21 +41,27 @@ def train(asked: Asked) -> dict[str, Any]:
     if asked.show:
         return shown(recipe)
     prepared = prepared_of(recipe)
-    recipe = cluster_train.settled(recipe, open_set(prepared), recipe.run.storage)
-    result = cluster_train.train(recipe, prepared, recipe.run.storage)
-    opened = open_set(prepared)
-    trial = trial_of(recipe, result, recipe.name, opened)
-    about = about_of(recipe, opened, recipe.name, result["mode"])
-    notes = notes_of(recipe, result, _learned(recipe, opened), opened.classes)
+    run = cluster_train.planned(recipe, prepared, recipe.run.storage)
+    result = cluster_train.fit(run)
+    recipe = run.recipe
+    trial = trial_of(recipe, run.split, result, recipe.name)
+    about = about_of(recipe, run.split, run.start, recipe.name, result["mode"])
+    notes = notes_of(recipe, result, run.counts, run.prepared.classes)
     about["notes"] += _undecoded(result) + notes
-    return written(recipe, prepared, result, trial, about)
+    ends = written(recipe, run.prepared, result, trial, about)
+    return ends | {"prepared": prepared}
 
 
 def written(
-    recipe: Recipe, prepared: str, result: dict[str, Any], trial: tables.Trial, about: tables.About
+    recipe: Recipe,
+    opened: PreparedSet,
+    result: dict[str, Any],
+    trial: tables.Trial,
+    about: tables.About,
 ) -> dict[str, Any]:
-    """The report of one training or evaluation, its summary printed; the job's result."""
-    folder, opened = result["folder"], open_set(prepared)
+    """The report of one training or evaluation, its summary printed; the job's result, but for
+    where the prepared set is."""
+    folder = result["folder"]
     files.sweep(folder)
     looks = look(opened.info["manifest"], result, recipe.run.storage, folder)
     about["notes"] += looks.notes
@@ -83,7 +89,7 @@ def written(
     print(f"report: {paths['report']}")
     keys = ("status", "folder", "bundle", "predictions")
     told = {key: result[key] for key in ("held_out_epochs", "start_chosen") if result.get(key)}
-    ends = {"prepared": prepared, "patients": about.get("patients") or "known"}
+    ends = {"patients": about.get("patients") or "known"}
     return {key: result[key] for key in keys} | told | paths | ends | looks.result
 
 
@@ -97,20 +103,14 @@ def interval_text(metrics: dict[str, Any], name: str) -> str:
 
 def trial_of(
     recipe: Recipe,
+    split: Split,
     result: dict[str, Any],
     method: str,
-    opened: PreparedSet,
     proposed: dict[str, Any] | None = None,
 ) -> tables.Trial:
-    """A training of the recipe on a set, as the report wants it."""
-    epochs = timetable_of(recipe, opened).epochs
-    return trial_from(recipe, result, method, _learned(recipe, opened), epochs, proposed)
-
-
-def _learned(recipe: Recipe, opened: PreparedSet) -> list[int]:
-    """Training images per class."""
-    targets = opened.targets()[split_rows(opened, recipe)["train"]]
-    return np.bincount(targets, minlength=len(opened.classes)).tolist()
+    """A training of the recipe on a split, as the report wants it."""
+    epochs = timetable_of(recipe, split).epochs
+    return trial_from(recipe, result, method, split.counts, epochs, proposed)
 
 
 def trial_from(
@@ -154,22 +154,21 @@ def trial_from(
     )
 
 
-def about_of(
-    recipe: Recipe, opened: PreparedSet, title: str, mode: str, sides: np.ndarray | None = None
-) -> tables.About:
+def about_of(recipe: Recipe, split: Split, start: Start, title: str, mode: str) -> tables.About:
     """What the page says around the figures.
 
     Args:
-        sides: of each row [N], where it is not the recipe's own split.
+        split: the sides of the rows that were trained on and judged; they may be called "all" and
+            "known" as well.
+        start: what the network began with.
     """
-    sides = split_of(opened, recipe) if sides is None else sides
+    opened, sides = split.prepared, split.sides
     patients, targets = np.array(opened.patients()), opened.targets()
     num_classes, model = len(opened.classes), recipe.model
-    start = f"weights {model.weights}" if model.weights else "random start"
-    start = f"from {model.init_from}" if model.init_from else start
-    began = start_leak(model, opened.table, sides)
+    place = f"weights {model.weights}" if model.weights else "random start"
+    place = f"from {model.init_from}" if model.init_from else place
+    began = start.leak(sides)
     began = f"LEAK ALLOWED (data.allow_leak=true): {began}" if began else ""
-    leaks = find_leaks(opened.table, sides)
     splits = {
         name: {
             "n": len(rows),
@@ -185,20 +184,20 @@ def about_of(
         "recipe": recipe.name,
         "source": f"{recipe.data.source} {recipe.data.root}".strip(),
         "splits": splits,
-        "split": separation(opened.table, _how(recipe), leaks),
+        "split": separation(opened.table, _how(recipe), split.leaks),
         "patients": caveat(opened.table),
-        "leak": "; ".join(filter(None, [told(leaks), began])),
+        "leak": "; ".join(filter(None, [told(split.leaks), began])),
         "classes": list(opened.classes),
         "ordered": opened.ordered,
         "preprocess": _pixels_said(recipe),
-        "model": f"{model.name}{_head_said(recipe)}, {start}, dropout {model.dropout:g}"
+        "model": f"{model.name}{_head_said(recipe)}, {place}, dropout {model.dropout:g}"
         f"{_averages_said(recipe)}",
         "mode": mode,
         "seed": _seeds_said(recipe),
         "prepared": _quarantine(opened),
         "resources": {key: f"{value:g}" for key, value in cluster_start.resources().items()},
         "versions": {"fundusray": fundusray.__version__, "python": platform.python_version()},
-        "notes": _data_notes(opened) + start_unasked(model, opened.table),
+        "notes": _data_notes(opened) + start.unasked,
     }
 
 

@@ -151,7 +151,7 @@ def read_about(folder: str) -> dict[str, Any]:
 
 def _resolved(content: bytes, folder: str) -> config.Recipe:
     """A bundle's recipe with the places that it keeps as seen from the bundle."""
-    recipe = config.from_json(content.decode())
+    recipe = config.stored_recipe(content.decode(), folder)
     return config.with_places(recipe, lambda place: files.resolve(place, folder))
 
 

@@ -131,7 +131,7 @@ def _read_bundle(location: str, setting: str) -> Stored:
     state = parse(content[BUNDLE_WEIGHTS], files.join(location, BUNDLE_WEIGHTS))
     if "recipe.json" not in content or "classes" not in about:
         return Stored(state, normalisation=_normalisation(state))
-    recipe = config.from_json(content["recipe.json"].decode())
+    recipe = config.stored_recipe(content["recipe.json"].decode(), location)
     return Stored(state, recipe.model, len(about["classes"]), _normalisation(state))
 
 

@@ -172,6 +172,15 @@ def view_text(data: Data) -> str:
     return "none" if size == data.size else f"resize({size})"
 
 
+def smallest_side(data: Data) -> int:
+    """The side of the smallest picture the network is shown, in training or judging.
+
+    Raises:
+        InputError: as check.
+    """
+    return min(output_size(text, data.size) for text in (train_text(data), view_text(data)))
+
+
 def _steps(node: ast.expr, source: str, depth: int) -> list[Step]:
     """The operations of a sum, in order."""
     terms: list[ast.expr] = []

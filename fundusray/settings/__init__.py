@@ -13,7 +13,7 @@ from fundusray.settings.learning import (
     fetched,
 )
 from fundusray.settings.photographs import Data
-from fundusray.settings.places import Cluster, Run, Tune
+from fundusray.settings.places import Cluster, Results, Tune
 from fundusray.settings.recipe import Recipe
 
 __all__ = [
@@ -24,7 +24,7 @@ __all__ = [
     "Loss",
     "Model",
     "Recipe",
-    "Run",
+    "Results",
     "Sampling",
     "Train",
     "Tune",

@@ -7,6 +7,7 @@ from typing import Any
 from fundusray.phases import parse
 from fundusray.registry import unknown_name
 from fundusray.settings.choices import registry, require_choice
+from fundusray.settings.deciding import SILENT
 from fundusray.settings.need import require
 
 FLIPS: dict[str, tuple[tuple[int, ...], ...]] = {
@@ -34,13 +35,14 @@ class Model:
     image_size: int = 0
     """Of timm/<name>: the side in pixels for which positions and windows are laid out; 0: timm's
     own. A vision transformer takes other sizes too, by interpolated positions."""
-    weights: str = ""
+    weights: str = field(default="", metadata=SILENT)
     """Empty: random start; imagenet: of an installed package (efficientnet_lite0's always is), else
     fetched, as is imagenet/<tag> for one of timm's (imagenet/tv2_in1k of resnet50 is torchvision's
     second version); otherwise a .safetensors or .pth file, whose last layers are replaced where
-    they do not fit."""
-    init_from: str = ""
-    """A bundle to go on from, last layers included: the same network and the same classes."""
+    they do not fit. What is in it decides."""
+    init_from: str = field(default="", metadata=SILENT)
+    """A bundle to go on from, last layers included: the same network and the same classes. What
+    is in it decides."""
     hidden: tuple[int, ...] = ()
     """Widths of fully connected layers between the features and the outputs, e.g. 1024,1024."""
     output: str = "softmax"
@@ -210,9 +212,9 @@ class Train:
     """Where there are no test rows: held_out, each half of the validation patients is judged by
     the epoch that was best on the other half, so that figures are of two networks; selected, all by
     the epoch that was best on them, as the papers do, which flatters."""
-    checkpoint_seconds: float = 60.0
+    checkpoint_seconds: float = field(default=60.0, metadata=SILENT)
     """Seconds between checkpoints within an epoch; every epoch ends with one."""
-    keep_checkpoints: bool = False
+    keep_checkpoints: bool = field(default=False, metadata=SILENT)
     """Keep a finished run's last checkpoints, optimiser included; its bundle stays anyway."""
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from fundusray.errors import InputError
 from fundusray.registry import unknown_name
 from fundusray.settings.choices import registry, require_choice
+from fundusray.settings.deciding import SILENT, deciding_where
 from fundusray.settings.need import require
 
 LONGEST = 300
@@ -19,7 +20,7 @@ class Data:
 
     source: str = "synthetic"
     """A registered source (synthetic, eyepacs, folder, csv, ...), or several with commas."""
-    root: str = ""
+    root: str = field(default="", metadata=SILENT)
     """Folder or URI of the photographs, one per source; empty for synthetic."""
     target: str = "grade"
     """The label that is learned: grade, edema, sex, whatever the source has."""
@@ -30,7 +31,7 @@ class Data:
     """Which class a label of the data is, e.g. data.map.R1=mild."""
     ungradable: tuple[str, ...] = ()
     """Labels that stand for "could not be graded", e.g. 5; names such as ungradable are known."""
-    judge: str = "graded"
+    judge: str = field(default="graded", metadata=SILENT)
     """Which photographs jobs/evaluate.py looks at: graded; or ungradable, whose answers it lists
     without a figure, as there is no label to hold them against."""
     keywords: str = ""
@@ -46,7 +47,7 @@ class Data:
     patient_pattern: str = ""
     """A regular expression with a group `patient`, perhaps also `eye`, that reads both from file
     names, e.g. "(?P<patient>[^_]+)_(?P<eye>OS|OD)"; names that do not match count on their own."""
-    id_key: str = ""
+    id_key: str = field(default="", metadata=SILENT)
     """A file with a secret: ids of photographs and patients are replaced by hashes keyed by it."""
     num_images: int = 400
     """How many photographs the synthetic source draws; other sources ignore it."""
@@ -62,13 +63,14 @@ class Data:
     split: str = "patient"
     """patient: patients and near-duplicates stay on one side; image: eyes of a patient may
     straddle, as in the papers; given: the publisher's own."""
-    split_seed: int = -1
-    """Seed of the split; -1: the recipe's seed."""
-    split_file: str = ""
-    """A CSV (image_id,split) that says where each image goes; wins over data.split."""
-    split_seed: int = -1
+    split_file: str = field(default="", metadata=SILENT)
+    """A CSV (image_id,split) that says where each image goes; wins over data.split. What it says
+    decides."""
+    split_seed: int = field(
+        default=-1, metadata=deciding_where(lambda recipe: recipe.split_seed != recipe.seed)
+    )
     """Seed of the split; -1: the recipe's seed. It is that of drawn photographs, too."""
-    allow_leak: bool = False
+    allow_leak: bool = field(default=False, metadata=SILENT)
     """Go on although a patient or near-duplicate is on two sides; every table then says so."""
     fractions: tuple[float, ...] = (0.7, 0.1, 0.2)
     """Shares of train, val, test; a test share of 0 reports on val, and says so."""
@@ -77,11 +79,14 @@ class Data:
     operations, e.g. "random_crop(224) + hflip(0.5)"."""
     view: str = ""
     """What is done to images that are judged, e.g. "resize(224)"; empty: as the preset has it."""
-    mix: str = ""
-    """A prepared set of corrupted or attacked copies of the same images, to train on both."""
-    mix_share: float = 0.5
+    mix: str = field(default="", metadata=SILENT)
+    """A prepared set of corrupted or attacked copies of the same images, to train on both. What is
+    in it decides."""
+    mix_share: float = field(
+        default=0.5, metadata=deciding_where(lambda recipe: bool(recipe.data.mix))
+    )
     """Share of showings that are of the copy."""
-    max_bad: float = 0.01
+    max_bad: float = field(default=0.01, metadata=SILENT)
     """Share of unusable rows and images above which the job stops."""
     pipeline: str = "dali"
     """dali; plain (torch and numpy, the slow reference); memory (raw sets, held in memory)."""

@@ -62,7 +62,7 @@ class Tune:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class Results:
     """Where results go."""
 
     storage: str = ""

@@ -3,28 +3,29 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from fundusray.settings.deciding import SILENT
 from fundusray.settings.learning import Adversarial, Loss, Model, Sampling, Train
 from fundusray.settings.need import require, require_name
 from fundusray.settings.photographs import Data
-from fundusray.settings.places import Cluster, Run, Tune
+from fundusray.settings.places import Cluster, Results, Tune
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One run, whole."""
 
-    name: str = "custom"
+    name: str = field(default="custom", metadata=SILENT)
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     loss: Loss = field(default_factory=Loss)
     sampling: Sampling = field(default_factory=Sampling)
     train: Train = field(default_factory=Train)
     adversarial: Adversarial = field(default_factory=Adversarial)
-    cluster: Cluster = field(default_factory=Cluster)
-    tune: Tune = field(default_factory=Tune)
-    run: Run = field(default_factory=Run)
+    cluster: Cluster = field(default_factory=Cluster, metadata=SILENT)
+    tune: Tune = field(default_factory=Tune, metadata=SILENT)
+    run: Results = field(default_factory=Results, metadata=SILENT)
     seed: int = 0
-    published: dict[str, Any] = field(default_factory=dict)
+    published: dict[str, Any] = field(default_factory=dict, metadata=SILENT)
     """The paper's figures for this row, shown beside measured ones."""
 
     def __post_init__(self) -> None:

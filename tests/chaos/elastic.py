@@ -20,9 +20,9 @@ import safetensors.numpy
 
 from fundusray import files
 from fundusray.cluster import prepare, start
-from fundusray.cluster.train import run_folder, train
+from fundusray.cluster.train import train
 from fundusray.config import Recipe, override
-from fundusray.data.shards import open_set
+from fundusray.runs.run import plan_run
 from fundusray.training.checkpoints import name_of
 
 BASE = override(
@@ -96,7 +96,7 @@ def main(folder: str) -> None:
     one = train(BASE, prepared, files.join(folder, "one"))
     elastic = override(BASE, {"cluster.workers": (1, 2)})
     storage = files.join(folder, "elastic")
-    place = Path(run_folder(elastic, open_set(prepared), storage))
+    place = Path(plan_run(elastic, prepared, storage).folder)
     NODES.append(join(address))
     arguments = (address, NODES[0], place)
     threading.Thread(target=change, args=arguments, daemon=True).start()

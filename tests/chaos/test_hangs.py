@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from fundusray.cluster.rows import split_rows
 from fundusray.cluster.running import RunFailedError
-from fundusray.cluster.train import run_folder, train
+from fundusray.cluster.train import train
 from fundusray.data.sampling import plan_epoch
 from fundusray.data.shards import open_set
+from fundusray.runs.run import plan_run
+from fundusray.runs.split_of_run import split_of
 from fundusray.verified import read_verified
 from tests.chaos.harness import Command, ends, recipe, step_of, until, workers_below
 
@@ -50,10 +51,10 @@ def test_a_loss_that_is_no_number_stops_the_run_at_its_step(ready: Path, tmp_pat
     with pytest.raises(RunFailedError, match=r"loss is (nan|inf) at step \d+") as caught:
         train(hot, prepared, str(tmp_path))
     step = int(re.search(r"at step (\d+)", str(caught.value))[1])
-    folder = Path(run_folder(hot, open_set(prepared), str(tmp_path)))
+    folder = Path(plan_run(hot, prepared, str(tmp_path)).folder)
     # The rows of that very step, and a last checkpoint from just before it.
     opened = open_set(prepared)
-    rows = split_rows(opened, hot)["train"]
+    rows = split_of(opened, hot).rows["train"]
     plan = plan_epoch(
         hot.sampling,
         rows,

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from fundusray.cluster.running import RunFailedError
-from fundusray.cluster.train import run_folder, train
-from fundusray.data.shards import open_set
+from fundusray.cluster.train import train
+from fundusray.runs.run import plan_run
 from tests.chaos.harness import (
     ENDED,
     STEPS,
@@ -90,7 +90,7 @@ def test_killed_workers_change_no_bit(
 ) -> None:
     asked, prepared = recipe(cluster__workers=workers), prepared_in(ready)
     expected = unbroken(workers)
-    folder = Path(run_folder(asked, open_set(prepared), str(tmp_path)))
+    folder = Path(plan_run(asked, prepared, str(tmp_path)).folder)
     with Assassin(folder, KILLS, seed=int(workers)) as assassin:
         train(asked, prepared, str(tmp_path))
     # The last one may come when the run is already over.

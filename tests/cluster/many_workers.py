@@ -19,9 +19,9 @@ import safetensors.numpy
 
 from fundusray import files
 from fundusray.cluster import prepare, start
-from fundusray.cluster.train import run_folder, train
+from fundusray.cluster.train import train
 from fundusray.config import Recipe, override
-from fundusray.data.shards import open_set
+from fundusray.runs.run import plan_run
 from fundusray.training.checkpoints import name_of
 
 BASE = override(
@@ -67,7 +67,7 @@ def run(prepared: str, storage: str, plan: list[int]) -> dict:
         recipe = override(BASE, {"cluster.workers": workers})
         if place == len(plan):
             return train(recipe, prepared, storage)
-        folder = run_folder(recipe, open_set(prepared), storage)
+        folder = plan_run(recipe, prepared, storage).folder
         stop = threading.Thread(target=stop_at, args=(folder, CHANGES[place - 1]), daemon=True)
         stop.start()
         try:

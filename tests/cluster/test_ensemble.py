@@ -17,7 +17,6 @@ from fundusray.cluster.ensemble import (
     judged_rows,
     mean_of_predictions,
 )
-from fundusray.cluster.rows import split_rows
 from fundusray.cluster.train import train
 from fundusray.command import parse
 from fundusray.config import Model, Recipe, override
@@ -27,7 +26,8 @@ from fundusray.jobs.ensembles import ensemble, told
 from fundusray.metrics import predictions_table
 from fundusray.models import build_model
 from fundusray.models.bundle import load_bundle, save_bundle
-from tests.cluster.few import fake_set, run_manifest
+from fundusray.runs.split_of_run import split_of
+from tests.runs.few import fake_set, run_manifest
 
 
 def table(logits, ids=("a", "b", "c"), targets=(0, 1, 1)):
@@ -219,7 +219,7 @@ def test_members_and_ensembles_on_the_same_rows(
         assert row["accuracy"] == run["metrics"]["accuracy"]
     mean = load_bundle(result["bundle"])
     assert mean.info["manifest"] == open_set(prepared).info["manifest"]
-    sides = split_rows(open_set(prepared), mean.recipe)
+    sides = split_of(open_set(prepared), mean.recipe).rows
     assert len(sides["test"]) == runs[0]["metrics"]["n"] and not len(sides["val"])
     members = [files.read_table(row["predictions"]) for row in found["networks"][:2]]
     assert files.read_table(result["predictions"]).equals(mean_of_predictions(members))

@@ -13,12 +13,12 @@ from fundusray import files
 from fundusray.cluster import evaluate as judging
 from fundusray.cluster import prepare
 from fundusray.cluster.evaluate import evaluate, predict_rows, predicted
-from fundusray.cluster.unseen import Unseen, unseen
 from fundusray.config import Model, Recipe, override
 from fundusray.data.shards import open_set
 from fundusray.errors import InputError
 from fundusray.models import build_model
 from fundusray.models.bundle import load_bundle, save_bundle
+from fundusray.runs.provenance import Unseen, unseen
 
 CLASSES = tuple("abcde")
 

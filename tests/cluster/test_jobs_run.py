@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from fundusray import config, recipes
-from fundusray.cluster.rows import split_rows
 from fundusray.config import override
 from fundusray.data.shards import open_set
 from fundusray.data.synthetic import draw
 from fundusray.models.weights import bundle_folder
+from fundusray.runs.split_of_run import split_of
 from fundusray.verified import read_verified
 
 pytestmark = pytest.mark.ray
@@ -95,7 +95,7 @@ def test_prepare_says_where_and_what_colours(run) -> None:
     opened = open_set(found["prepared"])
     table = pq.read_table(Path(found["prepared"], "manifest.parquet"))
     recipe = override(recipes.find("demo"), {"data.num_images": 24})
-    rows = split_rows(opened, recipe)["train"]
+    rows = split_of(opened, recipe).rows["train"]
     pixels = opened.pixels(rows) / 255
     assert found["images"] == len(rows) < len(table)
     np.testing.assert_allclose(found["mean"], pixels.mean(axis=(0, 1, 2)), atol=1e-9)

@@ -9,13 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from fundusray import files
-from fundusray.cluster.rows import split_rows
 from fundusray.cluster.running import RunFailedError
-from fundusray.cluster.train import run_key, train
+from fundusray.cluster.train import train
 from fundusray.config import Recipe, override
 from fundusray.data import given
 from fundusray.data.shards import open_set
 from fundusray.errors import InputError
+from fundusray.runs.run import plan_run
+from fundusray.runs.split_of_run import split_of
 
 pytestmark = pytest.mark.ray
 
@@ -46,7 +47,7 @@ def test_a_split_file_decides_and_is_written_again(
     split_file = str(tmp_path / "mine.csv")
     given.write(split_file, opened.table, sides)
     asked = override(quick, {"data.split_file": split_file, "data.fractions": "0.9,0.05,0.05"})
-    rows = split_rows(opened, asked)
+    rows = split_of(opened, asked).rows
     assert all(np.array_equal(rows[name], np.flatnonzero(sides == name)) for name in rows)
     result = train(asked, prepared, str(tmp_path / "runs"))
     judged = pq.read_table(result["predictions"])["image_id"].to_pylist()
@@ -57,11 +58,12 @@ def test_a_split_file_decides_and_is_written_again(
     assert again.read_bytes() == Path(split_file).read_bytes()
     # The name of the file does not matter to the run, its content does.
     copy = override(asked, {"data.split_file": str(again)})
-    assert run_key(copy, opened) == run_key(asked, opened)
+    same = plan_run(asked, prepared, "unused").key
+    assert plan_run(copy, prepared, "unused").key == same
     sides[sides == "val"] = "test"
     sides[np.flatnonzero(sides == "test")[0]] = "val"
     given.write(split_file, opened.table, sides)
-    assert run_key(asked, opened) != run_key(copy, opened)
+    assert plan_run(asked, prepared, "unused").key != same
 
 
 def broken_copy(prepared: str, folder: Path, bad: list[int]) -> str:
@@ -89,7 +91,7 @@ def test_a_bad_image_is_set_aside_by_name_and_the_run_goes_on(
     quick: Recipe, prepared: str, tmp_path: Path
 ) -> None:
     opened = open_set(prepared)
-    sides = split_rows(opened, quick)
+    sides = split_of(opened, quick).rows
     bad = [int(sides["train"][3]), int(sides["test"][1])]
     broken = broken_copy(prepared, tmp_path / "set", bad)
     allowed = override(quick, {"data.max_bad": 0.1})

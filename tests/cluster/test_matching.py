@@ -6,13 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fundusray.cluster.matching import in_classes_of, order_known, require_start_order
+from fundusray.cluster.matching import in_classes_of, order_known
 from fundusray.cluster.rows import predictions_of
 from fundusray.data.found import GRADES
 from fundusray.data.shards import PreparedSet
 from fundusray.errors import InputError
 from fundusray.metrics import is_ordered, summary
-from fundusray.verified import write_verified
 
 
 def prepared(classes: tuple[str, ...], targets: list[int], ordered: bool = True) -> PreparedSet:
@@ -61,20 +60,6 @@ def test_a_class_that_the_network_does_not_know_is_named() -> None:
     assert few.targets().tolist() == [0, 1]
     with pytest.raises(InputError, match=r"have '0' \(1 photographs\), '1' \(1 photographs\)"):
         in_classes_of(prepared(("0", "1"), [0, 1]), "b", network(*GRADES))
-
-
-def test_a_start_with_its_outputs_in_another_order_is_refused(tmp_path) -> None:
-    """As an earlier version trained on named classes: sorted by the alphabet."""
-    sorted_by_name = ["Mild", "Moderate", "No_DR", "Proliferate_DR", "Severe"]
-    write_verified(str(tmp_path / "old"), {}, {"classes": sorted_by_name})
-    with pytest.raises(
-        InputError, match=r"has the classes in the order \['Mild', .*keep all but its last"
-    ):
-        require_start_order(str(tmp_path / "old"), GRADES)
-    require_start_order(str(tmp_path / "old"), tuple(sorted_by_name))
-    write_verified(str(tmp_path / "new"), {}, {"classes": list("01234")})
-    require_start_order(str(tmp_path / "new"), GRADES)
-    require_start_order("", GRADES)
 
 
 def test_a_network_knows_the_order_it_was_trained_with() -> None:

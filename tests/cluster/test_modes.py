@@ -21,8 +21,8 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
     return Job(
-        recipe="", prepared="", folder=str(tmp_path / "run"), key="", storage=str(tmp_path),
-        threads=1, attempt="",
+        recipe="", prepared="", folder=str(tmp_path / "run"), key="", split="",
+        storage=str(tmp_path), threads=1, attempt="",
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,6 @@ import pytest
 from fundusray import config, phases, recipes
 from fundusray.cluster import paper
 from fundusray.cluster.paper import Outcome, Row
-from fundusray.cluster.rows import halves, split_of
 from fundusray.cluster.scales import (
     SCALES,
     Scale,
@@ -28,10 +27,12 @@ from fundusray.cluster.scales import (
 from fundusray.command import parse
 from fundusray.config import Recipe, override
 from fundusray.data import given
+from fundusray.data.splits import halves
 from fundusray.errors import DiskError, InputError
 from fundusray.jobs import paper_words, papers
 from fundusray.models.bundle import read_recipe
 from fundusray.pipeline import augment
+from fundusray.runs.split_of_run import OpenSets, split_of
 from fundusray.verified import write_verified
 
 ROOT = Path(__file__).parent.parent.parent
@@ -227,16 +228,15 @@ def eyes(patients: int) -> pa.Table:
 
 
 def test_a_cap_keeps_whole_patients_every_grade_and_all_who_are_judged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     table = eyes(200)
-    monkeypatch.setattr(paper, "open_set", lambda folder: SimpleNamespace(table=table))
     recipe = override(Recipe(), {"data.fractions": "0.6,0.2,0.2"})
     rows = [Row("a.b", recipe, recipe), Row("a.c", recipe, recipe, refused="why")]
-    sets = {"a.b": "set"}
-    assert paper.capped(rows, sets, 0, str(tmp_path)) == rows
-    assert paper.capped(rows, sets, 240, str(tmp_path)) == rows
-    capped = paper.capped(rows, sets, 60, str(tmp_path))
+    sets, opened = {"a.b": "set"}, OpenSets({"set": cast(Any, SimpleNamespace(table=table))})
+    assert paper.capped(rows, sets, opened, 0, str(tmp_path)) == rows
+    assert paper.capped(rows, sets, opened, 240, str(tmp_path)) == rows
+    capped = paper.capped(rows, sets, opened, 60, str(tmp_path))
     assert capped[1] == rows[1]
     whole = given.assign(table, recipe.data, recipe.seed)
     sides = given.assign(table, capped[0].recipe.data, recipe.seed)
@@ -248,19 +248,20 @@ def test_a_cap_keeps_whole_patients_every_grade_and_all_who_are_judged(
     assert set(patients.values()) == {2}
     shares = np.bincount(np.array(table["target"])[kept], minlength=5) / kept.sum()
     assert shares.min() > 0 and shares[0] == pytest.approx(0.6, abs=0.1)
-    assert paper.capped(rows, sets, 60, str(tmp_path)) == capped
+    assert paper.capped(rows, sets, opened, 60, str(tmp_path)) == capped
 
 
 def test_another_seed_of_training_leaves_everyone_on_their_side(tmp_path: Path) -> None:
     prepared: Any = SimpleNamespace(table=eyes(60))
     recipe = override(Recipe(), {"data.fractions": "0.5,0.5,0", "seed": 5})
     again = override(recipe, {"seed": 6, "data.split_seed": 5})
-    sides, rows = split_of(prepared, recipe), np.arange(120)
-    assert np.array_equal(split_of(prepared, again), sides)
-    assert not np.array_equal(split_of(prepared, override(again, {"data.split_seed": 6})), sides)
-    first, second = (halves(prepared, rows, one.split_seed) for one in (recipe, again))
+    sides, rows = split_of(prepared, recipe).sides, np.arange(120)
+    assert np.array_equal(split_of(prepared, again).sides, sides)
+    other = override(again, {"data.split_seed": 6})
+    assert not np.array_equal(split_of(prepared, other).sides, sides)
+    first, second = (halves(prepared.table, rows, one.split_seed) for one in (recipe, again))
     assert np.array_equal(first, second)
-    assert not np.array_equal(halves(prepared, rows, 6), first)
+    assert not np.array_equal(halves(prepared.table, rows, 6), first)
 
 
 Told = list[tuple[str, str]]
@@ -271,14 +272,13 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
     """Training stands still: it notes its recipe, and fails for loss focal."""
     seen: list[Recipe] = []
 
-    def train(recipe: Recipe, prepared: str, storage: str) -> dict[str, Any]:
+    def train(recipe: Recipe, prepared: str, storage: str, sets: OpenSets) -> dict[str, Any]:
         seen.append(recipe)
         if recipe.loss.name == "focal":
             raise InputError("focal does not fit")
         return {"bundle": f"{storage}/{recipe.name}/{recipe.seed}/bundle"}
 
     monkeypatch.setattr(paper, "train", train)
-    monkeypatch.setattr(paper, "check", lambda recipe: None)
     return seen
 
 
@@ -286,7 +286,12 @@ def run_all(rows: list[Row]) -> tuple[list[Outcome], Told]:
     told: Told = []
     sets = {row.name: "set" for row in rows}
     outcomes = paper.run(
-        rows, sets, "/s", 1, lambda outcome: told.append((outcome.row.name, outcome.reason))
+        rows,
+        sets,
+        OpenSets(),
+        "/s",
+        1,
+        lambda outcome: told.append((outcome.row.name, outcome.reason)),
     )
     return outcomes, told
 

@@ -6,10 +6,11 @@ import numpy as np
 import pyarrow as pa
 
 from fundusray import files
-from fundusray.cluster.rows import halves, predictions_of
-from fundusray.cluster.train import write_split
+from fundusray.cluster.rows import predictions_of
 from fundusray.data.manifest import stamped
+from fundusray.data.splits import halves
 from fundusray.metrics import summary
+from fundusray.runs.split_of_run import write_sides
 
 
 def fake_set() -> SimpleNamespace:
@@ -40,8 +41,7 @@ def test_predictions_name_nobody_where_patients_are_unknown() -> None:
 
 
 def test_a_runs_manifest_keeps_what_is_known_of_patients(tmp_path) -> None:
-    sides = {"train": np.arange(6), "val": np.array([6, 7])}
-    write_split(str(tmp_path), fake_set(), sides)
+    write_sides(str(tmp_path), fake_set().table, np.array(["train"] * 6 + ["val"] * 2))
     table = files.read_table(str(tmp_path / "manifest.parquet"))
     assert table["split"].to_pylist() == ["train"] * 6 + ["val"] * 2
     assert table.schema.metadata[b"patients_known"] == b'{"own": 2, "aptos": 0}'
@@ -49,5 +49,5 @@ def test_a_runs_manifest_keeps_what_is_known_of_patients(tmp_path) -> None:
 
 def test_halves_keep_patients_and_near_duplicates_whole() -> None:
     for seed in range(20):
-        half = halves(fake_set(), np.arange(8), seed)
+        half = halves(fake_set().table, np.arange(8), seed)
         assert half[0] == half[1] and half[6] == half[7] and sorted(set(half)) == [0, 1]

@@ -8,12 +8,12 @@ from PIL import Image
 
 from fundusray.cluster import statistics as measuring
 from fundusray.cluster.prepare import prepare
-from fundusray.cluster.rows import split_rows
 from fundusray.cluster.statistics import statistics
 from fundusray.config import Recipe, override
 from fundusray.data.shards import PreparedSet, open_set
 from fundusray.data.statistics import add, describe, sum_levels
 from fundusray.errors import InputError
+from fundusray.runs.split_of_run import split_of
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_all_pixels_count_alike(
     raw: PreparedSet, prepared: str, small: Recipe, encoding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = raw if encoding == "raw" else open_set(prepared)
-    rows = split_rows(opened, small)["train"]
+    rows = split_of(opened, small).rows["train"]
     found = statistics(opened.folder, rows)
     pixels = pixels_of(opened, rows).reshape(-1, 3) / 255
     assert found["images"] == len(rows) and found["pixels"] == len(pixels) == len(rows) * 32**2

@@ -13,13 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from fundusray import config, files
-from fundusray.cluster.rows import split_rows
-from fundusray.cluster.train import check_split, train
+from fundusray.cluster.train import train
 from fundusray.config import Recipe, override
 from fundusray.data.shards import open_set
 from fundusray.errors import InputError, LockedError
 from fundusray.jobs.training import about_of
 from fundusray.lock import locked
+from fundusray.runs.check import check_run
+from fundusray.runs.run import plan_run
+from fundusray.runs.split_of_run import split_of
 from fundusray.verified import read_verified
 
 pytestmark = pytest.mark.ray
@@ -38,7 +40,7 @@ def test_a_run_leaves_everything_a_reader_needs(
     unbroken: dict, small: Recipe, prepared: str
 ) -> None:
     folder = Path(unbroken["folder"])
-    sides = split_rows(open_set(prepared), small)
+    sides = split_of(open_set(prepared), small).rows
     table = pq.read_table(folder / "predictions.parquet")
     assert table.column_names[:3] == ["image_id", "patient_id", "target"]
     assert table.column_names[3:] == [f"logit_{k}" for k in range(5)]
@@ -142,38 +144,23 @@ def test_a_killed_worker_changes_no_bit(
 
 def test_a_folder_in_use_is_refused(small: Recipe, prepared: str, tmp_path: Path) -> None:
     other = override(small, {"seed": 7})
-    from fundusray.cluster.train import run_folder
-
     with (
-        locked(run_folder(other, open_set(prepared), str(tmp_path))),
+        locked(plan_run(other, prepared, str(tmp_path)).folder),
         pytest.raises(LockedError, match=f"process {os.getpid()}"),
     ):
         train(other, prepared, str(tmp_path))
 
 
-def test_what_does_not_fit_the_data_is_refused(small: Recipe, prepared: str) -> None:
-    opened = open_set(prepared)
-    for given, told in (
-        ({"train.batch": 512}, "512"),
-        ({"sampling.name": "quotas", "sampling.quotas": (0.5, 0.5)}, "quotas"),
-    ):
-        wrong = override(small, given)
-        with pytest.raises(InputError, match=told):
-            check_split(wrong, opened, split_rows(opened, wrong))
-    with pytest.raises(InputError, match=r"cluster\.workers=5"):
-        train(override(small, {"cluster.workers": 5}), prepared, "unused")
-
-
 def test_a_start_that_knows_the_judged_photographs_is_refused(
     small: Recipe, prepared: str, unbroken: dict
 ) -> None:
-    opened = open_set(prepared)
     same = override(small, {"model.weights": unbroken["bundle"]})
-    check_split(same, opened, split_rows(opened, same))
+    check_run(plan_run(same, prepared, "unused"))
     other = override(same, {"seed": 5})
     with pytest.raises(InputError, match=r"the start .* knows \d+ of .* test images.*split_file"):
-        check_split(other, opened, split_rows(opened, other))
+        check_run(plan_run(other, prepared, "unused"))
     allowed = override(other, {"data.allow_leak": True})
-    check_split(allowed, opened, split_rows(opened, allowed))
-    about = about_of(allowed, opened, "a restart", "fp32")
+    run = plan_run(allowed, prepared, "unused")
+    check_run(run)
+    about = about_of(allowed, run.split, run.start, "a restart", "fp32")
     assert about["leak"].startswith("LEAK ALLOWED (data.allow_leak=true): the start ")

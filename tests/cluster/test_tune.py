@@ -16,14 +16,16 @@ import numpy as np
 import pytest
 
 from fundusray.cluster import running, start
-from fundusray.cluster.rows import reseeded
 from fundusray.cluster.study import described
+from fundusray.cluster.train import planned
 from fundusray.cluster.tune import recorded, search, search_folder, trial_resources
 from fundusray.config import Recipe, override
 from fundusray.data import given
 from fundusray.data.shards import open_set
 from fundusray.errors import InputError
 from fundusray.jobs.searching import reported
+from fundusray.runs.identity import reseeded
+from fundusray.runs.run import Run, plan_run
 from tune_spaces import balancing
 
 ROOT = Path(__file__).parent.parent.parent
@@ -50,18 +52,22 @@ def test_another_start_split_or_space_is_another_search(
     start.write_bytes(b"other weights")
     opened = open_set(prepared)
     held = described(balancing, small)
+
+    def run(recipe: Recipe) -> Run:
+        return plan_run(recipe, prepared, "runs")
+
     given.write(split, opened.table, np.array(["train", "val"] * (len(opened.table) // 2)))
     asked = [small, override(small, {"model.weights": str(start)})]
     asked.append(override(small, {"data.split_file": split}))
-    folders = {search_folder(recipe, opened, [], held, "runs") for recipe in asked}
+    folders = {search_folder(run(recipe), [], held) for recipe in asked}
     assert len(folders) == 3
     elsewhere = override(small, {"cluster.workers": 2, "run.storage": "other"})
-    assert search_folder(elsewhere, opened, [], held, "runs") in folders
+    assert search_folder(run(elsewhere), [], held) in folders
     # So is one of another space, or with more trainings of each trial.
     other = held | {"digest": "another"}
     twice = override(small, {"tune.repeats": 2})
-    assert search_folder(small, opened, [], other, "runs") not in folders
-    assert search_folder(twice, opened, [], held, "runs") not in folders
+    assert search_folder(run(small), [], other) not in folders
+    assert search_folder(run(twice), [], held) not in folders
 
 
 @pytest.mark.parametrize(
@@ -173,7 +179,8 @@ def test_a_search_with_repeats_is_judged_by_their_mean_and_reported_without_its_
 ) -> None:
     changes = {"tune.trials": 2, "tune.repeats": 2, "train.epochs": 1, "run.storage": storage}
     recipe = override(small, changes | {"run.name": "twice"})
-    found = search(recipe, prepared, storage, space_of([0.0, 0.5]))
+    run = planned(recipe, prepared, storage)
+    found = search(run, space_of([0.0, 0.5]))
     results = {
         place: json.loads((Path(place) / "result.json").read_text())
         for trial in found["trials"]
@@ -187,19 +194,19 @@ def test_a_search_with_repeats_is_judged_by_their_mean_and_reported_without_its_
     # A trial whose epochs are over and that is not judged yet reports them all the same.
     first = Path(found["trials"][0]["folders"][0])
     (first / "result.json").unlink()
-    assert search(recipe, prepared, storage, space_of([0.0, 0.5])) == found
+    assert search(run, space_of([0.0, 0.5])) == found
     assert f"{first}/result.json is gone; run again" in capsys.readouterr().out
     # Nothing is left to do: no Tune. Another space is another search, and says where this one is.
-    assert search(recipe, prepared, storage, space_of([0.0, 0.5])) == found
+    assert search(run, space_of([0.0, 0.5])) == found
     assert not list(Path(found["folder"]).glob("tune-*"))
     with pytest.raises(InputError, match=r"point 2 .*model\.dropout=0\.5"):
         other = space_of([0.0, 0.25])
         other.POINTS = space_of([0.0, 0.5]).POINTS
-        search(recipe, prepared, storage, other)
-    again, place, same = recorded(found["folder"], space_of([0.9]))
-    assert (place, same) == (prepared, found)
+        search(run, other)
+    again, same = recorded(found["folder"], space_of([0.9]))
+    assert (again.set_folder, same) == (prepared, found)
     for looks in range(2):
-        ended = reported(again, place, same, space_of([0.9]))
+        ended = reported(again, same, space_of([0.9]))
         assert ended["test_rows_looked_at_before"] == looks
     board = Path(ended["leaderboard"]).with_suffix(".md").read_text()
     assert "Trained 2 times, on one split with a seed each" in board

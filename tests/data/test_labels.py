@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fundusray.cluster.train import check
 from fundusray.config import Data, Recipe, override
 from fundusray.data.checks import BLANK
 from fundusray.data.class_names import no_label
@@ -16,6 +15,7 @@ from fundusray.data.joining import join_sources
 from fundusray.data.labels import renamed
 from fundusray.data.manifest import Manifest, build
 from fundusray.errors import InputError
+from fundusray.runs.check import check
 from tests.data.trees import classes, write
 
 

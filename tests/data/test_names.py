@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from fundusray.config import Data, Recipe, decisive, override
+from fundusray.config import Data, Recipe, override
 from fundusray.data.names import read, read_by, reading_note
 from fundusray.errors import InputError
+from fundusray.settings.deciding import deciding
 
 EYES = ("left", "right")
 
@@ -152,6 +153,6 @@ def test_a_pattern_is_looked_at_when_the_recipe_is_made(pattern: str, words: str
 
 
 def test_without_a_pattern_a_run_is_called_as_before() -> None:
-    assert "patient_pattern" not in decisive(Recipe())["data"]
+    assert "data.patient_pattern" not in deciding(Recipe())
     named = override(Recipe(), {"data.patient_pattern": "(?P<patient>[0-9]+)"})
-    assert decisive(named)["data"]["patient_pattern"] == "(?P<patient>[0-9]+)"
+    assert deciding(named)["data.patient_pattern"] == "(?P<patient>[0-9]+)"

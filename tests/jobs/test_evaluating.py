@@ -9,14 +9,16 @@ import pyarrow as pa
 import pytest
 
 from fundusray import files
-from fundusray.cluster.unseen import Unseen
-from fundusray.command import parse
+from fundusray.command import main, parse
 from fundusray.config import Model, Recipe, override
 from fundusray.errors import InputError
 from fundusray.jobs import searching, training
 from fundusray.jobs.evaluating import evaluate, page_of
 from fundusray.models import build_model
 from fundusray.models.bundle import save_bundle
+from fundusray.runs.provenance import Unseen, start_on
+from fundusray.runs.split_of_run import Split
+from fundusray.verified import read_verified, write_verified
 
 CLASSES = ("none", "mild", "severe")
 
@@ -49,6 +51,25 @@ def test_what_agrees_with_the_network_may_be_given(tmp_path, capsys):
     result = evaluate(parse([saved(tmp_path / "bundle"), *same, "show=true"]))
     assert result["status"] == "shown"
     assert json.loads(capsys.readouterr().out)["seed"] == 5
+
+
+def test_a_network_of_another_versions_settings_is_said_to_be_one(tmp_path, capsys):
+    """And one that is older than a setting has its default."""
+    run = tmp_path / "loose-12345678"
+    content, about = read_verified(saved(run / "bundle"))
+    recipe = json.loads(content["recipe.json"])
+    del recipe["train"]["clip"]
+    older = content | {"recipe.json": json.dumps(recipe).encode()}
+    write_verified(str(run / "bundle"), older, about)
+    assert evaluate(parse([str(run), "show=true"]))["status"] == "shown"
+    recipe["train"]["warp"] = 1
+    later = content | {"recipe.json": json.dumps(recipe).encode()}
+    write_verified(str(run / "bundle"), later, about)
+    capsys.readouterr()
+    assert main("", evaluate, [str(run)]) == 2
+    said = capsys.readouterr()
+    assert f"{run}/bundle was made by another version of fundusray" in said.err
+    assert "no setting named 'train.warp'" in said.err and "Traceback" not in said.err
 
 
 @pytest.fixture
@@ -118,17 +139,23 @@ def test_the_page_of_its_own_photographs_shows_the_networks_split(opened):
     assert trial.side == "test" and any("weigh" in note for note in about["notes"])
 
 
+def about_of(recipe, opened):
+    """What the page says around a training with one photograph on each side."""
+    split = Split(opened, np.array(["train", "val", "test"]))
+    return training.about_of(recipe, split, start_on(recipe.model, opened.table), "", "")
+
+
 def test_the_page_of_photographs_of_nobody_says_so(opened):
     table = opened.table.set_column(0, "patient_id", pa.array([""] * 3))
     opened.table, opened.patients = table, lambda: [""] * 3
     opened.info["notes"] = ["patients read from names: none"]
-    about = training.about_of(focal(), opened, "", "", np.array(["train", "val", "test"]))
+    about = about_of(focal(), opened)
     assert about["patients"].startswith("patients unknown: images are counted as independent")
     assert about["split"].startswith("split by image, near-duplicates together: no near-duplicate")
     assert [part["patients"] for part in about["splits"].values()] == [0, 0, 0]
     assert about["notes"] == ["patients read from names: none"]
     file = override(focal(), {"data.split_file": "/x/mine.csv"})
-    about = training.about_of(file, opened, "", "", np.array(["train", "val", "test"]))
+    about = about_of(file, opened)
     assert about["split"].startswith("split by the file mine.csv: no near-duplicate is on two")
 
 
@@ -137,7 +164,7 @@ def test_a_start_that_cannot_be_asked_is_said(opened, tmp_path):
     opened.table = opened.table.append_column("sha256", pa.array(list("xyz")))
     opened.table = opened.table.append_column("image_id", pa.array(list("abc")))
     recipe = focal(**{"model.init_from": start})
-    (note,) = training.about_of(recipe, opened, "", "", np.array(["train", "val", "test"]))["notes"]
+    (note,) = about_of(recipe, opened)["notes"]
     assert start in note and "whether some of them are judged here is not known" in note
 
 
@@ -147,17 +174,17 @@ def test_a_trial_that_was_killed_before_its_first_checkpoint_is_told(tmp_path, m
     bundle = SimpleNamespace(info={"key": "k", "best": best})
     found = {"status": "finished", "bundle": "b", "metrics": {}}
     monkeypatch.setattr(searching, "load_bundle", lambda place: bundle)
-    monkeypatch.setattr(searching, "open_set", lambda folder: None)
     monkeypatch.setattr(searching, "unseen", lambda *given: None)
     monkeypatch.setattr(
         searching.cluster_evaluate, "evaluate", lambda bundle, judged, prepared, folder: found
     )
     (tmp_path / "checkpoints").mkdir()
-    result = searching._early(str(tmp_path), "prepared")
+    run = SimpleNamespace(prepared=None, set_folder="prepared")
+    result = searching._early(run, str(tmp_path))
     assert (result["status"], result["history"], result["best"]) == ("stopped early", [], best)
     assert training.trial_from(Recipe(), result, "x", [1, 1], 4).epochs_run == 1
     # Nor do damaged checkpoints end the report of a search: the network is whole.
     (tmp_path / "checkpoints" / "step-00000003").mkdir()
-    result = searching._early(str(tmp_path), "prepared")
+    result = searching._early(run, str(tmp_path))
     assert (result["status"], result["best"]) == ("stopped early", best)
     assert "no usable checkpoint" in result["reason"]

@@ -1,14 +1,18 @@
 """The job that searches, before it touches a photograph or a cluster."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from fundusray import files
 from fundusray.cluster.tune import recorded
 from fundusray.command import main
+from fundusray.config import Recipe, to_json
 from fundusray.errors import InputError
 from fundusray.jobs.searching import tune
+from fundusray.settings.deciding import SCHEMA
 from fundusray.verified import DamagedError
 from tune_spaces import balancing
 
@@ -41,3 +45,23 @@ def test_a_search_that_is_named_takes_no_settings_and_must_be_whole(
         recorded(str(folder), balancing)
     with pytest.raises(InputError, match=r"no search, it has no search\.json"):
         recorded(str(tmp_path), balancing)
+
+
+@pytest.mark.parametrize(
+    ("head", "told"),
+    [
+        ({}, r"is a search of another version .*schema 0, here 1.*Give the recipe to search anew"),
+        ({"schema": 99}, r"schema 99, here 1"),
+        (
+            {"schema": SCHEMA, "recipe": '{"train": {"warp": 1}}'},
+            r"search\.json was made by another version .*no setting named 'train\.warp'",
+        ),
+    ],
+)
+def test_a_search_of_another_version_is_said_to_be_one(
+    head: dict, told: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    whole = {"recipe": to_json(Recipe()), "prepared": "prepared/x", "points": [], "space": {}}
+    files.write_json(str(tmp_path / "demo-search-1" / "search.json"), whole | head)
+    code, reason = run(capsys, str(tmp_path / "demo-search-1"))
+    assert code == 2 and re.search(told, reason), reason

@@ -186,7 +186,7 @@ def test_it_goes_where_its_storage_goes(tmp_path):
     start, outside = str(old / "first-1" / "bundle"), str(tmp_path / "weights.pth")
     data = config.Data(split_file=str(old / "table-2" / "split.csv"), root="/photographs")
     model = config.Model(name="resnet18", init_from=start)
-    recipe = config.Recipe(model=model, data=data, run=config.Run(storage=str(old)))
+    recipe = config.Recipe(model=model, data=data, run=config.Results(storage=str(old)))
     built = build_model(config.Model(name="resnet18"), 5, 7)
     info = {"members": [start, "/elsewhere/bundle"]}
     folder = str(old / "second-3" / "bundle")

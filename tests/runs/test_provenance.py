@@ -7,12 +7,11 @@ import pyarrow as pa
 import pytest
 
 from fundusray import files
-from fundusray.cluster.lineage import known, start_chosen, start_leak, start_of
-from fundusray.cluster.unseen import unseen
 from fundusray.config import Model, Recipe, override, to_json
 from fundusray.errors import DamagedError
+from fundusray.runs.provenance import rows_known_to, start_of, start_on, unseen
 from fundusray.verified import write_verified
-from tests.cluster.few import fake_set, run_manifest
+from tests.runs.few import fake_set, run_manifest
 
 
 @pytest.fixture
@@ -42,7 +41,7 @@ def test_a_network_knows_what_those_before_it_learned(bundle):
     first = bundle("first", {"h0": "train", "h2": "val", "h4": "test"})
     second = bundle("second", {"h6": "train"}, model__weights=first)
     third = bundle("third", {"h8": "val"}, model__init_from=second)
-    found = known(fake_set(20).table, [third])
+    found = rows_known_to(fake_set(20).table, [third])
     assert rows(found.trained) == [0, 1, 6, 7] and rows(found.chosen) == [2, 3, 8, 9]
     assert found.unasked == []
 
@@ -50,23 +49,23 @@ def test_a_network_knows_what_those_before_it_learned(bundle):
 def test_a_mean_has_no_photographs_but_its_members(bundle):
     members = [bundle("a", {"h0": "train"}), bundle("b", {"h4": "train"})]
     mean = bundle("mean", info={"members": members})
-    found = known(fake_set(8).table, [mean])
+    found = rows_known_to(fake_set(8).table, [mean])
     assert rows(found.trained) == [0, 1, 4, 5] and found.unasked == []
 
 
 def test_drawings_are_nobody_and_what_is_gone_is_named(bundle, tmp_path):
     drawn = bundle("drawn", info={"pretrained": "on drawn photographs"})
-    assert known(fake_set(8).table, [drawn]).unasked == []
+    assert rows_known_to(fake_set(8).table, [drawn]).unasked == []
     gone = str(tmp_path / "gone" / "bundle")
     after = bundle("after", {"h0": "train"}, model__init_from=gone)
-    found = known(fake_set(8).table, [after])
+    found = rows_known_to(fake_set(8).table, [after])
     assert rows(found.trained) == [0, 1] and found.unasked == [gone]
 
 
 def test_near_duplicates_of_what_a_start_learned_are_known(bundle):
     table = fake_set(6).table
     table = table.set_column(2, "twin", pa.array(["i0", "", "", "i0", "", ""]))
-    found = known(table, [bundle("run", {"h0": "train"})])
+    found = rows_known_to(table, [bundle("run", {"h0": "train"})])
     assert rows(found.trained) == [0, 1, 2, 3]
 
 
@@ -85,23 +84,24 @@ def test_a_checkpoint_is_a_start_that_cannot_be_asked(tmp_path):
     place = str(tmp_path / "run" / "checkpoints" / "step-00000003")
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     write_verified(place, {"model.safetensors": b""}, {"key": "k", "step": 3})
-    assert known(fake_set(4).table, [start_of(Model(weights=place))]).unasked == [place]
+    assert rows_known_to(fake_set(4).table, [start_of(Model(weights=place))]).unasked == [place]
 
 
 def test_rows_that_chose_the_start_are_counted_where_they_are_judged(bundle):
     place, table = bundle("run", {"h0": "train", "h4": "val"}), fake_set(8).table
     model = Model(init_from=place)
-    assert start_chosen(model, table, np.arange(8)) == 2
-    assert start_chosen(model, table, np.array([5, 6])) == 1
-    assert start_chosen(model, table, np.array([0, 6])) == 0
-    assert start_chosen(Model(), table, np.arange(8)) == 0
+    start = start_on(model, table)
+    assert start.chosen(np.arange(8)) == 2
+    assert start.chosen(np.array([5, 6])) == 1
+    assert start.chosen(np.array([0, 6])) == 0
+    assert start_on(Model(), table).chosen(np.arange(8)) == 0
 
 
 class TestStart:
     sides = np.array(["train"] * 4 + ["val"] * 2 + ["test"] * 2)
 
     def told(self, place):
-        return start_leak(Model(weights=place), fake_set(8).table, self.sides)
+        return start_on(Model(weights=place), fake_set(8).table).leak(self.sides)
 
     def test_of_the_same_split_is_no_leak(self, bundle):
         """Not even that both choose their epoch by the same images."""
@@ -137,7 +137,7 @@ def test_what_a_network_knows_is_found_after_its_storage_moved(bundle, tmp_path)
     second = bundle("old/second", {"h6": "train"}, model__weights=relative(first, "old/second"))
     mean = bundle("old/mean", info={"members": [relative(second, "old/mean")]})
     storage.rename(tmp_path / "new")
-    found = known(fake_set(20).table, [mean.replace("/old/", "/new/")])
+    found = rows_known_to(fake_set(20).table, [mean.replace("/old/", "/new/")])
     assert rows(found.trained) == [0, 1, 6, 7] and found.unasked == []
 
 
@@ -153,4 +153,4 @@ def test_a_damaged_manifest_of_a_run_is_refused_by_name(bundle, tmp_path):
     content = manifest.read_bytes()
     manifest.write_bytes(content[:50] + bytes([content[50] ^ 1]) + content[51:])
     with pytest.raises(DamagedError, match=r"first/manifest\.parquet: other bytes"):
-        known(fake_set(8).table, [place])
+        rows_known_to(fake_set(8).table, [place])

@@ -6,12 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fundusray.cluster.rows import write_sides
-from fundusray.cluster.unseen import BY_BYTES, require_pixels, unseen
 from fundusray.config import Recipe, override
 from fundusray.data import given
 from fundusray.errors import InputError
-from tests.cluster.few import fake_set, run_manifest
+from fundusray.runs.provenance import BY_BYTES, require_pixels, unseen
+from fundusray.runs.split_of_run import write_sides
+from tests.runs.few import fake_set, run_manifest
 
 
 def with_twins(data, twins):
@@ -33,7 +33,7 @@ class TestOwnSet:
         found = unseen(data, str(tmp_path / "bundle"), gone)
         assert found.sides.tolist() == sides.tolist() and found.notes == []
         assert found.side == "test" and found.rows.tolist() == [14, 15, 16, 17]
-        assert np.flatnonzero(found.known).tolist() == list(range(14))
+        assert np.flatnonzero(found.learned).tolist() == list(range(14))
 
     def test_without_it_the_recipe_splits(self, tmp_path):
         data = fake_set(40)
@@ -41,7 +41,7 @@ class TestOwnSet:
         found = unseen(data, str(tmp_path / "bundle"), one)
         assert found.sides.tolist() == given.assign(data.table, one.recipe.data, 3).tolist()
         assert found.side == "val" and len(found.rows) == 20
-        assert found.known.tolist() == (found.sides == "train").tolist()
+        assert found.learned.tolist() == (found.sides == "train").tolist()
 
 
 class TestOtherSets:
@@ -50,7 +50,7 @@ class TestOtherSets:
         old = {f"h{n}": "train" if n < 6 else "val" for n in range(8)} | {"h8": "test", "": "train"}
         found = unseen(fake_set(20), run_manifest(tmp_path / "run", old), bundle(manifest="before"))
         assert found.side == "all" and found.rows.tolist() == list(range(8, 20))
-        assert np.flatnonzero(found.known).tolist() == list(range(8))
+        assert np.flatnonzero(found.learned).tolist() == list(range(8))
         note, caution = found.notes
         assert caution == BY_BYTES
         assert note.startswith("8 of 20 photographs are left out")

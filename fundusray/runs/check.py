@@ -1,0 +1,153 @@
+"""What is refused before anything is trained: of a recipe alone, and of a recipe on its set."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fundusray.attacks import judging_budget, training_budget
+from fundusray.config import Recipe, override
+from fundusray.data import SOURCES
+from fundusray.data.class_names import positions
+from fundusray.data.epochs import epoch_plan
+from fundusray.data.leaks import refusal
+from fundusray.data.mixing import beside
+from fundusray.data.preprocess import check_args as check_preprocess
+from fundusray.data.sampling import share
+from fundusray.data.shards import PreparedSet
+from fundusray.data.splits import reported_split
+from fundusray.errors import InputError
+from fundusray.losses import LOSSES, check_args, check_output, effective_weights
+from fundusray.metrics import needing_order
+from fundusray.models import check as check_model
+from fundusray.models.heads import HEADS
+from fundusray.pipeline import augment
+from fundusray.runs.run import Run
+from fundusray.training.choosing import check_choice
+from fundusray.verified import read_verified
+
+
+def check(recipe: Recipe) -> None:
+    """Refuses what cannot run before anything is read or written.
+
+    Raises:
+        InputError: an unknown name, a bad keyword, a missing weights file.
+    """
+    data = recipe.data
+    if data.judge != "graded":
+        raise InputError(
+            f"data.judge={data.judge}: what has no grade is not learned; give it to evaluate.py"
+        )
+    for source in data.source.split(","):
+        SOURCES.find(source.strip())
+    check_preprocess(data.preprocess, data.preprocess_args)
+    for text in (augment.train_text(data), augment.view_text(data)):
+        augment.check(text, data.size)
+    check_args(recipe.loss.name, recipe.loss.args)
+    check_model(recipe.model, augment.smallest_side(data))
+    if recipe.adversarial.eps:
+        training_budget(recipe.adversarial)
+        judging_budget(recipe.adversarial)
+    elif recipe.train.select.startswith("robust_"):
+        raise InputError(f"train.select={recipe.train.select} needs adversarial.eps, e.g. 2/255")
+    check_output(recipe.loss.name, recipe.model.output)
+
+
+def chosen_without_order(recipe: Recipe, prepared: PreparedSet) -> Recipe:
+    """The recipe with the epoch chosen by balanced accuracy, where train.select needs an order of
+    the classes that is not known; that is printed."""
+    by = recipe.train.select
+    if by not in needing_order() or prepared.ordered or len(prepared.classes) == 2:
+        return recipe
+    print(
+        f"train.select={by} needs classes in their order, which is not known of "
+        f"{', '.join(prepared.classes)}: the epoch is chosen by balanced_accuracy; give the order "
+        "(data.classes=<all of them, the worst last>) to choose by it",
+        flush=True,
+    )
+    return override(recipe, {"train.select": "balanced_accuracy"})
+
+
+def check_run(run: Run) -> None:
+    """Refuses a split that leaks, cannot train or be judged, and what does not fit its classes.
+
+    Raises:
+        InputError: which, and what to do.
+    """
+    recipe, prepared, split = run.recipe, run.prepared, run.split
+    classes = prepared.classes
+    check_model(recipe.model, augment.smallest_side(recipe.data), num_classes=len(classes))
+    check_order(recipe, prepared)
+    require_start_order(recipe.model.init_from, classes)
+    _check_leaks(run)
+    targets, rows = prepared.targets(), split.rows
+    for name in ("train", "val", reported_split(rows)):
+        if not len(rows[name]):
+            raise InputError(
+                f"the {name} split is empty: {len(targets)} images in shares "
+                f"{recipe.data.fractions}; give more images or other data.fractions"
+            )
+    if np.count_nonzero(split.counts) < 2:
+        raise InputError("the train split holds one class only; training needs at least two")
+    check_choice(recipe.train.select, targets[rows["val"]], classes)
+    effective_weights(recipe.loss.name, recipe.loss.args, split.counts)
+    share(epoch_plan(recipe, prepared, rows["train"], 0), 0, recipe.cluster.most)
+    if run.copies is not None:
+        beside(prepared, run.copies)
+
+
+def _check_leaks(run: Run) -> None:
+    """Refuses figures that would be too good, unless data.allow_leak says to go on."""
+    if run.recipe.data.allow_leak:
+        return
+    if run.split.leaks:
+        raise InputError(refusal(run.split.leaks))
+    if leak := run.start.leak(run.split.sides):
+        raise InputError(
+            f"{leak}; the figures would be too good. Give the start's own split "
+            "(data.split_file=<its run>/split.csv), another start, or go on with "
+            "data.allow_leak=true, which every table will say"
+        )
+
+
+def check_order(recipe: Recipe, prepared: PreparedSet) -> None:
+    """Refuses heads and losses that need the order of the classes where it is not known.
+
+    Raises:
+        InputError: which, and what to do.
+    """
+    if prepared.ordered or len(prepared.classes) == 2:
+        return
+    head, loss = recipe.model.output, recipe.loss.name
+    for key, value, facts in (
+        ("model.output", head, HEADS.facts(head)),
+        ("loss.name", loss, LOSSES.facts(loss)),
+    ):
+        if facts.needs_order:
+            raise InputError(
+                f"{key}={value} needs classes in their order, which is not known of "
+                f"{', '.join(prepared.classes)}; give it (data.classes=<all of them, the worst "
+                "last>), or choose model.output=softmax and a loss without order (cross_entropy)"
+            )
+
+
+def require_start_order(start: str, classes: Sequence[str]) -> None:
+    """Refuses to go on from a network that has the same classes in another order: each of its
+    outputs would begin as another class's. One sorted by name is such a network.
+
+    Args:
+        start: model.init_from, a bundle; or empty.
+
+    Raises:
+        InputError: both orders.
+        DamagedError: the bundle's files are not what was written.
+    """
+    if not start:
+        return
+    theirs = read_verified(start)[1]["classes"]
+    places = positions(theirs, classes)
+    if len(theirs) == len(classes) and None not in places and places != sorted(places):
+        raise InputError(
+            f"model.init_from={start} has the classes in the order {list(theirs)}, the data in the "
+            f"order {list(classes)}; keep all but its last layers: model.weights={start}/"
+            "model.safetensors instead of model.init_from"
+        )

@@ -1,0 +1,107 @@
+"""A run as one value: made once in a command, and handed to whatever needs a part of it."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from fundusray import files
+from fundusray.config import Recipe
+from fundusray.data.epochs import epoch_plan
+from fundusray.data.shards import PreparedSet
+from fundusray.models.weights import start_digest
+from fundusray.runs.identity import run_folder, run_key
+from fundusray.runs.provenance import Start
+from fundusray.runs.split_of_run import OpenSets, Split
+from fundusray.training.timetable import Timetable, passes
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One recipe on one prepared set."""
+
+    recipe: Recipe
+    """Its batch is a number."""
+    set_folder: str
+    """Of the prepared set, as every machine finds it."""
+    split: Split
+    key: str
+    """The digest of everything that decides the result; see `identity.run_key`."""
+    storage: str
+    sets: OpenSets = field(default_factory=OpenSets)
+
+    @property
+    def prepared(self) -> PreparedSet:
+        """The prepared set, opened."""
+        return self.split.prepared
+
+    @property
+    def folder(self) -> str:
+        """Where the run lives."""
+        return run_folder(self.recipe, self.key, self.storage)
+
+    @property
+    def rows(self) -> dict[str, np.ndarray]:
+        """The rows of each side of the split: train, val, test."""
+        return self.split.rows
+
+    @property
+    def counts(self) -> list[int]:
+        """Training images per class."""
+        return self.split.counts
+
+    @cached_property
+    def start(self) -> Start:
+        """What the network knows before it begins.
+
+        Raises:
+            DamagedError: what the start learned from is no longer what was written.
+        """
+        return self.sets.start(self.set_folder, self.recipe.model)
+
+    @cached_property
+    def copies(self) -> PreparedSet | None:
+        """The set that data.mix names, opened; None without one."""
+        return self.sets.at(self.recipe.data.mix) if self.recipe.data.mix else None
+
+    @cached_property
+    def timetable(self) -> Timetable:
+        """How many steps and epochs it takes.
+
+        Raises:
+            InputError: a batch larger than the rows, or quotas that do not fit the classes.
+        """
+        return timetable_of(self.recipe, self.split)
+
+
+def timetable_of(recipe: Recipe, split: Split) -> Timetable:
+    """How many steps and epochs a recipe takes on the train side of a split.
+
+    Raises:
+        InputError: a batch larger than the rows, or quotas that do not fit the classes.
+    """
+    plan = epoch_plan(recipe, split.prepared, split.rows["train"], 0)
+    return Timetable(passes(recipe), len(plan.rows))
+
+
+def plan_run(recipe: Recipe, set_folder: str, storage: str, sets: OpenSets | None = None) -> Run:
+    """The run of a recipe, its batch a number, on the prepared set in a folder.
+
+    Args:
+        sets: those that the command has open; what is there already is not derived again.
+
+    Raises:
+        InputError: the set, the split file, the start or the copies are not there or do not fit.
+    """
+    sets = sets or OpenSets()
+    split = sets.split(set_folder, recipe)
+    info, mix = split.prepared.info, recipe.data.mix
+    key = run_key(
+        recipe,
+        photographs=info["manifest"],
+        pixels=info["preprocess_version"],
+        split=split.digest,
+        start=start_digest(recipe.model),
+        copies=files.sha256_file(files.join(mix, "set.json")) if mix else "",
+    )
+    return Run(recipe, set_folder, split, key, storage, sets)
