@@ -3,6 +3,7 @@ it was trained on are left out.
 
 python jobs/evaluate.py runs/demo-1a2b3c4d/bundle
 python jobs/evaluate.py runs/demo-1a2b3c4d/bundle data.source=eyepacs data.root=/data/other
+python jobs/evaluate.py runs/demo-1a2b3c4d/bundle "condition=pgd(eps=2/255, steps=20)"
 """
 
 import sys

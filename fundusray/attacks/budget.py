@@ -19,6 +19,8 @@ UNITS = {
 }
 """What a number is followed by, and its worth where pixels are in [0, 1]."""
 
+NORMS = ("linf", "l2")
+
 EXAMPLES = (
     "2/255 or 2px255 (8-bit levels), 0.5unit01 (pixels in [0, 1]), 0.1norm (pixels in [-1, 1])"
 )

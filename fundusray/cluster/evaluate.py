@@ -1,84 +1,80 @@
-"""Predictions of a bundle over a prepared set, spread over the cluster."""
+"""Predictions of a bundle over a prepared set under a condition, spread over the cluster."""
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import ray
-import torch
 
 from fundusray import files
 from fundusray.cluster.matching import in_classes_of
-from fundusray.cluster.results import say
 from fundusray.cluster.rows import predictions_of
 from fundusray.cluster.running import MOST_CPUS
+from fundusray.cluster.runtime.hands import Workers
+from fundusray.cluster.runtime.pool import Pool, is_whole
+from fundusray.cluster.runtime.units import Unit, unit_key
 from fundusray.cluster.start import cpus_each, resources
-from fundusray.cluster.tasks import result_of
-from fundusray.data.sampling import plan_eval
-from fundusray.data.shards import open_set
-from fundusray.errors import DamagedError, InputError
+from fundusray.conditions import Clean, Condition, described
+from fundusray.data.shards import PreparedSet, open_set
+from fundusray.errors import InputError
 from fundusray.metrics import summary
 from fundusray.models.bundle import load_bundle
 from fundusray.models.weights import digest
-from fundusray.pipeline import augment, make_loader
-from fundusray.progress import Progress
 from fundusray.runs.provenance import Unseen
-from fundusray.training.loop import predict, to_device
+from fundusray.training.evaluator import Evaluator
+from fundusray.training.predicting import Predictions
 
-BATCH = 32
+CLEAN = Clean()
 CHUNK = 512
-"""Rows one task predicts; the cost of loading the bundle is spread over them."""
+"""Clean rows of one unit."""
+LEAST = 32
+"""Rows of one unit of a costly condition."""
 
 
-def predict_rows(
-    bundle: str, prepared: str, rows: np.ndarray, threads: int, gpu: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """(rows [N], logits [N, K]) of one chunk, in this process; fp32, however it was trained."""
-    torch.set_num_threads(threads)
-    opened = load_bundle(bundle)
-    device = torch.device("cuda" if gpu else "cpu")
-    model = opened.model.to(device, memory_format=torch.channels_last)
-    plan = plan_eval(rows, min(BATCH, max(len(rows), 1)))
-    loader = make_loader(
-        open_set(prepared),
-        batch=plan.rows.shape[1],
-        augment=augment.view_text(opened.recipe.data),
-        engine=opened.recipe.data.pipeline,
-        max_bad=opened.recipe.data.max_bad,
-        device="gpu" if gpu else "cpu",
-        threads=threads,
-    )
-    batches = to_device(loader.epoch(plan, seed=0, epoch=0), device, contiguous=False)
-    return predict(model, batches, torch.autocast(device.type, enabled=False))
-
-
-def predicted(bundle: str, prepared: str, rows: np.ndarray, folder: str) -> str:
+def predicted(
+    bundle: str,
+    prepared: str,
+    rows: np.ndarray,
+    folder: str,
+    condition: Condition = CLEAN,
+) -> str:
     """Where in `folder` the predictions of some rows of a set are; they are made unless they are
     there and whole.
 
-    The file's name holds a hash of the weights, the set and the rows, so that those of an earlier
-    state of the bundle are never taken for these.
+    The file's name holds a hash of the weights, the set, the rows and the condition, so that those
+    of an earlier state of the bundle are never taken for these. Its rows say the condition, and of
+    changed images how far each was changed. Broken off, the same call goes on with the units that
+    are left.
 
     Raises:
         InputError: the set has classes that the bundle does not know, or a training that still
             runs wrote the bundle anew meanwhile.
     """
     weights, data = digest(bundle), open_set(prepared)
-    shown = [files.base_name(prepared), data.info["manifest"]]
-    key = files.hash_json([weights, *shown, rows.tolist()], 8)
+    key = _key(weights, data, rows, condition)
     location = files.join(folder, f"predictions-{key}.parquet")
-    if _is_whole(location):
+    if is_whole(location):
         return location
     data = in_classes_of(data, bundle, load_bundle(bundle))
-    found, logits = _spread(bundle, prepared, rows)
-    if digest(bundle) != weights:
-        raise InputError(
-            f"{bundle} was written anew while it predicted, by a training that still runs; give "
-            "the command again, or after the training"
-        )
-    files.write_table(location, predictions_of(data, found, logits))
+    parts = files.join(folder, f"parts-{key}")
+    try:
+        found = _spread(bundle, prepared, rows, condition, parts)
+    except FileNotFoundError:
+        # Another process has done the same just now, and cleared up.
+        if is_whole(location):
+            return location
+        raise
+    table = predictions_of(data, found.rows, found.logits)
+    files.write_table(location, described(table, condition, found.columns))
+    files.remove(parts)
     return location
+
+
+def _key(weights: str, data: PreparedSet, rows: np.ndarray, condition: Condition) -> str:
+    """A hash of all that decides predictions."""
+    shown = [files.base_name(data.folder), data.info["manifest"]]
+    return files.hash_json([weights, *shown, rows.tolist(), str(condition)], 8)
 
 
 def answers(bundle: str, prepared: str, folder: str) -> dict[str, Any]:
@@ -92,8 +88,11 @@ def answers(bundle: str, prepared: str, folder: str) -> dict[str, Any]:
         "probability" (mean of the class they are called)}.
     """
     data, opened = open_set(prepared), load_bundle(bundle)
-    found, logits = _spread(bundle, prepared, np.arange(len(data)))
-    logits = logits.astype(np.float64)
+    rows = np.arange(len(data))
+    parts = files.join(folder, f"parts-{_key(digest(bundle), data, rows, CLEAN)}")
+    found = _spread(bundle, prepared, rows, CLEAN, parts)
+    files.remove(parts)
+    logits = found.logits.astype(np.float64)
     shares = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
     ids, patients = data.image_ids(), data.patients()
     rows = [
@@ -104,7 +103,7 @@ def answers(bundle: str, prepared: str, folder: str) -> dict[str, Any]:
             "probability": float(share.max()),
         }
         | {f"probability_{k}": float(value) for k, value in enumerate(share)}
-        for row, share in zip(found.tolist(), shares, strict=True)
+        for row, share in zip(found.rows.tolist(), shares, strict=True)
     ]
     files.write_table(files.join(folder, "answers.parquet"), pa.Table.from_pylist(rows))
     files.write_csv(files.join(folder, "answers.csv"), rows)
@@ -119,20 +118,10 @@ def answers(bundle: str, prepared: str, folder: str) -> dict[str, Any]:
     }
 
 
-def _is_whole(location: str) -> bool:
-    """Whether a table is there; a damaged one is named."""
-    try:
-        files.read_table(location)
-    except FileNotFoundError:
-        return False
-    except DamagedError as error:
-        say([str(error)])
-        return False
-    return True
-
-
-def evaluate(bundle: str, judged: Unseen, prepared: str, folder: str) -> dict[str, Any]:
-    """The figures of a bundle on the rows of a set that are new to it.
+def evaluate(
+    bundle: str, judged: Unseen, prepared: str, folder: str, condition: Condition = CLEAN
+) -> dict[str, Any]:
+    """The figures of a bundle on the rows of a set that are new to it, under a condition.
 
     Predictions are written into `folder`, see `predicted`.
 
@@ -144,12 +133,13 @@ def evaluate(bundle: str, judged: Unseen, prepared: str, folder: str) -> dict[st
             f"none of the {len(judged.sides):,} photographs is new to {bundle}: it was trained on "
             "them or chose its epoch by them; give others (data.source=, data.root=)"
         )
-    location = predicted(bundle, prepared, judged.rows, folder)
+    location = predicted(bundle, prepared, judged.rows, folder, condition)
     return {
         "status": "finished",
         "folder": folder,
         "bundle": bundle,
         "predictions": location,
+        "condition": str(condition),
         "reported_split": judged.side,
         "optimistic": judged.side == "val",
         "notes": judged.notes,
@@ -157,19 +147,59 @@ def evaluate(bundle: str, judged: Unseen, prepared: str, folder: str) -> dict[st
     }
 
 
-def _spread(bundle: str, prepared: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    gpu = resources()["GPU"] > 0
-    chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-    threads = cpus_each(len(chunks), MOST_CPUS, float(gpu))
-    task = ray.remote(num_cpus=threads, num_gpus=1 if gpu else 0, max_retries=3)(predict_rows)
-    pending = {task.remote(bundle, prepared, chunk, threads, gpu): len(chunk) for chunk in chunks}
-    bar, done, parts = Progress("predicting", len(rows)), 0, []
-    while pending:
-        ready, _ = ray.wait(list(pending), num_returns=1)
-        done += pending.pop(ready[0])
-        parts.append(result_of(ready[0]))
-        bar.update(done)
-    bar.close()
-    found = np.concatenate([part[0] for part in parts])
-    order = np.argsort(found, kind="stable")
-    return found[order], np.concatenate([part[1] for part in parts])[order]
+def _spread(
+    bundle: str, prepared: str, rows: np.ndarray, condition: Condition, parts: str
+) -> Predictions:
+    """Predictions of some rows, sorted; each unit's is a file in `parts` that stays until the
+    caller removes it."""
+    gpu, weights = resources()["GPU"] > 0, digest(bundle)
+    units = units_of(weights, rows, condition)
+    threads = cpus_each(len(units), MOST_CPUS, float(gpu))
+    opened = partial(opened_evaluator, bundle, weights, prepared, threads, gpu)
+    with Pool("predicting", _part, Workers(opened, threads, float(gpu)), parts) as pool:
+        tables = [files.read_table(place) for _, place in pool.results(units)]
+    return _joined(pa.concat_tables(tables))
+
+
+def units_of(weights: str, rows: np.ndarray, condition: Condition) -> list[Unit]:
+    """The rows in units of about equal cost; the cut does not depend on the cluster, which may be
+    another one when a broken-off evaluation goes on."""
+    length = max(LEAST, CHUNK // condition.passes)
+    chunks = [rows[start : start + length] for start in range(0, len(rows), length)]
+    return [
+        Unit(unit_key(weights, chunk.tolist(), str(condition)), (condition, chunk), len(chunk))
+        for chunk in chunks
+    ]
+
+
+def opened_evaluator(
+    bundle: str, weights: str, prepared: str, threads: int, gpu: bool
+) -> Evaluator:
+    """The bundle of these weights, open for the photographs of a set.
+
+    Raises:
+        InputError: there is no bundle, or it has other weights.
+    """
+    opened = load_bundle(bundle)
+    if digest(bundle) != weights:
+        raise InputError(
+            f"{bundle} was written anew while it predicted, by a training that still runs; give "
+            "the command again, or after the training"
+        )
+    return Evaluator(opened, open_set(prepared), threads, gpu)
+
+
+def _part(evaluator: Evaluator, condition: Condition, rows: np.ndarray) -> pa.Table:
+    """The predictions of a unit's rows: row, logit_0 ..., and what was measured of each."""
+    found = evaluator.predictions(rows, condition)
+    logits = {f"logit_{k}": column for k, column in enumerate(found.logits.T)}
+    return pa.table({"row": found.rows} | logits | found.columns)
+
+
+def _joined(table: pa.Table) -> Predictions:
+    """What `_part` wrote, of all units, in order of the rows."""
+    table = table.sort_by("row")
+    columns = {name: table[name].to_numpy() for name in table.column_names}
+    rows = columns.pop("row")
+    logits = [columns.pop(name) for name in list(columns) if name.startswith("logit_")]
+    return Predictions(rows, np.stack(logits, axis=1), columns)

@@ -9,11 +9,11 @@ import pyarrow as pa
 from fundusray import files
 from fundusray.cluster.evaluate import predicted
 from fundusray.cluster.rows import predictions_of
-from fundusray.cluster.unseen import Unseen
 from fundusray.data.shards import PreparedSet, open_set
 from fundusray.errors import InputError
 from fundusray.metrics import METRICS, paired, summary
 from fundusray.models.second_stage import SecondStage, fellow_probabilities, fit_second_stage
+from fundusray.runs.provenance import Unseen
 
 ONE, BOTH = "one eye", "both eyes"
 

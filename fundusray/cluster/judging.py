@@ -13,6 +13,7 @@ from fundusray import files
 from fundusray.attacks import Budget, judging_budget, training_budget
 from fundusray.cluster.ranks import Ranks
 from fundusray.cluster.rows import predictions_of
+from fundusray.conditions import AttackCondition, described
 from fundusray.config import Recipe
 from fundusray.data.sampling import plan_eval, share
 from fundusray.data.shards import PreparedSet
@@ -25,7 +26,8 @@ from fundusray.pipeline import Loader
 from fundusray.training import mode
 from fundusray.training.choosing import constant_answer, standing, undefined
 from fundusray.training.loop import predict, to_device
-from fundusray.training.robustness import attacked_logits, robustness, spread_evenly
+from fundusray.training.predicting import Predictions, predictions_under
+from fundusray.training.robustness import robustness, spread_evenly
 
 
 @dataclass
@@ -59,14 +61,15 @@ class Judge:
         precision = mode.autocast(self.way, self.ranks.device)
         return self.ranks.sorted_rows(*predict(self.model, self._batches(rows), precision))
 
-    def attacked(self, rows: np.ndarray, budget: Budget) -> tuple[np.ndarray, np.ndarray]:
+    def attacked(self, rows: np.ndarray, condition: AttackCondition) -> Predictions:
         """As `predict`, of images under an attack; in full precision."""
         self.ranks.share_buffers(self.model)
         precision = torch.autocast(self.ranks.device.type, enabled=False)
-        found = attacked_logits(
-            self.model, self._batches(rows), budget, self.recipe.seed, precision
-        )
-        return self.ranks.sorted_rows(found.rows, found.logits)
+        found = predictions_under(condition, self.model, self._batches(rows), precision)
+        return found.gathered(self.ranks.sorted_rows)
+
+    def _attack(self, budget: Budget) -> AttackCondition:
+        return AttackCondition("pgd", budget, self.recipe.seed)
 
     def validate(self, epoch: int) -> dict[str, Any]:
         """The epoch's validation figures; its predictions are kept in `epochs/`."""
@@ -117,12 +120,12 @@ class Judge:
         and under training's own where it has one."""
         val, settings = self.sides["val"], self.recipe.adversarial
         rows = val[spread_evenly(self.targets[val], settings.judge_rows, self.recipe.split_seed)]
-        found, logits = self.attacked(rows, judging_budget(settings))
+        found = self.attacked(rows, self._attack(judging_budget(settings)))
         whole = self.targets[val]
-        row = robustness(self.targets[found], logits.argmax(axis=1), whole)
+        row = robustness(self.targets[found.rows], found.logits.argmax(axis=1), whole)
         if settings.method:
-            found, logits = self.attacked(rows, training_budget(settings))
-            own = robustness(self.targets[found], logits.argmax(axis=1), whole)
+            found = self.attacked(rows, self._attack(training_budget(settings)))
+            own = robustness(self.targets[found.rows], found.logits.argmax(axis=1), whole)
             row["own_balanced_accuracy"] = own["robust_balanced_accuracy"]
         return {f"val_{name}": value for name, value in row.items()}
 
@@ -143,8 +146,12 @@ class Judge:
             rows, logits = self.predict(self.sides[side])
             self._write("predictions", rows, logits)
         if self.recipe.adversarial.eps:
-            budget = judging_budget(self.recipe.adversarial)
-            self._write("attacked", *self.attacked(self.sides[side], budget))
+            attack = self._attack(judging_budget(self.recipe.adversarial))
+            found = self.attacked(self.sides[side], attack)
+            if self.ranks.first:
+                table = predictions_of(self.prepared, found.rows, found.logits)
+                place = files.join(self.folder, "attacked.parquet")
+                files.write_table(place, described(table, attack, found.columns))
             # One network only is attacked: that of the epoch which all validation rows chose.
             told["robust_optimistic"] = chosen
         return told

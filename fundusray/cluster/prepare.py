@@ -1,21 +1,20 @@
-"""Prepares a set on the cluster: the photographs in chunks, one task each, none of them twice."""
+"""Prepares a set on the cluster: the photographs in chunks, a unit each, none of them twice."""
 
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import lru_cache
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import ray
-import torch
 
 from fundusray import files
-from fundusray.cluster.start import resources
-from fundusray.cluster.tasks import WorkerLostError, result_of
+from fundusray.cluster.runtime.pool import Pool
+from fundusray.cluster.runtime.units import Unit
 from fundusray.config import Data, Recipe
 from fundusray.data import contents
 from fundusray.data import manifest as manifests
@@ -24,20 +23,18 @@ from fundusray.data.leftovers import by_reason
 from fundusray.data.manifest import Manifest
 from fundusray.data.patients import OFFER, caveat
 from fundusray.data.shards import damage, described, finish, set_folder, write_shard
-from fundusray.errors import DamagedError, FundusError, InputError, LockedError
+from fundusray.errors import DamagedError, InputError, LockedError
 from fundusray.harmless import printable
 from fundusray.lock import locked
-from fundusray.progress import Progress
 
 MOST = 128
-"""Photographs of one task; in a large set."""
+"""Photographs of one unit; in a large set."""
 LEAST = 8
 PARTS = 64
-"""Tasks a small set is cut into at most, so that every CPU has some. The cut must not depend on the
+"""Units a small set is cut into at most, so that every CPU has some. The cut must not depend on the
 cluster, or another one could not go on with the units that are there."""
 LARGEST = 128 << 20
-"""Bytes of a raw unit, which its task holds in memory."""
-RETRIES = 3
+"""Bytes of a raw unit, which its worker holds in memory."""
 FOLDERS = 5
 """Folders that are named as those of the photographs."""
 WAIT = 2.0
@@ -190,7 +187,7 @@ def _looked_at(folder: str, manifest: Manifest) -> tuple[list[str], np.ndarray]:
 
 
 def cut(manifest: Manifest, data: Data) -> list[pa.Table]:
-    """The manifest's rows in chunks of one task each."""
+    """The manifest's rows in chunks of one unit each."""
     rows = manifest.table.num_rows
     length = min(MOST, max(LEAST, -(-rows // PARTS)))
     if data.encoding == "raw":
@@ -198,59 +195,49 @@ def cut(manifest: Manifest, data: Data) -> list[pa.Table]:
     return [manifest.table.slice(start, length) for start in range(0, rows, length)]
 
 
-@ray.remote(num_cpus=1, max_retries=RETRIES)
-def _unit(
-    folder: str, index: int, chunk: pa.Table, data: Data, roots: dict[str, str], still: list[bool]
-) -> dict[str, Any]:
-    torch.set_num_threads(1)
-    return write_shard(folder, index, chunk, data, roots, still)
-
-
 def _make_units(
     folder: str, manifest: Manifest, data: Data, still: np.ndarray
 ) -> list[dict[str, Any]]:
-    """What became of every chunk; as many tasks wait as run, so that memory is bounded."""
-    chunks = cut(manifest, data)
-    ends = np.cumsum([chunk.num_rows for chunk in chunks])
-    stills = [part.tolist() for part in np.split(still, ends[:-1])]
-    most = 2 * max(1, int(resources()["CPU"]))
-    progress = Progress("preparing", manifest.table.num_rows)
-    units: dict[int, dict[str, Any]] = {}
-    running: dict[ray.ObjectRef, int] = {}
-    waiting = list(range(len(chunks)))[::-1]
-    while waiting or running:
-        while waiting and len(running) < most:
-            index = waiting.pop()
-            # A slice travels with its whole table unless it is copied.
-            chunk = chunks[index].take(list(range(chunks[index].num_rows)))
-            task = _unit.remote(folder, index, chunk, data, manifest.roots, stills[index])
-            running[task] = index
-        (ready,), _ = ray.wait(list(running), num_returns=1)
-        index = running.pop(ready)
-        units[index] = _result(ready, chunks[index], data)
-        skipped = sum(len(unit["skipped"]) for unit in units.values())
-        done = sum(unit["chunk_rows"] for unit in units.values())
-        progress.update(done, f"{skipped} skipped" if skipped else "")
-    progress.close()
-    return [units[index] for index in range(len(chunks))]
-
-
-def _result(ready: ray.ObjectRef, chunk: pa.Table, data: Data) -> dict[str, Any]:
-    """A task's result.
+    """What became of every chunk.
 
     Raises:
-        FundusError: our own, as the task raised it; or that workers keep dying of this chunk.
+        FundusError: our own, as a task raised it.
+        UnitsLostError: workers keep dying of a chunk; names it.
     """
-    try:
-        return result_of(ready)
-    except WorkerLostError as error:
-        names = chunk["image_id" if data.id_key else "path"]
-        first, last = names[0].as_py(), names[-1].as_py()
-        raise FundusError(
-            f"preparing {first} to {last} was tried {RETRIES + 1} times ({error}); "
-            "look for an odd file among them, or for too little memory, and run again: what is "
-            "done stays"
-        ) from error
+    units = [_unit(i, chunk, data) for i, chunk in enumerate(cut(manifest, data))]
+    stills = np.split(still, np.cumsum([unit.rows for unit in units])[:-1])
+    wanted = [
+        replace(unit, arguments=(*unit.arguments, part.tolist()))
+        for unit, part in zip(units, stills, strict=True)
+    ]
+    made: dict[str, dict[str, Any]] = {}
+    skipped = 0
+    with Pool("preparing", partial(_made, folder, data, manifest.roots)) as pool:
+        for unit, told in pool.results(wanted):
+            made[unit.key] = told
+            skipped += len(told["skipped"])
+            pool.note = f"{skipped} skipped" if skipped else ""
+    return [made[unit.key] for unit in units]
+
+
+def _unit(index: int, chunk: pa.Table, data: Data) -> Unit:
+    """The unit of one chunk, named by its photographs."""
+    names = chunk["image_id" if data.id_key else "path"]
+    name = f"{names[0].as_py()} to {names[-1].as_py()}"
+    # A slice travels with its whole table unless it is copied.
+    copied = chunk.take(list(range(chunk.num_rows)))
+    return Unit(str(index), (index, copied), chunk.num_rows, name)
+
+
+def _made(
+    folder: str,
+    data: Data,
+    roots: dict[str, str],
+    index: int,
+    chunk: pa.Table,
+    still: list[bool],
+) -> dict[str, Any]:
+    return write_shard(folder, index, chunk, data, roots, still)
 
 
 def _say(folder: str, manifest: Manifest, data: Data, note: str) -> None:

@@ -1,10 +1,10 @@
-"""Pretrains a network on drawn photographs: drawn in Ray tasks, learned by Ray Train workers."""
+"""Pretrains a network on drawn photographs: drawn by a pool, learned by Ray Train workers."""
 
 import secrets
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import ray
 import ray.train
 import ray.train.torch
 import torch
@@ -23,9 +23,9 @@ from fundusray.cluster.results import (
     write_result,
 )
 from fundusray.cluster.running import note, noted, run, tidy, worker_cpus
-from fundusray.cluster.start import resources
+from fundusray.cluster.runtime.pool import Pool
+from fundusray.cluster.runtime.units import Unit
 from fundusray.cluster.stopping import Watcher
-from fundusray.cluster.tasks import result_of
 from fundusray.config import Data, Recipe
 from fundusray.data.found import GRADES
 from fundusray.data.preprocess import PREPROCESS
@@ -36,7 +36,6 @@ from fundusray.metrics import summary
 from fundusray.models import check as check_model
 from fundusray.models.weights import start_digest
 from fundusray.pipeline import augment
-from fundusray.progress import Progress
 from fundusray.settings.deciding import SCHEMA, deciding
 from fundusray.training import sketches
 from fundusray.training.pretraining import Place, Pretraining, sides
@@ -143,24 +142,17 @@ def draw_parts(recipe: Recipe, storage: str) -> list[str]:
     number = -(-data.num_images // PART)
     parts = [files.join(folder, f"part-{index:05d}.npz") for index in range(number)]
     there = {name for name, _, _ in files.list_dir(folder)}
-    waiting = [i for i, part in enumerate(parts) if files.base_name(part) not in there]
-    progress, total = Progress("drawing", PART * len(waiting)), PART * len(waiting)
-    most = 2 * max(1, int(resources()["CPU"]))
-    running: list[ray.ObjectRef] = []
-    while waiting or running:
-        while waiting and len(running) < most:
-            index = waiting.pop(0)
-            running.append(_draw.remote(parts[index], data, recipe.split_seed, index))
-        (ready,), running = ray.wait(running, num_returns=1)
-        result_of(ready)
-        progress.update(total - PART * (len(waiting) + len(running)))
-    progress.close()
+    units = [
+        Unit(files.base_name(part), (part, index), PART)
+        for index, part in enumerate(parts)
+        if files.base_name(part) not in there
+    ]
+    with Pool("drawing", partial(_draw, data, recipe.split_seed)) as pool:
+        pool.values(units)
     return parts
 
 
-@ray.remote(num_cpus=1)
-def _draw(location: str, data: Data, seed: int, index: int) -> None:
-    torch.set_num_threads(1)
+def _draw(data: Data, seed: int, location: str, index: int) -> None:
     drawn = sketches.sketch(data, seed, index * PART, (index + 1) * PART)
     files.write_bytes(location, sketches.to_bytes(drawn))
 

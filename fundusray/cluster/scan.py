@@ -1,16 +1,15 @@
 """Scans a set on the cluster: every photograph looked at once, none of them able to stop it."""
 
+from functools import partial
 from typing import Any
 
 import PIL
 import pyarrow as pa
-import ray
-import torch
 
 from fundusray import files
 from fundusray.cluster.prepare import data_root
-from fundusray.cluster.start import resources
-from fundusray.cluster.tasks import WorkerLostError, result_of
+from fundusray.cluster.runtime.pool import Pool
+from fundusray.cluster.runtime.units import Unit
 from fundusray.config import Data, Recipe
 from fundusray.data import contents
 from fundusray.data import manifest as manifests
@@ -27,11 +26,12 @@ from fundusray.data.scan import (
     write_part,
 )
 from fundusray.lock import locked
-from fundusray.progress import Progress
 from fundusray.settings.deciding import SCHEMA, differing
 
 MOST, LEAST, PARTS = 64, 4, 64
-"""Photographs of one task at most and at least, and tasks a small set is cut into at most."""
+"""Photographs of one unit at most and at least, and units a small set is cut into at most."""
+CHUNK_TRIES, ROW_TRIES = 1, 2
+"""Workers that may die of several photographs together, and of one alone after that."""
 DECIDING = (
     "source", "target", "keywords", "table", "columns", "classes", "map", "ungradable", "images",
     "patient_pattern", "size", "preprocess", "preprocess_args",
@@ -39,7 +39,7 @@ DECIDING = (
 """Settings of the data that decide what a scan finds."""
 LIMIT = 120.0
 """Seconds in which one photograph must be done; the largest that are read take five."""
-DIED = f"the decoder died on it, or was not done in {LIMIT:.0f} s; prepare would stop there"
+DIED = "the decoder died on it, or was not done in {limit:g} s; prepare would stop there"
 
 
 def scan_folder(recipe: Recipe, root: str, storage: str) -> str:
@@ -53,11 +53,12 @@ def scan_folder(recipe: Recipe, root: str, storage: str) -> str:
     return files.join(storage, f"{name}-scan-{key}")
 
 
-def scan(recipe: Recipe, storage: str) -> tuple[str, Manifest, Findings]:
+def scan(recipe: Recipe, storage: str, limit: float = LIMIT) -> tuple[str, Manifest, Findings]:
     """The folder of a scan with its tables, what was scanned, and what was found.
 
     A second call goes on where the first stopped, and examines only what is new or has changed
-    since, be it in place and to the same size.
+    since, be it in place and to the same size. A photograph that is not done in `limit` seconds, or
+    kills its decoder, is refused by name.
 
     Raises:
         InputError: the source's tables are wrong, or settings that cannot be.
@@ -73,7 +74,7 @@ def scan(recipe: Recipe, storage: str) -> tuple[str, Manifest, Findings]:
         parts = files.join(folder, "parts")
         files.sweep(folder)
         files.sweep(parts)
-        examined = _examined(folder, parts, manifest, data)
+        examined = _examined(folder, parts, manifest, data, limit)
         findings = conclude(manifest, examined, data)
         files.write_table(files.join(folder, "scan.parquet"), findings.table)
         files.write_table(files.join(folder, "duplicates.parquet"), findings.pairs)
@@ -81,7 +82,7 @@ def scan(recipe: Recipe, storage: str) -> tuple[str, Manifest, Findings]:
 
 
 def _examined(
-    folder: str, parts: str, manifest: Manifest, data: Data
+    folder: str, parts: str, manifest: Manifest, data: Data, limit: float
 ) -> dict[tuple[Any, ...], dict[str, Any]]:
     """The row of every photograph as it is now, by what it is known by."""
     table, roots = manifest.table, manifest.roots
@@ -94,7 +95,7 @@ def _examined(
     found = holding(known, keys, held)
     left = [i for i, row in enumerate(found) if row is None]
     if left:
-        _examine(parts, manifest, left, data)
+        _examine(parts, manifest, left, data, limit)
         now = read_parts(parts)
         for i in left:
             # What was written just now comes after what was there.
@@ -106,53 +107,41 @@ def _examined(
     return dict(zip(keys, found, strict=True))
 
 
-@ray.remote(num_cpus=1)
-def _part(parts: str, chunk: pa.Table, data: Data, roots: dict[str, str]) -> tuple[int, int]:
-    """Examines some photographs and keeps the rows; how many there are and are refused."""
-    torch.set_num_threads(1)
-    examined = examine(chunk, data, roots, LIMIT)
-    write_part(parts, examined)
-    return len(examined), examined["status"].to_pylist().count("refused")
+def _examine(parts: str, manifest: Manifest, left: list[int], data: Data, limit: float) -> None:
+    """Examines the rows `left` of the manifest.
 
-
-def _examine(parts: str, manifest: Manifest, left: list[int], data: Data) -> None:
-    """Examines the rows `left` of the manifest; as many tasks wait as run.
-
-    Of a chunk on which a worker dies every photograph gets a task of its own; the one on which a
+    Of a chunk on which a worker dies every photograph becomes a unit of its own; the one on which a
     worker dies twice more is refused by name.
     """
     length = min(MOST, max(LEAST, -(-len(left) // PARTS)))
-    waiting = [left[start : start + length] for start in range(0, len(left), length)][::-1]
-    most = 2 * max(1, int(resources()["CPU"]))
-    progress = Progress("scanning", len(left))
-    running: dict[ray.ObjectRef, list[int]] = {}
-    done = refused = 0
-    while waiting or running:
-        while waiting and len(running) < most:
-            rows = waiting.pop()
-            task = _part.options(max_retries=int(len(rows) == 1))
-            running[task.remote(parts, manifest.table.take(rows), data, manifest.roots)] = rows
-        (ready,), _ = ray.wait(list(running), num_returns=1)
-        rows = running.pop(ready)
-        counts = _result(ready)
-        if counts is None and len(rows) > 1:
-            waiting += [[row] for row in reversed(rows)]
-            continue
-        if counts is None:
-            write_part(parts, lost(manifest.table.take(rows), data, DIED))
-            counts = (1, 1)
-        done, refused = done + counts[0], refused + counts[1]
-        progress.update(done, f"{refused} refused" if refused else "")
-    progress.close()
+    chunks = [left[start : start + length] for start in range(0, len(left), length)]
+    units = [
+        Unit(str(i), (manifest.table.take(rows),), len(rows), tries=CHUNK_TRIES)
+        for i, rows in enumerate(chunks)
+    ]
+    refused = 0
+
+    def died(unit: Unit, why: str) -> list[Unit]:
+        (chunk,) = unit.arguments
+        if unit.tries == CHUNK_TRIES:
+            alone = [chunk.slice(i, 1) for i in range(len(chunk))]
+            return [Unit(f"{unit.key}.{i}", (r,), 1, tries=ROW_TRIES) for i, r in enumerate(alone)]
+        write_part(parts, lost(chunk, data, DIED.format(limit=limit)))
+        note(1)
+        return []
+
+    def note(more: int) -> None:
+        nonlocal refused
+        refused += more
+        pool.note = f"{refused} refused" if refused else ""
+
+    with Pool("scanning", partial(_part, parts, data, manifest.roots, limit)) as pool:
+        for _, found in pool.results(units, died):
+            note(found)
 
 
-def _result(ready: ray.ObjectRef) -> tuple[int, int] | None:
-    """A task's result; None when its worker died.
-
-    Raises:
-        FundusError: our own, as the task raised it.
-    """
-    try:
-        return result_of(ready)
-    except WorkerLostError:
-        return None
+def _part(parts: str, data: Data, roots: dict[str, str], limit: float, chunk: pa.Table) -> int:
+    """Examines some photographs and keeps the rows; how many are refused."""
+    examined = examine(chunk, data, roots, limit)
+    write_part(parts, examined)
+    return examined["status"].to_pylist().count("refused")

@@ -1,23 +1,21 @@
 """Mean and spread of the colours of a prepared set's rows, summed up all over the cluster."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
-import ray
-import torch
 
-from fundusray.cluster.start import resources
-from fundusray.cluster.tasks import result_of
+from fundusray.cluster.runtime.pool import Pool
+from fundusray.cluster.runtime.units import Unit
 from fundusray.data.images import BadImage
 from fundusray.data.shards import PreparedSet, open_set
 from fundusray.data.statistics import Sums, add, describe, sum_levels
 from fundusray.errors import InputError
 from fundusray.pipeline import plain
-from fundusray.progress import Progress
 
-TASK = 256
-"""Rows of one task."""
+LENGTH = 256
+"""Rows of one unit."""
 
 
 def statistics(prepared: str, rows: np.ndarray) -> dict[str, Any]:
@@ -36,24 +34,13 @@ def statistics(prepared: str, rows: np.ndarray) -> dict[str, Any]:
     rows = np.sort(np.asarray(rows, np.int64))
     if not len(rows):
         raise InputError("statistics of 0 images; the train side of the split needs some")
-    chunks = [rows[start : start + TASK] for start in range(0, len(rows), TASK)]
-    most = 2 * max(1, int(resources()["CPU"]))
-    progress = Progress("measuring", len(rows))
-    parts: list[Sums] = []
-    running: list[ray.ObjectRef] = []
-    while chunks or running:
-        while chunks and len(running) < most:
-            running.append(_sums.remote(prepared, chunks.pop(0)))
-        (ready,), running = ray.wait(running, num_returns=1)
-        parts.append(result_of(ready))
-        progress.update(sum(part.images for part in parts))
-    progress.close()
-    return describe(add(parts))
+    chunks = [rows[start : start + LENGTH] for start in range(0, len(rows), LENGTH)]
+    units = [Unit(str(i), (chunk,), len(chunk)) for i, chunk in enumerate(chunks)]
+    with Pool("measuring", partial(_sums, prepared)) as pool:
+        return describe(add(pool.values(units).values()))
 
 
-@ray.remote(num_cpus=1)
 def _sums(prepared: str, rows: np.ndarray) -> Sums:
-    torch.set_num_threads(1)
     return sum_levels(_images(open_set(prepared), rows))
 
 

@@ -4,7 +4,6 @@ from typing import Any
 
 from fundusray import files
 from fundusray.cluster.fellow_eyes import judge_both_eyes
-from fundusray.cluster.unseen import unseen
 from fundusray.command import Asked
 from fundusray.data.shards import open_set
 from fundusray.errors import InputError
@@ -16,6 +15,7 @@ from fundusray.models.bundle import load_bundle
 from fundusray.models.weights import bundle_folder, digest
 from fundusray.registry import unknown_name
 from fundusray.reports.text import count
+from fundusray.runs.provenance import unseen
 
 SIDES = ("train", "val")
 """What a second stage can be fitted on."""

@@ -4,12 +4,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from fundusray import files, recipes
+from fundusray.attacks import shown as length_shown
 from fundusray.cluster import evaluate as cluster_evaluate
 from fundusray.cluster import start as cluster_start
 from fundusray.cluster.matching import in_classes_of
 from fundusray.command import Asked, settle
+from fundusray.conditions import Clean, parse_condition
 from fundusray.config import Recipe, override
 from fundusray.data.sampling import plan_epoch
 from fundusray.data.shards import PreparedSet, open_set
@@ -21,6 +24,7 @@ from fundusray.jobs.training import about_of, trial_from, written
 from fundusray.models.bundle import Bundle, load_bundle
 from fundusray.models.weights import bundle_folder, digest
 from fundusray.reports import tables
+from fundusray.reports.text import count
 from fundusray.runs.provenance import Unseen, require_pixels, start_on, unseen
 from fundusray.runs.split_of_run import Split
 from fundusray.training.timetable import Timetable, passes
@@ -30,9 +34,11 @@ SPLITTING = ("split", "split_file", "fractions", "split_seed")
 
 
 def evaluate(asked: Asked) -> dict[str, Any]:
-    """Measures a bundle on its own test rows, or on all other photographs it does not know."""
+    """Measures a bundle on its own test rows, or on all other photographs it does not know, under
+    the condition that `condition=` names."""
     if len(asked.words) != 1:
         raise InputError("give one bundle: python jobs/evaluate.py <run folder>/bundle key=value")
+    condition = parse_condition(asked.changes.get("condition", "clean"))
     place = bundle_folder(asked.words[0])
     bundle = load_bundle(place)
     recipe = asked_recipe(place, bundle.recipe, asked.changes)
@@ -40,15 +46,52 @@ def evaluate(asked: Asked) -> dict[str, Any]:
         return shown(recipe)
     prepared = prepared_of(recipe, trains=False)
     if recipe.data.judge == "ungradable":
+        if condition != Clean():
+            raise InputError(
+                f"condition={condition}: photographs without a grade have no right answer to be "
+                "driven away from; leave condition or data.judge out"
+            )
         return _ungradable(recipe, place, prepared)
     opened = in_classes_of(open_set(prepared), place, bundle)
     judged = unseen(opened, place, bundle)
-    key = files.hash_json([digest(place), files.base_name(prepared)], 8)
+    how = [] if condition == Clean() else [str(condition)]
+    key = files.hash_json([digest(place), files.base_name(prepared), *how], 8)
     folder = files.join(recipe.run.storage, f"{recipe.name}-evaluation-{key}")
-    result = cluster_evaluate.evaluate(place, judged, prepared, folder)
+    result = cluster_evaluate.evaluate(place, judged, prepared, folder, condition)
     result["best"] = bundle.info.get("best", {})
+    told = changes_of(files.read_table(result["predictions"]))
+    result["notes"] = judged.notes + changes_said(str(condition), told)
     trial, about = page_of(recipe, bundle, opened, judged, result)
-    return written(recipe, opened, result, trial, about) | {"prepared": prepared}
+    report = written(recipe, opened, result, trial, about)
+    return report | {"prepared": prepared, "condition": str(condition)} | told
+
+
+def changes_of(predictions: pa.Table) -> dict[str, Any]:
+    """How many images were right as they are, how many of those wrong when changed, and the
+    largest changes; nothing where images are clean."""
+    if "success" not in predictions.column_names:
+        return {}
+    clean, target = (predictions[name].to_numpy() for name in ("clean_prediction", "target"))
+    return {
+        "right": int((clean == target).sum()),
+        "successes": int(predictions["success"].to_numpy().sum()),
+        "linf": float(predictions["linf"].to_numpy().max()),
+        "l2": float(predictions["l2"].to_numpy().max()),
+    }
+
+
+def changes_said(condition: str, told: dict[str, Any]) -> list[str]:
+    """The same in a sentence."""
+    if not told:
+        return []
+    share = f" ({told['successes'] / told['right']:.0%})" if told["right"] else ""
+    return [
+        f"measured under {condition}: of {count(told['right'], 'image')} that the network is right "
+        f"of as they are, {told['successes']:,} are made wrong{share}; the largest change is "
+        f"{length_shown(told['linf'])} of a pixel, {told['l2']:.3g} of an image (L2, pixels in "
+        "[0, 1]). Any other class than the right one will do, so a kappa of these rows is no worst "
+        "case"
+    ]
 
 
 def _ungradable(recipe: Recipe, place: str, prepared: str) -> dict[str, Any]:
@@ -71,6 +114,7 @@ def asked_recipe(place: str, trained: Recipe, asked: dict[str, str]) -> Recipe:
         InputError: other pixels, or another split, than the network was trained with.
     """
     changes = expanded(asked)
+    changes.pop("condition", None)
     # Its weights are in the bundle; what they once started from may be gone.
     still = {"run.storage": "", "model.weights": "", "model.init_from": ""}
     recipe = override(trained, still | changes)
@@ -94,15 +138,18 @@ def page_of(
 ) -> tuple[tables.Trial, tables.About]:
     """What the page of an evaluation says; of the training, what the bundle knows."""
     counts = bundle.info.get("counts") if "manifest" in bundle.info else None
-    trial = trial_from(recipe, result, recipe.name, counts, _epochs(recipe, counts))
+    clean = result.get("condition", "clean") == "clean"
+    name = recipe.name if clean else f"{recipe.name}, {result['condition']}"
+    trial = trial_from(recipe, result, name, counts, _epochs(recipe, counts))
     # Of other photographs nothing was published; its own start is not in the recipe any more.
-    own = recipes.published(bundle.recipe) if judged.side != "all" else {}
+    own = recipes.published(bundle.recipe) if judged.side != "all" and clean else {}
     trial = replace(trial, published=own)
     split, start = Split(opened, judged.sides), start_on(recipe.model, opened.table)
-    about = about_of(recipe, split, start, recipe.name, "fp32 channels_last")
+    about = about_of(recipe, split, start, name, "fp32 channels_last")
     if judged.side == "all":
         about["split"] = ""
-    about["notes"] += judged.notes + notes_of(recipe, result, counts, opened.classes)
+    about["notes"] += result.get("notes", judged.notes)
+    about["notes"] += notes_of(recipe, result, counts, opened.classes)
     return trial, about
 
 

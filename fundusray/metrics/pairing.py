@@ -55,7 +55,7 @@ def same_rows(a: pa.Table, b: pa.Table) -> tuple[pa.Table, pa.Table]:
     Raises:
         InputError: they do not hold the same images with the same targets and patients.
     """
-    names = [[n for n in table.column_names if n != "half"] for table in (a, b)]
+    names = [[n for n in table.column_names if n.startswith("logit_")] for table in (a, b)]
     if names[0] != names[1]:
         raise InputError(f"cannot compare {names[0]} with {names[1]}: other classes")
     a, b = a.sort_by("image_id"), b.sort_by("image_id")

@@ -1,4 +1,4 @@
-"""How a network is judged under attack, and the alarm when its robustness was only apparent.
+"""Figures of a network under attack, and the alarm when its robustness was only apparent.
 
 A network that always answers the most frequent class cannot be attacked: its robust accuracy is
 that class's share, its robust balanced accuracy one over the number of classes. Robustness is
@@ -6,18 +6,11 @@ therefore looked at above that: while a network begins to learn, robust accuracy
 """
 
 import math
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from fundusray.attacks import Budget, evaluating, pgd_until_fooled, random_offset
-from fundusray.attacks.gradient import distance
 from fundusray.config import Adversarial
-from fundusray.pipeline import Batch
 from fundusray.training.choosing import constant_answer
 
 SIGMAS = 4.0
@@ -28,15 +21,6 @@ WEAK = ("fast", "free")
 """Methods whose attack is a single step, which networks learn to mislead."""
 
 
-class Attacked(NamedTuple):
-    """What a network says of attacked images, one line per image."""
-
-    rows: np.ndarray  # int64 [N]
-    logits: np.ndarray  # float32 [N, K] of the attacked images
-    linf: np.ndarray  # float64 [N] largest change of a pixel, in [0, 1]
-    l2: np.ndarray  # float64 [N] length of the change, pixels in [0, 1]
-
-
 class Alarm(NamedTuple):
     """Robustness that broke down."""
 
@@ -45,42 +29,6 @@ class Alarm(NamedTuple):
     back_to: int
     """The epoch of the best robust balanced accuracy, to which a run should go back."""
     sentence: str
-
-
-def attacked_logits(
-    model: nn.Module,
-    batches: Iterable[Batch],
-    budget: Budget,
-    seed: int,
-    precision: AbstractContextManager[Any],
-) -> Attacked:
-    """Logits of the valid images, attacked until they are misclassified or steps are used up.
-
-    argmax(logits) is the target exactly where neither the image nor any iterate fooled the network
-    (`attacks.pgd_until_fooled`). An image's attack is a function of (seed, row). The model's mode
-    and statistics stay as they are.
-    """
-
-    def predict(image: Tensor) -> Tensor:
-        with precision:
-            return model(image).float()
-
-    parts = []
-    with evaluating(model):
-        for batch in batches:
-            image, target, row = (part[batch.valid] for part in batch[:3])
-            if not len(row):
-                continue
-            offset = random_offset(image, row, seed, budget) if budget.random_start else None
-            found = pgd_until_fooled(predict, image, target, budget, offset)
-            with torch.no_grad():
-                logits = predict(found)
-            far = [distance(found, image, norm) for norm in ("linf", "l2")]
-            parts.append([part.cpu().numpy() for part in (row, logits, *far)])
-    if not parts:
-        none = np.zeros(0)
-        return Attacked(np.zeros(0, np.int64), np.zeros((0, 0), np.float32), none, none)
-    return Attacked(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def spread_evenly(targets: np.ndarray, num: int, seed: int) -> np.ndarray:

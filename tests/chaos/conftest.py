@@ -12,6 +12,7 @@ from fundusray.cluster.prepare import prepare
 from fundusray.cluster.start import start as start_ray
 from fundusray.cluster.train import train
 from tests.chaos.harness import ENVIRONMENT, Command, recipe
+from tests.chaos.heads import Head
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +61,18 @@ def begin(tmp_path: Path) -> Iterator[Callable[..., Command]]:
 def start(storage: Path, begin: Callable[..., Command]) -> Callable[..., Command]:
     """As `begin`, in a storage folder that holds the prepared set."""
     return lambda where=storage, **changes: begin(where, **changes)
+
+
+@pytest.fixture
+def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Head]]:
+    """head(cpus) -> a cluster of one node; gone after the test."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    begun: list[Head] = []
+
+    def begin(cpus: int) -> Head:
+        begun.append(Head(cpus))
+        return begun[-1]
+
+    yield begin
+    for one in begun:
+        one.kill()

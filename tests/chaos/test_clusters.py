@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,21 +24,6 @@ from tests.chaos.heads import Head
 pytestmark = [pytest.mark.ray, pytest.mark.chaos]
 SAVED = 5.0
 """Seconds from the signal to the checkpoint."""
-
-
-@pytest.fixture
-def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Head]]:
-    """head(cpus) -> a cluster of one node; gone after the test."""
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    begun: list[Head] = []
-
-    def begin(cpus: int) -> Head:
-        begun.append(Head(cpus))
-        return begun[-1]
-
-    yield begin
-    for one in begun:
-        one.kill()
 
 
 def test_on_a_fresh_head_the_same_command_goes_on(

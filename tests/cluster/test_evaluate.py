@@ -1,5 +1,5 @@
-"""A bundle gives the figures its training reported, on one task or several; predictions are of the
-very weights, set and rows."""
+"""A bundle gives the figures its training reported, by one worker or several; predictions are of
+the very weights, set, rows and condition."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -7,18 +7,20 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from ray.exceptions import RayTaskError
 
 from fundusray import files
 from fundusray.cluster import evaluate as judging
 from fundusray.cluster import prepare
-from fundusray.cluster.evaluate import evaluate, predict_rows, predicted
+from fundusray.cluster.evaluate import evaluate, opened_evaluator, predicted
+from fundusray.conditions import Clean, Condition, parse_condition
 from fundusray.config import Model, Recipe, override
 from fundusray.data.shards import open_set
 from fundusray.errors import InputError
 from fundusray.models import build_model
 from fundusray.models.bundle import load_bundle, save_bundle
+from fundusray.models.weights import digest
 from fundusray.runs.provenance import Unseen, unseen
+from fundusray.training.predicting import Predictions
 
 CLASSES = tuple("abcde")
 
@@ -35,12 +37,15 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """The rows of every spreading over the cluster, which is not made."""
     calls: list[list[int]] = []
 
-    def spread(bundle: str, prepared: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def spread(
+        bundle: str, prepared: str, rows: np.ndarray, condition: Condition, parts: str
+    ) -> Predictions:
         calls.append(rows.tolist())
-        return rows, np.full((len(rows), 5), len(calls), float)
+        return Predictions(rows, np.full((len(rows), 5), len(calls), float), {})
 
     names = [f"i{n}" for n in range(9)]
-    fake = SimpleNamespace(
+    fake = lambda folder: SimpleNamespace(  # noqa: E731
+        folder=folder,
         info={"manifest": "here"},
         classes=CLASSES,
         ordered=True,
@@ -49,11 +54,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
         targets=lambda: np.arange(9) % 5,
     )
     monkeypatch.setattr(judging, "_spread", spread)
-    monkeypatch.setattr(judging, "open_set", lambda folder: fake)
+    monkeypatch.setattr(judging, "open_set", fake)
     return calls
 
 
-def test_predictions_are_of_these_weights_this_set_and_these_rows(asked, tmp_path) -> None:
+def test_predictions_are_of_these_weights_set_rows_and_condition(asked, tmp_path) -> None:
     """A bundle that its training goes on to improve keeps its place; so does a set its name."""
     folder, bundle = str(tmp_path), saved(str(tmp_path / "bundle"), 0)
     few, more = np.arange(3), np.arange(5)
@@ -63,10 +68,13 @@ def test_predictions_are_of_these_weights_this_set_and_these_rows(asked, tmp_pat
     others = [
         predicted(bundle, "prepared/a-32-1", more, folder),
         predicted(bundle, "prepared/a-64-2", few, folder),
+        predicted(bundle, "prepared/a-32-1", few, folder, parse_condition("fgsm(eps=2/255)")),
         predicted(saved(bundle, 1), "prepared/a-32-1", few, folder),
     ]
-    assert len({first, *others}) == len(asked) == 4
-    assert files.read_table(others[2])["logit_0"].to_pylist() == [4.0] * 3
+    assert len({first, *others}) == len(asked) == 5
+    assert files.read_table(others[3])["logit_0"].to_pylist() == [5.0] * 3
+    said = [files.read_table(place)["condition"][0].as_py() for place in (first, others[2])]
+    assert said == ["clean", "fgsm(eps=2/255)"]
 
 
 def test_damaged_predictions_are_made_again(asked, tmp_path, capsys) -> None:
@@ -81,18 +89,13 @@ def test_damaged_predictions_are_made_again(asked, tmp_path, capsys) -> None:
     assert len(asked) == 3
 
 
-def test_a_bundle_that_changes_meanwhile_is_not_mixed_up(asked, tmp_path, monkeypatch) -> None:
+def test_a_bundle_that_changes_meanwhile_is_not_mixed_up(tmp_path) -> None:
+    """Whoever opens it later, be it for the last unit, opens the weights that were asked for."""
     bundle = saved(str(tmp_path / "bundle"), 0)
-    spread = judging._spread
-
-    def overtaken(place: str, prepared: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        saved(place, 1)
-        return spread(place, prepared, rows)
-
-    monkeypatch.setattr(judging, "_spread", overtaken)
+    weights = digest(bundle)
+    saved(bundle, 1)
     with pytest.raises(InputError, match="written anew while it predicted"):
-        predicted(bundle, "prepared/a", np.arange(3), str(tmp_path / "out"))
-    assert not (tmp_path / "out").exists()
+        opened_evaluator(bundle, weights, "prepared/a", 1, False)
 
 
 def test_no_new_row_is_refused(tmp_path) -> None:
@@ -142,19 +145,63 @@ def test_photographs_among_others_that_were_trained_on_are_left_out(
     assert evaluate(place, found, prepared, str(tmp_path))["metrics"]["n"] == len(own.rows)
 
 
+def columns(place: str) -> dict[str, np.ndarray]:
+    table = files.read_table(place)
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
 @pytest.mark.ray
-def test_what_a_task_refuses_is_told_without_its_trace(prepared: str) -> None:
-    with pytest.raises(InputError, match="no bundle at /no/such") as refused:
-        judging._spread("/no/such/bundle", prepared, np.arange(3))
-    assert not isinstance(refused.value, RayTaskError)
+def test_under_an_attack_rows_say_how_far_and_whether(
+    unbroken: dict, prepared: str, tmp_path
+) -> None:
+    place, rows = unbroken["bundle"], np.arange(36)
+    attack = parse_condition("pgd(eps=64/255, steps=4)")
+    attacked = columns(predicted(place, prepared, rows, str(tmp_path), attack))
+    assert set(attacked["condition"]) == {"pgd(eps=64/255, steps=4)"}
+    clean = columns(predicted(place, prepared, rows, str(tmp_path)))
+    assert "linf" not in clean
+    before, after = (
+        np.stack([c[f"logit_{k}"] for k in range(5)], axis=1).argmax(axis=1)
+        for c in (clean, attacked)
+    )
+    assert attacked["clean_prediction"].tolist() == before.tolist()
+    right = before == attacked["target"]
+    assert attacked["success"].tolist() == (right & (after != attacked["target"])).tolist()
+    assert (attacked["linf"][right] > 0).all() and (attacked["linf"][~right] == 0).all()
+    assert attacked["linf"].max() <= 64 / 255 + 1e-6 and (attacked["l2"][right] > 0).all()
+
+
+@pytest.mark.ray
+def test_an_evaluation_goes_on_with_the_units_that_are_left(
+    unbroken: dict, prepared: str, tmp_path, capfd: pytest.CaptureFixture
+) -> None:
+    """Two units of an attack's rows; as a kill leaves it, the first one is done and whole."""
+    bundle, rows = unbroken["bundle"], np.arange(40)
+    attack = parse_condition("pgd(eps=4/255, steps=4)")
+    whole = predicted(bundle, prepared, rows, str(tmp_path / "whole"), attack)
+    folder = tmp_path / "broken"
+    key = files.base_name(whole).removeprefix("predictions-").removesuffix(".parquet")
+    evaluator = opened_evaluator(bundle, digest(bundle), prepared, 1, False)
+    part = judging._part(evaluator, attack, rows[: judging.CHUNK // attack.passes])
+    unit = judging.units_of(digest(bundle), rows, attack)[0]
+    files.write_table(str(folder / f"parts-{key}" / f"{unit.key}.parquet"), part)
+    capfd.readouterr()
+    again = predicted(bundle, prepared, rows, str(folder), attack)
+    assert f"predicting: {len(rows) - unit.rows}/" in capfd.readouterr().err
+    assert [path.name for path in folder.iterdir()] == [files.base_name(whole)]
+    ours, theirs = columns(again), columns(whole)
+    assert ours["image_id"].tolist() == theirs["image_id"].tolist()
+    assert ours["success"].tolist() == theirs["success"].tolist()
 
 
 @pytest.mark.ray
 def test_rows_do_not_depend_on_their_company(unbroken: dict, prepared: str) -> None:
     rows = np.arange(12)
-    whole = predict_rows(unbroken["bundle"], prepared, rows, 1, False)
-    halves = [
-        predict_rows(unbroken["bundle"], prepared, part, 1, False) for part in (rows[:5], rows[5:])
-    ]
-    assert whole[0].tolist() == rows.tolist()
-    np.testing.assert_allclose(np.concatenate([h[1] for h in halves]), whole[1], atol=1e-4)
+    bundle = unbroken["bundle"]
+    evaluator = opened_evaluator(bundle, digest(bundle), prepared, 1, False)
+    whole = evaluator.predictions(rows, Clean())
+    halves = [evaluator.predictions(part, Clean()) for part in (rows[:5], rows[5:])]
+    assert whole.rows.tolist() == rows.tolist()
+    np.testing.assert_allclose(
+        np.concatenate([half.logits for half in halves]), whole.logits, atol=1e-4
+    )

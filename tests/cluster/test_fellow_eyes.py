@@ -8,10 +8,10 @@ import pytest
 
 from fundusray import files
 from fundusray.cluster.fellow_eyes import judge_both_eyes
-from fundusray.cluster.unseen import unseen
 from fundusray.data.shards import open_set
 from fundusray.errors import InputError
 from fundusray.models.bundle import load_bundle
+from fundusray.runs.provenance import unseen
 
 pytestmark = pytest.mark.ray
 

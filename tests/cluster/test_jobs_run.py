@@ -77,6 +77,15 @@ def test_train_smoke_then_evaluate(run, tmp_path: Path) -> None:
     metrics = json.loads(Path(judged["metrics"]).read_text())
     assert metrics["n"] == len(ours) and 0 <= metrics["majority_accuracy"] <= 1
 
+    attack = "condition=pgd(eps=4/255, steps=2)"
+    code, attacked, text = run("evaluate.py", trained["bundle"], attack)
+    assert code == 0, text
+    assert attacked["condition"] == "pgd(eps=4/255, steps=2)" and "measured under pgd(" in text
+    assert attacked["folder"] != judged["folder"] and 0 < attacked["linf"] <= 4 / 255 + 1e-6
+    rows = pq.read_table(attacked["predictions"])
+    assert sum(rows["success"].to_pylist()) == attacked["successes"] <= attacked["right"]
+    assert attacked["condition"] in Path(attacked["report"]).read_text()
+
     # Another seed draws other photographs: no split, no row that was learned from.
     code, other, text = run("evaluate.py", trained["bundle"], "seed=7")
     assert code == 0 and "(all rows)" in text, text

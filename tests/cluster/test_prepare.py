@@ -171,9 +171,15 @@ def test_a_worker_s_own_error_arrives_as_it_was(
     wrong = override(recipe, {"data.preprocess": "grahm"})
     with pytest.raises(InputError, match="did you mean 'graham'"):
         prepare(wrong, str(tmp_path))
-    reference = preparing._unit.remote(str(tmp_path), 0, pa.table({}), recipe.data, {}, [])
-    with pytest.raises(KeyError, match="image_id"):
-        preparing._result(reference, pa.table({"path": ["a"]}), recipe.data)
+
+
+def test_a_unit_is_named_by_its_photographs(recipe: Recipe) -> None:
+    """So is the error of one that kills its workers."""
+    chunk = pa.table({"image_id": ["a", "b", "c"], "path": ["x/a.png", "x/b.png", "x/c.png"]})
+    unit = preparing._unit(7, chunk.slice(1), recipe.data)
+    assert (unit.key, unit.rows, unit.name) == ("7", 2, "x/b.png to x/c.png")
+    keyed = preparing._unit(7, chunk, override(recipe, {"data.id_key": "/key"}).data)
+    assert keyed.name == "a to c"
 
 
 @pytest.mark.ray

@@ -42,8 +42,8 @@ def test_all_pixels_count_alike(
     assert found["std"] == pytest.approx(pixels.std(axis=0), abs=1e-12)
     expected = np.cov(pixels.T, ddof=0)
     assert np.array(found["covariance"]) == pytest.approx(expected, abs=1e-12)
-    # Other tasks, another order: the same to the bit.
-    monkeypatch.setattr(measuring, "TASK", 5)
+    # Other units, another order: the same to the bit.
+    monkeypatch.setattr(measuring, "LENGTH", 5)
     shuffled = np.random.default_rng(0).permutation(rows)
     assert statistics(opened.folder, shuffled) == found
 

@@ -13,7 +13,7 @@ from fundusray.command import main, parse
 from fundusray.config import Model, Recipe, override
 from fundusray.errors import InputError
 from fundusray.jobs import searching, training
-from fundusray.jobs.evaluating import evaluate, page_of
+from fundusray.jobs.evaluating import changes_of, changes_said, evaluate, page_of
 from fundusray.models import build_model
 from fundusray.models.bundle import save_bundle
 from fundusray.runs.provenance import Unseen, start_on
@@ -44,6 +44,30 @@ def saved(folder):
 def test_other_pixels_and_other_splits_are_refused(change, told, tmp_path):
     with pytest.raises(InputError, match=told):
         evaluate(parse([saved(tmp_path / "bundle"), change, "show=true"]))
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("pgt(eps=2/255)", "did you mean 'pgd'"),
+        ("pgd(eps=2)", "has no unit"),
+        ("clean, pgd(eps=2/255)", "one condition is written"),
+    ],
+)
+def test_bad_conditions_are_refused_before_anything_is_read(text, told):
+    with pytest.raises(InputError, match=told):
+        evaluate(parse(["no/such/bundle", f"condition={text}"]))
+
+
+def test_what_was_attacked_is_said():
+    columns = {"target": [0, 1, 2, 2], "clean_prediction": [0, 1, 2, 0]}
+    columns |= {"success": [True, False, True, False], "linf": [2 / 255, 0.001, 0.0, 0.0]}
+    told = changes_of(pa.table(columns | {"l2": [0.25, 0.1, 0.0, 0.0]}))
+    assert told == {"right": 3, "successes": 2, "linf": 2 / 255, "l2": 0.25}
+    (said,) = changes_said("pgd(eps=2/255, steps=20)", told)
+    assert "of 3 images that the network is right of as they are, 2 are made wrong (67%)" in said
+    assert "the largest change is 2/255 of a pixel, 0.25 of an image" in said
+    assert changes_of(pa.table({"target": [0]})) == {} and changes_said("clean", {}) == []
 
 
 def test_what_agrees_with_the_network_may_be_given(tmp_path, capsys):

@@ -12,11 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fundusray.attacks import evaluating, judging_budget, pgd, training_budget
+from fundusray.conditions import AttackCondition
 from fundusray.config import Adversarial
 from fundusray.data.synthetic import draw
 from fundusray.pipeline import Batch
 from fundusray.training.adversarial import OBJECTIVES
-from fundusray.training.robustness import Alarm, alarm, attacked_logits, robustness
+from fundusray.training.predicting import predictions_under
+from fundusray.training.robustness import Alarm, alarm, robustness
 
 TRAIN, JUDGED, BATCH, SIDE = 512, 120, 32, 32
 # At 16/255, attacked in training mode, this network is never robust above chance: nothing to lose.
@@ -86,7 +88,9 @@ def test_the_alarm_sees_fast_fgsm_collapse() -> None:
     for epoch, (model, loss) in enumerate(epochs(FAST, 300), 1):
         if epoch % 10:
             continue
-        hard = attacked_logits(model, [judged], judging_budget(FAST), 0, nullcontext())
+        hard = predictions_under(
+            AttackCondition("pgd", judging_budget(FAST)), model, [judged], nullcontext()
+        )
         targets = judged.target.numpy()
         row = robustness(targets, hard.logits.argmax(axis=1), targets)
         robust = row["robust_balanced_accuracy"]

@@ -1,0 +1,1 @@
+"""What every work on the cluster needs of Ray, whatever it computes."""

@@ -1,0 +1,25 @@
+"""The condition under which a network is evaluated, as a value with a text form.
+
+    clean                            the photographs as they are
+    pgd(eps=2/255, steps=20)         attacked, within a budget that has a unit
+    fgsm(eps=2/255)
+
+`parse_condition(text)` gives the value and `str(value)` the shortest text that gives it again, so
+that texts can be compared and hashed. A further one is a function from its arguments to a frozen
+value, entered under its name in CONDITIONS; the value says what becomes of images (`Condition`).
+"""
+
+from fundusray.conditions.attack import AttackCondition
+from fundusray.conditions.clean import Clean
+from fundusray.conditions.columns import described
+from fundusray.conditions.condition import CONDITIONS, Condition
+from fundusray.conditions.text import parse_condition
+
+__all__ = [
+    "CONDITIONS",
+    "AttackCondition",
+    "Clean",
+    "Condition",
+    "described",
+    "parse_condition",
+]

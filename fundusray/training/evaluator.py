@@ -1,0 +1,40 @@
+"""A trained network and the photographs it is asked about, both open, on one device."""
+
+import numpy as np
+import torch
+
+from fundusray.conditions import Condition
+from fundusray.data.sampling import plan_eval
+from fundusray.data.shards import PreparedSet
+from fundusray.models.bundle import Bundle
+from fundusray.pipeline import augment, make_loader
+from fundusray.training.loop import to_device
+from fundusray.training.predicting import Predictions, predictions_under
+
+BATCH = 32
+
+
+class Evaluator:
+    """What is costly to open for an evaluation; predicts any rows under any condition."""
+
+    def __init__(self, bundle: Bundle, prepared: PreparedSet, threads: int, gpu: bool) -> None:
+        data = bundle.recipe.data
+        self.device = torch.device("cuda" if gpu else "cpu")
+        self.model = bundle.model.to(self.device, memory_format=torch.channels_last)
+        self.loader = make_loader(
+            prepared,
+            batch=BATCH,
+            augment=augment.view_text(data),
+            engine=data.pipeline,
+            max_bad=data.max_bad,
+            device="gpu" if gpu else "cpu",
+            threads=threads,
+        )
+
+    def predictions(self, rows: np.ndarray, condition: Condition) -> Predictions:
+        """What the network says of some rows; fp32, however it was trained."""
+        plan = plan_eval(rows, min(BATCH, max(len(rows), 1)))
+        epoch = self.loader.epoch(plan, seed=0, epoch=0)
+        batches = to_device(epoch, self.device, contiguous=False)
+        precision = torch.autocast(self.device.type, enabled=False)
+        return predictions_under(condition, self.model, batches, precision)

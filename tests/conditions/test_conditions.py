@@ -1,0 +1,158 @@
+"""Conditions are values with a text; bad text is refused with what would be right."""
+
+import dataclasses
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from torch import Tensor
+
+from fundusray.attacks import Budget, judging_budget, training_budget
+from fundusray.conditions import (
+    CONDITIONS,
+    AttackCondition,
+    Clean,
+    Condition,
+    described,
+    parse_condition,
+)
+from fundusray.conditions.condition import Arguments, Predict
+from fundusray.config import Adversarial
+from fundusray.errors import InputError
+
+TEXTS = [
+    ("clean", "clean"),
+    ("  clean ", "clean"),
+    ("pgd(eps=2/255)", "pgd(eps=2/255, steps=20)"),
+    ("pgd( steps = 7 ,eps=2px255)", "pgd(eps=2/255, steps=7)"),
+    ("pgd(eps=0.1norm)", "pgd(eps=12.75/255, steps=20)"),
+    ("pgd(eps=8/255, step=1/255)", "pgd(eps=8/255, steps=20)"),
+    ("pgd(eps=8/255, step=2/255, start=image)",
+     "pgd(eps=8/255, steps=20, step=2/255, start=image)"),
+    ("pgd(eps=0.5unit01, norm=l2, seed=3)", "pgd(eps=0.5unit01, norm=l2, steps=20, seed=3)"),
+    ("fgsm(eps=4/255)", "fgsm(eps=4/255)"),
+    ("fgsm(eps=1unit01, norm=l2)", "fgsm(eps=1unit01, norm=l2)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "text"), TEXTS)
+def test_a_text_and_its_value_are_the_same_thing(given: str, text: str) -> None:
+    condition = parse_condition(given)
+    assert isinstance(condition, Condition) and str(condition) == text
+    assert parse_condition(text) == condition and hash(parse_condition(text)) == hash(condition)
+
+
+def test_values_say_what_is_done() -> None:
+    assert parse_condition("clean") == Clean()
+    eps = 2 / 255
+    budget = Budget("linf", eps, 2.5 * eps / 20, 20, random_start=True)
+    assert parse_condition("pgd(eps=2/255)") == AttackCondition("pgd", budget)
+    one = Budget("linf", eps, eps, 1, random_start=False)
+    assert parse_condition("fgsm(eps=2/255)") == AttackCondition("fgsm", one)
+
+
+def test_any_budget_has_a_text_that_gives_it_again() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        norm = ("linf", "l2")[int(rng.integers(2))]
+        eps, step = (float(x) for x in rng.uniform(1e-9, 1, 2))
+        budget = Budget(norm, eps, step, int(rng.integers(1, 99)), bool(rng.integers(2)))
+        condition = AttackCondition("pgd", budget, int(rng.integers(9)))
+        assert parse_condition(str(condition)) == condition
+    settings = Adversarial(method="pgd", eps="3/255", steps=5, judge_steps=12)
+    for budget in (training_budget(settings), judging_budget(settings)):
+        condition = AttackCondition("pgd", budget, 4)
+        assert parse_condition(str(condition)) == condition
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "one condition is written clean or pgd"),
+        ("pgd", "pgd needs eps, a length with its unit"),
+        ("pgd(eps=2)", r"eps of pgd: '2' has no unit.*2/255"),
+        ("pgd(eps=-2/255)", "eps of pgd: a number and its unit"),
+        ("pgd(eps=0/255)", "a length above 0"),
+        ("pgd(eps=400/255)", "more than from black to white"),
+        ("pgd(eps=2/255", "one condition is written"),
+        ("pgt(eps=2/255)", "no condition named 'pgt'; did you mean 'pgd'"),
+        ("pgd(eps=2/255, stps=3)", "no argument of pgd named 'stps'; did you mean 'steps'"),
+        ("pgd(eps=2/255, steps=0)", "steps of pgd: a whole number from 1 on, got '0'"),
+        (f"pgd(eps=2/255, steps={'9' * 5000})", "a whole number from 1 on"),
+        ("pgd(eps=2/255, eps=3/255)", "eps is given twice"),
+        ("pgd(2/255)", "'2/255' is no argument; write name=value"),
+        ("pgd(eps=)", "'eps=' is no argument"),
+        ("pgd(eps=2/255, norm=l1)", "no norm of pgd named 'l1'"),
+        ("fgsm(eps=2/255, steps=3)", "no argument of fgsm named 'steps'"),
+        ("clean(x=1)", "clean takes no arguments, got x="),
+        ("clean, pgd(eps=2/255)", "one condition is written"),
+    ],
+)
+def test_bad_text_is_refused(text: str, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        parse_condition(text)
+
+
+def test_a_further_condition_is_one_entry() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Darker:
+        level: int
+        passes = 1
+
+        def changed(self, predict: Predict, image: Tensor, target: Tensor, row: Tensor) -> Tensor:
+            return image * (1 - self.level / 8)
+
+        def __str__(self) -> str:
+            return f"darker(level={self.level})"
+
+    @CONDITIONS.register("darker")
+    def darker(given: Arguments) -> Darker:
+        return Darker(given.whole("level", 1))
+
+    try:
+        condition = parse_condition("darker(level=4)")
+        assert condition == Darker(4) and str(condition) == "darker(level=4)"
+        image = torch.ones(2, 3, 4, 4)
+        row = torch.arange(2)
+        assert condition.changed(lambda x: x, image, row, row).max() == 0.5
+        with pytest.raises(InputError, match="no condition named 'darkr'; did you mean 'darker'"):
+            parse_condition("darkr(level=4)")
+    finally:
+        del CONDITIONS["darker"]
+
+
+def test_an_attack_keeps_its_budget_and_is_a_function_of_the_row() -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3))
+    image, row = torch.rand(6, 3, 4, 4), torch.arange(6) + 20
+    target = net(image).argmax(1)
+    for text in (
+        "pgd(eps=2/255, steps=3)",
+        "pgd(eps=0.1unit01, norm=l2, steps=3)",
+        "fgsm(eps=3/255)",
+    ):
+        condition = parse_condition(text)
+        whole = condition.changed(net, image, target, row)
+        order = 2 if condition.budget.norm == "l2" else torch.inf
+        far = torch.linalg.vector_norm((whole - image).flatten(1), order, dim=1)
+        assert 0 < far.max() <= condition.budget.eps + 1e-6
+        alone = condition.changed(net, image[4:5], target[4:5], row[4:5])
+        torch.testing.assert_close(alone, whole[4:5])
+
+
+def test_rows_say_their_condition_and_what_was_measured() -> None:
+    table = pa.table({"image_id": ["a", "b"], "logit_0": [0.0, 1.0]})
+    assert described(table, Clean(), {})["condition"].to_pylist() == ["clean"] * 2
+    columns = {
+        "clean_prediction": np.array([1, 2]),
+        "success": np.array([True, False]),
+        "linf": np.array([0.1, 0.0]),
+        "l2": np.array([0.5, 0.0]),
+    }
+    attack = parse_condition("fgsm(eps=0.1unit01)")
+    found = described(table, attack, columns)
+    assert found.column_names == [*table.column_names, "condition", *columns]
+    assert found["condition"].to_pylist() == ["fgsm(eps=25.5/255)"] * 2
+    assert found["success"].to_pylist() == [True, False]
+    assert found.schema.field("clean_prediction").type == pa.int32()

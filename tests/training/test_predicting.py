@@ -1,0 +1,145 @@
+"""Predicting under a condition leaves the network alone and measures each image's change."""
+
+from contextlib import nullcontext
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fundusray.attacks import Budget
+from fundusray.conditions import AttackCondition, Clean
+from fundusray.pipeline import Batch
+from fundusray.training.loop import predict
+from fundusray.training.predicting import predictions_under
+
+ATTACK = AttackCondition("pgd", Budget("linf", 0.05, 0.0125, 8), 1)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(2)
+    net = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 36, 3)
+    )
+    net[1].running_mean.normal_()
+    return net
+
+
+def batches(cuts: list[int], num: int = 12) -> list[Batch]:
+    """The same twelve images, cut into batches of these sizes; rows 3 and 7 do not count."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(num, 3, 8, 8, generator=generator)
+    with torch.no_grad():
+        target = network().eval()(image).argmax(1)
+    target[::4] = (target[::4] + 1) % 3
+    valid = torch.ones(num, dtype=torch.bool)
+    valid[[3, 7]] = False
+    whole = Batch(image, target, 50 + torch.arange(num), valid)
+    pieces = [part.split(cuts) for part in whole]
+    return [Batch(*piece) for piece in zip(*pieces, strict=True)]
+
+
+def test_logits_are_those_of_attacked_images() -> None:
+    (batch,) = batches([12])
+    model = network().train()
+    got = predictions_under(ATTACK, model, [batch], nullcontext())
+    assert got.rows.tolist() == [50, 51, 52, 54, 55, 56, 58, 59, 60, 61]
+    with torch.no_grad():
+        clean = model.eval()(batch.image)[batch.valid].numpy()
+    target = batch.target[batch.valid].numpy()
+    was_right = clean.argmax(1) == target
+    right = got.logits.argmax(1) == target
+    assert was_right.sum() == 7
+    assert not (right & ~was_right).any()
+    assert right.sum() < was_right.sum()
+    linf, l2 = got.columns["linf"], got.columns["l2"]
+    # Wrong from the beginning: not attacked at all.
+    assert (linf[~was_right] == 0).all()
+    np.testing.assert_allclose(got.logits[~was_right], clean[~was_right], atol=1e-6)
+    assert (linf[was_right] > 0).all()
+    assert linf.max() <= ATTACK.budget.eps + 1e-6
+    assert (l2 >= linf).all()
+    assert (l2 <= np.sqrt(192) * linf + 1e-9).all()
+    assert got.columns["clean_prediction"].tolist() == clean.argmax(1).tolist()
+    assert got.columns["success"].tolist() == (was_right & ~right).tolist()
+
+
+def test_how_images_are_batched_does_not_matter() -> None:
+    model = network()
+    one = predictions_under(ATTACK, model, batches([12]), nullcontext())
+    many = predictions_under(ATTACK, model, batches([5, 3, 4]), nullcontext())
+    assert one.rows.tolist() == many.rows.tolist()
+    np.testing.assert_allclose(one.logits, many.logits, atol=1e-4)
+    other = predictions_under(replace(ATTACK, seed=2), model, batches([12]), nullcontext())
+    assert not np.allclose(one.logits, other.logits, atol=1e-4)
+
+
+def test_the_network_is_left_alone() -> None:
+    model = network().train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    predictions_under(ATTACK, model, batches([6, 6]), nullcontext())
+    assert all(layer.training for layer in model.modules())
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_larger_budget_fools_more() -> None:
+    model, every = network(), batches([12])
+    target = every[0].target[every[0].valid].numpy()
+
+    def robust(eps: float, steps: int) -> int:
+        budget = Budget("linf", eps, 2.5 * eps / steps, steps)
+        got = predictions_under(AttackCondition("pgd", budget, 1), model, every, nullcontext())
+        return int((got.logits.argmax(1) == target).sum())
+
+    assert [robust(eps, 10) for eps in (1e-6, 0.3)] == [7, 0]
+
+
+def test_in_half_precision_logits_are_full_numbers() -> None:
+    precision = torch.autocast("cpu", torch.bfloat16)
+    got = predictions_under(ATTACK, network(), batches([12]), precision)
+    assert got.logits.dtype == np.float32
+    assert got.columns["linf"].max() <= ATTACK.budget.eps + 1e-6
+
+
+def test_clean_images_are_what_a_plain_pass_sees() -> None:
+    model = network()
+    got = predictions_under(Clean(), model, batches([5, 3, 4]), nullcontext())
+    rows, logits = predict(model, batches([5, 3, 4]), nullcontext())
+    assert got.rows.tolist() == rows.tolist() and np.array_equal(got.logits, logits)
+    assert got.columns == {}
+
+
+def test_what_workers_bring_together_is_exact() -> None:
+    whole = predictions_under(ATTACK, network(), batches([12]), nullcontext())
+    seen = []
+
+    def joined(rows: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        seen.append(values.dtype)
+        order = np.random.default_rng(0).permutation(len(rows))
+        back = np.argsort(rows[order])
+        return rows[order][back], values[order][back]
+
+    again = whole.gathered(joined)
+    assert seen == [np.float64], "one exchange between workers"
+    assert np.array_equal(again.logits, whole.logits) and again.logits.dtype == np.float32
+    for name, column in whole.columns.items():
+        assert np.array_equal(again.columns[name], column), name
+        assert again.columns[name].dtype == column.dtype
+
+
+def test_nothing_to_judge() -> None:
+    assert len(predictions_under(ATTACK, network(), [], nullcontext()).rows) == 0
+    empty = [Batch(*batch[:3], torch.zeros_like(batch.valid)) for batch in batches([12])]
+    assert len(predictions_under(ATTACK, network(), empty, nullcontext()).rows) == 0
+
+
+def test_hidden_nan_does_not_raise() -> None:
+    """A diverged network is told by its loss, not by the attack."""
+
+    class Broken(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            return image.flatten(1)[:, :3] * torch.nan
+
+    got = predictions_under(ATTACK, Broken(), batches([12]), nullcontext())
+    assert np.isnan(got.logits).all()
