@@ -17,7 +17,7 @@ from fundusray.data.fingerprint import LENGTH
 from fundusray.data.manifest import SKIPPED, Manifest, counts, stamped
 from fundusray.data.preprocess import PREPROCESS
 from fundusray.data.twins import find_pairs, groups
-from fundusray.data.units import COLUMNS, FORMAT, QUALITY, read_prints
+from fundusray.data.units import COLUMNS, CROP, FORMAT, QUALITY, masks_file, read_prints
 from fundusray.errors import BadInputsError, FundusError, InputError
 
 SHOWN = 20
@@ -50,7 +50,16 @@ def settings(data: Data, manifest: Manifest) -> dict[str, Any]:
         "encoding": data.encoding,
         "quality": QUALITY if data.encoding == "jpeg" else None,
         "num_images": data.num_images if drawn else None,
-    }
+    } | ({"masks": _masks_kept(data, manifest)} if data.masks else {})
+
+
+def _masks_kept(data: Data, manifest: Manifest) -> dict[str, Any]:
+    """The kinds of masks that are kept, and a digest of which rows have which."""
+    rows = [
+        [[kind, path] for kind, path in masks if kind in data.masks]
+        for masks in manifest.table["masks"].to_pylist()
+    ]
+    return {"kinds": list(data.masks), "rows": files.hash_json(rows, 16)}
 
 
 def set_folder(storage: str, data: Data, manifest: Manifest) -> str:
@@ -99,6 +108,9 @@ def finish(
     tables = {"manifest.parquet": table, "skipped.parquet": aside, "twins.parquet": twins}
     for name, content in tables.items():
         files.write_table(files.join(folder, name), content)
+    sums = {name: files.sha256_file(files.join(folder, name)) for name in tables}
+    if data.masks:
+        sums |= {(file := masks_file(unit["name"])): unit["fields"][file] for unit in units}
     shards = [{key: unit[key] for key in ("name", "rows", "sha256", "bytes")} for unit in units]
     inside = _write_contents(folder, units, stamps or [""] * manifest.table.num_rows, expected)
     described = settings(data, manifest) | {
@@ -116,7 +128,7 @@ def finish(
         "num_twins": twins.num_rows,
         "num_conflicts": sum(twins["conflict"].to_pylist()),
         "shards": shards,
-        "tables": {name: files.sha256_file(files.join(folder, name)) for name in tables},
+        "tables": sums,
         "versions": {
             "fundusray": fundusray.__version__,
             "pillow": PIL.__version__,
@@ -150,6 +162,9 @@ def _kept(manifest: Manifest, units: list[dict[str, Any]]) -> pa.Table:
     table = manifest.table.take(kept)
     for name in COLUMNS:
         table = _filled(table, name, [v for unit in units for v in unit["columns"][name]])
+    for name in CROP:
+        values = [v for unit in units for v in unit["columns"][name]]
+        table = table.append_column(name, pa.array(values, pa.float64()))
     return table
 
 
