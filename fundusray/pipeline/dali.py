@@ -21,7 +21,7 @@ from nvidia.dali import Pipeline, fn, math, pipeline_def, types
 from nvidia.dali.data_node import DataNode
 
 from fundusray.pipeline import plain
-from fundusray.pipeline.draws import Dice, Draws, finish, still, window
+from fundusray.pipeline.draws import Dice, Draws, finish, mask_matrix, still, window
 from fundusray.pipeline.plain import (
     FLATTEST,
     LEVEL,
@@ -127,7 +127,7 @@ class Dali:
         content, draws, planes = next(self._works)
         inputs: Inputs = (content,)
         if self._frame.augmented:
-            inputs += () if planes is None else (planes,)
+            inputs += () if planes is None else (planes, mask_matrix(draws))
             inputs += _steps(draws, self._frame)
         self._held.append((inputs, planes))
         return inputs
@@ -188,15 +188,18 @@ def _steps(draws: Draws, frame: Frame) -> tuple[np.ndarray, ...]:
 def _source(
     source: Callable[[], Inputs], frame: Frame, steps: tuple[np.ndarray, ...]
 ) -> list[DataNode]:
-    """The graph's inputs: the images, their masks where they have some and are moved, and steps of
-    the types and shapes of these."""
-    masks = [3] * bool(frame.planes and steps)
+    """The graph's inputs: the images, their masks and how these are drawn where there are some and
+    they are moved, and steps of the types and shapes of these."""
+    inputs = [(types.UINT8, 1, "") if frame.encoded else (types.UINT8, 3, "HWC")]
+    if frame.planes and steps:
+        inputs += [(types.UINT8, 3, "HWC"), (types.FLOAT, 2, "")]
+    inputs += [(_TYPES[part.dtype.name], part.ndim - 1, "") for part in steps]
     return fn.external_source(
         source,
-        num_outputs=1 + len(masks) + len(steps),
-        dtype=[types.UINT8] * (1 + len(masks)) + [_TYPES[part.dtype.name] for part in steps],
-        ndim=[1 if frame.encoded else 3, *masks, *(part.ndim - 1 for part in steps)],
-        layout=["" if frame.encoded else "HWC", *["HWC"] * len(masks), *[""] * len(steps)],
+        num_outputs=len(inputs),
+        dtype=[dtype for dtype, _, _ in inputs],
+        ndim=[ndim for _, ndim, _ in inputs],
+        layout=[layout for _, _, layout in inputs],
         no_copy=True,
     )
 
@@ -222,7 +225,7 @@ def _train(source: Callable[[], Inputs], frame: Frame, device: str) -> tuple[Dat
     for."""
     nothing = finish(still(Dice(np.zeros(1, np.uint64), frame.size)))
     content, *given = _source(source, frame, _steps(nothing, frame))
-    planes = given.pop(0) if frame.planes else None
+    planes, matrix = (given.pop(0), given.pop(0)) if frame.planes else (None, None)
     num = len(Moves._fields)
     moves, colours = Moves(*given[:num]), given[num:]
     image = _moved(_images(content, frame, device), moves, frame.out, frame.level, LINEAR)
@@ -231,7 +234,7 @@ def _train(source: Callable[[], Inputs], frame: Frame, device: str) -> tuple[Dat
     made = (image,)
     if frame.planes:
         planes = planes.gpu() if device == "gpu" else planes
-        made = (image, _moved(planes, moves, frame.out, 0, NEAREST))
+        made = (image, _moved(planes, moves._replace(matrix=matrix), frame.out, 0, NEAREST))
     return made
 
 

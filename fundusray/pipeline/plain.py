@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from fundusray.data.images import BadImage
-from fundusray.pipeline.draws import Draws, window
+from fundusray.pipeline.draws import NUDGE, Draws, window
 
 LEVEL = np.float32(1 / 255)  # DALI multiplies by it faster than it divides
 FLATTEST = 1 / 255
@@ -165,12 +165,13 @@ def moved_planes(planes: Tensor | None, draws: Draws) -> Tensor | None:
 
 
 def nearest(image: Tensor, matrix: Tensor, fill: float, out: int) -> Tensor:
-    """As `warp`, each pixel [B, C, out, out] being the one of [B, C, S, S] that it falls on."""
+    """As `warp`, each pixel [B, C, out, out] being the one of [B, C, S, S] that its centre falls
+    on; of two that it lies between, the later one (`draws.mask_matrix`)."""
     size = image.shape[-1]
     centres = torch.arange(out, device=image.device) + 0.5
     across, down, start = (part[..., None, None] for part in matrix.unbind(dim=2))
     # A product of matrices may be rounded more coarsely on a GPU.
-    places = (across * centres + down * centres[:, None] + start).floor().long()
+    places = (across * centres + down * centres[:, None] + (start + NUDGE)).floor().long()
     x, y = places.clamp(0, size - 1).unbind(dim=1)
     batch = torch.arange(len(image), device=image.device)[:, None, None]
     inside = ((places >= 0) & (places < size)).all(dim=1)
