@@ -255,8 +255,9 @@ def decisive(recipe: Recipe) -> dict[str, Any]:
         tree["train"].pop(key)
     if not tree["data"]["mix"]:
         tree["data"].pop("mix_share")
-    if not tree["data"]["patient_pattern"]:
-        tree["data"].pop("patient_pattern")
+    for key in ("patient_pattern", "masks"):
+        if not tree["data"][key]:
+            tree["data"].pop(key)
     tree["model"].pop("weights")
     tree["model"].pop("init_from")
     for key in ("root", "split_file", "allow_leak", "id_key", "max_bad", "mix"):

@@ -106,9 +106,7 @@ def finish(
     ungradable = manifest.ungradable.to_pylist() if manifest.ungradable else []
     aside = pa.Table.from_pylist(skipped + ungradable + left, SKIPPED)
     tables = {"manifest.parquet": table, "skipped.parquet": aside, "twins.parquet": twins}
-    for name, content in tables.items():
-        files.write_table(files.join(folder, name), content)
-    sums = {name: files.sha256_file(files.join(folder, name)) for name in tables}
+    sums = _write_tables(folder, tables)
     if data.masks:
         sums |= {(file := masks_file(unit["name"])): unit["fields"][file] for unit in units}
     shards = [{key: unit[key] for key in ("name", "rows", "sha256", "bytes")} for unit in units]
@@ -136,6 +134,13 @@ def finish(
         },
     }
     files.write_json(files.join(folder, "set.json"), described)
+
+
+def _write_tables(folder: str, tables: dict[str, pa.Table]) -> dict[str, str]:
+    """Writes tables by their names; the digest of each file."""
+    for name, content in tables.items():
+        files.write_table(files.join(folder, name), content)
+    return {name: files.sha256_file(files.join(folder, name)) for name in tables}
 
 
 def _write_contents(

@@ -124,18 +124,23 @@ def write_shard(
         "masks": [one.masks_sha256 for one in done],
         "columns": {name: [getattr(done[i], name) for i in kept] for name in COLUMNS}
         | {name: [done[i].crop[place] for i in kept] for place, name in enumerate(CROP)},
-        "skipped": [
-            {"image_id": row["image_id"], "where": row["image_id" if data.id_key else "path"]}
-            | {"reason": one.reason, "again": one.again}
-            for row, one in zip(rows, done, strict=True)
-            if one.reason
-        ],
+        "skipped": _skipped(rows, done, data),
     }
     files.write_bytes(files.join(folder, image_file), content)
     for file, field in fields.items():
         files.write_bytes(files.join(folder, file), field)
     files.write_json(files.join(folder, f"{name}.json"), unit)
     return unit
+
+
+def _skipped(rows: list[dict[str, str]], done: list[_Prepared], data: Data) -> list[dict[str, Any]]:
+    """What is said of the rows that are not kept."""
+    return [
+        {"image_id": row["image_id"], "where": row["image_id" if data.id_key else "path"]}
+        | {"reason": one.reason, "again": one.again}
+        for row, one in zip(rows, done, strict=True)
+        if one.reason
+    ]
 
 
 def _prepare_all(
