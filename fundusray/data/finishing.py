@@ -107,8 +107,7 @@ def finish(
     aside = pa.Table.from_pylist(skipped + ungradable + left, SKIPPED)
     tables = {"manifest.parquet": table, "skipped.parquet": aside, "twins.parquet": twins}
     sums = _write_tables(folder, tables)
-    if data.masks:
-        sums |= {(file := masks_file(unit["name"])): unit["fields"][file] for unit in units}
+    sums |= _mask_files(units) if data.masks else {}
     shards = [{key: unit[key] for key in ("name", "rows", "sha256", "bytes")} for unit in units]
     inside = _write_contents(folder, units, stamps or [""] * manifest.table.num_rows, expected)
     described = settings(data, manifest) | {
@@ -127,13 +126,20 @@ def finish(
         "num_conflicts": sum(twins["conflict"].to_pylist()),
         "shards": shards,
         "tables": sums,
-        "versions": {
-            "fundusray": fundusray.__version__,
-            "pillow": PIL.__version__,
-            "torch": torch.__version__,
-        },
+        "versions": _versions(),
     }
     files.write_json(files.join(folder, "set.json"), described)
+
+
+def _versions() -> dict[str, str]:
+    """What made the pixels."""
+    versions = {"pillow": PIL.__version__, "torch": torch.__version__}
+    return {"fundusray": fundusray.__version__} | versions
+
+
+def _mask_files(units: list[dict[str, Any]]) -> dict[str, str]:
+    """The digest of each unit's file of masks."""
+    return {(file := masks_file(unit["name"])): unit["fields"][file] for unit in units}
 
 
 def _write_tables(folder: str, tables: dict[str, pa.Table]) -> dict[str, str]:
