@@ -1,6 +1,8 @@
 """The input pipeline against the usual ways of loading images, everything on the CPU.
 
-a  prepared images, decoded only: against Pillow in torchvision's DataLoader.
+a  prepared images, decoded only: against Pillow in torchvision's DataLoader. Ours leave the loader
+   as bytes and become float on the device of the model, theirs are float; `_in_floats` counts our
+   conversion on the CPU as well.
 b  prepared images: against decoding and resizing the raw photographs on the fly.
 c  prepared images, augmented: against torchvision v2, and against a training step.
 d  memory at 1x and 10x images.
@@ -28,7 +30,8 @@ from fundusray.config import Data, Model
 from fundusray.data import shards
 from fundusray.data.images import encode_jpeg
 from fundusray.data.manifest import build
-from fundusray.data.preprocess import PREPROCESS, Preprocess
+from fundusray.data.prepared.geometry import Geometry
+from fundusray.data.preprocess import PREPROCESS, PreparedImage, Preprocess
 from fundusray.data.sampling import Plan
 from fundusray.data.shards import PreparedSet
 from fundusray.data.synthetic import draw
@@ -36,15 +39,19 @@ from fundusray.models import build_model
 from fundusray.pipeline import Batch, Loader, make_loader
 from fundusray.pipeline.augment import parse
 from fundusray.pipeline.draws import Draws
+from fundusray.pipeline.plain import as_float
+from fundusray.training.loop import to_device
 
 NUM, NUM_RAW, RAW_HEIGHT, RAW_WIDTH = 64, 12, 2048, 3072
 BATCH, WORKERS, ROUNDS = 32, 2, 5
 GREY = 128
 
 
-def resize(image: np.ndarray, size: int) -> np.ndarray:
+def resize(image: np.ndarray, size: int) -> PreparedImage:
     """What `on the fly` does to a raw photograph, and nothing that costs more."""
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+    pixels = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
+    height, width = image.shape[:2]
+    return PreparedImage(np.asarray(pixels), Geometry(0, 0, width, height, size, (height, width)))
 
 
 PREPROCESS["resize_only"] = Preprocess(resize, fill=0.0, min_side=lambda size: 0, version=1)
@@ -129,7 +136,7 @@ class Race:
     def check(self, mean: float, most: float) -> bool:
         """Whether the first batches are equal within so many levels of 255."""
         peer = next(iter(self.peer))
-        apart = (peer - next(self.ours()).image[: len(peer)]).abs() * 255
+        apart = (peer - as_float(next(self.ours()).image[: len(peer)])).abs() * 255
         fine = bool(apart.mean() <= mean and apart.max() <= most)
         print(
             f"check {self.name}: {apart.mean():.3f} (<= {mean}) levels apart in the mean, "
@@ -138,13 +145,16 @@ class Race:
         )
         return fine
 
-    def run(self) -> float:
-        """How many times more images a second ours gives."""
-        rates = []
+    def in_floats(self) -> Iterator[Batch]:
+        return to_device(self.ours(), torch.device("cpu"), contiguous=False)
+
+    def run(self, floats: bool = False) -> float:
+        """How many times more images a second ours gives, as they leave the loader or in floats."""
+        rates, ours = [], self.in_floats if floats else self.ours
         for _ in range(ROUNDS + 1):
             peer = len(self.data) / seconds(lambda: drain(iter(self.peer)))
-            rates.append((peer, self.plan.rows.size / seconds(lambda: drain(self.ours()))))
-        return tell(self.name, rates[1:])
+            rates.append((peer, self.plan.rows.size / seconds(lambda: drain(ours()))))
+        return tell(self.name + "_in_floats" * floats, rates[1:])
 
 
 def tell(name: str, rates: list[tuple[float, float]]) -> float:
@@ -207,12 +217,12 @@ def loader_of(prepared: PreparedSet, augment: str) -> Loader:
     return make_loader(prepared, batch=BATCH, augment=augment, threads=WORKERS)
 
 
-def race_prepared(prepared: PreparedSet, paths: list[str], steps: int) -> tuple[bool, float]:
-    """a: whether the outputs are equal, and the ratio."""
+def race_prepared(prepared: PreparedSet, paths: list[str], steps: int) -> tuple[bool, float, float]:
+    """a: whether the outputs are equal, the ratio, and that in floats."""
     plan = plan_of(NUM, steps)
     name = f"prepared_{prepared.size}"
     race = Race(name, Peer(paths, plan, decode), loader_of(prepared, "none"), plan)
-    return race.check(0.5, 4), race.run()
+    return race.check(0.5, 4), race.run(), race.run(floats=True)
 
 
 def race_raw(folder: Path) -> tuple[bool, float]:
@@ -286,9 +296,13 @@ def main() -> int:
         drawn = {"root": str(folder / "drawn"), "num_images": NUM}
         sets = {size: prepare(name, Data(size=size, **drawn)) for size in (256, 512)}
         paths = {size: as_files(sets[size], folder / f"{size}") for size in sets}
+        equal_256, *small = race_prepared(sets[256], paths[256], 40)
+        equal_512, *large = race_prepared(sets[512], paths[512], 16)
         results = {
-            "prepared_256": (race_prepared(sets[256], paths[256], 40), 3.5),
-            "prepared_512": (race_prepared(sets[512], paths[512], 16), 4.0),
+            "prepared_256": ((equal_256, small[0]), 3.5),
+            "prepared_256_in_floats": ((equal_256, small[1]), 0.0),
+            "prepared_512": ((equal_512, large[0]), 4.0),
+            "prepared_512_in_floats": ((equal_512, large[1]), 0.0),
             "prepared_256_vs_raw": (race_raw(folder), 73.0),
             "augmented_256_vs_torchvision": (race_augmented(sets[256], paths[256]), 0.0),
             "loader_vs_step": ((True, race_step(sets[256])), 5.0),

@@ -96,7 +96,7 @@ def bench_whole(contents: list[bytes]) -> tuple[float, bool]:
     step = PREPROCESS["graham"]
 
     def prepare(min_side: int, index: int) -> np.ndarray:
-        pixels = step.function(decode(contents[index], min_side).pixels, SIZE)
+        pixels = step.function(decode(contents[index], min_side).pixels, SIZE).pixels
         encode_jpeg(pixels)
         return pixels
 
@@ -139,7 +139,7 @@ def scipy_blur(image: np.ndarray, sigma: float) -> np.ndarray:
 
 def bench_blur(content: bytes, sigma: float) -> tuple[float, bool]:
     """(ratio to the fastest exact way, outputs agree) of the blur at 512 pixels."""
-    pixels = PREPROCESS["resize"].function(decode(content, SIZE).pixels, SIZE)
+    pixels = PREPROCESS["resize"].function(decode(content, SIZE).pixels, SIZE).pixels
     image = torch.from_numpy(pixels.transpose(2, 0, 1).copy()).float()
     weights = torch.from_numpy(kernel(sigma)).float()
     # The blur of the unit vectors is the matrix.

@@ -1,7 +1,7 @@
 """Prepared sets of 512 pixels to uint8 batches [32, 3, 512, 512] on the CPU.
 
 Raw sets, gathered from memory-mapped files, against two ways of NVIDIA DALI: decoding the JPEG set
-of the same photographs (to uint8, and to float as the pipeline has it), and its reader of .npy
+of the same photographs (alone, and by the loader), and its reader of .npy
 files that hold the very same pixels. Raw batches are compared with numpy's indexing bit by bit, and
 each row must come once per epoch, whether 1, 2 or 4 workers share it. Then memory at 1x and 10x
 batches.
@@ -271,13 +271,13 @@ def races(raw: PreparedSet, jpeg: PreparedSet, folder: Path) -> tuple[bool, dict
     # Before any peer has taken memory that this process would keep.
     results = {"memory_1x_vs_10x": (race_memory(loader), 0.9)}
     decoder, reader = DaliJpeg(jpeg), DaliNumpy(raw, folder, plans[0])
-    floats = make_loader(jpeg, batch=BATCH, augment="none", threads=THREADS)
+    encoded = make_loader(jpeg, batch=BATCH, augment="none", threads=THREADS)
     fine = same(raw, gather, loader, reader, plans[0])
     fine &= near(raw, decoder, plans[0])
     ours = {"gather": lambda: rate(gather, plans), "loader": lambda: rate(loader, plans)}
     theirs = {
         "dali_jpeg_uint8": (lambda: rate(decoder, plans[:1]), 8.0),
-        "dali_jpeg_float": (lambda: rate(floats, plans[:1]), 8.0),
+        "jpeg_loader": (lambda: rate(encoded, plans[:1]), 8.0),
         "dali_numpy": (lambda: rate(reader, plans, reader.drain), 1.2),
     }
     for peer, (slow, least) in theirs.items():

@@ -1,5 +1,6 @@
 """Prepares a set on the cluster: the photographs in chunks, a unit each, none of them twice."""
 
+import dataclasses
 import sys
 import time
 from collections import Counter
@@ -22,6 +23,7 @@ from fundusray.data.class_names import order_unknown
 from fundusray.data.leftovers import by_reason
 from fundusray.data.manifest import Manifest
 from fundusray.data.patients import OFFER, caveat
+from fundusray.data.prepared.masks import mask_kinds
 from fundusray.data.shards import damage, described, finish, set_folder, write_shard
 from fundusray.errors import DamagedError, InputError, LockedError
 from fundusray.harmless import printable
@@ -92,6 +94,7 @@ def prepare(recipe: Recipe, storage: str) -> str:
     data = recipe.data
     root = data_root(recipe, storage)
     manifest = manifests.build(data, root, recipe.split_seed)
+    data = dataclasses.replace(data, masks=mask_kinds(data, manifest.table))
     for note in manifest.notes:
         print(note, flush=True)
     with ExitStack() as stack:

@@ -66,7 +66,6 @@ def check(recipe: Recipe) -> None:
         InputError: an unknown name, a bad keyword, or a batch the workers cannot share.
     """
     check_preprocess(recipe.data.preprocess, recipe.data.preprocess_args)
-    sketches.check(recipe.data)
     for text in (augment.train_text(recipe.data), augment.view_text(recipe.data)):
         augment.check(text, recipe.data.size)
     check_model(recipe.model, augment.smallest_side(recipe.data), len(GRADES))

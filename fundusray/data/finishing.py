@@ -17,7 +17,7 @@ from fundusray.data.fingerprint import LENGTH
 from fundusray.data.manifest import SKIPPED, Manifest, counts, stamped
 from fundusray.data.preprocess import PREPROCESS
 from fundusray.data.twins import find_pairs, groups
-from fundusray.data.units import COLUMNS, FORMAT, QUALITY, read_prints
+from fundusray.data.units import COLUMNS, CROP, FORMAT, QUALITY, masks_file, read_prints
 from fundusray.errors import BadInputsError, FundusError, InputError
 
 SHOWN = 20
@@ -50,7 +50,16 @@ def settings(data: Data, manifest: Manifest) -> dict[str, Any]:
         "encoding": data.encoding,
         "quality": QUALITY if data.encoding == "jpeg" else None,
         "num_images": data.num_images if drawn else None,
-    }
+    } | ({"masks": _masks_kept(data, manifest)} if data.masks else {})
+
+
+def _masks_kept(data: Data, manifest: Manifest) -> dict[str, Any]:
+    """The kinds of masks that are kept, and a digest of which rows have which."""
+    rows = [
+        [[kind, path] for kind, path in masks if kind in data.masks]
+        for masks in manifest.table["masks"].to_pylist()
+    ]
+    return {"kinds": list(data.masks), "rows": files.hash_json(rows, 16)}
 
 
 def set_folder(storage: str, data: Data, manifest: Manifest) -> str:
@@ -97,8 +106,8 @@ def finish(
     ungradable = manifest.ungradable.to_pylist() if manifest.ungradable else []
     aside = pa.Table.from_pylist(skipped + ungradable + left, SKIPPED)
     tables = {"manifest.parquet": table, "skipped.parquet": aside, "twins.parquet": twins}
-    for name, content in tables.items():
-        files.write_table(files.join(folder, name), content)
+    sums = _write_tables(folder, tables)
+    sums |= _mask_files(units) if data.masks else {}
     shards = [{key: unit[key] for key in ("name", "rows", "sha256", "bytes")} for unit in units]
     inside = _write_contents(folder, units, stamps or [""] * manifest.table.num_rows, expected)
     described = settings(data, manifest) | {
@@ -116,14 +125,28 @@ def finish(
         "num_twins": twins.num_rows,
         "num_conflicts": sum(twins["conflict"].to_pylist()),
         "shards": shards,
-        "tables": {name: files.sha256_file(files.join(folder, name)) for name in tables},
-        "versions": {
-            "fundusray": fundusray.__version__,
-            "pillow": PIL.__version__,
-            "torch": torch.__version__,
-        },
+        "tables": sums,
+        "versions": _versions(),
     }
     files.write_json(files.join(folder, "set.json"), described)
+
+
+def _versions() -> dict[str, str]:
+    """What made the pixels."""
+    versions = {"pillow": PIL.__version__, "torch": torch.__version__}
+    return {"fundusray": fundusray.__version__} | versions
+
+
+def _mask_files(units: list[dict[str, Any]]) -> dict[str, str]:
+    """The digest of each unit's file of masks."""
+    return {(file := masks_file(unit["name"])): unit["fields"][file] for unit in units}
+
+
+def _write_tables(folder: str, tables: dict[str, pa.Table]) -> dict[str, str]:
+    """Writes tables by their names; the digest of each file."""
+    for name, content in tables.items():
+        files.write_table(files.join(folder, name), content)
+    return {name: files.sha256_file(files.join(folder, name)) for name in tables}
 
 
 def _write_contents(
@@ -150,6 +173,9 @@ def _kept(manifest: Manifest, units: list[dict[str, Any]]) -> pa.Table:
     table = manifest.table.take(kept)
     for name in COLUMNS:
         table = _filled(table, name, [v for unit in units for v in unit["columns"][name]])
+    for name in CROP:
+        values = [v for unit in units for v in unit["columns"][name]]
+        table = table.append_column(name, pa.array(values, pa.float64()))
     return table
 
 

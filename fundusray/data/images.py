@@ -34,6 +34,11 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+TURNED = {
+    2: (True, False), 3: (True, True), 4: (False, True),
+    6: (True, False), 7: (True, True), 8: (False, True),
+}  # fmt: skip
+"""Orientations whose upright x or y runs from the end of the stored rows or columns."""
 REWORDED = {
     "not identified by this driver": "it gives no size",
     "cannot load this image": "there are no coded pixels",
@@ -64,6 +69,11 @@ class Decoded(NamedTuple):
     height: int
     recovered: float = 1.0
     """Share of the rows that are there; the others are black."""
+    scale: int = 1
+    """Pixels of the original a side of each decoded one: 1, 2, 4 or 8."""
+    margin: tuple[int, int] = (0, 0)
+    """By how many pixels of the upright original the decoded ones begin left of it and above it:
+    blocks of a scaled decode may be cut off at the end, which is the start of what is turned."""
 
 
 def decode(content: bytes, min_side: int = 0) -> Decoded:
@@ -96,8 +106,20 @@ def decode(content: bytes, min_side: int = 0) -> Decoded:
         width, height = height, width
     pixels = np.array(rgb)
     _check_retina(pixels)
+    scale, margin = _scale(pixels, width, height, orientation)
     note = "; ".join(filter(None, [note, complaint, _further(opened, content)]))
-    return Decoded(pixels, repaired, note, width, height, recovered)
+    return Decoded(pixels, repaired, note, width, height, recovered, scale, margin)
+
+
+def _scale(
+    pixels: np.ndarray, width: int, height: int, orientation: int
+) -> tuple[int, tuple[int, int]]:
+    """(scale, margin) of upright pixels of an upright original, see Decoded."""
+    decoded = pixels.shape[1::-1]
+    scale = next(s for s in (1, 2, 4, 8) if decoded == (-(-width // s), -(-height // s)))
+    beyond = (scale * decoded[0] - width, scale * decoded[1] - height)
+    turned = TURNED.get(orientation, (False, False))
+    return scale, (beyond[0] * turned[0], beyond[1] * turned[1])
 
 
 def _open(content: bytes) -> ImageFile:

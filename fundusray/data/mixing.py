@@ -21,7 +21,7 @@ def beside(own: PreparedSet, copies: PreparedSet) -> PreparedSet:
     Raises:
         InputError: other images, classes, sides or encoding.
     """
-    for what in ("size", "encoding", "classes"):
+    for what in ("size", "encoding", "classes", "mask_kinds"):
         given, needed = getattr(copies, what), getattr(own, what)
         if given != needed:
             raise InputError(f"data.mix={copies.folder}: {what} is {given}, needs {needed}")
@@ -35,13 +35,15 @@ def beside(own: PreparedSet, copies: PreparedSet) -> PreparedSet:
     rows = np.array([place[name] for name in own.image_ids()], np.int64)
     if (copies.targets()[rows] != own.targets()).any():
         raise InputError(f"data.mix={copies.folder}: its labels are others than the set's own")
-    places = copies._places[rows].copy()
-    places[:, 0] += len(own._parts)
+    masks = own.stored_masks
+    if masks is not None and copies.stored_masks is not None:
+        masks = masks.followed_by(copies.stored_masks, rows)
     return replace(
         own,
-        table=pa.concat_tables([own.table, copies.table.take(rows)]),
-        _parts=[*own._parts, *copies._parts],
-        _places=np.concatenate([own._places, places]),
+        # One of an earlier version has fewer columns.
+        table=pa.concat_tables([own.table, copies.table.take(rows)], promote_options="default"),
+        images=own.images.followed_by(copies.images, rows),
+        stored_masks=masks,
     )
 
 

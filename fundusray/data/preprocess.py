@@ -2,7 +2,8 @@
 
 Only what a decoded photograph shows is used; how it is rotated, how much of its circle is cut off
 and how dark it is do not matter (`center_crop` alone looks at nothing). Every way is a function
-`(image uint8 [H, W, 3], size, **its keywords) -> uint8 [size, size, 3]`.
+`(image uint8 [H, W, 3], size, **its keywords) -> PreparedImage`: the pixels, and where they lie in
+the photograph.
 """
 
 import inspect
@@ -12,12 +13,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from fundusray.config import Data
 from fundusray.data.blur import gaussian_blur
 from fundusray.data.fundus import Box, Fundus, count_diameter, find_fundus, lit_box, without_missing
+from fundusray.data.prepared.geometry import Geometry
+from fundusray.data.prepared.resampling import (
+    area_taps,
+    bring_to_size,
+    gaussian_taps,
+    in_square,
+    square_grid,
+    weighted_means,
+)
 from fundusray.errors import InputError
 from fundusray.registry import Registry, unknown_name
 
@@ -35,11 +44,20 @@ RANGES: dict[str, tuple[float, float]] = {
 """Smallest and largest value of each keyword."""
 
 
+class PreparedImage(NamedTuple):
+    """A photograph, prepared."""
+
+    pixels: np.ndarray
+    """uint8 [size, size, 3]."""
+    geometry: Geometry
+    """Where they lie in the photograph as it was given."""
+
+
 class Preprocess(NamedTuple):
     """One way of preparing a photograph."""
 
-    function: Callable[..., np.ndarray]
-    """(uint8 [H, W, 3], size, **keywords) -> uint8 [size, size, 3]; raises BadImage."""
+    function: Callable[..., PreparedImage]
+    """(uint8 [H, W, 3], size, **keywords) -> PreparedImage; raises BadImage."""
     fill: float
     """Value outside the fundus, in [0, 1]: what augmentation moves in from beyond the border."""
     min_side: Callable[[int], int]
@@ -49,103 +67,6 @@ class Preprocess(NamedTuple):
 
 
 PREPROCESS: Registry[Preprocess] = Registry("preprocessing")
-
-
-class _Grid(NamedTuple):
-    """Where the pixels of the result lie in the photograph, and which of them it covers."""
-
-    start: tuple[float, float]
-    """x and y of the result's upper left corner, pixels of the photograph."""
-    step: float
-    """Pixels of the photograph per pixel of the result."""
-    seen: Box
-    """What of the result the photograph covers: whole pixels of the result only, so that its grid
-    lies the same however much of the circle is cut off."""
-
-
-def _grid(image: np.ndarray, fundus: Fundus, size: int) -> _Grid:
-    """The square around the circle at `size` pixels."""
-    step = 2 * fundus.radius / size
-    start = (fundus.x - fundus.radius, fundus.y - fundus.radius)
-    low = [max(0, math.ceil(-begin / step - 1e-6)) for begin in start]
-    sides = zip(image.shape[1::-1], start, strict=True)
-    high = [min(size, math.floor((side - begin) / step + 1e-6)) for side, begin in sides]
-    return _Grid(start, step, Box(*low, *high))
-
-
-def _bring_to_size(image: np.ndarray, grid: _Grid) -> np.ndarray:
-    """What is seen of the circle's square, uint8 [h, w, 3].
-
-    Bilinear and antialiased: a filter with negative lobes would ring at vessels, and Graham
-    multiplies that by 4.
-    """
-    (x, y), step, seen = grid
-    height, width = image.shape[:2]
-    box = (
-        max(0.0, x + seen.left * step),
-        max(0.0, y + seen.top * step),
-        min(float(width), x + seen.right * step),
-        min(float(height), y + seen.bottom * step),
-    )
-    sides = (seen.right - seen.left, seen.bottom - seen.top)
-    return np.asarray(Image.fromarray(image).resize(sides, Image.Resampling.BILINEAR, box=box))
-
-
-def _in_square(part: np.ndarray, seen: Box, size: int, fill: int) -> np.ndarray:
-    """The part where it belongs, `fill` around it, uint8 [size, size, 3]."""
-    square = np.full((size, size, 3), fill, np.uint8)
-    square[seen.top : seen.bottom, seen.left : seen.right] = part
-    return square
-
-
-class _Taps(NamedTuple):
-    """Every pixel of the result along one axis as a weighted mean of k pixels of the photograph."""
-
-    index: np.ndarray
-    """int64 [N, k]."""
-    weight: np.ndarray
-    """[N, k], sum 1."""
-
-
-def _areas(low: float, high: float, num: int) -> _Taps:
-    """[low, high] in `num` equal parts, each the mean of what it covers (OpenCV's INTER_AREA)."""
-    ends = np.linspace(low, high, num + 1)
-    begin, end = ends[:-1, None], ends[1:, None]
-    index = np.floor(begin) + np.arange(math.ceil((high - low) / num) + 1)
-    weight = np.clip(np.minimum(end, index + 1) - np.maximum(begin, index), 0, None)
-    return _taps(index, weight, math.ceil(high))
-
-
-def _gaussians(centres: np.ndarray, sigma: float, side: int) -> _Taps:
-    """A Gaussian blur of `side` pixels read at the centres [N]; none weighs beyond the border."""
-    reach = math.ceil(4 * sigma)
-    index = np.floor(centres)[:, None] + np.arange(-reach, reach + 2)
-    weight = np.exp(-0.5 * ((index - centres[:, None]) / sigma) ** 2)
-    return _taps(index, weight, side)
-
-
-def _taps(index: np.ndarray, weight: np.ndarray, side: int) -> _Taps:
-    weight = np.where((index >= 0) & (index < side), weight, 0)
-    weight = weight / weight.sum(axis=1, keepdims=True)
-    return _Taps(index.clip(0, side - 1).astype(np.int64), weight.astype(np.float32))
-
-
-def _weigh(image: np.ndarray, rows: _Taps, columns: _Taps) -> np.ndarray:
-    """The weighted means of uint8 [H, W, 3] along both axes, float32 [N rows, N columns, 3]."""
-    top, left = rows.index.min(), columns.index.min()
-    part = image[top : rows.index.max() + 1, left : columns.index.max() + 1]
-    result = torch.from_numpy(np.ascontiguousarray(part)).float()
-    for (index, weight), first in ((rows, top), (columns, left)):
-        # The bag of an embedding is a weighted sum of a matrix's rows. Each turn the axes change
-        # places, so the second one weighs the columns and puts them back.
-        bags = F.embedding_bag(
-            torch.from_numpy(index - first),
-            result.flatten(1),
-            mode="sum",
-            per_sample_weights=torch.from_numpy(weight),
-        )
-        result = bags.view(len(index), -1, 3).transpose(0, 1).contiguous()
-    return result.numpy()
 
 
 def roomy(size: int) -> int:
@@ -159,7 +80,7 @@ def roomy(size: int) -> int:
 def _register(name: str, fill: float, version: int) -> Callable[[Callable], Callable]:
     """A decorator that enters a function as the preprocessing `name`, as it is."""
 
-    def enter(function: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    def enter(function: Callable[..., PreparedImage]) -> Callable[..., PreparedImage]:
         PREPROCESS.register(name)(Preprocess(function, fill, roomy, version))
         return function
 
@@ -174,8 +95,8 @@ def graham(
     gain: float = GAIN,
     divisor: float = SIGMA_DIVISOR,
     clip: float = CLIP,
-) -> np.ndarray:
-    """B. Graham's colour normalisation (Kaggle 2015; Wu, section 3.1), uint8 [size, size, 3].
+) -> PreparedImage:
+    """B. Graham's colour normalisation (Kaggle 2015; Wu, section 3.1).
 
     The fundus is scaled to a diameter of `size`, then 4 a - 4 blur(a) + 128 with sigma = radius/30,
     and what lies outside 95 % of the radius is exactly 128. Where a circle is cut off, the blur
@@ -185,10 +106,19 @@ def graham(
     Raises:
         BadImage: no fundus.
     """
-    image, fundus = without_missing(image, find_fundus(image))
-    grid = _grid(image, fundus, size)
-    seen = _bring_to_size(image, grid)
-    return _evened(seen, grid.seen, size, gain, divisor, clip)
+    fundus = find_fundus(image)
+    geometry = _square_around(image, fundus, size)
+    image, fundus = without_missing(image, fundus)
+    grid = square_grid(image, fundus, size)
+    seen = bring_to_size(image, grid)
+    return PreparedImage(_evened(seen, grid.seen, size, gain, divisor, clip), geometry)
+
+
+def _square_around(image: np.ndarray, fundus: Fundus, size: int) -> Geometry:
+    """Of a result that shows the square around the circle."""
+    side = 2 * fundus.radius
+    start = fundus.x - fundus.radius, fundus.y - fundus.radius
+    return Geometry(*start, side, side, size, image.shape[:2])
 
 
 @_register("diameter", GREY / 255, 1)
@@ -200,8 +130,8 @@ def diameter(
     gain: float = GAIN,
     divisor: float = SIGMA_DIVISOR,
     clip: float = 0.9,
-) -> np.ndarray:
-    """Li's five steps (Explaining DR detection, Preprocessing), uint8 [size, size, 3].
+) -> PreparedImage:
+    """Li's five steps (Explaining DR detection, Preprocessing).
 
     1. The diameter is the number of pixels of the middle row that are not black. It is used where
        it is that of the circle: within 1 % or 2 pixels of the one `find_fundus` sees. Else the row
@@ -223,14 +153,17 @@ def diameter(
     counted = count_diameter(image)
     if abs(counted - 2 * fundus.radius) <= max(2.0, 0.02 * fundus.radius):
         fundus = fundus._replace(radius=counted / 2)
+    geometry = _square_around(image, fundus, size)
     image, fundus = without_missing(image, fundus)
-    (x, y), step, seen = grid = _grid(image, fundus, size)
+    (x, y), step, seen = grid = square_grid(image, fundus, size)
     sigma = denoise * max(step, 1.0)
     columns = x + (np.arange(seen.left, seen.right) + 0.5) * step - 0.5
     rows = y + (np.arange(seen.top, seen.bottom) + 0.5) * step - 0.5
     height, width = image.shape[:2]
-    blurred = _weigh(image, _gaussians(rows, sigma, height), _gaussians(columns, sigma, width))
-    return _evened(blurred, grid.seen, size, gain, divisor, clip)
+    blurred = weighted_means(
+        image, gaussian_taps(rows, sigma, height), gaussian_taps(columns, sigma, width)
+    )
+    return PreparedImage(_evened(blurred, grid.seen, size, gain, divisor, clip), geometry)
 
 
 def _evened(
@@ -238,7 +171,7 @@ def _evened(
 ) -> np.ndarray:
     """The part with its light evened, in the square, half-grey outside `clip` of the radius."""
     evened = even_light(part, size / 2 / divisor, gain)
-    result = _in_square(evened, seen, size, GREY)
+    result = in_square(evened, seen, size, GREY)
     result[_outside(size, clip)] = GREY
     return result
 
@@ -258,20 +191,22 @@ def _outside(size: int, share: float) -> np.ndarray:
 
 
 @_register("resize", 0.0, 2)
-def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """The square around the fundus, black where the photograph ends, uint8 [size, size, 3].
+def resize(image: np.ndarray, size: int) -> PreparedImage:
+    """The square around the fundus, black where the photograph ends.
 
     Raises:
         BadImage: no fundus.
     """
-    image, fundus = without_missing(image, find_fundus(image))
-    grid = _grid(image, fundus, size)
-    return _in_square(_bring_to_size(image, grid), grid.seen, size, 0)
+    fundus = find_fundus(image)
+    geometry = _square_around(image, fundus, size)
+    image, fundus = without_missing(image, fundus)
+    grid = square_grid(image, fundus, size)
+    return PreparedImage(in_square(bring_to_size(image, grid), grid.seen, size, 0), geometry)
 
 
 @_register("contour", 0.0, 1)
-def contour(image: np.ndarray, size: int, *, value: int = 50) -> np.ndarray:
-    """The box around the retina's outer contour, stretched to uint8 [size, size, 3] (Kon, 4).
+def contour(image: np.ndarray, size: int, *, value: int = 50) -> PreparedImage:
+    """The box around the retina's outer contour, stretched to a square (Kon, section 4).
 
     As the author's code has it: lit is V of HSV >= `value`, the box is that of the largest lit
     area, and it is brought to a square by area (INTER_AREA). Where a circle is cut off, the box is
@@ -296,19 +231,22 @@ def contour(image: np.ndarray, size: int, *, value: int = 50) -> np.ndarray:
         for axis in (0, 1)
     ):
         box = Box(*(round(end) for end in seen))
-    rows = _areas(box.top, box.bottom, size)
-    columns = _areas(box.left, box.right, size)
-    return np.rint(_weigh(image, rows, columns)).astype(np.uint8)
+    rows = area_taps(box.top, box.bottom, size)
+    columns = area_taps(box.left, box.right, size)
+    pixels = np.rint(weighted_means(image, rows, columns)).astype(np.uint8)
+    sides = float(box.right - box.left), float(box.bottom - box.top)
+    start = float(box.left), float(box.top)
+    return PreparedImage(pixels, Geometry(*start, *sides, size, image.shape[:2]))
 
 
 @_register("center_crop", 0.0, 1)
-def center_crop(image: np.ndarray, size: int) -> np.ndarray:
-    """The middle square of the photograph, uint8 [size, size, 3]; the fundus is not looked for.
+def center_crop(image: np.ndarray, size: int) -> PreparedImage:
+    """The middle square of the photograph; the fundus is not looked for.
 
     Yu's Resize(size), CenterCrop(size), pixel for pixel as torchvision's on a Pillow image of up to
     16:1: the shorter side becomes `size`, proportions stay. No photograph is refused.
     """
-    height, width = image.shape[:2]
+    photograph = height, width = image.shape[:2]
     # A strip of 65,000 x 16 pixels would grow to gigabytes, and only its middle is seen.
     reach = 8 * min(height, width)
     rows, columns = (slice(max(0, n // 2 - reach), n // 2 + reach) for n in (height, width))
@@ -317,7 +255,10 @@ def center_crop(image: np.ndarray, size: int) -> np.ndarray:
     scaled = [int(size * side / min(sides)) for side in sides]
     left, top = (round((side - size) / 2) for side in scaled)
     resized = Image.fromarray(image).resize(scaled, Image.Resampling.BILINEAR)
-    return np.asarray(resized)[top : top + size, left : left + size].copy()
+    pixels = np.asarray(resized)[top : top + size, left : left + size].copy()
+    across, down = (side / new for side, new in zip(sides, scaled, strict=True))
+    start = columns.start + left * across, rows.start + top * down
+    return PreparedImage(pixels, Geometry(*start, size * across, size * down, size, photograph))
 
 
 def check_args(name: str, args: dict[str, Any]) -> None:
@@ -341,8 +282,8 @@ def check_args(name: str, args: dict[str, Any]) -> None:
             raise InputError(f"data.preprocess_args.{key}: {need}, got {given!r}")
 
 
-def apply(data: Data, pixels: np.ndarray) -> np.ndarray:
-    """The photograph uint8 [H, W, 3] prepared as the recipe says, uint8 [size, size, 3].
+def apply(data: Data, pixels: np.ndarray) -> PreparedImage:
+    """The photograph uint8 [H, W, 3] prepared as the recipe says.
 
     Raises:
         BadImage: it shows no fundus.

@@ -1,14 +1,14 @@
 """Prepared sets: every photograph preprocessed once, kept in memory-mapped files.
 
 A set is a folder, local or in a store: `unit-00000.arrow` (image_id, image as JPEG), or
-`unit-00000.u8` (the pixels) in a raw set, with what is known of it beside it in `unit-00000.json`,
-`manifest.parquet` (row i is position i), `skipped.parquet`, `contents.parquet` (what was in the
-photographs' files), and `set.json`, which is written last: with it the set is complete. Units are
-made independently and in any order; one that is there and whole is not made again.
+`unit-00000.u8` (the pixels) in a raw set, and where masks are kept `unit-00000.masks`, with what is
+known of it beside it in `unit-00000.json`, `manifest.parquet` (row i is position i),
+`skipped.parquet`, `contents.parquet` (what was in the photographs' files), and `set.json`, which is
+written last: with it the set is complete. Units are made independently and in any order; one that
+is there and whole is not made again.
 """
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,7 +20,10 @@ import pyarrow as pa
 from fundusray import files
 from fundusray.data.class_names import is_ordered
 from fundusray.data.finishing import finish, set_folder
-from fundusray.data.units import FORMAT, write_shard
+from fundusray.data.prepared.geometry import Geometry
+from fundusray.data.prepared.masks import decompressed, num_planes, unpacked
+from fundusray.data.prepared.stored import Stored, mapped_column, mapped_pixels, stored_rows
+from fundusray.data.units import CROP, FORMAT, masks_file, write_shard
 from fundusray.errors import DamagedError, InputError
 
 __all__ = ["PreparedSet", "finish", "is_complete", "open_set", "set_folder", "write_shard"]
@@ -48,10 +51,10 @@ class PreparedSet:
     """What set.json holds."""
     table: pa.Table
     """The manifest's rows; row i is position i."""
-    _parts: list[np.ndarray] = field(repr=False)
-    """uint8 views of the images of one record batch or raw unit each, all in a row."""
-    _places: np.ndarray = field(repr=False)
-    """int64 [N, 3]: part, begin and end of each row's image."""
+    images: Stored = field(repr=False)
+    """JPEG, or the pixels of a raw set."""
+    stored_masks: Stored | None = field(default=None, repr=False)
+    """Compressed bit planes; None where no masks are kept."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -78,8 +81,13 @@ class PreparedSet:
         """How images are kept: jpeg, which `encoded` gives, or raw, which `pixels` gives."""
         return self.info["encoding"]
 
+    @property
+    def mask_kinds(self) -> tuple[str, ...]:
+        """The kinds of masks that are kept, in the order of the channels; empty: none are."""
+        return tuple(self.info.get("masks", {}).get("kinds", ()))
+
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self.images.places)
 
     def encoded(self, rows: np.ndarray) -> list[np.ndarray]:
         """The JPEG bytes of some rows, uint8 1-D, read-only views of the mapped files.
@@ -88,8 +96,7 @@ class PreparedSet:
             InputError: the set is raw.
         """
         self._need("jpeg")
-        places = self._places[np.asarray(rows, np.int64)].tolist()
-        return [self._parts[part][begin:end] for part, begin, end in places]
+        return self.images.views(rows)
 
     def pixels(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """The pixels of some rows of a raw set, uint8 [B, S, S, 3], C-contiguous, as asked for.
@@ -120,9 +127,58 @@ class PreparedSet:
 
     def _copy(self, rows: np.ndarray, share: np.ndarray, out: np.ndarray) -> None:
         """Fills the positions `share` of `out` with the pixels of their rows."""
-        places = self._places[rows[share]].tolist()
-        for to, (part, begin, end) in zip(share.tolist(), places, strict=True):
-            out[to] = self._parts[part][begin:end].reshape(out.shape[1:])
+        for to, content in zip(share.tolist(), self.images.views(rows[share]), strict=True):
+            out[to] = content.reshape(out.shape[1:])
+
+    def masks(self, rows: np.ndarray) -> np.ndarray:
+        """The masks of some rows, uint8 [B, M, S, S], 0 or 1, channel i of `mask_kinds[i]`.
+
+        Raises:
+            InputError: none are kept.
+        """
+        return unpacked(self.mask_planes(rows), len(self.mask_kinds))
+
+    def mask_planes(self, rows: np.ndarray) -> np.ndarray:
+        """The masks of some rows as bit planes, uint8 [B, S, S, P], see data.prepared.masks.
+
+        Raises:
+            InputError: none are kept.
+        """
+        if self.stored_masks is None:
+            raise InputError(
+                f"{self.folder} was prepared without masks; prepare it with data.masks=<kinds>"
+            )
+        planes = num_planes(len(self.mask_kinds))
+        out = np.empty((len(rows), self.size, self.size, planes), np.uint8)
+        for to, content in zip(out, self.stored_masks.views(rows), strict=True):
+            decompressed(content, to)
+        return out
+
+    def annotated(self, rows: np.ndarray) -> np.ndarray:
+        """Of which kinds of masks some rows have a file, bool [B, M]. Without one a mask is empty:
+        the structure was not seen, or not looked for, as the source has it."""
+        masks = self.table["masks"].take(np.asarray(rows, np.int64)).to_pylist()
+        having = [{kind for kind, _ in each} for each in masks]
+        kinds = self.mask_kinds
+        return np.array([[k in each for k in kinds] for each in having], bool).reshape(
+            -1, len(kinds)
+        )
+
+    def geometry(self, row: int) -> Geometry:
+        """Where a row's image lies in its upright photograph.
+
+        Raises:
+            InputError: the set is of an earlier version, which did not keep it.
+        """
+        if CROP[0] not in self.table.column_names:
+            raise InputError(
+                f"{self.folder} is of an earlier version and does not say where its images lie in "
+                f"their photographs; delete {files.join(self.folder, 'set.json')} and prepare it "
+                "again"
+            )
+        crop = (self.table[name][row].as_py() for name in CROP)
+        photograph = (self.table["height"][row].as_py(), self.table["width"][row].as_py())
+        return Geometry(*crop, self.size, photograph)
 
     def _need(self, encoding: str) -> None:
         if self.encoding != encoding:
@@ -170,20 +226,19 @@ def open_set(folder: str, cache: str | None = None) -> PreparedSet:
     for name, fault in _faults(local, info).items():
         raise _damaged(folder, local, name, fault)
     table = files.read_table(files.join(local, "manifest.parquet"))
-    parts: list[np.ndarray] = []
-    places = [np.zeros((0, 3), np.int64)]
-    for shard in info["shards"]:
-        path = files.join(local, shard["name"])
-        mapped = _map_pixels(path, info["size"]) if info["encoding"] == "raw" else _map_images(path)
-        for images, edges in mapped:
-            part = np.full(len(edges) - 1, len(parts))
-            places.append(np.stack([part, edges[:-1], edges[1:]], axis=1))
-            parts.append(images)
-    positions = np.concatenate(places)
-    if len(positions) != table.num_rows:
-        fault = f"{table.num_rows} rows, but there are {len(positions)} images"
-        raise _damaged(folder, local, "manifest.parquet", fault)
-    return PreparedSet(local, info, table, parts, positions)
+    names, raw = [shard["name"] for shard in info["shards"]], info["encoding"] == "raw"
+    paths = [files.join(local, name) for name in names]
+    images = stored_rows(
+        mapped_pixels(p, info["size"]) if raw else mapped_column(p, "image") for p in paths
+    )
+    masks = None
+    if "masks" in info:
+        masks = stored_rows(mapped_column(masks_file(path), "masks") for path in paths)
+    for what, stored in (("images", images), ("masks", masks)):
+        if stored is not None and len(stored.places) != table.num_rows:
+            fault = f"{table.num_rows} rows, but there are {len(stored.places)} {what}"
+            raise _damaged(folder, local, "manifest.parquet", fault)
+    return PreparedSet(local, info, table, images, masks)
 
 
 def described(folder: str) -> tuple[dict[str, Any] | None, str]:
@@ -255,20 +310,3 @@ def _damaged(folder: str, local: str, name: str, fault: str) -> InputError:
     else:
         cure = f"delete {local}, this machine's copy of {folder}"
     return InputError(f"{files.join(local, name)} is damaged: {fault}; {cure}, and run again")
-
-
-def _map_images(path: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(uint8 view of the images in a row, int64 [n + 1] their edges in it) per record batch."""
-    reader = pa.ipc.open_file(pa.memory_map(path))
-    for i in range(reader.num_record_batches):
-        column = reader.get_batch(i)["image"]
-        _, offsets, content = column.buffers()
-        edges = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1]
-        yield np.frombuffer(content, np.uint8), edges
-
-
-def _map_pixels(path: str, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """As `_map_images`, of a raw unit; nothing of one without images."""
-    if os.path.getsize(path):
-        content = np.asarray(np.memmap(path, np.uint8, "r"))
-        yield content, np.arange(0, len(content) + 1, size * size * 3)

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from fundusray.data.images import BadImage
+from fundusray.data.prepared.masks import num_planes
 from fundusray.data.sampling import Plan
 from fundusray.data.shards import PreparedSet
 from fundusray.errors import InputError
 from fundusray.pipeline.augment import Augmentation, parse
-from fundusray.pipeline.draws import Draws
 from fundusray.pipeline.memory import Memory
-from fundusray.pipeline.plain import Frame, Plain, fill_level
+from fundusray.pipeline.plain import Frame, Made, Plain, Work, fill_level, unpacked
 from fundusray.pipeline.quarantine import Quarantine
 from fundusray.registry import Registry, import_folder, unknown_name
 
@@ -24,12 +24,15 @@ class Batch(NamedTuple):
     """A worker's share of a global batch, all on the loader's device."""
 
     image: Tensor
-    """[B, 3, S, S] RGB, laid out channels last: float32 in [0, 1]; or uint8, as stored, of a raw
-    set to which nothing is done, which `training.loop.to_device` turns into float where it is
-    cheapest."""
+    """[B, 3, S, S] RGB, laid out channels last: float32 in [0, 1]; or uint8 where an image is as
+    stored or only moved in whole levels, which `training.loop.to_device` turns into float where it
+    is cheapest."""
     target: Tensor  # [B] int64 class
     row: Tensor  # [B] int64 position in the prepared set
     valid: Tensor  # [B] bool, False on padding and on images that do not decode
+    masks: Tensor | None = None
+    """[B, M, S, S] uint8, 0 or 1, of each of the set's `mask_kinds`, moved as its image is; None
+    where the set keeps no masks."""
 
 
 class Engine(Protocol):
@@ -38,8 +41,8 @@ class Engine(Protocol):
     ahead: int
     """How many works it may have taken and not yet given back."""
 
-    def images(self, works: Iterator[Any]) -> Iterator[Tensor]:
-        """A tensor [B, 3, out, out] for each work, in order.
+    def batches(self, works: Iterator[Work]) -> Iterator[Made]:
+        """A batch for each work, in order.
 
         What a former call has not given back is dropped. After a RuntimeError or BadImage, which
         says that some image does not decode, the next call starts clean.
@@ -111,29 +114,35 @@ class Loader:
 
     def _batches(self, plan: Plan, seed: int, epoch: int, start: int, turn: int) -> Iterator[Batch]:
         self._quarantine.check_share()
-        images: Iterator[Tensor] | None = None
+        made: Iterator[Made] | None = None
+        kinds = len(self._prepared.mask_kinds)
         step = start
         while step < len(plan.rows):
             if turn != self._turn:
                 raise RuntimeError("this epoch ended when another one was begun")
             try:
-                if images is None:
-                    images = self._engine.images(self._works(plan, seed, epoch, step))
-                image = next(images)
+                if made is None:
+                    made = self._engine.batches(self._works(plan, seed, epoch, step))
+                image, planes = next(made)
             except (RuntimeError, BadImage) as error:
                 self._examine(plan.rows[step : step + self._engine.ahead], error)
-                images = None
+                made = None
                 continue
             rows = plan.rows[step]
             valid = plan.valid[step] & ~self._quarantine.holds(rows)
             rest = (self._targets[rows], rows, valid)
-            yield Batch(image, *(torch.tensor(part, device=image.device) for part in rest))
+            parts = (torch.tensor(part, device=image.device) for part in rest)
+            yield Batch(image, *parts, None if planes is None else unpacked(planes, kinds))
             step += 1
 
-    def _works(self, plan: Plan, seed: int, epoch: int, start: int) -> Iterator[tuple[Any, Draws]]:
+    def _works(self, plan: Plan, seed: int, epoch: int, start: int) -> Iterator[Work]:
+        masked = bool(self._prepared.mask_kinds)
         for rows, repeat in zip(plan.rows[start:], plan.repeat[start:], strict=True):
             keys = {"seed": seed, "epoch": epoch, "rows": rows, "repeat": repeat}
-            yield self._read(rows), self._augmentation.draw(self._prepared.size, **keys)
+            draws = self._augmentation.draw(self._prepared.size, **keys)
+            yield Work(
+                self._read(rows), draws, self._prepared.mask_planes(rows) if masked else None
+            )
 
     def _examine(self, rows: np.ndarray, error: Exception) -> None:
         """Sets aside the images at fault among `rows`, each decoded alone."""
@@ -183,7 +192,15 @@ def make_loader(
     augmentation = parse(augment)
     side = augmentation.side(prepared.size)
     raw, augmented = prepared.encoding == "raw", bool(augmentation.steps)
-    frame = Frame(prepared.size, side, fill_level(prepared.fill), not raw, augmented)
+    frame = Frame(
+        prepared.size,
+        side,
+        fill_level(prepared.fill),
+        encoded=not raw,
+        augmented=augmented,
+        coloured=not augmentation.geometric,
+        planes=num_planes(len(prepared.mask_kinds)),
+    )
     needs = Needs(prepared, frame, batch, device, threads)
     if raw and not augmented and engine != "memory":
         # What is not touched needs no engine: the other ones would only copy it once more.

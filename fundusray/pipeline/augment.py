@@ -23,6 +23,11 @@ from fundusray.settings import Data
 
 LONGEST = 1000  # characters
 DEEPEST = 20  # brackets within brackets
+GEOMETRIC = {
+    "hflip", "vflip", "rotate", "affine", "crop", "center_crop", "random_crop", "five_crop",
+    "ten_crop", "resize", "random_resized_crop", "pad", "apply", "choice", "order",
+}  # fmt: skip
+"""Operations that move pixels and do nothing else, or only choose among others."""
 EXAMPLE = "hflip(0.5) + rotate((-30, 10))"
 
 
@@ -80,6 +85,8 @@ class Augmentation(NamedTuple):
 
     steps: tuple[Step, ...]
     """Empty where nothing is done to any picture."""
+    geometric: bool = True
+    """Whether it is made of operations alone that move pixels and leave their colours."""
 
     def effect(self, dice: Dice) -> Effect:
         """What is done to the rows the dice are of."""
@@ -129,7 +136,17 @@ def parse(text: str) -> Augmentation:
         raise _pointed(source, place, place + 1, f"cannot be read: {error.msg}") from error
     except (ValueError, RecursionError, MemoryError) as error:
         raise _pointed(source, 0, len(source), "cannot be read: too many brackets") from error
-    return Augmentation(tuple(_steps(tree, source, DEEPEST)))
+    steps = tuple(_steps(tree, source, DEEPEST))
+    return Augmentation(steps, _is_geometric(tree))
+
+
+def _is_geometric(tree: ast.expr) -> bool:
+    """Whether a text is made of operations alone that leave colours as they are."""
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - {"none"}
+    presets = names & set(PRESETS)
+    return names - presets <= GEOMETRIC and all(
+        parse(PRESETS[name].train).geometric for name in presets
+    )
 
 
 def check(text: str, size: int) -> None:

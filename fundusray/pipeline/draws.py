@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 EYE = np.eye(3)
+NUDGE = 2.0**-10
 
 
 class Effect(NamedTuple):
@@ -166,6 +167,14 @@ def finish(effect: Effect) -> Draws:
     parts = (matrix, brightness, contrast, colour, effect.std)
     matrix, brightness, contrast, colour, std = (part.astype(np.float32) for part in parts)
     return Draws(effect.size, ~upright, matrix, brightness, contrast, ~grey, colour, std)
+
+
+def mask_matrix(draws: Draws) -> np.ndarray:
+    """The matrix by which masks are drawn, each pixel being the one its centre falls on, float32
+    [B, 2, 3]: that of the images, moved by a thousandth of a pixel. Centres that fall on the very
+    edge between two pixels, as at a scale of 3/2, would else be left to the rounding of whoever
+    computes them."""
+    return draws.matrix + np.array([0, 0, NUDGE], np.float32)
 
 
 def window(draws: Draws) -> tuple[np.ndarray, np.ndarray]:

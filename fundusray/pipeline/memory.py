@@ -14,8 +14,16 @@ import torch
 from torch import Tensor
 
 from fundusray.data.shards import PreparedSet
-from fundusray.pipeline.draws import Draws
-from fundusray.pipeline.plain import Frame, as_float, augment, torch_device
+from fundusray.pipeline.plain import (
+    Frame,
+    Made,
+    Work,
+    as_float,
+    augment,
+    moved_planes,
+    on_device,
+    torch_device,
+)
 
 SHARE = 1 / 3
 """Of the free memory of a GPU, the most that a set may take."""
@@ -35,39 +43,39 @@ class Memory:
         self._free: deque[np.ndarray] = deque(maxlen=self.ahead + 1)
         self._resident = _load(prepared) if resident and device == "gpu" else None
 
-    def images(self, works: Iterator[tuple[np.ndarray, Draws]]) -> Iterator[Tensor]:
-        """For each work (rows [B], draws) a tensor on the device, channels last: uint8
-        [B, 3, S, S] where nothing is ever done to an image, else float32 [B, 3, out, out]."""
-        for pixels, draws in self._gathered(works):
+    def batches(self, works: Iterator[Work]) -> Iterator[Made]:
+        """A batch for each work, whose content is rows [B]: of uint8 where nothing is ever done to
+        an image, else of float32."""
+        for pixels, (_, draws, planes) in self._gathered(works):
             image = pixels.permute(0, 3, 1, 2)
+            masks = on_device(planes, self._device)
             if self._frame.augmented:
                 image = augment(as_float(image), draws, self._frame.level)
-            yield image
+                masks = moved_planes(masks, draws)
+            yield Made(image, masks)
 
     def faults(self, contents: list[np.ndarray]) -> list[str]:
         """Nothing is decoded here, so nothing fails to."""
         return [""] * len(contents)
 
-    def _gathered(
-        self, works: Iterator[tuple[np.ndarray, Draws]]
-    ) -> Iterator[tuple[Tensor, Draws]]:
+    def _gathered(self, works: Iterator[Work]) -> Iterator[tuple[Tensor, Work]]:
         """The pixels of each work's rows, uint8 [B, S, S, 3] on the device."""
         if self._resident is not None:
-            for rows, draws in works:
-                yield self._resident[torch.from_numpy(rows).to(self._device)], draws
+            for work in works:
+                yield self._resident[torch.from_numpy(work.content).to(self._device)], work
             return
-        waiting: deque[tuple[Future[Tensor], Draws]] = deque()
+        waiting: deque[tuple[Future[Tensor], Work]] = deque()
         with ThreadPoolExecutor(1) as pool:
-            for rows, draws in works:
-                waiting.append((pool.submit(self._gather, rows), draws))
+            for work in works:
+                waiting.append((pool.submit(self._gather, work.content), work))
                 if len(waiting) == self.ahead:
                     yield self._next(waiting)
             while waiting:
                 yield self._next(waiting)
 
-    def _next(self, waiting: deque[tuple[Future[Tensor], Draws]]) -> tuple[Tensor, Draws]:
-        pixels, draws = waiting.popleft()
-        return pixels.result().to(self._device, non_blocking=True), draws
+    def _next(self, waiting: deque[tuple[Future[Tensor], Work]]) -> tuple[Tensor, Work]:
+        pixels, work = waiting.popleft()
+        return pixels.result().to(self._device, non_blocking=True), work
 
     def _gather(self, rows: np.ndarray) -> Tensor:
         shape = (len(rows), *(self._frame.size,) * 2, 3)

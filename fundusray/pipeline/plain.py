@@ -1,7 +1,7 @@
 """The pipeline in Pillow and torch: slow, short, and the reference for the other ones."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from fundusray.data.images import BadImage
-from fundusray.pipeline.draws import Draws, window
+from fundusray.pipeline.draws import NUDGE, Draws, window
 
 LEVEL = np.float32(1 / 255)  # DALI multiplies by it faster than it divides
 FLATTEST = 1 / 255
@@ -20,8 +20,24 @@ FLATTEST = 1 / 255
 Content = list[np.ndarray] | np.ndarray
 """B images: encoded, each uint8 [bytes], or their pixels, uint8 [B, S, S, 3]."""
 
-Work = tuple[Content, Draws]
-"""One batch to make, and what is done to it."""
+
+class Work(NamedTuple):
+    """One batch to make, and what is done to it."""
+
+    content: Content
+    draws: Draws
+    planes: np.ndarray | None = None
+    """The masks of the images as bit planes, uint8 [B, S, S, P]; None where the set has none."""
+
+
+class Made(NamedTuple):
+    """One batch that was made, on the engine's device."""
+
+    image: Tensor
+    """[B, 3, out, out], channels last: float32 in [0, 1], or uint8 as stored where nothing is done
+    to it but what keeps whole levels."""
+    planes: Tensor | None = None
+    """Masks, moved as their images are: uint8 [B, out, out, P]."""
 
 
 class Frame(NamedTuple):
@@ -32,6 +48,8 @@ class Frame(NamedTuple):
     level: int  # of 255, what lies outside of an image
     encoded: bool  # whether it is given JPEG bytes, else pixels
     augmented: bool  # whether anything is done to them
+    coloured: bool = True  # whether their colours may be changed, besides their geometry
+    planes: int = 0  # bytes of a pixel that hold masks
 
 
 class Plain:
@@ -43,18 +61,22 @@ class Plain:
         self._frame = frame
         self._device = torch_device(device)
 
-    def images(self, works: Iterator[Work]) -> Iterator[Tensor]:
-        """A float32 tensor [B, 3, out, out], channels last, for each work.
+    def batches(self, works: Iterator[Work]) -> Iterator[Made]:
+        """A batch for each work: of uint8 where nothing is ever done to an image, else of float32.
 
         Raises:
             BadImage: an image does not decode.
         """
-        for content, draws in works:
+        for content, draws, planes in works:
             pixels = content
             if isinstance(content, list):
                 pixels = np.stack([decode(one, self._frame.size) for one in content])
-            image = as_float(torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2))
-            yield augment(image, draws, self._frame.level)
+            image = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2)
+            masks = on_device(planes, self._device)
+            if self._frame.augmented:
+                image = augment(as_float(image), draws, self._frame.level)
+                masks = moved_planes(masks, draws)
+            yield Made(image, masks)
 
     def faults(self, contents: list[np.ndarray]) -> list[str]:
         """Why it cannot decode each image; empty where it can."""
@@ -133,14 +155,51 @@ def warp(image: Tensor, matrix: Tensor, fill: float, out: int) -> Tensor:
     return F.grid_sample(image - fill, grid, padding_mode="zeros", align_corners=False) + fill
 
 
-def _move(image: Tensor, draws: Draws, fill: float) -> Tensor:
+def moved_planes(planes: Tensor | None, draws: Draws) -> Tensor | None:
+    """Masks as bit planes, uint8 [B, S, S, P], after the geometry of their images and nothing
+    else, uint8 [B, out, out, P]: every pixel is the one its centre is drawn from, and outside
+    nothing is marked."""
+    if planes is None:
+        return None
+    return _move(planes.permute(0, 3, 1, 2), draws, 0, nearest).permute(0, 2, 3, 1)
+
+
+def nearest(image: Tensor, matrix: Tensor, fill: float, out: int) -> Tensor:
+    """As `warp`, each pixel [B, C, out, out] being the one of [B, C, S, S] that its centre falls
+    on; of two that it lies between, the later one (`draws.mask_matrix`)."""
+    size = image.shape[-1]
+    centres = torch.arange(out, device=image.device) + 0.5
+    across, down, start = (part[..., None, None] for part in matrix.unbind(dim=2))
+    # A product of matrices may be rounded more coarsely on a GPU.
+    places = (across * centres + down * centres[:, None] + (start + NUDGE)).floor().long()
+    x, y = places.clamp(0, size - 1).unbind(dim=1)
+    batch = torch.arange(len(image), device=image.device)[:, None, None]
+    inside = ((places >= 0) & (places < size)).all(dim=1)
+    taken = image.permute(0, 2, 3, 1)[batch, y, x]
+    return taken.where(inside[..., None], fill).permute(0, 3, 1, 2)
+
+
+def on_device(planes: np.ndarray | None, device: str) -> Tensor | None:
+    """Bit planes on the device cpu or cuda; None where there are none."""
+    return None if planes is None else torch.from_numpy(planes).to(device, non_blocking=True)
+
+
+def unpacked(planes: Tensor, num_kinds: int) -> Tensor:
+    """Bit planes [B, S, S, P] as masks, one a kind: uint8 [B, M, S, S], 0 or 1."""
+    return torch.stack([planes[..., i // 8] >> (i % 8) & 1 for i in range(num_kinds)], dim=1)
+
+
+Warp = Callable[[Tensor, Tensor, float, int], Tensor]
+
+
+def _move(image: Tensor, draws: Draws, fill: float, warped: Warp = warp) -> Tensor:
     """The images after geometry, in memory of their own."""
     out = draws.size
     mirrored, first = window(draws)
     kept = ~draws.geometric & ~mirrored.any(axis=1) & ~first.any(axis=1) & (out == image.shape[-1])
     if kept.all():
         return image.clone(memory_format=torch.channels_last)
-    moved = image.new_empty((len(image), out, out, 3)).permute(0, 3, 1, 2)
+    moved = image.new_empty((len(image), out, out, image.shape[1])).permute(0, 3, 1, 2)
     if kept.any():
         rows = _rows(kept, image)
         moved[rows] = image[rows]
@@ -150,7 +209,7 @@ def _move(image: Tensor, draws: Draws, fill: float) -> Tensor:
     if draws.geometric.any():
         rows = _rows(draws.geometric, image)
         matrix = torch.from_numpy(draws.matrix[draws.geometric]).to(image.device)
-        moved[rows] = warp(image[rows], matrix, fill, out)
+        moved[rows] = warped(image[rows], matrix, fill, out)
     return moved
 
 

@@ -27,7 +27,7 @@ def preprocess_sheet(
         for way, args in ways:
             caption = " ".join([way, *(f"{key}={given}" for key, given in args.items())])
             try:
-                row.append((PREPROCESS[way].function(pixels, size, **args), caption))
+                row.append((PREPROCESS[way].function(pixels, size, **args).pixels, caption))
             except BadImage as reason:
                 black = np.zeros((size, size, 3), np.uint8)
                 row.append((black, f"{caption}, refused: {reason}"))

@@ -57,6 +57,9 @@ class Data:
     """A registered preprocessing: graham, diameter, contour, resize, center_crop."""
     preprocess_args: dict[str, Any] = field(default_factory=dict)
     """Its keywords, e.g. {"clip": 0.9}."""
+    masks: tuple[str, ...] = ()
+    """Kinds of masks that are kept beside the images, e.g. microaneurysms,hard_exudates, or all;
+    empty: none."""
     encoding: str = "jpeg"
     """How prepared images are kept: jpeg (quality 95; small) or raw (uint8; fast, about 9 times as
     large)."""
@@ -104,6 +107,9 @@ class Data:
         }.items():
             if getattr(self, key) not in choices:
                 raise unknown_name(f"data.{key}", getattr(self, key), choices)
+        good = len(set(self.masks)) == len(self.masks) and ("all" not in self.masks[1:])
+        good = good and (self.masks[:1] != ("all",) or len(self.masks) == 1)
+        require(good, "data.masks", "different kinds of masks, or all alone", self.masks)
         names = {name.strip().casefold() for name in self.classes}
         good = len(names) == len(self.classes) != 1 and all(map(str.isprintable, names))
         require(good, "data.classes", "two or more different, printable names", self.classes)

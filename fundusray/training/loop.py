@@ -177,7 +177,7 @@ def to_device(batches: Iterable[Batch], device: torch.device, contiguous: bool) 
         # Images of 8 bits cross to the device as they are: a fourth of the bytes.
         image = as_float(batch.image.to(device, non_blocking=True))
         image = image.contiguous(memory_format=layout)
-        rest = [part.to(device, non_blocking=True) for part in batch[1:]]
+        rest = (None if p is None else p.to(device, non_blocking=True) for p in batch[1:])
         yield Batch(image, *rest)
 
 

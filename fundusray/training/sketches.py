@@ -12,24 +12,21 @@ from torch import Tensor
 from fundusray import files
 from fundusray.config import Data
 from fundusray.data.found import GRADES
-from fundusray.data.fundus import Fundus, find_fundus
 from fundusray.data.images import encode_jpeg
 from fundusray.data.lesions import LESIONS
+from fundusray.data.prepared.geometry import Geometry, prepared_map
 from fundusray.data.preprocess import PREPROCESS, apply
 from fundusray.data.synthetic import LANDMARKS, Drawn, draw
-from fundusray.errors import InputError
 from fundusray.pipeline import plain
 from fundusray.pipeline.augment import Augmentation
 from fundusray.sealed import sealed, unsealed
 
 MAPS = (*LESIONS, *LANDMARKS)
 """What is looked for; bit i of a mask is kind i."""
-VERSION = 3
+VERSION = 4
 """Goes up when drawing gives other pixels or files: what was drawn is then drawn anew."""
 PART = 64
 """Photographs of one task."""
-SQUARE = ("graham", "diameter", "resize")
-"""Preprocessings whose result is the square around the circle of the fundus."""
 
 
 class Sketches(NamedTuple):
@@ -41,20 +38,6 @@ class Sketches(NamedTuple):
     """uint16 [N, S, S], bit i is kind i of MAPS."""
     grade: np.ndarray
     """int64 [N]."""
-
-
-def check(data: Data) -> None:
-    """Refuses a preprocessing of which nobody knows where it puts a mask.
-
-    Raises:
-        InputError: names those that are known.
-    """
-    known = (*SQUARE, "center_crop")
-    if data.preprocess not in known:
-        raise InputError(
-            f"data.preprocess={data.preprocess}: drawn masks can follow {', '.join(known)}; "
-            "pretrain with one of these, the weights serve any preprocessing"
-        )
 
 
 def draw_grade(seed: int, index: int) -> int:
@@ -74,29 +57,21 @@ def sketch(data: Data, seed: int, start: int, stop: int) -> Sketches:
         drawn = draw(seed, index, grade, side, lifelike=True)
         content = encode_jpeg(drawn.image, 70 + (index * 7) % 26)
         photograph = np.array(Image.open(io.BytesIO(content)))
-        images.append(apply(data, photograph))
-        masks.append(_bits(drawn, photograph, data))
+        pixels, geometry = apply(data, photograph)
+        images.append(pixels)
+        masks.append(_bits(drawn, geometry))
         grades.append(grade)
     return Sketches(np.stack(images), np.stack(masks), np.array(grades, np.int64))
 
 
-def _bits(drawn: Drawn, photograph: np.ndarray, data: Data) -> np.ndarray:
+def _bits(drawn: Drawn, geometry: Geometry) -> np.ndarray:
     """The masks where the prepared picture shows them, uint16 [S, S]: a pixel counts where a
     quarter of it is covered, so that a small lesion stays seen."""
-    side = float(len(photograph))
-    x, y, radius = Fundus(side / 2, side / 2, side / 2)
-    if data.preprocess in SQUARE:
-        x, y, radius = find_fundus(photograph)
-    bits = np.zeros((data.size, data.size), np.uint16)
-    # Beyond the photograph's border there is nothing, where resizing would go on with its edge.
-    pad = int(np.ceil(max(0.0, radius - min(x, y, side - x, side - y)))) + 1
-    box = (x - radius + pad, y - radius + pad, x + radius + pad, y + radius + pad)
+    bits = np.zeros((geometry.size, geometry.size), np.uint16)
     for bit, mask in enumerate([*drawn.masks.values(), *drawn.landmarks.values()]):
-        if not mask.any():
-            continue
-        layer = Image.fromarray(np.pad(mask.astype(np.float32), pad))
-        small = layer.resize((data.size, data.size), Image.Resampling.BOX, box=box)
-        bits |= (np.asarray(small) >= 0.25).astype(np.uint16) << np.uint16(bit)
+        if mask.any():
+            covered = prepared_map(geometry, mask) >= 0.25
+            bits |= covered.astype(np.uint16) << np.uint16(bit)
     return bits
 
 

@@ -9,6 +9,7 @@ import pytest
 from fundusray.cluster.matching import in_classes_of, order_known
 from fundusray.cluster.rows import predictions_of
 from fundusray.data.found import GRADES
+from fundusray.data.prepared.stored import Stored
 from fundusray.data.shards import PreparedSet
 from fundusray.errors import InputError
 from fundusray.metrics import is_ordered, summary
@@ -18,7 +19,9 @@ def prepared(classes: tuple[str, ...], targets: list[int], ordered: bool = True)
     ids = [f"i{n}" for n in range(len(targets))]
     columns = {"image_id": ids, "patient_id": ids, "target": pa.array(targets, pa.int32())}
     info = {"classes": list(classes), "ordered": ordered, "manifest": "m"}
-    return PreparedSet("folder", info, pa.table(columns), [], np.zeros((len(ids), 3), np.int64))
+    return PreparedSet(
+        "folder", info, pa.table(columns), Stored([], np.zeros((len(ids), 3), np.int64))
+    )
 
 
 def network(*classes: str, **info) -> SimpleNamespace:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from fundusray import files
 from fundusray.cluster import prepare as preparing
@@ -22,6 +23,7 @@ from fundusray.data.manifest import Manifest
 from fundusray.data.shards import open_set
 from fundusray.errors import BadInputsError, InputError
 from fundusray.lock import locked
+from tests.conftest import draw_fundus
 
 
 @pytest.fixture
@@ -245,3 +247,31 @@ def test_a_root_too_few_or_many_is_told(source: str, root: str) -> None:
     several = override(Recipe(), {"data.source": source, "data.root": root})
     with pytest.raises(InputError, match=r"needs [12] roots in data\.root .* got [03]"):
         data_root(several, "/store")
+
+
+@pytest.mark.ray
+def test_masks_are_kept_where_a_recipe_asks_for_them(cluster: None, tmp_path: Path) -> None:
+    """In FGADR's layout; one mask is of another size than its photograph."""
+    root = tmp_path / "fgadr"
+    for folder in ("Original_Images", "Microaneurysms_Masks", "HardExudate_Masks"):
+        (root / folder).mkdir(parents=True)
+    for index in range(10):
+        Image.fromarray(draw_fundus(seed=index)).save(root / f"Original_Images/{index}.png")
+        for folder in ("Microaneurysms_Masks", "HardExudate_Masks")[: 1 + index % 2]:
+            mask = np.zeros((96, 128 - (index == 3)), np.uint8)
+            mask[40:60, 50:70] = 255
+            Image.fromarray(mask).save(root / folder / f"{index}.png")
+    table = "".join(f"{index}.png,{index % 2}\n" for index in range(10))
+    (root / "DR_Seg_Grading_Label.csv").write_text(table)
+    changes = {"data.source": "fgadr", "data.root": str(root), "data.size": 32}
+    recipe = override(Recipe(), changes | {"data.masks": "all", "data.max_bad": 0.2})
+    opened = open_set(prepare(recipe, str(tmp_path / "out")))
+    assert opened.mask_kinds == ("hard_exudates", "microaneurysms")
+    assert opened.image_ids() == [str(index) for index in range(10) if index != 3]
+    rows = np.arange(9)
+    assert opened.annotated(rows)[:, 1].all() and opened.annotated(rows)[:, 0].sum() == 4
+    assert np.array_equal(opened.masks(rows).any(axis=(2, 3)), opened.annotated(rows))
+    bare = override(recipe, {"data.masks": ""})
+    assert open_set(prepare(bare, str(tmp_path / "out"))).mask_kinds == ()
+    with pytest.raises(InputError, match=r"data\.masks named 'exudates'.*mean 'hard_exudates'"):
+        prepare(override(recipe, {"data.masks": "exudates"}), str(tmp_path / "out"))

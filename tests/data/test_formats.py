@@ -48,7 +48,7 @@ def tiff(entries: list[tuple[int, int, int, int]], behind: bytes = b"") -> bytes
 def test_every_pixel_is_kept(fundus: np.ndarray, kind: str, options: dict) -> None:
     decoded = decode(saved(fundus, kind, **options))
     assert (decoded.pixels == fundus).all()
-    assert decoded[1:] == (False, "", 128, 96, 1.0)
+    assert decoded[1:] == (False, "", 128, 96, 1.0, 1, (0, 0))
     assert decoded.pixels.flags.writeable and decoded.pixels.flags.c_contiguous
 
 

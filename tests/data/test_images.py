@@ -44,7 +44,7 @@ def smooth(pixels: np.ndarray) -> np.ndarray:
 def test_png_keeps_every_pixel(fundus):
     decoded = decode(saved(fundus, "PNG"))
     assert (decoded.pixels == fundus).all()
-    assert decoded[1:] == (False, "", 128, 96, 1.0)
+    assert decoded[1:] == (False, "", 128, 96, 1.0, 1, (0, 0))
     assert decoded.pixels.flags.writeable and decoded.pixels.flags.c_contiguous
 
 
@@ -426,7 +426,8 @@ def test_real_photographs_decode_scaled_as_whole(real_data):
     for name in sorted(os.listdir(folder))[:4]:
         content = (folder / name).read_bytes()
         whole, scaled = decode(content), decode(content, 256)
-        assert whole[1:] == scaled[1:] and min(scaled.pixels.shape[:2]) >= 256
+        assert whole[1:6] == scaled[1:6] and min(scaled.pixels.shape[:2]) >= 256
         size = scaled.pixels.shape[1::-1]
+        assert (whole.scale, scaled.scale) == (1, round(whole.width / size[0]))
         expected = np.asarray(Image.fromarray(whole.pixels).resize(size, Image.Resampling.BOX))
         assert np.abs(scaled.pixels.astype(int) - expected).mean() < 2

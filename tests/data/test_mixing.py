@@ -8,6 +8,7 @@ import pytest
 
 from fundusray.config import Sampling
 from fundusray.data.mixing import beside, mixed
+from fundusray.data.prepared.stored import Stored
 from fundusray.data.sampling import plan_epoch
 from fundusray.data.shards import PreparedSet
 from fundusray.errors import InputError
@@ -20,7 +21,7 @@ def set_of(names: str, offset: int) -> PreparedSet:
     targets = [(ord(name) - ord("a")) % 2 for name in names]
     table = pa.table({"image_id": list(names), "patient_id": list(names), "target": targets})
     info = {"classes": ["no", "yes"], "size": 8, "fill": 0.5, "encoding": "jpeg"}
-    return PreparedSet(f"set-{offset}", info, table, [content], places)
+    return PreparedSet(f"set-{offset}", info, table, Stored([content], places))
 
 
 def test_each_image_lies_beside_its_copy_whatever_their_order() -> None:

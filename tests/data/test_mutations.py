@@ -29,7 +29,7 @@ def judged(content: bytes) -> tuple[str, str]:
     """(ok, repaired or refused; why) as preparing has it."""
     try:
         decoded = decode(content, PREPROCESS.find(DATA.preprocess).min_side(DATA.size))
-        pixels = apply(DATA, decoded.pixels)
+        pixels = apply(DATA, decoded.pixels).pixels
     except BadImage as error:
         return "refused", str(error)
     assert pixels.shape == (64, 64, 3) and pixels.dtype == np.uint8

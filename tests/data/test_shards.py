@@ -98,7 +98,7 @@ def test_every_row_is_its_photograph_and_knows_it(tree: Path, tmp_path: Path) ->
     for row in (11, 0, 5, 5, 4):
         path = tree / manifest.table["path"][row].as_py()
         pixels = decode(path.read_bytes(), PREPROCESS["graham"].min_side(SIZE)).pixels
-        expected = encode_jpeg(PREPROCESS["graham"].function(pixels, SIZE))
+        expected = encode_jpeg(PREPROCESS["graham"].function(pixels, SIZE).pixels)
         (encoded,) = opened.encoded(np.array([row]))
         assert bytes(encoded) == expected
         assert Image.open(io.BytesIO(encoded)).size == (SIZE, SIZE)

@@ -16,7 +16,7 @@ from PIL import Image
 from fundusray.pipeline.augment import parse
 from fundusray.pipeline.draws import Draws, matrices
 from fundusray.pipeline.operations import OPERATIONS
-from fundusray.pipeline.plain import Content, Frame, Plain, decode, fault
+from fundusray.pipeline.plain import Content, Frame, Plain, Work, as_float, decode, fault
 
 dali = pytest.importorskip("nvidia.dali", reason="NVIDIA DALI is not installed")
 from fundusray.pipeline.dali import Dali  # noqa: E402
@@ -91,7 +91,8 @@ def made_by_dali(
     works: list[tuple[Content, Draws]], device: str = "cpu", threads: int = 2, fill: int = 128
 ) -> list[torch.Tensor]:
     content, draws = works[0]
-    return list(engine(frame(draws, content, fill), device, threads).images(iter(works)))
+    made = engine(frame(draws, content, fill), device, threads)
+    return [batch.image for batch in made.batches(Work(*work) for work in works)]
 
 
 def levels_apart(
@@ -99,7 +100,7 @@ def levels_apart(
 ) -> tuple[float, float]:
     """(mean, largest) absolute difference of the two pipelines, levels of 255."""
     (ours,) = made_by_dali([(content, draws)], fill=fill, device=device)
-    (reference,) = Plain(frame(draws, content, fill)).images(iter([(content, draws)]))
+    ((reference, _),) = Plain(frame(draws, content, fill)).batches(iter([Work(content, draws)]))
     assert ours.shape == reference.shape == (len(content), 3, draws.size, draws.size)
     assert ours.dtype == torch.float32
     assert ours.is_contiguous(memory_format=torch.channels_last)
@@ -186,8 +187,8 @@ def test_what_colour_and_spread_enlarge_stays_in_bounds() -> None:
     draws = draw(text)
     mean, largest = levels_apart(draws)
     gain = np.abs(draws.colour[:, :, :3]).sum(axis=2).max()
-    (flat,) = Plain(frame(draws, PHOTOGRAPHS)).images(
-        iter([(PHOTOGRAPHS, draws._replace(std=np.zeros(NUM, np.float32)))])
+    ((flat, _),) = Plain(frame(draws, PHOTOGRAPHS)).batches(
+        iter([Work(PHOTOGRAPHS, draws._replace(std=np.zeros(NUM, np.float32)))])
     )
     stretch = 0.2 / flat.std(dim=(1, 2, 3)).min().item()
     assert mean < 0.4 and largest < (WARPED * gain + ROUNDING) * max(stretch, 1) + 0.05
@@ -223,9 +224,22 @@ def test_threads_change_nothing() -> None:
 
 def test_the_evaluation_graph_only_decodes() -> None:
     seen = frame(draw(), PHOTOGRAPHS, augmented=False)
-    (ours,) = engine(seen).images(iter([(PHOTOGRAPHS, draw("wu"))]))
-    (reference,) = Plain(seen).images(iter([(PHOTOGRAPHS, draw())]))
-    assert torch.equal(ours, reference)
+    ((ours, _),) = engine(seen).batches(iter([Work(PHOTOGRAPHS, draw("wu"))]))
+    ((reference, _),) = Plain(seen).batches(iter([Work(PHOTOGRAPHS, draw())]))
+    assert ours.dtype == torch.uint8 and torch.equal(ours, reference)
+    # Bit by bit what was made of them where the graph turns levels into floats.
+    (floats,) = made_by_dali([(PHOTOGRAPHS, draw())])
+    assert floats.dtype == torch.float32 and torch.equal(as_float(ours), floats)
+
+
+@pytest.mark.parametrize("text", ["resize(64)", "resize(150) + center_crop(96)", "rotate(20)"])
+def test_what_is_only_moved_stays_in_levels(text: str) -> None:
+    draws = draw(text)
+    levels = frame(draws, PHOTOGRAPHS)._replace(coloured=False)
+    ((ours, _),) = engine(levels).batches(iter([Work(PHOTOGRAPHS, draws)]))
+    (floats,) = made_by_dali([(PHOTOGRAPHS, draws)])
+    assert ours.dtype == torch.uint8 and ours.is_contiguous(memory_format=torch.channels_last)
+    assert floats.dtype == torch.float32 and torch.equal(as_float(ours), floats)
 
 
 def test_a_smaller_batch_is_made_too() -> None:

@@ -59,9 +59,8 @@ def test_none_gives_the_stored_pixels_and_decodes_padding_too(prepared, engine):
     rows = torch.cat([batch.row for batch in batches]).numpy()
     assert rows.tolist() == [*ROWS, 0, 1, 2, 3]
     stored = np.stack([decode(content, 64) for content in prepared.encoded(rows)])
-    levels = images_of(batches).permute(0, 2, 3, 1) * 255
-    assert torch.equal(levels.round().byte(), torch.from_numpy(stored))
-    assert (levels - levels.round()).abs().max() < 1e-4
+    levels = images_of(batches).permute(0, 2, 3, 1)
+    assert torch.equal(levels, torch.from_numpy(stored))
 
 
 def test_engines_agree(prepared):
@@ -102,7 +101,7 @@ def test_starting_later_is_the_same_as_skipping(prepared, engine):
         rest = list(loader.epoch(plan, seed=3, epoch=2, start=start))
         assert len(rest) == 5 - start
         for one, other in zip(rest, whole[start:], strict=True):
-            assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+            assert all(torch.equal(a, b) for a, b in zip(one[:4], other[:4], strict=True))
 
 
 def test_an_epoch_left_early_leaves_nothing_behind(prepared, engine):

@@ -191,7 +191,9 @@ def test_after_grahams_preprocessing_torchvisions_contrast_is_nearly_the_same() 
     eye = drawn_eye(0, 1, 2, side=160).image
     apart = []
     for name in ("graham", "center_crop"):
-        image = torch.from_numpy(PREPROCESS[name].function(eye, 128).copy()).permute(2, 0, 1)[None]
+        image = torch.from_numpy(PREPROCESS[name].function(eye, 128).pixels.copy()).permute(
+            2, 0, 1
+        )[None]
         image = image.float() / 255
         ours = (0.5 + 1.15 * (image - 0.5)).clamp(0, 1)
         apart.append(255 * (tv.adjust_contrast(image, 1.15) - ours).abs().mean().item())

@@ -11,7 +11,7 @@ from fundusray.data.shards import PreparedSet
 from fundusray.errors import BadInputsError
 from fundusray.pipeline import Batch, Loader, make_loader
 from fundusray.pipeline.augment import parse
-from fundusray.pipeline.plain import decode, fault
+from fundusray.pipeline.plain import Made, Work, decode, fault
 from fundusray.pipeline.quarantine import Quarantine
 
 ROWS = np.arange(36)
@@ -71,14 +71,14 @@ def test_the_others_are_what_they_would_have_been(
 def test_the_stand_in_is_flat(damaged: PreparedSet, engine: str) -> None:
     loader = make_loader(damaged, batch=BATCH, augment="none", engine=engine, max_bad=0.05)
     (images,) = [batch.image[batch.row == 11] for batch in batches(loader) if 11 in batch.row]
-    assert torch.equal((images * 255).round(), torch.full_like(images, 128))
+    assert torch.equal(images, torch.full_like(images, 128)) and images.dtype == torch.uint8
 
 
 def test_a_resumed_epoch_finds_them_too(damaged: PreparedSet, engine: str) -> None:
     settings = {"batch": BATCH, "augment": "wu", "engine": engine, "max_bad": 0.05}
     whole, rest = (batches(make_loader(damaged, **settings), start=start) for start in (0, 3))
     for one, other in zip(rest, whole[3:], strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(one[:4], other[:4], strict=True))
 
 
 @pytest.mark.parametrize("batch", [1, 5, 36])
@@ -136,10 +136,10 @@ class Failing:
 
     ahead = 2
 
-    def images(self, works: Iterator) -> Iterator[torch.Tensor]:
+    def batches(self, works: Iterator[Work]) -> Iterator[Made]:
         next(works)
         raise RuntimeError("out of memory")
-        yield torch.zeros(1)
+        yield Made(torch.zeros(1))
 
     def faults(self, contents: list[np.ndarray]) -> list[str]:
         return [fault(content, 64) for content in contents]

@@ -18,8 +18,8 @@ def test_a_row_shows_the_photograph_and_every_preprocessing(fundus: np.ndarray) 
     assert rows[0][0][1] == "13_left, as taken"
     assert rows[0][0][0].shape == (36, 48, 3)  # 96 x 128 within 48 x 48
     made = {caption: image for image, caption in rows[0]}
-    assert (made["graham"] == graham(fundus, 48)).all()
-    assert (made["graham clip=0.9"] == graham(fundus, 48, clip=0.9)).all()
+    assert (made["graham"] == graham(fundus, 48).pixels).all()
+    assert (made["graham clip=0.9"] == graham(fundus, 48, clip=0.9).pixels).all()
 
 
 def test_a_refused_photograph_is_black_with_the_reason(fundus: np.ndarray) -> None:

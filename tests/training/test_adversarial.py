@@ -63,7 +63,7 @@ def all_valid() -> Batch:
 
 
 def part_of(batch: Batch, rows: list[int]) -> Batch:
-    return Batch(*(part[rows] for part in batch))
+    return Batch(*(part[rows] for part in batch[:4]))
 
 
 def per_sample(output: Tensor | tuple[Tensor, Tensor], target: Tensor) -> Tensor:

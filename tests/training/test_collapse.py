@@ -62,7 +62,7 @@ def epochs(settings: Adversarial, count: int) -> Iterator[tuple[nn.Module, float
         model.train()
         total, order = 0.0, torch.randperm(TRAIN)
         for rows in order.split(BATCH):
-            batch = Batch(*(part[rows] for part in learned))
+            batch = Batch(*(part[rows] for part in learned[:4]))
             optimizer.param_groups[0]["lr"] = 0.05 * min(1.0, (1 + done) / (30 * steps))
             for loss in OBJECTIVES.find(settings.method)(
                 model, model, batch, lambda o, t: F.cross_entropy(o, t, reduction="none"),

@@ -33,7 +33,7 @@ def test_images_and_losses_are_blended_alike() -> None:
 
 def test_halves_of_a_batch_are_mixed_as_the_whole() -> None:
     whole = batch_of([3, 1, 4, 15, 9, 2])
-    parts = [Batch(*(part[place] for part in whole)) for place in (slice(0, 2), slice(2, 6))]
+    parts = [Batch(*(part[place] for part in whole[:4])) for place in (slice(0, 2), slice(2, 6))]
     together = torch.cat([mixed(part, loss, 0.2, seed=5)[0].image for part in parts])
     torch.testing.assert_close(together, mixed(whole, loss, 0.2, seed=5)[0].image)
 

@@ -17,7 +17,7 @@ from fundusray.data.found import GRADES
 from fundusray.data.lesions import LESIONS
 from fundusray.data.preprocess import apply
 from fundusray.data.synthetic import Drawn, draw
-from fundusray.errors import DamagedError, InputError
+from fundusray.errors import DamagedError
 from fundusray.models import build_model
 from fundusray.models.bundle import load_bundle
 from fundusray.pipeline import augment
@@ -90,7 +90,7 @@ def test_a_damaged_part_is_named(location: str, tmp_path: Path) -> None:
             read_parts([str(tmp_path / "part.npz")])
 
 
-@pytest.mark.parametrize("preprocess", ["graham", "resize", "diameter", "center_crop"])
+@pytest.mark.parametrize("preprocess", ["graham", "resize", "diameter", "contour", "center_crop"])
 def test_masks_lie_where_the_prepared_picture_shows_them(preprocess: str) -> None:
     """A photograph whose lesion is painted pure blue: after preparation the mask is where the blue
     is, though nothing here knows the geometry."""
@@ -104,21 +104,16 @@ def test_masks_lie_where_the_prepared_picture_shows_them(preprocess: str) -> Non
         masks = {kind: mark if kind == "haemorrhage" else ~mark & False for kind in LESIONS}
         marked = Drawn(photograph, masks, drawn.eye, drawn.patient, drawn.landmarks)
         data = Data(size=64, preprocess=preprocess)
-        bits = sketches._bits(marked, photograph, data)
+        bits = sketches._bits(marked, apply(data, photograph).geometry)
         lesion = bits >> MAPS.index("haemorrhage") & 1 == 1
-        prepared = apply(data, photograph).astype(int)
-        plain = apply(data, drawn.image.copy()).astype(int)
+        prepared = apply(data, photograph).pixels.astype(int)
+        plain = apply(data, drawn.image.copy()).pixels.astype(int)
         blue = (prepared - plain)[..., 2] > 60
         assert lesion.sum() > 10
         both, either = (lesion & blue).sum(), (lesion | blue).sum()
         assert both / either > (0.7 if preprocess in ("resize", "center_crop") else 0.5)
         centre = [np.argwhere(found).mean(axis=0) for found in (lesion, blue)]
         assert np.abs(centre[0] - centre[1]).max() < 0.8
-
-
-def test_contour_is_refused() -> None:
-    with pytest.raises(InputError, match=r"data\.preprocess=contour.*graham"):
-        sketches.check(Data(preprocess="contour"))
 
 
 def test_masks_move_as_their_image_does() -> None:
