@@ -11,10 +11,11 @@ LAYERS = {
     "sealed": 0, "verified": 0, "lock": 0, "phases": 0, "harmless": 0,
     "data": 1, "losses": 1, "metrics": 1, "models": 1, "recipes": 1,
     "pipeline": 2, "attacks": 2,
-    "training": 3,
-    "cluster": 4,
-    "reports": 5,
-    "command": 6, "jobs": 6,
+    "tasks": 3,
+    "training": 4,
+    "cluster": 5,
+    "reports": 6,
+    "command": 7, "jobs": 7,
 }  # fmt: skip
 
 ALLOWED_SIBLINGS = {("command", "jobs"), ("jobs", "command")}

@@ -9,7 +9,7 @@ import ray
 import torch
 
 from fundusray import files
-from fundusray.cluster.matching import in_classes_of
+from fundusray.cluster.matching import in_classes_of, order_known
 from fundusray.cluster.results import say
 from fundusray.cluster.rows import predictions_of
 from fundusray.cluster.running import MOST_CPUS
@@ -20,11 +20,13 @@ from fundusray.data.sampling import plan_eval
 from fundusray.data.shards import open_set
 from fundusray.errors import DamagedError, InputError
 from fundusray.metrics import summary
-from fundusray.models.bundle import load_bundle
+from fundusray.models.bundle import Bundle, load_bundle
 from fundusray.models.weights import digest
 from fundusray.pipeline import augment, make_loader
 from fundusray.progress import Progress
-from fundusray.training.loop import predict, to_device
+from fundusray.tasks import Columns, Task, task_of
+from fundusray.tasks.classification import logits_of
+from fundusray.training.loop import joined, predict, to_device
 
 BATCH = 32
 CHUNK = 512
@@ -33,8 +35,9 @@ CHUNK = 512
 
 def predict_rows(
     bundle: str, prepared: str, rows: np.ndarray, threads: int, gpu: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """(rows [N], logits [N, K]) of one chunk, in this process; fp32, however it was trained."""
+) -> tuple[np.ndarray, Columns]:
+    """(rows [N], what the bundle's task writes of each [N]) of one chunk, in this process; fp32,
+    however it was trained."""
     torch.set_num_threads(threads)
     opened = load_bundle(bundle)
     device = torch.device("cuda" if gpu else "cpu")
@@ -50,7 +53,13 @@ def predict_rows(
         threads=threads,
     )
     batches = to_device(loader.epoch(plan, seed=0, epoch=0), device, contiguous=False)
-    return predict(model, batches, torch.autocast(device.type, enabled=False))
+    precision = torch.autocast(device.type, enabled=False)
+    return predict(model, batches, precision, task_of_bundle(opened))
+
+
+def task_of_bundle(bundle: Bundle) -> Task:
+    """What a bundle answers."""
+    return task_of(bundle.recipe, bundle.classes, order_known(bundle))
 
 
 def predicted(bundle: str, prepared: str, rows: np.ndarray, folder: str) -> str:
@@ -70,14 +79,20 @@ def predicted(bundle: str, prepared: str, rows: np.ndarray, folder: str) -> str:
     location = files.join(folder, f"predictions-{key}.parquet")
     if _is_whole(location):
         return location
-    data = in_classes_of(data, bundle, load_bundle(bundle))
-    found, logits = _spread(bundle, prepared, rows)
+    opened = load_bundle(bundle)
+    data = in_classes_of(data, bundle, opened)
+    found, columns = _spread(bundle, prepared, rows)
+    # The set may call its classes otherwise than the network does.
+    columns["target"] = data.targets()[found]
     if digest(bundle) != weights:
         raise InputError(
             f"{bundle} was written anew while it predicted, by a training that still runs; give "
             "the command again, or after the training"
         )
-    files.write_table(location, predictions_of(data, found, logits))
+    files.write_table(
+        location,
+        predictions_of(data, found, columns, task_of(opened.recipe, data.classes, data.ordered)),
+    )
     return location
 
 
@@ -92,8 +107,8 @@ def answers(bundle: str, prepared: str, folder: str) -> dict[str, Any]:
         "probability" (mean of the class they are called)}.
     """
     data, opened = open_set(prepared), load_bundle(bundle)
-    found, logits = _spread(bundle, prepared, np.arange(len(data)))
-    logits = logits.astype(np.float64)
+    found, columns = _spread(bundle, prepared, np.arange(len(data)))
+    logits = logits_of(columns).astype(np.float64)
     shares = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
     ids, patients = data.image_ids(), data.patients()
     rows = [
@@ -157,7 +172,7 @@ def evaluate(bundle: str, judged: Unseen, prepared: str, folder: str) -> dict[st
     }
 
 
-def _spread(bundle: str, prepared: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _spread(bundle: str, prepared: str, rows: np.ndarray) -> tuple[np.ndarray, Columns]:
     gpu = resources()["GPU"] > 0
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
     threads = cpus_each(len(chunks), MOST_CPUS, float(gpu))
@@ -170,6 +185,6 @@ def _spread(bundle: str, prepared: str, rows: np.ndarray) -> tuple[np.ndarray, n
         parts.append(result_of(ready[0]))
         bar.update(done)
     bar.close()
-    found = np.concatenate([part[0] for part in parts])
+    found, columns = joined(*zip(*parts, strict=True))
     order = np.argsort(found, kind="stable")
-    return found[order], np.concatenate([part[1] for part in parts])[order]
+    return found[order], {name: values[order] for name, values in columns.items()}

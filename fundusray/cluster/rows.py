@@ -6,12 +6,9 @@ import pyarrow as pa
 from fundusray import files
 from fundusray.config import Recipe, override
 from fundusray.data import given
-from fundusray.data.leaks import SIDES
-from fundusray.data.mixing import mixed
-from fundusray.data.sampling import Plan, plan_epoch
 from fundusray.data.shards import PreparedSet
-from fundusray.data.splits import kin
-from fundusray.metrics import predictions_table
+from fundusray.data.splits import rows_by_side
+from fundusray.tasks import Columns, Task
 
 
 def reseeded(recipe: Recipe, repeat: int) -> Recipe:
@@ -34,35 +31,7 @@ def split_digest(prepared: PreparedSet, recipe: Recipe) -> str:
 
 def split_rows(prepared: PreparedSet, recipe: Recipe) -> dict[str, np.ndarray]:
     """The rows of each side of the split: train, val, test."""
-    sides = split_of(prepared, recipe)
-    return {name: np.flatnonzero(sides == name) for name in SIDES}
-
-
-def epoch_plan(recipe: Recipe, prepared: PreparedSet, rows: np.ndarray, epoch: int) -> Plan:
-    """The order of one training epoch over `rows`; rows beyond the set are copies of data.mix.
-
-    Raises:
-        InputError: a batch larger than the rows, or quotas that do not fit the classes.
-    """
-    train = recipe.train
-    plan = plan_epoch(
-        recipe.sampling,
-        rows,
-        prepared.targets()[rows],
-        num_classes=len(prepared.classes),
-        batch=train.batch,
-        seed=recipe.seed,
-        epoch=epoch,
-        drop_last=train.drop_last,
-    )
-    if recipe.data.mix:
-        return mixed(plan, recipe.data.mix_share, len(prepared), recipe.seed, epoch)
-    return plan
-
-
-def reported_split(sides: dict[str, np.ndarray]) -> str:
-    """The side whose figures are reported: test, or val where the recipe has no test rows."""
-    return "test" if len(sides["test"]) else "val"
+    return rows_by_side(split_of(prepared, recipe))
 
 
 def write_sides(folder: str, table: pa.Table, sides: np.ndarray) -> None:
@@ -76,27 +45,8 @@ def write_sides(folder: str, table: pa.Table, sides: np.ndarray) -> None:
 
 
 def predictions_of(
-    prepared: PreparedSet, rows: np.ndarray, logits: np.ndarray, half: np.ndarray | None = None
+    prepared: PreparedSet, rows: np.ndarray, columns: Columns, task: Task
 ) -> pa.Table:
-    """The predictions table of some rows of a prepared set; `half` as in `predictions_table`."""
+    """The table of some rows of a prepared set, by what the task wrote of each."""
     ids, patients = prepared.image_ids(), prepared.patients()
-    return predictions_table(
-        [ids[row] for row in rows],
-        [patients[row] for row in rows],
-        prepared.targets()[rows],
-        logits,
-        half,
-        prepared.ordered,
-    )
-
-
-def halves(prepared: PreparedSet, rows: np.ndarray, seed: int) -> np.ndarray:
-    """0 or 1 for each of some rows: two halves of their patients, near-duplicates together.
-
-    Patients are ordered by a keyed hash and dealt out in turn, so that halves are of equal size.
-    """
-    group, names = kin(prepared.table)
-    present = np.unique(group[rows])
-    order = sorted(present, key=lambda g: files.sha256(f"{seed}/half/{names[g]}".encode()))
-    of_group = {g: place % 2 for place, g in enumerate(order)}
-    return np.array([of_group[g] for g in group[rows]], np.int64)
+    return task.table([ids[row] for row in rows], [patients[row] for row in rows], columns)

@@ -10,20 +10,16 @@ from fundusray import config, files
 from fundusray.attacks import judging_budget, training_budget
 from fundusray.cluster.entry import work
 from fundusray.cluster.fitting import with_batch
-from fundusray.cluster.keeping import Job
 from fundusray.cluster.lineage import start_chosen, start_leak
 from fundusray.cluster.matching import require_start_order
 from fundusray.cluster.results import (
     changed,
     finished,
-    outcome_of,
     say,
     write_recipe,
     write_result,
 )
 from fundusray.cluster.rows import (
-    epoch_plan,
-    reported_split,
     split_digest,
     split_of,
     split_rows,
@@ -32,11 +28,13 @@ from fundusray.cluster.rows import (
 from fundusray.cluster.running import run, tidy, worker_cpus, worker_gpus
 from fundusray.config import Data, Recipe
 from fundusray.data import SOURCES
+from fundusray.data.epochs import epoch_plan
 from fundusray.data.leaks import find_leaks, refusal
 from fundusray.data.mixing import beside
 from fundusray.data.preprocess import check_args as check_preprocess
 from fundusray.data.sampling import share
 from fundusray.data.shards import PreparedSet, open_set
+from fundusray.data.splits import reported_split
 from fundusray.errors import InputError
 from fundusray.lock import locked
 from fundusray.losses import check_args, check_output, effective_weights, weight_ratio
@@ -44,7 +42,9 @@ from fundusray.metrics import ORDINAL, summary
 from fundusray.models import check as check_model
 from fundusray.models.weights import start_digest
 from fundusray.pipeline import augment
-from fundusray.training.choosing import check_choice
+from fundusray.tasks.classification import check_choice
+from fundusray.training.job import Job
+from fundusray.training.outcome import outcome_of
 from fundusray.training.timetable import Timetable, passes
 
 NEED_ORDER = ("regression", "coral", "corn", "quadratic_kappa", "squared_error")

@@ -7,11 +7,11 @@ import numpy as np
 from fundusray import files
 from fundusray.cluster import lineage
 from fundusray.cluster.lineage import run_of, start_leak, start_of
-from fundusray.cluster.rows import reported_split
 from fundusray.config import Data
 from fundusray.data import given
 from fundusray.data.leaks import SIDES
 from fundusray.data.shards import PreparedSet
+from fundusray.data.splits import reported_split
 from fundusray.errors import InputError
 from fundusray.models.bundle import Bundle
 

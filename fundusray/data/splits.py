@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fundusray import files
 from fundusray.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -92,6 +93,28 @@ def kin(table: pa.Table) -> tuple[np.ndarray, list[str]]:
         rank = by_patient[patient]
     first, of_row = np.unique(rank, return_inverse=True)
     return of_row, [names[order[r]].removeprefix(ALONE) for r in first]
+
+
+def rows_by_side(sides: np.ndarray) -> dict[str, np.ndarray]:
+    """The rows of each side, train, val, test, of the side of every row [N]."""
+    return {name: np.flatnonzero(sides == name) for name in SPLITS}
+
+
+def reported_split(rows: dict[str, np.ndarray]) -> str:
+    """The side whose figures are reported: test, or val where the recipe has no test rows."""
+    return "test" if len(rows["test"]) else "val"
+
+
+def halves(table: pa.Table, rows: np.ndarray, seed: int) -> np.ndarray:
+    """0 or 1 for each of some rows: two halves of their patients, near-duplicates together.
+
+    Patients are ordered by a keyed hash and dealt out in turn, so that halves are of equal size.
+    """
+    group, names = kin(table)
+    present = np.unique(group[rows])
+    order = sorted(present, key=lambda g: files.sha256(f"{seed}/half/{names[g]}".encode()))
+    of_group = {g: place % 2 for place, g in enumerate(order)}
+    return np.array([of_group[g] for g in group[rows]], np.int64)
 
 
 def _owners(table: pa.Table) -> tuple[np.ndarray, list[str]]:

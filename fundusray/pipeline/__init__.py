@@ -31,6 +31,9 @@ class Batch(NamedTuple):
     target: Tensor  # [B] int64 class
     row: Tensor  # [B] int64 position in the prepared set
     valid: Tensor  # [B] bool, False on padding and on images that do not decode
+    masks: Tensor | None = None
+    """[B, M, S, S] uint8 0 or 1, what is where on the image as it is here, augmented; None where
+    the set has no masks."""
 
 
 class Engine(Protocol):

@@ -18,7 +18,8 @@ from fundusray.attacks import Budget, evaluating, pgd_until_fooled, random_offse
 from fundusray.attacks.gradient import distance
 from fundusray.config import Adversarial
 from fundusray.pipeline import Batch
-from fundusray.training.choosing import constant_answer
+from fundusray.tasks import Columns, Task
+from fundusray.training.loop import joined
 
 SIGMAS = 4.0
 """Standard errors that a fall has to exceed: the best of many epochs is high by chance, too."""
@@ -26,15 +27,6 @@ ABOVE = 2.0
 """Standard errors above the constant answer from which a network was robust at all."""
 WEAK = ("fast", "free")
 """Methods whose attack is a single step, which networks learn to mislead."""
-
-
-class Attacked(NamedTuple):
-    """What a network says of attacked images, one line per image."""
-
-    rows: np.ndarray  # int64 [N]
-    logits: np.ndarray  # float32 [N, K] of the attacked images
-    linf: np.ndarray  # float64 [N] largest change of a pixel, in [0, 1]
-    l2: np.ndarray  # float64 [N] length of the change, pixels in [0, 1]
 
 
 class Alarm(NamedTuple):
@@ -47,40 +39,44 @@ class Alarm(NamedTuple):
     sentence: str
 
 
-def attacked_logits(
+def attacked(
     model: nn.Module,
     batches: Iterable[Batch],
     budget: Budget,
     seed: int,
     precision: AbstractContextManager[Any],
-) -> Attacked:
-    """Logits of the valid images, attacked until they are misclassified or steps are used up.
+    task: Task,
+) -> tuple[np.ndarray, Columns]:
+    """(rows [N], columns [N]) of the valid images, attacked until the attack succeeds or steps are
+    used up.
 
-    argmax(logits) is the target exactly where neither the image nor any iterate fooled the network
-    (`attacks.pgd_until_fooled`). An image's attack is a function of (seed, row). The model's mode
-    and statistics stay as they are.
+    Columns are what the task writes of the attacked images; `success`, false exactly where neither
+    the image nor any iterate fooled the network (`attacks.pgd_until_fooled`); and how far pixels
+    were moved, in [0, 1]: `linf`, the largest change, `l2`, the length of it. An image's attack is
+    a function of (seed, row). The model's mode and statistics stay as they are.
     """
 
     def predict(image: Tensor) -> Tensor:
         with precision:
             return model(image).float()
 
-    parts = []
+    rows, parts = [], []
     with evaluating(model):
         for batch in batches:
-            image, target, row = (part[batch.valid] for part in batch[:3])
+            target = task.target(batch)[batch.valid]
+            image, row = batch.image[batch.valid], batch.row[batch.valid]
             if not len(row):
                 continue
             offset = random_offset(image, row, seed, budget) if budget.random_start else None
-            found = pgd_until_fooled(predict, image, target, budget, offset)
+            found = pgd_until_fooled(predict, image, target, budget, task.attack_success, offset)
             with torch.no_grad():
-                logits = predict(found)
-            far = [distance(found, image, norm) for norm in ("linf", "l2")]
-            parts.append([part.cpu().numpy() for part in (row, logits, *far)])
-    if not parts:
-        none = np.zeros(0)
-        return Attacked(np.zeros(0, np.int64), np.zeros((0, 0), np.float32), none, none)
-    return Attacked(*map(np.concatenate, zip(*parts, strict=True)))
+                outputs = predict(found)
+            rows.append(row.cpu().numpy())
+            far = {norm: distance(found, image, norm) for norm in ("linf", "l2")}
+            measured = {"success": task.attack_success(outputs, target)} | far
+            columns = {name: value.cpu().numpy() for name, value in measured.items()}
+            parts.append(task.columns(outputs, target) | columns)
+    return joined(rows, parts)
 
 
 def spread_evenly(targets: np.ndarray, num: int, seed: int) -> np.ndarray:
@@ -98,8 +94,10 @@ def spread_evenly(targets: np.ndarray, num: int, seed: int) -> np.ndarray:
     return np.sort(order[np.argsort(turn, kind="stable")[:num]])
 
 
-def robustness(targets: np.ndarray, answers: np.ndarray, whole: np.ndarray) -> dict[str, Any]:
-    """Figures of attacked rows by the classes of their targets [M] and the network's answers [M].
+def robustness(
+    task: Task, targets: np.ndarray, success: np.ndarray, whole: np.ndarray
+) -> dict[str, Any]:
+    """Figures of attacked rows by the classes of their targets [M] and the attack's success [M].
 
     `whole` [N] are the targets of all the rows they were taken from, class by class:
 
@@ -113,15 +111,15 @@ def robustness(targets: np.ndarray, answers: np.ndarray, whole: np.ndarray) -> d
     """
     classes = np.unique(targets)
     num = np.array([(targets == k).sum() for k in classes])
-    right = np.array([(answers[targets == k] == k).sum() for k in classes])
+    right = np.array([(~success[targets == k]).sum() for k in classes])
     often = np.array([(whole == k).sum() for k in classes])
     rates = (right + 1) / (num + 2)
     return {
         "robust_balanced_accuracy": float((right / num).mean()),
         "robust_error": float(np.sqrt((rates * (1 - rates) / (num + 2)).sum()) / len(classes)),
         "robust_accuracy": float((right / num * often).sum() / often.sum()),
-        "robust_constant_accuracy": constant_answer("robust_accuracy", whole),
-        "robust_chance": constant_answer("robust_balanced_accuracy", targets),
+        "robust_constant_accuracy": task.constant_answer("robust_accuracy", whole),
+        "robust_chance": task.constant_answer("robust_balanced_accuracy", targets),
         "robust_n": len(targets),
     }
 

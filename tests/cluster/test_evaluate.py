@@ -19,6 +19,8 @@ from fundusray.data.shards import open_set
 from fundusray.errors import InputError
 from fundusray.models import build_model
 from fundusray.models.bundle import load_bundle, save_bundle
+from fundusray.tasks import Columns
+from fundusray.tasks.classification import logits_of, with_logits
 
 CLASSES = tuple("abcde")
 
@@ -35,9 +37,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """The rows of every spreading over the cluster, which is not made."""
     calls: list[list[int]] = []
 
-    def spread(bundle: str, prepared: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def spread(bundle: str, prepared: str, rows: np.ndarray) -> tuple[np.ndarray, Columns]:
         calls.append(rows.tolist())
-        return rows, np.full((len(rows), 5), len(calls), float)
+        return rows, with_logits({}, np.full((len(rows), 5), len(calls), float))
 
     names = [f"i{n}" for n in range(9)]
     fake = SimpleNamespace(
@@ -85,7 +87,7 @@ def test_a_bundle_that_changes_meanwhile_is_not_mixed_up(asked, tmp_path, monkey
     bundle = saved(str(tmp_path / "bundle"), 0)
     spread = judging._spread
 
-    def overtaken(place: str, prepared: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def overtaken(place: str, prepared: str, rows: np.ndarray) -> tuple[np.ndarray, Columns]:
         saved(place, 1)
         return spread(place, prepared, rows)
 
@@ -157,4 +159,6 @@ def test_rows_do_not_depend_on_their_company(unbroken: dict, prepared: str) -> N
         predict_rows(unbroken["bundle"], prepared, part, 1, False) for part in (rows[:5], rows[5:])
     ]
     assert whole[0].tolist() == rows.tolist()
-    np.testing.assert_allclose(np.concatenate([h[1] for h in halves]), whole[1], atol=1e-4)
+    joined = np.concatenate([logits_of(half[1]) for half in halves])
+    np.testing.assert_allclose(joined, logits_of(whole[1]), atol=1e-4)
+    assert whole[1]["target"].tolist() == open_set(prepared).targets()[rows].tolist()

@@ -6,10 +6,14 @@ import numpy as np
 import pyarrow as pa
 
 from fundusray import files
-from fundusray.cluster.rows import halves, predictions_of
+from fundusray.cluster.rows import predictions_of
 from fundusray.cluster.train import write_split
+from fundusray.config import Recipe
 from fundusray.data.manifest import stamped
+from fundusray.data.splits import halves
 from fundusray.metrics import summary
+from fundusray.tasks import Classification
+from fundusray.tasks.classification import with_logits
 
 
 def fake_set() -> SimpleNamespace:
@@ -33,7 +37,9 @@ def fake_set() -> SimpleNamespace:
 
 
 def test_predictions_name_nobody_where_patients_are_unknown() -> None:
-    table = predictions_of(fake_set(), np.arange(8), np.eye(2)[np.arange(8) % 2])
+    targets, task = np.arange(8) % 2, Classification(Recipe(), ("no", "yes"))
+    columns = with_logits({"target": targets}, np.eye(2)[targets])
+    table = predictions_of(fake_set(), np.arange(8), columns, task)
     assert table["patient_id"].to_pylist() == ["p"] * 2 + [""] * 6
     found = summary(table)
     assert (found["n"], found["num_patients"], found["num_unknown"]) == (8, 1, 6)
@@ -49,5 +55,5 @@ def test_a_runs_manifest_keeps_what_is_known_of_patients(tmp_path) -> None:
 
 def test_halves_keep_patients_and_near_duplicates_whole() -> None:
     for seed in range(20):
-        half = halves(fake_set(), np.arange(8), seed)
+        half = halves(fake_set().table, np.arange(8), seed)
         assert half[0] == half[1] and half[6] == half[7] and sorted(set(half)) == [0, 1]

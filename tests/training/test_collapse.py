@@ -12,12 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fundusray.attacks import evaluating, judging_budget, pgd, training_budget
-from fundusray.config import Adversarial
+from fundusray.config import Adversarial, Recipe
 from fundusray.data.synthetic import draw
 from fundusray.pipeline import Batch
+from fundusray.tasks import Classification
 from fundusray.training.adversarial import OBJECTIVES
-from fundusray.training.robustness import Alarm, alarm, attacked_logits, robustness
+from fundusray.training.robustness import Alarm, alarm, attacked, robustness
 
+TASK = Classification(Recipe(), ("left", "right"))
 TRAIN, JUDGED, BATCH, SIDE = 512, 120, 32, 32
 # At 16/255, attacked in training mode, this network is never robust above chance: nothing to lose.
 FAST = Adversarial(
@@ -60,7 +62,7 @@ def epochs(settings: Adversarial, count: int) -> Iterator[tuple[nn.Module, float
         model.train()
         total, order = 0.0, torch.randperm(TRAIN)
         for rows in order.split(BATCH):
-            batch = Batch(*(part[rows] for part in learned))
+            batch = Batch(*(part[rows] for part in learned[:4]))
             optimizer.param_groups[0]["lr"] = 0.05 * min(1.0, (1 + done) / (30 * steps))
             for loss in OBJECTIVES.find(settings.method)(
                 model, model, batch, lambda o, t: F.cross_entropy(o, t, reduction="none"),
@@ -86,9 +88,9 @@ def test_the_alarm_sees_fast_fgsm_collapse() -> None:
     for epoch, (model, loss) in enumerate(epochs(FAST, 300), 1):
         if epoch % 10:
             continue
-        hard = attacked_logits(model, [judged], judging_budget(FAST), 0, nullcontext())
+        _, hard = attacked(model, [judged], judging_budget(FAST), 0, nullcontext(), TASK)
         targets = judged.target.numpy()
-        row = robustness(targets, hard.logits.argmax(axis=1), targets)
+        row = robustness(TASK, targets, hard["success"], targets)
         robust = row["robust_balanced_accuracy"]
         with evaluating(model):
             easy = accuracy(model(pgd(model, judged.image, judged.target, one_step)), judged.target)

@@ -9,16 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from fundusray.attacks import Budget
-from fundusray.config import Adversarial
+from fundusray.config import Adversarial, Recipe
 from fundusray.pipeline import Batch
+from fundusray.tasks import Classification
+from fundusray.tasks.classification import logits_of
 from fundusray.training.robustness import (
     alarm,
-    attacked_logits,
+    attacked,
     robustness,
     spread_evenly,
 )
 
 BUDGET = Budget("linf", 0.05, 0.0125, 8)
+TASK = Classification(Recipe(), ("a", "b", "c"))
 
 
 def network() -> nn.Module:
@@ -40,46 +43,48 @@ def batches(cuts: list[int], num: int = 12) -> list[Batch]:
     valid = torch.ones(num, dtype=torch.bool)
     valid[[3, 7]] = False
     whole = Batch(image, target, 50 + torch.arange(num), valid)
-    pieces = [part.split(cuts) for part in whole]
+    pieces = [part.split(cuts) for part in whole[:4]]
     return [Batch(*piece) for piece in zip(*pieces, strict=True)]
 
 
 def test_logits_are_those_of_attacked_images() -> None:
     (batch,) = batches([12])
     model = network().train()
-    got = attacked_logits(model, [batch], BUDGET, 1, nullcontext())
-    assert got.rows.tolist() == [50, 51, 52, 54, 55, 56, 58, 59, 60, 61]
+    rows, got = attacked(model, [batch], BUDGET, 1, nullcontext(), TASK)
+    logits = logits_of(got)
+    assert rows.tolist() == [50, 51, 52, 54, 55, 56, 58, 59, 60, 61]
     with torch.no_grad():
         clean = model.eval()(batch.image)[batch.valid].numpy()
     target = batch.target[batch.valid].numpy()
     was_right = clean.argmax(1) == target
-    right = got.logits.argmax(1) == target
+    right = logits.argmax(1) == target
+    assert (got["success"] == ~right).all() and (got["target"] == target).all()
     assert was_right.sum() == 7
     assert not (right & ~was_right).any()
     assert right.sum() < was_right.sum()
     # Wrong from the beginning: not attacked at all.
-    assert (got.linf[~was_right] == 0).all()
-    np.testing.assert_allclose(got.logits[~was_right], clean[~was_right], atol=1e-6)
-    assert (got.linf[was_right] > 0).all()
-    assert got.linf.max() <= BUDGET.eps + 1e-6
-    assert (got.l2 >= got.linf).all()
-    assert (got.l2 <= np.sqrt(192) * got.linf + 1e-9).all()
+    assert (got["linf"][~was_right] == 0).all()
+    np.testing.assert_allclose(logits[~was_right], clean[~was_right], atol=1e-6)
+    assert (got["linf"][was_right] > 0).all()
+    assert got["linf"].max() <= BUDGET.eps + 1e-6
+    assert (got["l2"] >= got["linf"]).all()
+    assert (got["l2"] <= np.sqrt(192) * got["linf"] + 1e-9).all()
 
 
 def test_how_images_are_batched_does_not_matter() -> None:
     model = network()
-    one = attacked_logits(model, batches([12]), BUDGET, 1, nullcontext())
-    many = attacked_logits(model, batches([5, 3, 4]), BUDGET, 1, nullcontext())
-    assert one.rows.tolist() == many.rows.tolist()
-    np.testing.assert_allclose(one.logits, many.logits, atol=1e-4)
-    other = attacked_logits(model, batches([12]), BUDGET, 2, nullcontext())
-    assert not np.allclose(one.logits, other.logits, atol=1e-4)
+    one = attacked(model, batches([12]), BUDGET, 1, nullcontext(), TASK)
+    many = attacked(model, batches([5, 3, 4]), BUDGET, 1, nullcontext(), TASK)
+    assert one[0].tolist() == many[0].tolist()
+    np.testing.assert_allclose(logits_of(one[1]), logits_of(many[1]), atol=1e-4)
+    other = attacked(model, batches([12]), BUDGET, 2, nullcontext(), TASK)
+    assert not np.allclose(logits_of(one[1]), logits_of(other[1]), atol=1e-4)
 
 
 def test_the_network_is_left_alone() -> None:
     model = network().train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    attacked_logits(model, batches([6, 6]), BUDGET, 1, nullcontext())
+    attacked(model, batches([6, 6]), BUDGET, 1, nullcontext(), TASK)
     assert all(layer.training for layer in model.modules())
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -91,23 +96,23 @@ def test_a_larger_budget_fools_more() -> None:
 
     def robust(eps: float, steps: int) -> int:
         budget = Budget("linf", eps, 2.5 * eps / steps, steps)
-        got = attacked_logits(model, every, budget, 1, nullcontext())
-        return int((got.logits.argmax(1) == target).sum())
+        _, got = attacked(model, every, budget, 1, nullcontext(), TASK)
+        return int((logits_of(got).argmax(1) == target).sum())
 
     assert [robust(eps, 10) for eps in (1e-6, 0.3)] == [7, 0]
 
 
 def test_in_half_precision_logits_are_full_numbers() -> None:
     precision = torch.autocast("cpu", torch.bfloat16)
-    got = attacked_logits(network(), batches([12]), BUDGET, 1, precision)
-    assert got.logits.dtype == np.float32
-    assert got.linf.max() <= BUDGET.eps + 1e-6
+    _, got = attacked(network(), batches([12]), BUDGET, 1, precision, TASK)
+    assert logits_of(got).dtype == np.float32
+    assert got["linf"].max() <= BUDGET.eps + 1e-6
 
 
 def test_nothing_to_judge() -> None:
-    assert len(attacked_logits(network(), [], BUDGET, 1, nullcontext()).rows) == 0
+    assert len(attacked(network(), [], BUDGET, 1, nullcontext(), TASK)[0]) == 0
     empty = [Batch(*batch[:3], torch.zeros_like(batch.valid)) for batch in batches([12])]
-    assert len(attacked_logits(network(), empty, BUDGET, 1, nullcontext()).rows) == 0
+    assert len(attacked(network(), empty, BUDGET, 1, nullcontext(), TASK)[0]) == 0
 
 
 def test_hidden_nan_does_not_raise() -> None:
@@ -117,8 +122,8 @@ def test_hidden_nan_does_not_raise() -> None:
         def forward(self, image: Tensor) -> Tensor:
             return image.flatten(1)[:, :3] * torch.nan
 
-    got = attacked_logits(Broken(), batches([12]), BUDGET, 1, nullcontext())
-    assert np.isnan(got.logits).all()
+    _, got = attacked(Broken(), batches([12]), BUDGET, 1, nullcontext(), TASK)
+    assert np.isnan(logits_of(got)).all()
 
 
 def judged(right: list[int], num: int, own: float, epoch: int) -> dict[str, Any]:
@@ -127,7 +132,7 @@ def judged(right: list[int], num: int, own: float, epoch: int) -> dict[str, Any]
     answers = np.concatenate(
         [np.where(np.arange(num) < r, k, (k + 1) % len(right)) for k, r in enumerate(right)]
     )
-    row = robustness(targets, answers, targets)
+    row = robustness(TASK, targets, answers != targets, targets)
     return {f"val_{name}": value for name, value in row.items()} | {
         "epoch": epoch,
         "val_own_balanced_accuracy": own,
@@ -172,8 +177,8 @@ def test_a_network_that_begins_to_learn_is_no_breakdown() -> None:
     """Two epochs that answer the most frequent class, which no attack changes, then one that
     knows the classes and is fooled."""
     targets = np.repeat(np.arange(5), [55, 28, 19, 12, 6])
-    always = robustness(targets, np.zeros(120, np.int64), targets)
-    fooled = robustness(targets, (targets + 1) % 5, targets)
+    always = robustness(TASK, targets, targets != 0, targets)
+    fooled = robustness(TASK, targets, np.ones(120, bool), targets)
     assert always["robust_accuracy"] == pytest.approx(55 / 120)
     assert always["robust_accuracy"] == always["robust_constant_accuracy"]
     assert always["robust_balanced_accuracy"] == always["robust_chance"] == 0.2
@@ -253,7 +258,7 @@ def test_robust_accuracy_counts_classes_as_often_as_they_occur() -> None:
     """Ten rows of each of two classes are attacked, of which one is nine in ten."""
     targets = np.repeat([0, 1], 10)
     answers = np.where(np.arange(20) < 8, targets, 1 - targets)  # 8 of 10, 0 of 10
-    found = robustness(targets, answers, np.repeat([0, 1], [90, 10]))
+    found = robustness(TASK, targets, answers != targets, np.repeat([0, 1], [90, 10]))
     assert found["robust_accuracy"] == pytest.approx(0.72)
     assert found["robust_balanced_accuracy"] == pytest.approx(0.4)
     assert found["robust_constant_accuracy"] == 0.9 and found["robust_chance"] == 0.5
