@@ -157,7 +157,7 @@ def train(
     The dashboard shows it under `label` and its folder's name. A finished run is not run again;
     what of it is damaged is named and made again, equal to what it was.
     Rows, augmentation and dropout do not depend on how often workers died; see
-    `cluster/worker.py`.
+    `training/trainer.py`.
 
     Raises:
         InputError: the recipe does not fit the data.

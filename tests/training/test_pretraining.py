@@ -93,7 +93,7 @@ class StopAt(Unsupervised):
             raise KeyboardInterrupt
 
     def stop_asked(self) -> bool:
-        return self.begun == self.step
+        return not self.kill and self.begun == self.step
 
 
 def of_batch(out: Outputs, masks: torch.Tensor, grade: torch.Tensor) -> torch.Tensor:
