@@ -50,34 +50,40 @@ class RaySupervisor:
 
 def work(config: dict[str, Any]) -> None:
     """The training function of one worker."""
-    _train(Job(**config), _photographs)
+    job = Job(**config)
+    noting_faults(job, lambda: _train(job, _photographs))
 
 
 def pretrain(config: dict[str, Any]) -> None:
     """The same of a pretraining."""
-    _train(Job(**config), _drawn)
+    job = Job(**config)
+    noting_faults(job, lambda: _train(job, _drawn))
 
 
-def _train(job: Job, learned: Learned) -> None:
+def noting_faults(job: Job, train: Callable[[], None]) -> None:
     """Trains to the end, or until somebody asks to stop.
 
-    An error that another attempt cannot cure is noted for the driver, and the replacement workers
-    leave at once instead of failing the same way again.
+    An error that another attempt cannot cure is noted for the driver, by whichever rank meets it,
+    and the replacement workers leave at once instead of failing the same way again.
     """
     if noted(job):
         return
     torch.set_num_threads(job.threads)
     try:
-        ranks = Ranks(ray.train.torch.get_device())
-        pulse = Pulse(job.attempt, ranks.rank)
-        trainer = Trainer(job, *learned(job, ranks), ranks, RaySupervisor(job, pulse))
-        with pulse:
-            trainer.run()
+        train()
     except StoppedError:
         return
     except FundusError as error:
         note(job, error)
         raise
+
+
+def _train(job: Job, learned: Learned) -> None:
+    ranks = Ranks(ray.train.torch.get_device())
+    pulse = Pulse(job.attempt, ranks.rank)
+    trainer = Trainer(job, *learned(job, ranks), ranks, RaySupervisor(job, pulse))
+    with pulse:
+        trainer.run()
 
 
 def _photographs(job: Job, ranks: Ranks) -> tuple[Examples, Task]:

@@ -290,7 +290,7 @@ class Trainer:
             return
         self.position.best = best
         info = {"prepared": files.base_name(self.job.prepared)} | self.examples.about
-        info |= {"best": best, "counts": self.counts}
+        info |= {"best": best if self.task.chooses else {}, "counts": self.counts}
         network, classes = self.task.bundled(self.model), self.task.classes
         self.checkpointer.write_bundle(network, self.recipe, classes, info)
 
