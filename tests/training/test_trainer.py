@@ -77,37 +77,51 @@ def test_a_run_leaves_bundle_rows_and_outcome(make_trainer, tmp_path: Path) -> N
     assert bundle.info["best"] == outcome["best"] and bundle.info["counts"] == outcome["counts"]
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"train__phases": "head(epochs=1) + all(epochs=1)", "train__mixup": 0.4},
-        {"adversarial__method": "free", "adversarial__eps": "2/255", "train__epochs": 4},
-    ],
-    ids=["plain", "phases", "free"],
-)
-@pytest.mark.parametrize("step", [1, 2, 3])
-def test_stopped_at_any_step_it_goes_on_to_the_same_bits(
-    make_trainer, tmp_path: Path, changes: dict[str, Any], step: int
+@pytest.fixture(scope="module")
+def whole(make_trainer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    make_trainer(folder).run()
+    return folder
+
+
+def test_a_node_that_goes_makes_it_save_and_no_more(
+    make_trainer, whole: Path, tmp_path: Path
 ) -> None:
-    if changes and step != 2:
-        pytest.skip("one step of each is enough")
-    make_trainer(tmp_path / "whole", **changes).run()
-    with pytest.raises(StoppedError):
-        make_trainer(tmp_path / "stopped", Notebook(stop=step), **changes).run()
-    assert not (tmp_path / "stopped" / "outcome.json").exists()
-    again = make_trainer(tmp_path / "stopped", **changes)
-    assert again.position.step == step + 1
-    again.run()
-    assert same_run(tmp_path / "whole", tmp_path / "stopped")
-
-
-def test_a_node_that_goes_makes_it_save_and_no_more(make_trainer, tmp_path: Path) -> None:
-    make_trainer(tmp_path / "whole").run()
     make_trainer(tmp_path / "left", Notebook(leave=4)).run()
     names = sorted(p.name for p in (tmp_path / "left" / "checkpoints").iterdir())
     assert names == ["step-00000005", "step-00000006"]
-    assert same_run(tmp_path / "whole", tmp_path / "left")
+    assert same_run(whole, tmp_path / "left")
+
+
+def test_stopped_within_an_epoch_it_goes_on_to_the_same_bits(
+    make_trainer, whole: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(StoppedError):
+        make_trainer(tmp_path / "stopped", Notebook(stop=1)).run()
+    assert not (tmp_path / "stopped" / "outcome.json").exists()
+    again = make_trainer(tmp_path / "stopped")
+    assert again.position.step == 2
+    again.run()
+    assert same_run(whole, tmp_path / "stopped")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train__phases": "head(epochs=1) + all(epochs=1)", "train__mixup": 0.4},
+        {"adversarial__method": "free", "adversarial__eps": "2/255", "train__epochs": 4},
+    ],
+    ids=["phases", "free"],
+)
+def test_stopped_at_the_end_of_an_epoch_it_goes_on_to_the_same_bits(
+    make_trainer, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    make_trainer(tmp_path / "whole", **changes).run()
+    with pytest.raises(StoppedError):
+        make_trainer(tmp_path / "stopped", Notebook(stop=2), **changes).run()
+    make_trainer(tmp_path / "stopped", **changes).run()
+    assert same_run(tmp_path / "whole", tmp_path / "stopped")
 
 
 def test_lost_predictions_come_from_the_bundle_alone(make_trainer, tmp_path: Path) -> None:
