@@ -24,7 +24,8 @@ from fundusray.cluster.start import start
 from fundusray.config import Adversarial, Loss, Model, Train
 from fundusray.models import build_model
 from fundusray.pipeline import Batch
-from fundusray.training.loop import Objective, Way, step_seed, train_step
+from fundusray.tasks.classification import Objective
+from fundusray.training.loop import Way, step_seed, train_step
 from fundusray.training.optimizers import build_optimizer
 
 ROUNDS, STEPS, BATCH, SIDE, THREADS = 3, 30, 8, 96, 1

@@ -17,9 +17,10 @@ from torch import nn
 from fundusray.config import Adversarial, Loss, Model, Train
 from fundusray.models import build_model
 from fundusray.pipeline import Batch
+from fundusray.tasks.classification import Objective
 from fundusray.training import checkpoints, mode
 from fundusray.training.checkpoints import Position
-from fundusray.training.loop import Objective, Way, train_step
+from fundusray.training.loop import Way, train_step
 from fundusray.training.optimizers import build_optimizer
 
 CASES = {"efficientnet_b0": 1.5, "resnet18": 1.7}

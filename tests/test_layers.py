@@ -12,7 +12,7 @@ LAYERS = {
     "sealed": 0, "verified": 0, "lock": 0, "phases": 0, "harmless": 0,
     "data": 1, "losses": 1, "metrics": 1, "models": 1, "recipes": 1,
     "pipeline": 2, "attacks": 2,
-    "conditions": 3,
+    "tasks": 3, "conditions": 3,
     "training": 4,
     "runs": 5,
     "cluster": 6,

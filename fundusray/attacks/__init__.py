@@ -4,11 +4,12 @@ Images are RGB in [0, 1] before and after; a model holds its own normalisation.
 """
 
 from fundusray.attacks.budget import Budget, judging_budget, parse_eps, shown, training_budget
-from fundusray.attacks.gradient import evaluating, fgsm, pgd, pgd_until_fooled
+from fundusray.attacks.gradient import Success, evaluating, fgsm, pgd, pgd_until_fooled
 from fundusray.attacks.noise import random_offset
 
 __all__ = [
     "Budget",
+    "Success",
     "evaluating",
     "fgsm",
     "judging_budget",

@@ -22,6 +22,9 @@ Predict = Callable[[Tensor], Tensor]
 """Images [B, 3, S, S] in [0, 1] to class logits [B, K]; may compute under autocast."""
 Ascend = Callable[[Tensor, Tensor], Tensor]
 """(logits [B, K] float32, goal [B, ...]) to what is to grow, [B]."""
+Success = Callable[[Tensor, Tensor], Tensor]
+"""(what the network says [B, ...], target [B, ...]) to whether an attack has reached its end with
+each image, bool [B]: a task's `attack_success`."""
 
 SLACK = 1e-6
 """What rounding may add to a distance."""
@@ -161,18 +164,19 @@ def pgd_until_fooled(
     image: Tensor,
     target: Tensor,
     budget: Budget,
+    success: Success,
     offset: Tensor | None = None,
 ) -> Tensor:
-    """Attacked images, each as it was when first misclassified, else after the last step.
+    """Attacked images, each as it was when the network was first fooled, else after the last step.
 
-    An image counts as robust if no iterate is misclassified, the image itself included; one that
-    is wrong from the beginning comes back unchanged. Those that are fooled are not computed again.
+    An image counts as robust if no iterate fools the network, the image itself included; one that
+    is wrong from the beginning comes back unchanged. Those that fool it are not computed again.
     """
     if not len(image):
         return image
     predict, image = _widened(predict, image)
     with torch.no_grad():
-        live = (predict(image).argmax(dim=1) == target).nonzero()[:, 0]
+        live = (~success(predict(image), target)).nonzero()[:, 0]
     attacked = image.clone()
     if offset is not None:
         attacked[live] = project(image + offset, image, budget)[live]
@@ -180,8 +184,8 @@ def pgd_until_fooled(
         if not len(live):
             break
         gradient, logits = input_gradient(predict, attacked[live], target[live])
-        correct = logits.argmax(dim=1) == target[live]
-        live, gradient = live[correct], gradient[correct]
+        robust = ~success(logits, target[live])
+        live, gradient = live[robust], gradient[robust]
         moved = attacked[live] + steepest(gradient, budget)
         attacked[live] = project(moved, image[live], budget)
     return checked(attacked, image, budget)

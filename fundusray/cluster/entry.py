@@ -15,7 +15,7 @@ def work(config: dict[str, Any]) -> None:
 
 
 def pretrain(config: dict[str, Any]) -> None:
-    """The training function of one worker of a pretraining; see `pretrain.work`."""
-    from fundusray.cluster import pretrain as pretraining
+    """The training function of one worker of a pretraining; see `worker.pretrain`."""
+    from fundusray.cluster import worker
 
-    pretraining.work(config)
+    worker.pretrain(config)

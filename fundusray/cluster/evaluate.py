@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from fundusray import files
-from fundusray.cluster.matching import in_classes_of
+from fundusray.cluster.matching import in_classes_of, order_known
 from fundusray.cluster.rows import predictions_of
 from fundusray.cluster.running import MOST_CPUS
 from fundusray.cluster.runtime.hands import Workers
@@ -22,8 +22,10 @@ from fundusray.metrics import summary
 from fundusray.models.bundle import load_bundle
 from fundusray.models.weights import digest
 from fundusray.runs.provenance import Unseen
+from fundusray.tasks import Columns, task_of
+from fundusray.tasks.classification import logits_of
 from fundusray.training.evaluator import Evaluator
-from fundusray.training.predicting import Predictions
+from fundusray.training.predicting import apart
 
 CLEAN = Clean()
 CHUNK = 512
@@ -56,17 +58,22 @@ def predicted(
     location = files.join(folder, f"predictions-{key}.parquet")
     if is_whole(location):
         return location
-    data = in_classes_of(data, bundle, load_bundle(bundle))
+    opened = load_bundle(bundle)
+    data = in_classes_of(data, bundle, opened)
     parts = files.join(folder, f"parts-{key}")
     try:
-        found = _spread(bundle, prepared, rows, condition, parts)
+        found, columns = _spread(bundle, prepared, rows, condition, parts)
     except FileNotFoundError:
         # Another process has done the same just now, and cleared up.
         if is_whole(location):
             return location
         raise
-    table = predictions_of(data, found.rows, found.logits)
-    files.write_table(location, described(table, condition, found.columns))
+    columns, measured = apart(columns)
+    # The set may call its classes otherwise than the network does.
+    columns["target"] = data.targets()[found]
+    task = task_of(opened.recipe, data.classes, data.ordered)
+    table = predictions_of(data, found, columns, task)
+    files.write_table(location, described(table, condition, measured))
     files.remove(parts)
     return location
 
@@ -90,9 +97,9 @@ def answers(bundle: str, prepared: str, folder: str) -> dict[str, Any]:
     data, opened = open_set(prepared), load_bundle(bundle)
     rows = np.arange(len(data))
     parts = files.join(folder, f"parts-{_key(digest(bundle), data, rows, CLEAN)}")
-    found = _spread(bundle, prepared, rows, CLEAN, parts)
+    found, columns = _spread(bundle, prepared, rows, CLEAN, parts)
     files.remove(parts)
-    logits = found.logits.astype(np.float64)
+    logits = logits_of(columns).astype(np.float64)
     shares = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
     ids, patients = data.image_ids(), data.patients()
     rows = [
@@ -103,7 +110,7 @@ def answers(bundle: str, prepared: str, folder: str) -> dict[str, Any]:
             "probability": float(share.max()),
         }
         | {f"probability_{k}": float(value) for k, value in enumerate(share)}
-        for row, share in zip(found.rows.tolist(), shares, strict=True)
+        for row, share in zip(found.tolist(), shares, strict=True)
     ]
     files.write_table(files.join(folder, "answers.parquet"), pa.Table.from_pylist(rows))
     files.write_csv(files.join(folder, "answers.csv"), rows)
@@ -149,8 +156,8 @@ def evaluate(
 
 def _spread(
     bundle: str, prepared: str, rows: np.ndarray, condition: Condition, parts: str
-) -> Predictions:
-    """Predictions of some rows, sorted; each unit's is a file in `parts` that stays until the
+) -> tuple[np.ndarray, Columns]:
+    """(rows, columns) of some rows, sorted; each unit's is a file in `parts` that stays until the
     caller removes it."""
     gpu, weights = resources()["GPU"] > 0, digest(bundle)
     units = units_of(weights, rows, condition)
@@ -186,20 +193,18 @@ def opened_evaluator(
             f"{bundle} was written anew while it predicted, by a training that still runs; give "
             "the command again, or after the training"
         )
-    return Evaluator(opened, open_set(prepared), threads, gpu)
+    task = task_of(opened.recipe, opened.classes, order_known(opened))
+    return Evaluator(opened, task, open_set(prepared), threads, gpu)
 
 
 def _part(evaluator: Evaluator, condition: Condition, rows: np.ndarray) -> pa.Table:
-    """The predictions of a unit's rows: row, logit_0 ..., and what was measured of each."""
-    found = evaluator.predictions(rows, condition)
-    logits = {f"logit_{k}": column for k, column in enumerate(found.logits.T)}
-    return pa.table({"row": found.rows} | logits | found.columns)
+    """Of a unit's rows: row, and what is written of each."""
+    found, columns = evaluator.predictions(rows, condition)
+    return pa.table({"row": found} | columns)
 
 
-def _joined(table: pa.Table) -> Predictions:
-    """What `_part` wrote, of all units, in order of the rows."""
+def _joined(table: pa.Table) -> tuple[np.ndarray, Columns]:
+    """(rows, columns) that `_part` wrote, of all units, in order of the rows."""
     table = table.sort_by("row")
     columns = {name: table[name].to_numpy() for name in table.column_names}
-    rows = columns.pop("row")
-    logits = [columns.pop(name) for name in list(columns) if name.startswith("logit_")]
-    return Predictions(rows, np.stack(logits, axis=1), columns)
+    return columns.pop("row"), columns

@@ -8,7 +8,6 @@ import ray
 import torch
 
 from fundusray import files
-from fundusray.cluster.modes import machine, of_machine, step_shape
 from fundusray.cluster.running import worker_cpus, worker_gpus
 from fundusray.cluster.tasks import result_of
 from fundusray.config import Recipe, from_json, override, to_json
@@ -17,6 +16,7 @@ from fundusray.models import build_model
 from fundusray.pipeline import augment
 from fundusray.runs.split_of_run import Split
 from fundusray.training.fitting import batch_that_fits
+from fundusray.training.precision_choice import machine, of_machine, step_shape
 
 ATTACKED = 2
 """TRADES and MART hold activations of clean and attacked images at once."""

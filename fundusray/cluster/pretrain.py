@@ -1,62 +1,42 @@
 """Pretrains a network on drawn photographs: drawn by a pool, learned by Ray Train workers."""
 
 import secrets
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import ray.train
-import ray.train.torch
-import torch
-import torch.distributed as dist
+import numpy as np
 
 import fundusray
 from fundusray import config, files
 from fundusray.cluster import entry
-from fundusray.cluster.pulse import Pulse
 from fundusray.cluster.results import (
-    changed,
     finished,
-    outcome_of,
     say,
     write_recipe,
     write_result,
 )
-from fundusray.cluster.running import note, noted, run, tidy, worker_cpus
+from fundusray.cluster.running import run, tidy, worker_cpus
 from fundusray.cluster.runtime.pool import Pool
 from fundusray.cluster.runtime.units import Unit
-from fundusray.cluster.stopping import Watcher
+from fundusray.cluster.train import computed
 from fundusray.config import Data, Recipe
 from fundusray.data.found import GRADES
 from fundusray.data.preprocess import PREPROCESS
 from fundusray.data.preprocess import check_args as check_preprocess
-from fundusray.errors import FundusError, InputError
+from fundusray.data.sampling import share
+from fundusray.errors import InputError
 from fundusray.lock import locked
 from fundusray.metrics import summary
 from fundusray.models import check as check_model
 from fundusray.models.weights import start_digest
+from fundusray.phases import parse
 from fundusray.pipeline import augment
 from fundusray.settings.deciding import SCHEMA, deciding
 from fundusray.training import sketches
-from fundusray.training.pretraining import Place, Pretraining, sides
+from fundusray.training.drawn_examples import plan_of_drawn, sides
+from fundusray.training.job import Job
+from fundusray.training.outcome import outcome_of
 from fundusray.training.sketches import PART
-
-JUDGED_ALONE = 1800
-"""Seconds the other ranks wait while the first one judges an epoch."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What the driver tells its workers, as plain values."""
-
-    recipe: str
-    """The recipe as JSON."""
-    parts: tuple[str, ...]
-    """Where the drawn photographs are."""
-    folder: str
-    key: str
-    threads: int
-    attempt: str
 
 
 def check(recipe: Recipe) -> None:
@@ -69,18 +49,33 @@ def check(recipe: Recipe) -> None:
     for text in (augment.train_text(recipe.data), augment.view_text(recipe.data)):
         augment.check(text, recipe.data.size)
     check_model(recipe.model, augment.smallest_side(recipe.data), len(GRADES))
-    workers, batch = recipe.cluster.fewest, recipe.train.batch
-    if batch < 2 * workers or batch % workers:
-        near = max(batch // workers, 2) * workers
-        raise InputError(
-            f"train.batch={batch} cannot be shared by cluster.workers={workers}, at least two "
-            f"images each; try {near}"
-        )
-    if len(sides(recipe)[0]) < batch:
+    _check_training(recipe)
+    rows, batch = len(sides(recipe)["train"]), recipe.train.batch
+    if not batch:
+        raise InputError("train.batch=auto is for trainings; give a pretraining a number")
+    if rows < batch:
         raise InputError(
             f"data.num_images={recipe.data.num_images} leaves less than one batch of {batch} to "
             "learn from; give more images or a smaller train.batch"
         )
+    grades = np.arange(recipe.data.num_images) % len(GRADES)
+    share(plan_of_drawn(recipe, grades, 0), 0, recipe.cluster.most)
+
+
+def _check_training(recipe: Recipe) -> None:
+    """Refuses ways to train that masks cannot follow, or that the papers' recipes bring along."""
+    phases = parse(recipe.train.phases, recipe.train.epochs)
+    for key, given in {
+        "adversarial.eps": recipe.adversarial.eps,
+        "train.mixup": recipe.train.mixup,
+        "data.mix": recipe.data.mix,
+        "train.phases": any(phase.trainable == "head" for phase in phases) and recipe.train.phases,
+    }.items():
+        if given:
+            raise InputError(
+                f"{key}={given}: a pretraining learns all of the network from drawn photographs as "
+                f"they are; leave {key} out, and give it to the training that starts from it"
+            )
 
 
 def pretrain(recipe: Recipe, storage: str) -> dict[str, Any]:
@@ -110,27 +105,24 @@ def pretrain(recipe: Recipe, storage: str) -> dict[str, Any]:
         write_recipe(folder, recipe, storage)
         job = Job(
             recipe=config.to_json(recipe),
-            parts=tuple(draw_parts(recipe, storage)),
+            prepared=draw_parts(recipe, storage),
             folder=folder,
             key=key,
+            storage=storage,
             threads=worker_cpus(recipe),
             attempt=secrets.token_hex(8),
         )
-        # A changing number of workers is for trainings, whose rows do not depend on it.
-        workers = (recipe.cluster.fewest,)
-        outcome = outcome_of(folder, key)
-        if not outcome or changed(folder, outcome["tables"]):
-            run(entry.pretrain, recipe, job, name, workers, timeout=JUDGED_ALONE)
-            outcome = outcome_of(folder, key)
-        result = _result(folder, outcome)
+        if not computed(folder, key):
+            run(entry.pretrain, recipe, job, name, recipe.cluster.workers)
+        result = _result(folder, outcome_of(folder, key))
         if not recipe.train.keep_checkpoints:
             files.remove(files.join(folder, "checkpoints"))
         write_result(folder, result)
     return result
 
 
-def draw_parts(recipe: Recipe, storage: str) -> list[str]:
-    """Draws what is not there yet, on all CPUs of the cluster; where the parts are.
+def draw_parts(recipe: Recipe, storage: str) -> str:
+    """Draws what is not there yet, on all CPUs of the cluster; the folder of the parts.
 
     Parts do not depend on how many are asked for: a larger set begins with a smaller one's.
     """
@@ -138,8 +130,7 @@ def draw_parts(recipe: Recipe, storage: str) -> list[str]:
     way = [data.size, data.preprocess, data.preprocess_args, recipe.split_seed, sketches.VERSION]
     key = files.hash_json([*way, PREPROCESS.find(data.preprocess).version], 8)
     folder = files.join(storage, "drawn", f"{data.preprocess}-{data.size}-{key}")
-    number = -(-data.num_images // PART)
-    parts = [files.join(folder, f"part-{index:05d}.npz") for index in range(number)]
+    parts = sketches.part_places(folder, data.num_images)
     there = {name for name, _, _ in files.list_dir(folder)}
     units = [
         Unit(files.base_name(part), (part, index), PART)
@@ -148,7 +139,7 @@ def draw_parts(recipe: Recipe, storage: str) -> list[str]:
     ]
     with Pool("drawing", partial(_draw, data, recipe.split_seed)) as pool:
         pool.values(units)
-    return parts
+    return folder
 
 
 def _draw(data: Data, seed: int, location: str, index: int) -> None:
@@ -168,26 +159,3 @@ def _result(folder: str, outcome: dict[str, Any]) -> dict[str, Any]:
         "metrics": summary(files.read_table(predictions)),
         "version": fundusray.__version__,
     }
-
-
-def work(settings: dict[str, Any]) -> None:
-    """The function of one worker; what no retry can cure is noted for the driver."""
-    job = Job(**settings)
-    if noted(job):
-        return
-    torch.set_num_threads(job.threads)
-    rank, world = dist.get_rank(), dist.get_world_size()
-    watcher = Watcher(job.folder, job.attempt)
-    try:
-        with Pulse(job.attempt, rank) as pulse:
-
-            def watch(step: int) -> bool:
-                pulse.step = step
-                return rank == 0 and watcher.asked()
-
-            device = ray.train.torch.get_device()
-            place = Place(job.folder, tuple(job.parts), job.key, device, rank, world, watch)
-            Pretraining(config.from_json(job.recipe), place).run()
-    except FundusError as error:
-        note(job, error)
-        raise

@@ -5,14 +5,15 @@ reads them gets them absolute.
 """
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from fundusray import config, files, sealed
 from fundusray.config import Recipe
 from fundusray.errors import DamagedError
+from fundusray.training.outcome import digests
 
-RESULT, OUTCOME = "result.json", "outcome.json"
+RESULT = "result.json"
 PLACES = ("folder", "bundle", "predictions")
 """Keys of a result whose values are places."""
 VOUCHED = (
@@ -63,12 +64,6 @@ def _read(folder: str) -> tuple[dict[str, Any] | None, dict[str, str]]:
     return result, result.pop("files", {})
 
 
-def digests(folder: str, names: Iterable[str]) -> dict[str, str]:
-    """Name -> sha256 of those files that are there."""
-    places = {name: files.join(folder, name) for name in names}
-    return {name: files.sha256_file(p) for name, p in places.items() if files.exists(p)}
-
-
 def changed(folder: str, expected: dict[str, str]) -> list[str]:
     """Which files are missing or not what was written."""
     there = digests(folder, expected)
@@ -77,28 +72,6 @@ def changed(folder: str, expected: dict[str, str]) -> list[str]:
         for name, digest in expected.items()
         if there.get(name) != digest
     ]
-
-
-def outcome_of(folder: str, key: str) -> dict[str, Any]:
-    """What the workers of a run wrote at its end; {} where they did not, or for another run.
-
-    A damaged one counts as none, and says so.
-    """
-    location = files.join(folder, OUTCOME)
-    if not files.exists(location):
-        return {}
-    try:
-        outcome = files.read_json(location)
-    except DamagedError as error:
-        say([str(error)])
-        return {}
-    return outcome if outcome.get("key") == key else {}
-
-
-def write_outcome(folder: str, key: str, outcome: dict[str, Any]) -> None:
-    """Writes what a run came to, last of all its files, and which tables belong to it."""
-    tables = digests(folder, ("predictions.parquet", "attacked.parquet"))
-    files.write_json(files.join(folder, OUTCOME), outcome | {"key": key, "tables": tables})
 
 
 def say(faults: list[str]) -> None:

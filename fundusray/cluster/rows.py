@@ -4,19 +4,12 @@ import numpy as np
 import pyarrow as pa
 
 from fundusray.data.shards import PreparedSet
-from fundusray.metrics import predictions_table
+from fundusray.tasks import Columns, Task
 
 
 def predictions_of(
-    prepared: PreparedSet, rows: np.ndarray, logits: np.ndarray, half: np.ndarray | None = None
+    prepared: PreparedSet, rows: np.ndarray, columns: Columns, task: Task
 ) -> pa.Table:
-    """The predictions table of some rows of a prepared set; `half` as in `predictions_table`."""
+    """The table of some rows of a prepared set, by what the task wrote of each."""
     ids, patients = prepared.image_ids(), prepared.patients()
-    return predictions_table(
-        [ids[row] for row in rows],
-        [patients[row] for row in rows],
-        prepared.targets()[rows],
-        logits,
-        half,
-        prepared.ordered,
-    )
+    return task.table([ids[row] for row in rows], [patients[row] for row in rows], columns)

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
@@ -17,6 +17,7 @@ from fundusray.cluster.start import START_TIMEOUT, cpus_each, environment, resou
 from fundusray.cluster.stopping import Stop
 from fundusray.config import Recipe
 from fundusray.errors import DamagedError, FundusError
+from fundusray.training.job import Job
 
 MOST_CPUS = 8
 """More threads than this no longer help one worker's steps."""
@@ -32,16 +33,6 @@ RAY = "ray"
 
 class RunFailedError(FundusError):
     """A run ended without a result."""
-
-
-class Job(Protocol):
-    """What every job tells its workers, whatever else it does."""
-
-    folder: str
-    """The run's folder."""
-    threads: int
-    attempt: str
-    """Names this call, so that a failure noted by an earlier one does not count."""
 
 
 def tidy(folder: str) -> None:
@@ -69,14 +60,12 @@ def run(
     name: str,
     workers: tuple[int, ...],
     callbacks: tuple[Any, ...] = (),
-    timeout: int = COLLECTIVE_TIMEOUT,
 ) -> None:
     """Runs `work(vars(job))` on every worker, to its end or until a signal stops it.
 
     Args:
         name: what the dashboard shows.
         workers: so many, or between two numbers.
-        timeout: seconds for which workers wait for one of them that is busy alone.
 
     Raises:
         RunFailedError: workers died more often than cluster.max_failures allows, there was no room
@@ -94,7 +83,7 @@ def run(
             file=sys.stderr,
             flush=True,
         )
-    trainer = _trainer(work, recipe, job, name, workers, gpus, callbacks, timeout)
+    trainer = _trainer(work, recipe, job, name, workers, gpus, callbacks)
     with Stop(folder, attempt) as stop:
         try:
             with Monitor(attempt) as monitor:
@@ -126,7 +115,6 @@ def _trainer(
     workers: tuple[int, ...],
     gpus: float,
     callbacks: tuple[Any, ...],
-    timeout: int,
 ) -> TorchTrainer:
     # A little less than whole CPUs, so that the drivers of trials fit beside the workers.
     per_worker: dict[str, float] = {"CPU": job.threads - 0.05} | ({"GPU": gpus} if gpus else {})
@@ -134,7 +122,7 @@ def _trainer(
     return TorchTrainer(
         work,
         train_loop_config=vars(job),
-        torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=timeout),
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=COLLECTIVE_TIMEOUT),
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers if elastic else workers[0],
             use_gpu=gpus > 0,

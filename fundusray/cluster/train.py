@@ -7,11 +7,9 @@ import fundusray
 from fundusray import config, files
 from fundusray.cluster.entry import work
 from fundusray.cluster.fitting import with_batch
-from fundusray.cluster.keeping import Job
 from fundusray.cluster.results import (
     changed,
     finished,
-    outcome_of,
     say,
     write_recipe,
     write_result,
@@ -26,6 +24,8 @@ from fundusray.runs.check import check, check_run, chosen_without_order
 from fundusray.runs.run import Run, plan_run
 from fundusray.runs.split_of_run import OpenSets, write_sides
 from fundusray.settings.deciding import SCHEMA
+from fundusray.training.job import Job
+from fundusray.training.outcome import outcome_of
 
 
 def planned(
@@ -67,7 +67,7 @@ def fit(run: Run, callbacks: tuple[Any, ...] = (), label: str = "") -> dict[str,
     The dashboard shows it under `label` and its folder's name. A finished run is not run again;
     what of it is damaged is named and made again, equal to what it was.
     Rows, augmentation and dropout do not depend on how often workers died; see
-    `cluster/worker.py`.
+    `training/trainer.py`.
 
     Raises:
         InputError: the recipe does not fit the data.

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fundusray.attacks import Budget, pgd_until_fooled, random_offset
+from fundusray.attacks import Budget, Success, pgd_until_fooled, random_offset
 from fundusray.attacks.budget import LEVELS, MOVES, NORMS, parse_eps
 from fundusray.conditions.condition import CONDITIONS, Arguments, Predict
 
@@ -29,12 +29,14 @@ class AttackCondition:
         """A gradient costs about three forward passes; two more see whether it succeeded."""
         return 2 + 3 * self.budget.steps
 
-    def changed(self, predict: Predict, image: Tensor, target: Tensor, row: Tensor) -> Tensor:
+    def changed(
+        self, predict: Predict, image: Tensor, target: Tensor, row: Tensor, success: Success
+    ) -> Tensor:
         """The attacked images, measured to be within the budget and in [0, 1]; those of which the
         network is wrong from the beginning stay as they are (`attacks.pgd_until_fooled`)."""
         budget = self.budget
         offset = random_offset(image, row, self.seed, budget) if budget.random_start else None
-        return pgd_until_fooled(predict, image, target, budget, offset)
+        return pgd_until_fooled(predict, image, target, budget, success, offset)
 
     def __str__(self) -> str:
         budget = self.budget

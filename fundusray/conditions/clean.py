@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from fundusray.attacks import Success
 from fundusray.conditions.condition import CONDITIONS, Arguments, Predict
 
 
@@ -13,7 +14,9 @@ class Clean:
 
     passes = 1
 
-    def changed(self, predict: Predict, image: Tensor, target: Tensor, row: Tensor) -> Tensor:
+    def changed(
+        self, predict: Predict, image: Tensor, target: Tensor, row: Tensor, success: Success
+    ) -> Tensor:
         """The images themselves."""
         return image
 

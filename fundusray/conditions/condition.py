@@ -5,7 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from fundusray.attacks import parse_eps
+from fundusray.attacks import Success, parse_eps
 from fundusray.errors import InputError
 from fundusray.registry import Registry, unknown_name
 
@@ -21,9 +21,12 @@ class Condition(Protocol):
     def passes(self) -> int:
         """About how many forward passes an image costs, by which work is cut."""
 
-    def changed(self, predict: Predict, image: Tensor, target: Tensor, row: Tensor) -> Tensor:
+    def changed(
+        self, predict: Predict, image: Tensor, target: Tensor, row: Tensor, success: Success
+    ) -> Tensor:
         """What becomes of images [B, 3, S, S] in [0, 1] of these classes [B] and rows [B]; a
-        function of the network, the images and their rows alone."""
+        function of the network, the images and their rows alone. `success` tells an attack where
+        it may end."""
 
 
 class Arguments:

@@ -24,10 +24,23 @@ DEFAULTS = {
     "train.weight_decay": "0.02",
     "train.decay_norms": "false",
     "train.schedule": "onecycle",
+    "train.drop_last": "true",
+    "train.clip": "0",
 }
 """How a pretraining learns unless the command says otherwise: a recipe's own settings are meant for
 real photographs and a network that has learned before."""
-FIXED = {"data.source": "synthetic", "data.root": "", "data.target": "grade", "data.split_file": ""}
+FIXED = {
+    "data.source": "synthetic",
+    "data.root": "",
+    "data.target": "grade",
+    "data.split_file": "",
+    "data.mix": "",
+    "sampling.name": "natural",
+    "train.mixup": "0",
+    "adversarial.method": "",
+    "adversarial.eps": "",
+}
+"""What a recipe for real photographs asks for that drawn ones do not have."""
 
 
 def pretrain(asked: Asked) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from fundusray.models import check as check_model
 from fundusray.models.heads import HEADS
 from fundusray.pipeline import augment
 from fundusray.runs.run import Run
-from fundusray.training.choosing import check_choice
+from fundusray.tasks.classification import check_choice
 from fundusray.verified import read_verified
 
 

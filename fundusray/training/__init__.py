@@ -1,1 +1,1 @@
-"""One training in one process: optimiser and rate, precision and layout, steps, checkpoints."""
+"""Training in one process or several, without Ray: the trainer and what it is made of."""

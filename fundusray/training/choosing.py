@@ -2,16 +2,15 @@
 
 Such a network has learned nothing, and yet it has the accuracy of the most frequent class, also
 under any attack. An epoch counts as learned where its metric is above what the best constant answer
-reaches on the same rows; only then does the metric decide. Where no epoch is, the one with the
-lowest validation loss is kept, and said to be no better.
+reaches on the same rows (`Task.constant_answer`); only then does the metric decide. Where no epoch
+is, the one with the lowest validation loss is kept, and said to be no better.
 """
 
 from typing import Any
 
 import numpy as np
 
-from fundusray.errors import InputError
-from fundusray.metrics import METRICS, constant_answer, point
+from fundusray.tasks import Columns, Task
 
 ROUNDING = 1e-9
 """What counts as equal."""
@@ -31,18 +30,19 @@ def standing(value: float | None, constant: float, loss: float) -> tuple[bool, f
 
 
 def overtaking(
-    row: dict[str, Any], best: dict[str, Any], metric: str, targets: np.ndarray
+    row: dict[str, Any], best: dict[str, Any], task: Task, targets: np.ndarray
 ) -> dict[str, Any]:
-    """What an epoch's row is as the best so far by a metric; {} where `best` still is.
+    """What an epoch's row is as the best so far by the task's metric; {} where `best` still is.
 
     Args:
         best: what this gave for the best epoch before, {} for none.
         targets: of the validation rows [N].
     """
+    metric = task.selector
     value, loss = row[f"val_{metric}"], row["val_loss"]
-    constant = constant_answer(metric, targets)
+    constant = task.constant_answer(metric, targets)
     now = standing(value, constant, loss)
-    if best and now <= standing(best["value"], constant, best["loss"]):
+    if task.chooses and best and now <= standing(best["value"], constant, best["loss"]):
         return {}
     return {
         "epoch": row["epoch"],
@@ -54,35 +54,8 @@ def overtaking(
     }
 
 
-def undefined(metric: str, targets: np.ndarray, num_classes: int) -> bool:
-    """Whether rows of these targets [N] give no value, or the same to every network."""
-    if len(np.unique(targets)) < 2:
-        return True
-    return metric in METRICS and point(targets, np.eye(num_classes)[targets])[metric] is None
-
-
-def check_choice(metric: str, targets: np.ndarray, classes: tuple[str, ...]) -> None:
-    """Refuses validation rows, of targets [N], that cannot choose an epoch by this metric.
-
-    Raises:
-        InputError: they are of one class, or of grades that are all on one side of "referable".
-    """
-    present = [classes[k] for k in np.unique(targets)]
-    if len(present) < 2:
-        raise InputError(
-            f"the {len(targets)} validation images are all of class {present[0]!r}, which a "
-            "network that always answers it gets right, so they choose no epoch; give more images, "
-            "or other data.fractions or data.split_file"
-        )
-    if undefined(metric, targets, len(classes)):
-        raise InputError(
-            f"train.select={metric} is not defined on validation images of classes "
-            f"{', '.join(present)} alone; give train.select=kappa, or other data.fractions"
-        )
-
-
 def best_by(
-    history: list[dict[str, Any]], targets: np.ndarray, selectors: tuple[str, ...]
+    history: list[dict[str, Any]], task: Task, targets: np.ndarray
 ) -> dict[str, dict[str, Any]]:
     """The best epoch by each metric that the history has: metric -> {epoch, value, better}.
 
@@ -91,10 +64,10 @@ def best_by(
         targets: of the validation rows [N].
     """
     found = {}
-    for name in selectors:
+    for name in task.selectors:
         known = [row for row in history if row.get(f"val_{name}") is not None]
         if known:
-            constant = constant_answer(name, targets)
+            constant = task.constant_answer(name, targets)
             best = max(
                 known,
                 key=lambda row: (
@@ -109,3 +82,40 @@ def best_by(
                 "better": better(value, constant),
             }
     return found
+
+
+def held_out(
+    columns: dict[int, Columns],
+    targets: np.ndarray,
+    half: np.ndarray,
+    metric: str,
+    task: Task,
+) -> tuple[Columns, list[int]]:
+    """Each half of some rows as the epoch sees it that is best on the other half.
+
+    Args:
+        columns: what was written of the rows by the network of each epoch.
+        targets: int64 [N].
+        half: 0 or 1 of each row [N].
+        metric: what is best; of equal epochs the earliest is. Where no epoch is above the constant
+            answer there, the validation loss decides (`standing`). What was fitted to all rows is
+            fitted anew, to the other half alone.
+
+    Returns:
+        (columns of all rows, the epochs of half 0 and of half 1).
+    """
+    joined = {name: np.empty_like(values) for name, values in next(iter(columns.values())).items()}
+    chosen = []
+    for mine in (0, 1):
+        other = half != mine
+        seen = {epoch: task.recalibrated(found, other) for epoch, found in columns.items()}
+        constant = task.constant_answer(metric, targets[other])
+        values = {}
+        for epoch, found in seen.items():
+            figures = task.figures({name: part[other] for name, part in found.items()})
+            values[epoch] = standing(figures[metric], constant, figures["loss"])
+        best = max(values, key=lambda epoch: (values[epoch], -epoch))
+        for name, part in seen[best].items():
+            joined[name][~other] = part[~other]
+        chosen.append(best)
+    return joined, chosen

@@ -8,8 +8,9 @@ from fundusray.data.sampling import plan_eval
 from fundusray.data.shards import PreparedSet
 from fundusray.models.bundle import Bundle
 from fundusray.pipeline import augment, make_loader
+from fundusray.tasks import Columns, Task
 from fundusray.training.loop import to_device
-from fundusray.training.predicting import Predictions, predictions_under
+from fundusray.training.predicting import predictions_under
 
 BATCH = 32
 
@@ -17,8 +18,10 @@ BATCH = 32
 class Evaluator:
     """What is costly to open for an evaluation; predicts any rows under any condition."""
 
-    def __init__(self, bundle: Bundle, prepared: PreparedSet, threads: int, gpu: bool) -> None:
-        data = bundle.recipe.data
+    def __init__(
+        self, bundle: Bundle, task: Task, prepared: PreparedSet, threads: int, gpu: bool
+    ) -> None:
+        data, self.task = bundle.recipe.data, task
         self.device = torch.device("cuda" if gpu else "cpu")
         self.model = bundle.model.to(self.device, memory_format=torch.channels_last)
         self.loader = make_loader(
@@ -31,10 +34,10 @@ class Evaluator:
             threads=threads,
         )
 
-    def predictions(self, rows: np.ndarray, condition: Condition) -> Predictions:
-        """What the network says of some rows; fp32, however it was trained."""
+    def predictions(self, rows: np.ndarray, condition: Condition) -> tuple[np.ndarray, Columns]:
+        """(rows [N], columns [N]), see `predictions_under`; fp32, however it was trained."""
         plan = plan_eval(rows, min(BATCH, max(len(rows), 1)))
         epoch = self.loader.epoch(plan, seed=0, epoch=0)
         batches = to_device(epoch, self.device, contiguous=False)
         precision = torch.autocast(self.device.type, enabled=False)
-        return predictions_under(condition, self.model, batches, precision)
+        return predictions_under(condition, self.model, batches, precision, self.task)

@@ -6,7 +6,7 @@ continued, or repeated, makes the same draws and there is no generator state to 
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -17,16 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from fundusray import files
-from fundusray.config import Adversarial, Loss
+from fundusray.config import Adversarial
 from fundusray.errors import FundusError
-from fundusray.losses import compute
 from fundusray.pipeline import Batch
 from fundusray.pipeline.plain import as_float
+from fundusray.tasks import Columns, SampleLosses, Task
 from fundusray.training.adversarial import OBJECTIVES
 from fundusray.training.mixup import mixed
-
-AUXILIARY_WEIGHT = 0.4
-"""Weight of Inception's auxiliary head in the loss (Szegedy et al. 2015; torchvision's custom)."""
 
 
 class DivergedError(FundusError):
@@ -45,43 +42,6 @@ def diverged(loss: float, step: int, lr: float, names: list[str], folder: str) -
 
 
 @dataclass(frozen=True)
-class Objective:
-    """The loss of a recipe over class counts of its train rows."""
-
-    loss: Loss
-    counts: Tensor
-    """[K] float, on the device that trains."""
-
-    def per_sample(
-        self,
-        output: Tensor | tuple[Tensor, Tensor],
-        target: Tensor,
-        valid: Tensor,
-        progress: float,
-        batch_counts: Tensor | None = None,
-    ) -> Tensor:
-        """[B] losses of raw outputs, or of (outputs, auxiliary outputs) in training Inception.
-
-        `progress` is the share of the run's steps done, `batch_counts` [K] what the global batch
-        holds of each class; losses that change with them ask for them.
-        """
-        of = partial(
-            compute,
-            self.loss.name,
-            self.loss.args,
-            target=target,
-            counts=self.counts,
-            progress=progress,
-            valid=valid,
-            batch_counts=batch_counts,
-        )
-        if isinstance(output, tuple):
-            main, auxiliary = output
-            return of(main) + AUXILIARY_WEIGHT * of(auxiliary)
-        return of(output)
-
-
-@dataclass(frozen=True)
 class Way:
     """How a step is taken: the same for every step of a stage."""
 
@@ -90,7 +50,7 @@ class Way:
     model: nn.Module
     """The model itself."""
     optimizer: torch.optim.Optimizer
-    objective: Objective
+    objective: SampleLosses
     adversarial: Adversarial
     precision: AbstractContextManager[Any]
     mixup: float
@@ -154,20 +114,30 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 @torch.inference_mode()
 def predict(
-    model: nn.Module, batches: Iterable[Batch], precision: AbstractContextManager[Any]
-) -> tuple[np.ndarray, np.ndarray]:
-    """(rows [N], logits [N, K] float32) of the valid images, in the order given."""
+    model: nn.Module,
+    batches: Iterable[Batch],
+    precision: AbstractContextManager[Any],
+    task: Task,
+) -> tuple[np.ndarray, Columns]:
+    """(rows [N], what the task writes of each [N]) of the valid images, in the order given."""
     model.eval()
-    rows, logits = [], []
+    rows, parts = [], []
     for batch in batches:
         with precision:
-            output = model(batch.image)
+            outputs = model(batch.image)
         keep = batch.valid.cpu().numpy()
         rows.append(batch.row.cpu().numpy()[keep])
-        logits.append(output.float().cpu().numpy()[keep])
+        columns = task.columns(outputs, task.target(batch))
+        parts.append({name: column[keep] for name, column in columns.items()})
+    return joined(rows, parts)
+
+
+def joined(rows: Sequence[np.ndarray], parts: Sequence[Columns]) -> tuple[np.ndarray, Columns]:
+    """(rows [N], columns [N]) of several batches, one behind the other; (none, {}) of none."""
     if not rows:
-        return np.zeros(0, np.int64), np.zeros((0, 0), np.float32)
-    return np.concatenate(rows), np.concatenate(logits)
+        return np.zeros(0, np.int64), {}
+    names = parts[0]
+    return np.concatenate(rows), {n: np.concatenate([part[n] for part in parts]) for n in names}
 
 
 def to_device(batches: Iterable[Batch], device: torch.device, contiguous: bool) -> Iterator[Batch]:
@@ -177,7 +147,7 @@ def to_device(batches: Iterable[Batch], device: torch.device, contiguous: bool) 
         # Images of 8 bits cross to the device as they are: a fourth of the bytes.
         image = as_float(batch.image.to(device, non_blocking=True))
         image = image.contiguous(memory_format=layout)
-        rest = (None if p is None else p.to(device, non_blocking=True) for p in batch[1:])
+        rest = [None if p is None else p.to(device, non_blocking=True) for p in batch[1:]]
         yield Batch(image, *rest)
 
 

@@ -130,9 +130,10 @@ def _time(
     return min(taken[1:])
 
 
-def sum_of_squares(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+def sum_of_squares(output: Tensor | tuple[Tensor | None, ...]) -> Tensor:
     """A number that every parameter, those of an auxiliary head too, has a gradient of."""
     parts = output if isinstance(output, tuple) else (output,)
+    parts = [part for part in parts if part is not None]
     return sum((part.float().square().sum() for part in parts), torch.zeros(()).to(parts[0].device))
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,34 +12,11 @@ from fundusray.attacks import evaluating
 from fundusray.attacks.gradient import distance
 from fundusray.conditions import Clean, Condition
 from fundusray.pipeline import Batch
-from fundusray.training.loop import predict
+from fundusray.tasks import Columns, Task
+from fundusray.training.loop import joined, predict
 
 MEASURED = ("clean_prediction", "success", "linf", "l2")
-"""Columns of changed images, in their order; `conditions.columns` says what they are."""
-
-
-class Predictions(NamedTuple):
-    """One line per image."""
-
-    rows: np.ndarray  # int64 [N]
-    logits: np.ndarray  # float32 [N, K] of the images under the condition
-    columns: dict[str, np.ndarray]
-    """MEASURED of images that are changed, each [N]; empty where they are clean."""
-
-    def gathered(
-        self, sorted_rows: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-    ) -> "Predictions":
-        """Everyone's, by a function that brings (rows [N], values [N, M]) of all workers together
-        in order of the rows."""
-        # All of it is exact in float64, so that it travels in one piece.
-        values = [self.logits, *(column[:, None] for column in self.columns.values())]
-        rows, whole = sorted_rows(self.rows, np.concatenate(values, axis=1, dtype=np.float64))
-        num = whole.shape[1] - len(self.columns)
-        columns = {
-            name: whole[:, num + i].astype(column.dtype)
-            for i, (name, column) in enumerate(self.columns.items())
-        }
-        return Predictions(rows, whole[:, :num].astype(np.float32), columns)
+"""Columns of changed images beside the task's own; `conditions.columns` says what they are."""
 
 
 def predictions_under(
@@ -47,31 +24,31 @@ def predictions_under(
     model: nn.Module,
     batches: Iterable[Batch],
     precision: AbstractContextManager[Any],
-) -> Predictions:
-    """What a network says of the valid images of some batches under a condition.
+    task: Task,
+) -> tuple[np.ndarray, Columns]:
+    """(rows [N], columns [N]): what is written of the valid images of some batches.
 
+    Columns are the task's, of images under the condition, and MEASURED of images that are changed.
     An image is changed as a function of its row, whatever its company. `success` is of images that
     the network is right of as they are and wrong of when changed. The model's statistics stay as
     they are.
     """
     if isinstance(condition, Clean):
-        return Predictions(*predict(model, batches, precision), {})
+        return predict(model, batches, precision, task)
 
     def network(image: Tensor) -> Tensor:
         with precision:
             return model(image).float()
 
-    parts = []
+    rows, parts = [], []
     with evaluating(model):
         for batch in batches:
-            image, target, row = (part[batch.valid] for part in batch[:3])
+            target = task.target(batch)[batch.valid]
+            image, row = batch.image[batch.valid], batch.row[batch.valid]
             if len(row):
-                parts.append([row.cpu().numpy(), *_changed(condition, network, image, target, row)])
-    if not parts:
-        none = {name: np.zeros(0) for name in MEASURED}
-        return Predictions(np.zeros(0, np.int64), np.zeros((0, 0), np.float32), none)
-    rows, logits, *measured = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Predictions(rows, logits, dict(zip(MEASURED, measured, strict=True)))
+                rows.append(row.cpu().numpy())
+                parts.append(_changed(condition, network, image, target, row, task))
+    return joined(rows, parts)
 
 
 def _changed(
@@ -80,11 +57,24 @@ def _changed(
     image: Tensor,
     target: Tensor,
     row: Tensor,
-) -> list[np.ndarray]:
-    """Logits [B, K] of the changed images, and MEASURED of each."""
-    changed = condition.changed(network, image, target, row)
+    task: Task,
+) -> Columns:
+    """The task's columns of the changed images, and MEASURED of each."""
+    changed = condition.changed(network, image, target, row, task.attack_success)
     with torch.no_grad():
-        logits, clean = network(changed), network(image).argmax(dim=1)
-    success = (clean == target) & (logits.argmax(dim=1) != target)
-    far = [distance(changed, image, norm) for norm in ("linf", "l2")]
-    return [part.cpu().numpy() for part in (logits, clean, success, *far)]
+        outputs, clean = network(changed), network(image)
+    wrong = task.attack_success(outputs, target)
+    measured = {
+        "clean_prediction": task.answers(clean),
+        "success": wrong & ~task.attack_success(clean, target),
+        "linf": distance(changed, image, "linf"),
+        "l2": distance(changed, image, "l2"),
+    }
+    columns = {name: value.cpu().numpy() for name, value in measured.items()}
+    return task.columns(outputs, target) | columns
+
+
+def apart(columns: Columns) -> tuple[Columns, Columns]:
+    """(the task's own columns, those of MEASURED)."""
+    measured = {name: columns[name] for name in MEASURED if name in columns}
+    return {name: value for name, value in columns.items() if name not in measured}, measured

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fundusray.config import Adversarial
-from fundusray.training.choosing import constant_answer
+from fundusray.tasks import Task
 
 SIGMAS = 4.0
 """Standard errors that a fall has to exceed: the best of many epochs is high by chance, too."""
@@ -46,8 +46,10 @@ def spread_evenly(targets: np.ndarray, num: int, seed: int) -> np.ndarray:
     return np.sort(order[np.argsort(turn, kind="stable")[:num]])
 
 
-def robustness(targets: np.ndarray, answers: np.ndarray, whole: np.ndarray) -> dict[str, Any]:
-    """Figures of attacked rows by the classes of their targets [M] and the network's answers [M].
+def robustness(
+    task: Task, targets: np.ndarray, wrong: np.ndarray, whole: np.ndarray
+) -> dict[str, Any]:
+    """Figures of attacked rows by the classes of their targets [M] and which are `wrong` [M].
 
     `whole` [N] are the targets of all the rows they were taken from, class by class:
 
@@ -61,15 +63,15 @@ def robustness(targets: np.ndarray, answers: np.ndarray, whole: np.ndarray) -> d
     """
     classes = np.unique(targets)
     num = np.array([(targets == k).sum() for k in classes])
-    right = np.array([(answers[targets == k] == k).sum() for k in classes])
+    right = np.array([(~wrong[targets == k]).sum() for k in classes])
     often = np.array([(whole == k).sum() for k in classes])
     rates = (right + 1) / (num + 2)
     return {
         "robust_balanced_accuracy": float((right / num).mean()),
         "robust_error": float(np.sqrt((rates * (1 - rates) / (num + 2)).sum()) / len(classes)),
         "robust_accuracy": float((right / num * often).sum() / often.sum()),
-        "robust_constant_accuracy": constant_answer("robust_accuracy", whole),
-        "robust_chance": constant_answer("robust_balanced_accuracy", targets),
+        "robust_constant_accuracy": task.constant_answer("robust_accuracy", whole),
+        "robust_chance": task.constant_answer("robust_balanced_accuracy", targets),
         "robust_n": len(targets),
     }
 

@@ -1,6 +1,7 @@
 """Drawn photographs to pretrain on: prepared, with a grade and the masks of all that is on them."""
 
 import io
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,17 +14,14 @@ from fundusray import files
 from fundusray.config import Data
 from fundusray.data.found import GRADES
 from fundusray.data.images import encode_jpeg
-from fundusray.data.lesions import LESIONS
 from fundusray.data.prepared.geometry import Geometry, prepared_map
 from fundusray.data.preprocess import PREPROCESS, apply
-from fundusray.data.synthetic import LANDMARKS, Drawn, draw
+from fundusray.data.synthetic import Drawn, draw
 from fundusray.pipeline import plain
 from fundusray.pipeline.augment import Augmentation
 from fundusray.sealed import sealed, unsealed
+from fundusray.tasks.grades_and_masks import KINDS
 
-MAPS = (*LESIONS, *LANDMARKS)
-"""What is looked for; bit i of a mask is kind i."""
-VERSION = 4
 """Goes up when drawing gives other pixels or files: what was drawn is then drawn anew."""
 PART = 64
 """Photographs of one task."""
@@ -35,7 +33,7 @@ class Sketches(NamedTuple):
     image: np.ndarray
     """uint8 [N, S, S, 3]."""
     masks: np.ndarray
-    """uint16 [N, S, S], bit i is kind i of MAPS."""
+    """uint16 [N, S, S], bit i is kind i of KINDS."""
     grade: np.ndarray
     """int64 [N]."""
 
@@ -75,6 +73,12 @@ def _bits(drawn: Drawn, geometry: Geometry) -> np.ndarray:
     return bits
 
 
+def part_places(folder: str, num_images: int) -> tuple[str, ...]:
+    """Where the parts are that hold so many photographs."""
+    number = -(-num_images // PART)
+    return tuple(files.join(folder, f"part-{index:05d}.npz") for index in range(number))
+
+
 def to_bytes(sketches: Sketches) -> bytes:
     """The content of a part's file."""
     sink = io.BytesIO()
@@ -82,7 +86,7 @@ def to_bytes(sketches: Sketches) -> bytes:
     return sealed(sink.getvalue())
 
 
-def read_parts(locations: list[str]) -> Sketches:
+def read_parts(locations: Sequence[str]) -> Sketches:
     """The photographs of some parts, in order; 5 bytes a pixel in memory.
 
     Raises:
@@ -111,11 +115,11 @@ def shown(
     moves = draws._replace(
         brightness=ones, contrast=ones, coloured=nothing, std=np.zeros_like(draws.std)
     )
-    bits = sketches.masks[rows][:, None] >> np.arange(len(MAPS), dtype=np.uint16)[:, None, None]
+    bits = sketches.masks[rows][:, None] >> np.arange(len(KINDS), dtype=np.uint16)[:, None, None]
     layers = torch.from_numpy((bits & 1).astype(np.float32))
     # Masks go the way of images, three at a time.
-    missing = -len(MAPS) % 3
+    missing = -len(KINDS) % 3
     layers = F.pad(layers, (0, 0, 0, 0, 0, missing))
     moved = [plain.augment(three, moves, 0) for three in layers.split(3, dim=1)]
-    masks = torch.cat(moved, dim=1)[:, : len(MAPS)]
+    masks = torch.cat(moved, dim=1)[:, : len(KINDS)]
     return image, masks, torch.from_numpy(sketches.grade[rows])

@@ -18,6 +18,18 @@ from fundusray.attacks.gradient import (
     project,
     steepest,
 )
+from fundusray.config import Recipe
+from fundusray.tasks import Classification
+
+wrong_class = Classification(Recipe(), ("a", "b", "c", "d")).attack_success
+
+
+def until_fooled(
+    model: nn.Module, image: Tensor, target: Tensor, budget: Budget, offset: Tensor | None
+) -> Tensor:
+    """As `pgd` is called."""
+    return pgd_until_fooled(model, image, target, budget, wrong_class, offset)
+
 
 BUDGETS = [Budget("linf", 8 / 255, 2 / 255, 5), Budget("l2", 0.5, 0.15, 5)]
 
@@ -108,7 +120,7 @@ def test_it_stops_where_the_line_is_crossed() -> None:
         worth = worth - worth_lost
         image[:, 0, 0, 0] += torch.tensor([0.0, 0.01, 0.02])
         model.bias = steps_off * worth - (image.flatten(1) @ model.weight)
-    found = pgd_until_fooled(Rows(), image, target, Budget("linf", 0.2, step, 5))
+    found = pgd_until_fooled(Rows(), image, target, Budget("linf", 0.2, step, 5), wrong_class)
     far = distance(found, image, "linf")
     torch.testing.assert_close(
         far, torch.tensor([0.01, 0.03, 0.05], dtype=torch.float64), atol=1e-6, rtol=0
@@ -123,7 +135,9 @@ def test_what_is_wrong_already_is_left_alone() -> None:
     with evaluating(model):
         wrong = (model(image).argmax(1) + 1) % 4
         offset = random_offset(image, row, 0, budget)
-        assert torch.equal(pgd_until_fooled(model, image, wrong, budget, offset), image)
+        assert torch.equal(
+            pgd_until_fooled(model, image, wrong, budget, wrong_class, offset), image
+        )
 
 
 @pytest.mark.parametrize("budget", BUDGETS, ids=lambda budget: budget.norm)
@@ -182,7 +196,7 @@ def test_fgsm_is_that_of_torchattacks() -> None:
 
 
 @pytest.mark.parametrize("budget", BUDGETS, ids=lambda budget: budget.norm)
-@pytest.mark.parametrize("attack", [pgd, pgd_until_fooled])
+@pytest.mark.parametrize("attack", [pgd, until_fooled])
 def test_the_rest_of_the_batch_does_not_matter(
     budget: Budget, attack: Callable[..., Tensor]
 ) -> None:
@@ -264,7 +278,7 @@ def test_the_network_stays_as_it_was(outside: Callable[[], AbstractContextManage
             offset = random_offset(image, row, 0, budget)
             found = pgd(model, image, target, budget, offset)
             assert not found.requires_grad
-            pgd_until_fooled(model, image, target, budget, offset)
+            pgd_until_fooled(model, image, target, budget, wrong_class, offset)
     assert [layer.training for layer in model.modules()] == modes
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -327,7 +341,7 @@ def test_no_images_are_no_trouble() -> None:
     image, target = torch.zeros(0, 3, 12, 12), torch.zeros(0, dtype=torch.long)
     for budget in BUDGETS:
         assert pgd(model, image, target, budget).shape == image.shape
-        assert pgd_until_fooled(model, image, target, budget).shape == image.shape
+        assert pgd_until_fooled(model, image, target, budget, wrong_class).shape == image.shape
 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64])
@@ -347,7 +361,7 @@ def test_images_of_another_type_keep_to_the_budget(budget: Budget, kind: torch.d
     for found in (
         pgd(predict, image, target, budget, offset),
         pgd(predict, image, target, replace(budget, best=True)),
-        pgd_until_fooled(predict, image, target, budget, offset),
+        pgd_until_fooled(predict, image, target, budget, wrong_class, offset),
     ):
         assert found.dtype == torch.promote_types(kind, torch.float32)
         assert 0 < distance(found, image.to(found.dtype), budget.norm).max() <= budget.eps + 1e-6

@@ -20,7 +20,8 @@ from fundusray.models import build_model
 from fundusray.models.bundle import load_bundle, save_bundle
 from fundusray.models.weights import digest
 from fundusray.runs.provenance import Unseen, unseen
-from fundusray.training.predicting import Predictions
+from fundusray.tasks import Columns
+from fundusray.tasks.classification import logits_of, with_logits
 
 CLASSES = tuple("abcde")
 
@@ -39,9 +40,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
 
     def spread(
         bundle: str, prepared: str, rows: np.ndarray, condition: Condition, parts: str
-    ) -> Predictions:
+    ) -> tuple[np.ndarray, Columns]:
         calls.append(rows.tolist())
-        return Predictions(rows, np.full((len(rows), 5), len(calls), float), {})
+        return rows, with_logits({}, np.full((len(rows), 5), len(calls), float))
 
     names = [f"i{n}" for n in range(9)]
     fake = lambda folder: SimpleNamespace(  # noqa: E731
@@ -201,7 +202,7 @@ def test_rows_do_not_depend_on_their_company(unbroken: dict, prepared: str) -> N
     evaluator = opened_evaluator(bundle, digest(bundle), prepared, 1, False)
     whole = evaluator.predictions(rows, Clean())
     halves = [evaluator.predictions(part, Clean()) for part in (rows[:5], rows[5:])]
-    assert whole.rows.tolist() == rows.tolist()
-    np.testing.assert_allclose(
-        np.concatenate([half.logits for half in halves]), whole.logits, atol=1e-4
-    )
+    assert whole[0].tolist() == rows.tolist()
+    joined = np.concatenate([logits_of(half[1]) for half in halves])
+    np.testing.assert_allclose(joined, logits_of(whole[1]), atol=1e-4)
+    assert whole[1]["target"].tolist() == open_set(prepared).targets()[rows].tolist()

@@ -8,11 +8,14 @@ import pytest
 
 from fundusray.cluster.matching import in_classes_of, order_known
 from fundusray.cluster.rows import predictions_of
+from fundusray.config import Recipe
 from fundusray.data.found import GRADES
 from fundusray.data.prepared.stored import Stored
 from fundusray.data.shards import PreparedSet
 from fundusray.errors import InputError
 from fundusray.metrics import is_ordered, summary
+from fundusray.tasks import Classification
+from fundusray.tasks.classification import with_logits
 
 
 def prepared(classes: tuple[str, ...], targets: list[int], ordered: bool = True) -> PreparedSet:
@@ -43,7 +46,9 @@ def test_a_set_is_judged_in_the_classes_of_the_network(classes, targets, expecte
     matched = in_classes_of(data, "x/bundle", network(*GRADES))
     assert matched.classes == GRADES and matched.ordered
     assert matched.targets().tolist() == expected and data.targets().tolist() == targets
-    table = predictions_of(matched, np.arange(4), np.eye(5)[expected])
+    columns = with_logits({"target": np.array(expected)}, np.eye(5)[expected])
+    task = Classification(Recipe(), matched.classes, matched.ordered)
+    table = predictions_of(matched, np.arange(4), columns, task)
     assert is_ordered(table) and summary(table)["accuracy"] == 1.0
 
 

@@ -10,14 +10,13 @@ import pytest
 from fundusray import config, files
 from fundusray.cluster.results import (
     finished,
-    outcome_of,
     read_result,
-    write_outcome,
     write_recipe,
     write_result,
 )
 from fundusray.config import Recipe, override
 from fundusray.errors import DamagedError
+from fundusray.training.outcome import outcome_of, write_outcome
 
 NAMES = ("predictions.parquet", "attacked.parquet", "manifest.parquet", "split.csv", "mode.json")
 

@@ -7,10 +7,13 @@ import pyarrow as pa
 
 from fundusray import files
 from fundusray.cluster.rows import predictions_of
+from fundusray.config import Recipe
 from fundusray.data.manifest import stamped
 from fundusray.data.splits import halves
 from fundusray.metrics import summary
 from fundusray.runs.split_of_run import write_sides
+from fundusray.tasks import Classification
+from fundusray.tasks.classification import with_logits
 
 
 def fake_set() -> SimpleNamespace:
@@ -34,7 +37,9 @@ def fake_set() -> SimpleNamespace:
 
 
 def test_predictions_name_nobody_where_patients_are_unknown() -> None:
-    table = predictions_of(fake_set(), np.arange(8), np.eye(2)[np.arange(8) % 2])
+    targets, task = np.arange(8) % 2, Classification(Recipe(), ("no", "yes"))
+    columns = with_logits({"target": targets}, np.eye(2)[targets])
+    table = predictions_of(fake_set(), np.arange(8), columns, task)
     assert table["patient_id"].to_pylist() == ["p"] * 2 + [""] * 6
     found = summary(table)
     assert (found["n"], found["num_patients"], found["num_unknown"]) == (8, 1, 6)

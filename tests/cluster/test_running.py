@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import pytest
 import ray.train
-import torch.distributed as dist
 from ray.train.v2._internal.constants import get_env_vars_to_propagate
 from ray.train.v2._internal.exceptions import (
     InsufficientClusterResourcesError,
@@ -14,10 +13,12 @@ from ray.train.v2._internal.exceptions import (
 )
 
 from fundusray import files
-from fundusray.cluster import entry, pretrain, running, start, worker
+from fundusray.cluster import entry, running, start, worker
 from fundusray.cluster.running import RunFailedError
 from fundusray.config import Recipe, override
 from fundusray.errors import BadInputsError, FundusError, InputError
+from fundusray.training.job import Job
+from fundusray.training.supervision import StoppedError
 
 
 def job_in(folder: Path, attempt: str = "now") -> SimpleNamespace:
@@ -76,30 +77,31 @@ def test_what_a_killed_driver_left_and_nobody_goes_on_from_is_removed(tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-@pytest.mark.parametrize("module", [worker, pretrain])
-def test_any_rank_notes_what_no_retry_cures(
-    module: object, rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*arguments: object) -> None:
+def test_what_no_retry_cures_is_noted(tmp_path: Path) -> None:
+    job, tries = Job("{}", "", str(tmp_path), "k", "", threads=1, attempt="now"), []
+
+    def fail() -> None:
+        tries.append(1)
         raise BadInputsError("too many bad images")
 
-    monkeypatch.setattr(dist, "get_rank", lambda: rank)
-    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
-    settings = {"recipe": "{}", "folder": str(tmp_path), "key": "k", "threads": 1, "attempt": "now"}
-    if module is worker:
-        monkeypatch.setattr(worker, "Training", fail)
-        settings |= {"prepared": "", "storage": ""}
-    else:
-        monkeypatch.setattr(pretrain, "Pulse", fail)
-        settings |= {"parts": ()}
     with pytest.raises(BadInputsError):
-        module.work(settings)
+        worker.noting_faults(job, fail)
     with pytest.raises(RunFailedError, match="too many bad images") as caught:
         running._raise_noted(str(tmp_path), "now")
     assert caught.value.exit_code == BadInputsError.exit_code
     # Its replacement leaves at once.
-    assert module.work(settings) is None
+    worker.noting_faults(job, fail)
+    assert len(tries) == 1
+
+
+def test_a_run_that_was_asked_to_stop_notes_nothing(tmp_path: Path) -> None:
+    job = Job("{}", "", str(tmp_path), "k", "", threads=1, attempt="now")
+
+    def stop() -> None:
+        raise StoppedError
+
+    worker.noting_faults(job, stop)
+    assert not running.noted(job)
 
 
 def test_the_first_note_of_an_attempt_counts(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fundusray.attacks import Budget, judging_budget, training_budget
+from fundusray.attacks import Budget, Success, judging_budget, training_budget
 from fundusray.conditions import (
     CONDITIONS,
     AttackCondition,
@@ -18,8 +18,11 @@ from fundusray.conditions import (
     parse_condition,
 )
 from fundusray.conditions.condition import Arguments, Predict
-from fundusray.config import Adversarial
+from fundusray.config import Adversarial, Recipe
 from fundusray.errors import InputError
+from fundusray.tasks import Classification
+
+wrong_class = Classification(Recipe(), ("a", "b", "c", "d")).attack_success
 
 TEXTS = [
     ("clean", "clean"),
@@ -100,7 +103,9 @@ def test_a_further_condition_is_one_entry() -> None:
         level: int
         passes = 1
 
-        def changed(self, predict: Predict, image: Tensor, target: Tensor, row: Tensor) -> Tensor:
+        def changed(
+            self, predict: Predict, image: Tensor, target: Tensor, row: Tensor, success: Success
+        ) -> Tensor:
             return image * (1 - self.level / 8)
 
         def __str__(self) -> str:
@@ -110,16 +115,13 @@ def test_a_further_condition_is_one_entry() -> None:
     def darker(given: Arguments) -> Darker:
         return Darker(given.whole("level", 1))
 
-    try:
-        condition = parse_condition("darker(level=4)")
-        assert condition == Darker(4) and str(condition) == "darker(level=4)"
-        image = torch.ones(2, 3, 4, 4)
-        row = torch.arange(2)
-        assert condition.changed(lambda x: x, image, row, row).max() == 0.5
-        with pytest.raises(InputError, match="no condition named 'darkr'; did you mean 'darker'"):
-            parse_condition("darkr(level=4)")
-    finally:
-        del CONDITIONS["darker"]
+    condition = parse_condition("darker(level=4)")
+    assert condition == Darker(4) and str(condition) == "darker(level=4)"
+    image = torch.ones(2, 3, 4, 4)
+    row = torch.arange(2)
+    assert condition.changed(lambda x: x, image, row, row, wrong_class).max() == 0.5
+    with pytest.raises(InputError, match="no condition named 'darkr'; did you mean 'darker'"):
+        parse_condition("darkr(level=4)")
 
 
 def test_an_attack_keeps_its_budget_and_is_a_function_of_the_row() -> None:
@@ -133,11 +135,11 @@ def test_an_attack_keeps_its_budget_and_is_a_function_of_the_row() -> None:
         "fgsm(eps=3/255)",
     ):
         condition = parse_condition(text)
-        whole = condition.changed(net, image, target, row)
+        whole = condition.changed(net, image, target, row, wrong_class)
         order = 2 if condition.budget.norm == "l2" else torch.inf
         far = torch.linalg.vector_norm((whole - image).flatten(1), order, dim=1)
         assert 0 < far.max() <= condition.budget.eps + 1e-6
-        alone = condition.changed(net, image[4:5], target[4:5], row[4:5])
+        alone = condition.changed(net, image[4:5], target[4:5], row[4:5], wrong_class)
         torch.testing.assert_close(alone, whole[4:5])
 
 

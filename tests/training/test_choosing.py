@@ -5,19 +5,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fundusray.config import Recipe
 from fundusray.errors import InputError
-from fundusray.metrics import point, selectors
-from fundusray.training.choosing import (
-    best_by,
-    check_choice,
-    constant_answer,
-    overtaking,
-    standing,
-    undefined,
-)
+from fundusray.metrics import constant_answer, point, selectors
+from fundusray.tasks import Classification
+from fundusray.tasks.classification import check_choice, undefined
+from fundusray.training.choosing import best_by, overtaking, standing
 
 TARGETS = np.repeat(np.arange(5), [55, 28, 19, 12, 6])
 CLASSES = ("0", "1", "2", "3", "4")
+TASK = Classification(Recipe(), CLASSES)
 
 
 def test_the_constant_answer_is_what_the_metrics_say_of_it() -> None:
@@ -54,14 +51,14 @@ def test_the_best_epoch_by_each_metric() -> None:
         epoch(3, 1.58, kappa=0.0, accuracy=share, robust_accuracy=0.29, auc_referable=None),
         epoch(4, 1.16, kappa=0.41, accuracy=0.52, robust_accuracy=0.0, auc_referable=None),
     ]
-    found = best_by(history, TARGETS, selectors())
+    found = best_by(history, TASK, TARGETS)
     assert found["kappa"] == {"epoch": 4, "value": 0.41, "better": True}
     assert found["accuracy"] == {"epoch": 4, "value": 0.52, "better": True}
     assert found["robust_accuracy"] == {"epoch": 4, "value": 0.0, "better": False}
     assert set(found) == {"kappa", "accuracy", "robust_accuracy"}
     # Of equal epochs the earliest.
     twice = [epoch(1, 1.0, kappa=0.3), epoch(2, 0.9, kappa=0.3)]
-    assert best_by(twice, TARGETS, selectors())["kappa"]["epoch"] == 1
+    assert best_by(twice, TASK, TARGETS)["kappa"]["epoch"] == 1
 
 
 def test_a_run_keeps_the_first_epoch_that_has_learned() -> None:
@@ -70,7 +67,7 @@ def test_a_run_keeps_the_first_epoch_that_has_learned() -> None:
     best: dict[str, Any] = {}
     kept = []
     for number, (loss, kappa) in enumerate(zip(losses, kappas, strict=True), 1):
-        best = overtaking(epoch(number, loss, kappa=kappa), best, "kappa", TARGETS) or best
+        best = overtaking(epoch(number, loss, kappa=kappa), best, TASK, TARGETS) or best
         kept.append((best["epoch"], best["better"]))
     assert kept == [(1, False), (1, False), (3, True), (3, True)]
     assert best == {

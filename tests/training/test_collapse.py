@@ -13,13 +13,15 @@ from torch import Tensor, nn
 
 from fundusray.attacks import evaluating, judging_budget, pgd, training_budget
 from fundusray.conditions import AttackCondition
-from fundusray.config import Adversarial
+from fundusray.config import Adversarial, Recipe
 from fundusray.data.synthetic import draw
 from fundusray.pipeline import Batch
+from fundusray.tasks import Classification
 from fundusray.training.adversarial import OBJECTIVES
 from fundusray.training.predicting import predictions_under
 from fundusray.training.robustness import Alarm, alarm, robustness
 
+TASK = Classification(Recipe(), ("left", "right"))
 TRAIN, JUDGED, BATCH, SIDE = 512, 120, 32, 32
 # At 16/255, attacked in training mode, this network is never robust above chance: nothing to lose.
 FAST = Adversarial(
@@ -88,11 +90,11 @@ def test_the_alarm_sees_fast_fgsm_collapse() -> None:
     for epoch, (model, loss) in enumerate(epochs(FAST, 300), 1):
         if epoch % 10:
             continue
-        hard = predictions_under(
-            AttackCondition("pgd", judging_budget(FAST)), model, [judged], nullcontext()
-        )
+        attack = AttackCondition("pgd", judging_budget(FAST))
+        _, hard = predictions_under(attack, model, [judged], nullcontext(), TASK)
         targets = judged.target.numpy()
-        row = robustness(targets, hard.logits.argmax(axis=1), targets)
+        wrong = hard["success"] | (hard["clean_prediction"] != targets)
+        row = robustness(TASK, targets, wrong, targets)
         robust = row["robust_balanced_accuracy"]
         with evaluating(model):
             easy = accuracy(model(pgd(model, judged.image, judged.target, one_step)), judged.target)

@@ -7,16 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from fundusray.config import Adversarial, Loss
+from fundusray.config import Adversarial, Loss, Recipe
 from fundusray.pipeline import Batch
-from fundusray.training.loop import (
-    AUXILIARY_WEIGHT,
-    Objective,
-    Way,
-    predict,
-    step_seed,
-    train_step,
-)
+from fundusray.tasks import Classification
+from fundusray.tasks.classification import AUXILIARY_WEIGHT, Objective
+from fundusray.training.loop import Way, predict, step_seed, train_step
 
 
 def batch_of(num: int, valid: list[bool] | None = None) -> Batch:
@@ -58,7 +53,7 @@ def test_padding_weighs_nothing() -> None:
 
 def test_two_workers_equal_one() -> None:
     whole = batch_of(6, [True] * 5 + [False])
-    halves = [Batch(*(part[:3] for part in whole[:4])), Batch(*(part[3:] for part in whole[:4]))]
+    halves = [Batch(*(part[cut] for part in whole[:4])) for cut in (slice(3), slice(3, None))]
     torch.testing.assert_close(updated([whole], 1 / 5), updated(halves, 2 / 5))
 
 
@@ -115,6 +110,10 @@ def test_seeds_differ_by_step_and_rank_and_repeat() -> None:
 
 def test_predict_leaves_padding_out() -> None:
     batch = batch_of(5, [True, True, False, True, False])
-    rows, logits = predict(linear(), [batch], nullcontext())
+    model, task = linear(), Classification(Recipe(), ("a", "b", "c"))
+    rows, columns = predict(model, [batch], nullcontext(), task)
     assert rows.tolist() == [0, 1, 3]
-    assert logits.shape == (3, 3)
+    assert list(columns) == ["target", "logit_0", "logit_1", "logit_2"]
+    assert columns["target"].tolist() == [0, 1, 0]
+    logits = model(batch.image)[[0, 1, 3], 2].detach().numpy()
+    assert (columns["logit_2"] == logits).all() and logits.dtype == columns["logit_2"].dtype

@@ -1,19 +1,42 @@
 """Predicting under a condition leaves the network alone and measures each image's change."""
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fundusray.attacks import Budget
-from fundusray.conditions import AttackCondition, Clean
+from fundusray.conditions import AttackCondition, Clean, Condition
+from fundusray.config import Recipe
 from fundusray.pipeline import Batch
+from fundusray.tasks import Classification
+from fundusray.tasks.classification import logits_of
 from fundusray.training.loop import predict
-from fundusray.training.predicting import predictions_under
+from fundusray.training.predicting import apart, predictions_under
 
 ATTACK = AttackCondition("pgd", Budget("linf", 0.05, 0.0125, 8), 1)
+TASK = Classification(Recipe(), ("a", "b", "c"))
+
+
+class Said(NamedTuple):
+    rows: np.ndarray
+    logits: np.ndarray
+    columns: dict[str, np.ndarray]
+
+
+def under(
+    condition: Condition,
+    model: nn.Module,
+    every: list[Batch],
+    precision: AbstractContextManager[Any],
+) -> Said:
+    """What is said of images under a condition: logits, and what was measured."""
+    rows, columns = predictions_under(condition, model, every, precision, TASK)
+    own, measured = apart(columns)
+    return Said(rows, logits_of(own), measured)
 
 
 def network() -> nn.Module:
@@ -42,7 +65,7 @@ def batches(cuts: list[int], num: int = 12) -> list[Batch]:
 def test_logits_are_those_of_attacked_images() -> None:
     (batch,) = batches([12])
     model = network().train()
-    got = predictions_under(ATTACK, model, [batch], nullcontext())
+    got = under(ATTACK, model, [batch], nullcontext())
     assert got.rows.tolist() == [50, 51, 52, 54, 55, 56, 58, 59, 60, 61]
     with torch.no_grad():
         clean = model.eval()(batch.image)[batch.valid].numpy()
@@ -66,18 +89,18 @@ def test_logits_are_those_of_attacked_images() -> None:
 
 def test_how_images_are_batched_does_not_matter() -> None:
     model = network()
-    one = predictions_under(ATTACK, model, batches([12]), nullcontext())
-    many = predictions_under(ATTACK, model, batches([5, 3, 4]), nullcontext())
+    one = under(ATTACK, model, batches([12]), nullcontext())
+    many = under(ATTACK, model, batches([5, 3, 4]), nullcontext())
     assert one.rows.tolist() == many.rows.tolist()
     np.testing.assert_allclose(one.logits, many.logits, atol=1e-4)
-    other = predictions_under(replace(ATTACK, seed=2), model, batches([12]), nullcontext())
+    other = under(replace(ATTACK, seed=2), model, batches([12]), nullcontext())
     assert not np.allclose(one.logits, other.logits, atol=1e-4)
 
 
 def test_the_network_is_left_alone() -> None:
     model = network().train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    predictions_under(ATTACK, model, batches([6, 6]), nullcontext())
+    under(ATTACK, model, batches([6, 6]), nullcontext())
     assert all(layer.training for layer in model.modules())
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -89,7 +112,7 @@ def test_a_larger_budget_fools_more() -> None:
 
     def robust(eps: float, steps: int) -> int:
         budget = Budget("linf", eps, 2.5 * eps / steps, steps)
-        got = predictions_under(AttackCondition("pgd", budget, 1), model, every, nullcontext())
+        got = under(AttackCondition("pgd", budget, 1), model, every, nullcontext())
         return int((got.logits.argmax(1) == target).sum())
 
     assert [robust(eps, 10) for eps in (1e-6, 0.3)] == [7, 0]
@@ -97,41 +120,24 @@ def test_a_larger_budget_fools_more() -> None:
 
 def test_in_half_precision_logits_are_full_numbers() -> None:
     precision = torch.autocast("cpu", torch.bfloat16)
-    got = predictions_under(ATTACK, network(), batches([12]), precision)
+    got = under(ATTACK, network(), batches([12]), precision)
     assert got.logits.dtype == np.float32
     assert got.columns["linf"].max() <= ATTACK.budget.eps + 1e-6
 
 
 def test_clean_images_are_what_a_plain_pass_sees() -> None:
     model = network()
-    got = predictions_under(Clean(), model, batches([5, 3, 4]), nullcontext())
-    rows, logits = predict(model, batches([5, 3, 4]), nullcontext())
-    assert got.rows.tolist() == rows.tolist() and np.array_equal(got.logits, logits)
+    got = under(Clean(), model, batches([5, 3, 4]), nullcontext())
+    rows, columns = predict(model, batches([5, 3, 4]), nullcontext(), TASK)
+    assert got.rows.tolist() == rows.tolist()
+    assert np.array_equal(got.logits, logits_of(columns))
     assert got.columns == {}
 
 
-def test_what_workers_bring_together_is_exact() -> None:
-    whole = predictions_under(ATTACK, network(), batches([12]), nullcontext())
-    seen = []
-
-    def joined(rows: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        seen.append(values.dtype)
-        order = np.random.default_rng(0).permutation(len(rows))
-        back = np.argsort(rows[order])
-        return rows[order][back], values[order][back]
-
-    again = whole.gathered(joined)
-    assert seen == [np.float64], "one exchange between workers"
-    assert np.array_equal(again.logits, whole.logits) and again.logits.dtype == np.float32
-    for name, column in whole.columns.items():
-        assert np.array_equal(again.columns[name], column), name
-        assert again.columns[name].dtype == column.dtype
-
-
 def test_nothing_to_judge() -> None:
-    assert len(predictions_under(ATTACK, network(), [], nullcontext()).rows) == 0
+    assert len(under(ATTACK, network(), [], nullcontext()).rows) == 0
     empty = [Batch(*batch[:3], torch.zeros_like(batch.valid)) for batch in batches([12])]
-    assert len(predictions_under(ATTACK, network(), empty, nullcontext()).rows) == 0
+    assert len(under(ATTACK, network(), empty, nullcontext()).rows) == 0
 
 
 def test_hidden_nan_does_not_raise() -> None:
@@ -141,5 +147,5 @@ def test_hidden_nan_does_not_raise() -> None:
         def forward(self, image: Tensor) -> Tensor:
             return image.flatten(1)[:, :3] * torch.nan
 
-    got = predictions_under(ATTACK, Broken(), batches([12]), nullcontext())
+    got = under(ATTACK, Broken(), batches([12]), nullcontext())
     assert np.isnan(got.logits).all()

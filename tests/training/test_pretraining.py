@@ -1,6 +1,5 @@
 """Pretraining on drawn photographs: masks stay on their lesions, it repeats, resumes and learns."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +10,33 @@ from PIL import Image
 from torch import nn
 
 from fundusray import files
-from fundusray.config import Data, Model, Recipe, override
+from fundusray.config import Data, Model, Recipe, override, to_json
 from fundusray.data.anatomy import draw_manner
 from fundusray.data.found import GRADES
 from fundusray.data.lesions import LESIONS
 from fundusray.data.preprocess import apply
+from fundusray.data.sampling import Plan
 from fundusray.data.synthetic import Drawn, draw
 from fundusray.errors import DamagedError
 from fundusray.models import build_model
 from fundusray.models.bundle import load_bundle
 from fundusray.pipeline import augment
-from fundusray.training import checkpoints, pretraining, sketches
-from fundusray.training.pretraining import Place, Pretrained, Pretraining, feature_maps, losses
-from fundusray.training.sketches import MAPS, Sketches, read_parts, shown, sketch, to_bytes
+from fundusray.tasks import Classification, GradesAndMasks
+from fundusray.tasks.grades_and_masks import (
+    KINDS,
+    Losses,
+    MaskedClassifier,
+    Outputs,
+    Target,
+    feature_maps,
+)
+from fundusray.training import checkpoints, mode, sketches
+from fundusray.training.drawn_examples import DrawnExamples, sides
+from fundusray.training.job import Job
+from fundusray.training.loop import DivergedError
+from fundusray.training.sketches import Sketches, read_parts, shown, sketch, to_bytes
+from fundusray.training.supervision import StoppedError, Supervisor, Unsupervised
+from fundusray.training.trainer import Trainer
 
 SIZE = 48
 STILL = augment.parse("none")
@@ -54,12 +67,39 @@ def recipe() -> Recipe:
             "train.epochs": 2,
             "train.batch": 8,
             "train.lr": 1e-3,
+            "train.precision": "fp32",
+            "train.layout": "channels_last",
         },
     )
 
 
-def place(folder: Path, location: str) -> Place:
-    return Place(str(folder), (location,), "key", torch.device("cpu"))
+def trainer(
+    recipe: Recipe, folder: Path, location: str, supervisor: Supervisor | None = None
+) -> Trainer:
+    job = Job(to_json(recipe), "drawn", str(folder), "key", str(folder), 1, "")
+    examples = DrawnExamples(read_parts([location]), recipe)
+    return Trainer(job, examples, GradesAndMasks(recipe, GRADES), supervisor=supervisor)
+
+
+class StopAt(Unsupervised):
+    """Asks to stop once so many steps are done, or ends as if it were killed there."""
+
+    def __init__(self, step: int, kill: bool = False) -> None:
+        self.step, self.kill, self.begun = step, kill, 0
+
+    def heartbeat(self, step: int) -> None:
+        self.begun = step + 1
+        if self.kill and step == self.step:
+            raise KeyboardInterrupt
+
+    def stop_asked(self) -> bool:
+        return not self.kill and self.begun == self.step
+
+
+def of_batch(out: Outputs, masks: torch.Tensor, grade: torch.Tensor) -> torch.Tensor:
+    """The mean loss of a batch of which all counts."""
+    valid = torch.ones_like(grade, dtype=torch.bool)
+    return Losses().per_sample(out, Target(grade, masks), valid).mean()
 
 
 def test_a_sketch_depends_on_its_position_alone(part: Sketches) -> None:
@@ -67,7 +107,7 @@ def test_a_sketch_depends_on_its_position_alone(part: Sketches) -> None:
     for mine, whole in zip(some, part, strict=True):
         assert np.array_equal(mine, whole[5:7])
     assert part.image.shape == (24, SIZE, SIZE, 3) and part.image.dtype == np.uint8
-    assert part.masks.shape == (24, SIZE, SIZE) and part.masks.max() < 1 << len(MAPS)
+    assert part.masks.shape == (24, SIZE, SIZE) and part.masks.max() < 1 << len(KINDS)
 
 
 def test_every_grade_as_often() -> None:
@@ -105,7 +145,7 @@ def test_masks_lie_where_the_prepared_picture_shows_them(preprocess: str) -> Non
         marked = Drawn(photograph, masks, drawn.eye, drawn.patient, drawn.landmarks)
         data = Data(size=64, preprocess=preprocess)
         bits = sketches._bits(marked, apply(data, photograph).geometry)
-        lesion = bits >> MAPS.index("haemorrhage") & 1 == 1
+        lesion = bits >> KINDS.index("haemorrhage") & 1 == 1
         prepared = apply(data, photograph).pixels.astype(int)
         plain = apply(data, drawn.image.copy()).pixels.astype(int)
         blue = (prepared - plain)[..., 2] > 60
@@ -127,7 +167,7 @@ def test_masks_move_as_their_image_does() -> None:
     view = augment.parse("rotate((-40, 40)) + hflip(0.5) + random_crop(40)")
     data = Data(size=48, preprocess="resize")
     moved, found, _ = shown(made, np.arange(6), view, data, seed=1, epoch=2)
-    assert found.shape == (6, len(MAPS), 40, 40)
+    assert found.shape == (6, len(KINDS), 40, 40)
     assert torch.allclose(moved[:, 0], found[:, 4], atol=1e-6)
     assert found[:, [0, 1, 2, 3, 5, 6, 7, 8]].abs().max() == 0
     assert 0.2 < found[:, 4].mean() < 0.8
@@ -166,19 +206,19 @@ def test_feature_maps_from_coarse_to_fine(name: str) -> None:
 @pytest.mark.parametrize("output", ["softmax", "coral", "regression"])
 def test_gradient_reaches_the_whole_network(output: str) -> None:
     model = build_model(Model(name="resnet18", output=output), len(GRADES), 0)
-    net = Pretrained(model, 64)
+    net = MaskedClassifier(model, 64)
     out = net(torch.rand(2, 3, 64, 64))
-    assert out[0].shape == (2, 5) and out[1] is None and out[2].shape == (2, len(MAPS), 16, 16)
-    losses(out, torch.zeros(2, len(MAPS), 64, 64), torch.tensor([0, 4])).backward()
+    assert out[0].shape == (2, 5) and out[1] is None and out[2].shape == (2, len(KINDS), 16, 16)
+    of_batch(out, torch.zeros(2, len(KINDS), 64, 64), torch.tensor([0, 4])).backward()
     assert all(p.grad is not None for p in net.parameters() if p.requires_grad)
 
 
 def test_inceptions_auxiliary_head_learns_too() -> None:
     model = build_model(Model(name="inception_v3"), len(GRADES), 0)
-    out = Pretrained(model, 96)(torch.rand(2, 3, 96, 96))
+    out = MaskedClassifier(model, 96)(torch.rand(2, 3, 96, 96))
     assert out[1].shape == (2, 5)
-    masks, grade = torch.zeros(2, len(MAPS), 96, 96), torch.tensor([0, 4])
-    extra = losses(out, masks, grade) - losses((out[0], None, out[2]), masks, grade)
+    masks, grade = torch.zeros(2, len(KINDS), 96, 96), torch.tensor([0, 4])
+    extra = of_batch(out, masks, grade) - of_batch(out._replace(auxiliary=None), masks, grade)
     assert extra.item() == pytest.approx(
         0.4 * nn.functional.cross_entropy(out[1], grade).item(), rel=1e-4
     )
@@ -187,28 +227,82 @@ def test_inceptions_auxiliary_head_learns_too() -> None:
 def test_losses_in_closed_form() -> None:
     """Uniform logits over 5 grades: ln 5. Masks said with certainty and rightly: 0; of a kind that
     is there and not said at all: 1 - 1 / (1 + pixels)."""
-    masks = torch.zeros(1, len(MAPS), 8, 8)
+    masks = torch.zeros(1, len(KINDS), 8, 8)
     masks[0, 2, :4, :4] = 1
     grade = torch.tensor([3])
     right = 40 * (2 * nn.functional.adaptive_max_pool2d(masks, 4) - 1)
     logits = torch.zeros(1, 5)
-    assert losses((logits, None, right), masks, grade).item() == pytest.approx(np.log(5), abs=1e-5)
+    assert of_batch(Outputs(logits, None, right), masks, grade).item() == pytest.approx(
+        np.log(5), abs=1e-5
+    )
     wrong = right.clone()
     wrong[0, 2] = -40
     # 4 of 9 x 16 places at a cross entropy of 40, and one kind of nine without its four places.
     expected = np.log(5) + 40 * 4 / (9 * 16) + (1 - 1 / (4 + 1)) / 9
-    assert losses((logits, None, wrong), masks, grade).item() == pytest.approx(expected, rel=1e-5)
+    assert of_batch(Outputs(logits, None, wrong), masks, grade).item() == pytest.approx(
+        expected, rel=1e-5
+    )
 
 
-def test_order_shows_every_row_once(recipe: Recipe) -> None:
-    learned, judged = pretraining.sides(recipe)
-    assert sorted([*learned, *judged]) == list(range(24))
+def test_rows_that_do_not_count_change_no_loss() -> None:
+    masks = torch.zeros(3, len(KINDS), 8, 8)
+    masks[:2, 1, 2:5] = 1
+    logits, read, grade = torch.randn(3, 5), torch.randn(3, len(KINDS), 4, 4), torch.arange(3)
+    valid = torch.tensor([True, True, False])
+    whole = Losses().per_sample(Outputs(logits, None, read), Target(grade, masks), valid)
+    short = Outputs(logits[:2], None, read[:2])
+    alone = Losses().per_sample(short, Target(grade[:2], masks[:2]), valid[:2])
+    torch.testing.assert_close(whole[:2], alone)
+
+
+def test_order_shows_every_row_once(recipe: Recipe, part: Sketches) -> None:
+    split = sides(recipe)
+    learned, judged = split["train"], split["val"]
+    assert sorted([*learned, *judged]) == list(range(24)) and not len(split["test"])
     assert len(judged) % 2 == 0 and judged.min() % 2 == 0  # both eyes of a patient on one side
-    rows = pretraining.order(recipe, 0)
+    examples = DrawnExamples(part, recipe)
+    plan = examples.plan(0)
+    rows = plan.rows
     assert rows.shape == (len(learned) // 8, 8) and len(np.unique(rows)) == rows.size
-    assert np.isin(rows, learned).all()
-    assert np.array_equal(rows, pretraining.order(recipe, 0))
-    assert not np.array_equal(rows, pretraining.order(recipe, 1))
+    assert np.isin(rows, learned).all() and plan.valid.all()
+    assert np.array_equal(rows, examples.plan(0).rows)
+    assert not np.array_equal(rows, examples.plan(1).rows)
+
+
+def test_masks_of_a_batch_are_those_of_its_images(recipe: Recipe, part: Sketches) -> None:
+    examples = DrawnExamples(part, override(recipe, {"data.augment": "none"}))
+    (batch,) = examples.learned(Plan(*(p[:1] for p in examples.plan(0))), epoch=0, start=0)
+    assert batch.masks.dtype == torch.uint8
+    assert batch.masks.shape == (8, len(KINDS), SIZE, SIZE)
+    for row, grade, masks in zip(batch.row.tolist(), batch.target, batch.masks, strict=True):
+        assert grade == part.grade[row]
+        bits = part.masks[row][None] >> np.arange(len(KINDS), dtype=np.uint16)[:, None, None]
+        assert np.array_equal(masks.numpy(), bits & 1)
+
+
+def test_dice_is_counted_image_by_image(recipe: Recipe) -> None:
+    """Two of three places of kind 0 said, and two that are not there."""
+    task = GradesAndMasks(recipe, GRADES)
+    masks = torch.zeros(2, len(KINDS), 4, 4, dtype=torch.uint8)
+    masks[0, 0, 0, :3] = 1
+    read = torch.full((2, len(KINDS), 4, 4), -1.0)
+    read[0, 0, 0, :2] = read[1, 0, 3, 2:] = 1
+    logits, grade = torch.eye(5)[[0, 1]], torch.tensor([0, 1])
+    columns = task.columns(Outputs(logits, None, read), Target(grade, masks))
+    assert columns[f"hits_{KINDS[0]}"].tolist() == [2, 0]
+    assert columns[f"marked_{KINDS[0]}"].tolist() == [5, 2]
+    figures = task.figures(columns)
+    assert figures[f"dice_{KINDS[0]}"] == pytest.approx(4 / 7)
+    assert figures["dice"] == pytest.approx(4 / 7 / len(KINDS)) and figures["accuracy"] == 1
+
+
+def test_which_way_is_fastest_is_asked_of_a_copy(recipe: Recipe) -> None:
+    """Its feature maps are laid aside in the copy."""
+    net = GradesAndMasks(recipe, GRADES).network()
+    way, seconds = mode.probe(net, (2, 3, SIZE, SIZE), "cpu", override(recipe, {
+        "train.precision": "fp32", "train.layout": "auto"}).train, steps=1)  # fmt: skip
+    assert len(seconds) == 2 and way.precision == "fp32"
+    assert net._maps == {} and net(torch.rand(2, 3, SIZE, SIZE)).grade.shape == (2, 5)
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
@@ -216,23 +310,14 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_broken_off_and_resumed_gives_the_same_bits(
-    recipe: Recipe, location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Recipe, location: str, tmp_path: Path
 ) -> None:
-    Pretraining(recipe, place(tmp_path / "whole", location)).run()
+    trainer(recipe, tmp_path / "whole", location).run()
     often = override(recipe, {"train.checkpoint_seconds": 0})
-    broken = Pretraining(often, place(tmp_path / "broken", location))
-    step = broken._step
-
-    def until_third(rows: np.ndarray, number: int, epoch: int) -> None:
-        if number == 3:
-            raise KeyboardInterrupt
-        step(rows, number, epoch)
-
-    monkeypatch.setattr(broken, "_step", until_third)
     with pytest.raises(KeyboardInterrupt):
-        broken.run()
-    assert not (tmp_path / "broken" / "bundle").exists()
-    resumed = Pretraining(often, place(tmp_path / "broken", location))
+        trainer(often, tmp_path / "broken", location, StopAt(3, kill=True)).run()
+    assert not (tmp_path / "broken" / "outcome.json").exists()
+    resumed = trainer(often, tmp_path / "broken", location)
     assert resumed.position.step == 3
     resumed.run()
     whole, again = weights_of(tmp_path / "whole"), weights_of(tmp_path / "broken")
@@ -249,15 +334,16 @@ def test_asked_to_stop_it_saves_and_goes_on_to_the_same_bits(
 ) -> None:
     """Asked after the last step of an epoch, before it is judged; and then killed between the two
     renames of its only checkpoint."""
-    assert Pretraining(recipe, place(tmp_path / "whole", location)).run()
+    trainer(recipe, tmp_path / "whole", location).run()
     stopped = tmp_path / "stopped"
-    watched = replace(place(stopped, location), watch=lambda step: step == 2)
-    assert not Pretraining(recipe, watched).run()
+    with pytest.raises(StoppedError):
+        trainer(recipe, stopped, location, StopAt(2)).run()
     assert not (stopped / "outcome.json").exists()
     kept = stopped / "checkpoints"
     (kept / "step-00000002").rename(kept / ".old-step-00000002")
-    last = Pretraining(recipe, place(stopped, location))
-    assert last.position.step == 2 and last.run()
+    last = trainer(recipe, stopped, location)
+    assert last.position.step == 2
+    last.run()
     whole, again = weights_of(tmp_path / "whole"), weights_of(stopped)
     assert all(torch.equal(whole[name], again[name]) for name in whole)
     outcomes = [files.read_json(f"{tmp_path}/{run}/outcome.json") for run in ("whole", "stopped")]
@@ -269,13 +355,13 @@ def test_the_bundle_is_a_classifier_to_start_from(
     recipe: Recipe, location: str, tmp_path: Path
 ) -> None:
     short = override(recipe, {"train.epochs": 1})
-    run = Pretraining(short, place(tmp_path, location))
+    run = trainer(short, tmp_path, location)
     run.run()
     bundle = load_bundle(str(tmp_path / "bundle"))
-    assert bundle.classes == GRADES
+    assert bundle.classes == GRADES and isinstance(run.task.of_bundle(), Classification)
     image = torch.rand(2, 3, SIZE, SIZE)
     with torch.inference_mode():
-        assert torch.allclose(bundle.model(image), run.net.model.eval()(image), atol=1e-6)
+        assert torch.allclose(bundle.model(image), run.model.model.eval()(image), atol=1e-6)
     start = Model(name="resnet18", init_from=str(tmp_path / "bundle"))
     begun = build_model(start, len(GRADES), seed=9).state_dict()
     saved = bundle.model.state_dict()
@@ -284,18 +370,36 @@ def test_the_bundle_is_a_classifier_to_start_from(
     assert build_model(other, 2, seed=9).eval()(image).shape == (2, 2)
 
 
+def test_lost_predictions_come_from_the_bundle_alone(
+    recipe: Recipe, location: str, tmp_path: Path
+) -> None:
+    short = override(recipe, {"train.epochs": 1})
+    trainer(short, tmp_path, location).run()
+    place = tmp_path / "predictions.parquet"
+    before = place.read_bytes()
+    table = files.read_table(str(place))
+    assert [n for n in table.column_names if n.startswith(("hits", "marked"))] == []
+    assert table["image_id"].to_pylist()[0] == f"{recipe.split_seed}-9_left"
+    place.unlink()
+    files.remove(str(tmp_path / "checkpoints"))
+    trainer(short, tmp_path, location).run()
+    assert place.read_bytes() == before and not (tmp_path / "checkpoints").exists()
+
+
 def test_it_learns_what_it_sees(location: str, tmp_path: Path, recipe: Recipe) -> None:
     """Shown the same few photographs again and again, it knows their grades and masks."""
     longer = override(recipe, {"train.epochs": 16, "data.augment": "none", "model.dropout": 0})
-    run = Pretraining(longer, place(tmp_path, location))
+    run = trainer(longer, tmp_path, location)
     run.run()
     first, last = run.position.history[0], run.position.history[-1]
     assert last["train_loss"] < 0.5 * first["train_loss"]
+    assert run.position.best["epoch"] == 16, "the bundle is of the last epoch"
+    assert {"val_kappa", "val_dice", *(f"val_dice_{kind}" for kind in KINDS)} <= set(last)
 
 
 def test_a_loss_that_is_no_number_stops_it(recipe: Recipe, location: str, tmp_path: Path) -> None:
-    run = Pretraining(override(recipe, {"train.lr": 1e30}), place(tmp_path, location))
-    with pytest.raises(pretraining.DivergedError, match=r"at step \d+.*train\.lr"):
+    run = trainer(override(recipe, {"train.lr": 1e30}), tmp_path, location)
+    with pytest.raises(DivergedError, match=r"at step \d+.*train\.lr"):
         run.run()
     name, _ = checkpoints.newest(str(tmp_path / "checkpoints"), "key")
     assert (

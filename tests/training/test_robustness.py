@@ -5,8 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fundusray.config import Adversarial
+from fundusray.config import Adversarial, Recipe
+from fundusray.tasks import Classification
 from fundusray.training.robustness import alarm, robustness, spread_evenly
+
+TASK = Classification(Recipe(), ("a", "b", "c", "d", "e"))
 
 
 def judged(right: list[int], num: int, own: float, epoch: int) -> dict[str, Any]:
@@ -15,7 +18,7 @@ def judged(right: list[int], num: int, own: float, epoch: int) -> dict[str, Any]
     answers = np.concatenate(
         [np.where(np.arange(num) < r, k, (k + 1) % len(right)) for k, r in enumerate(right)]
     )
-    row = robustness(targets, answers, targets)
+    row = robustness(TASK, targets, answers != targets, targets)
     return {f"val_{name}": value for name, value in row.items()} | {
         "epoch": epoch,
         "val_own_balanced_accuracy": own,
@@ -60,8 +63,8 @@ def test_a_network_that_begins_to_learn_is_no_breakdown() -> None:
     """Two epochs that answer the most frequent class, which no attack changes, then one that
     knows the classes and is fooled."""
     targets = np.repeat(np.arange(5), [55, 28, 19, 12, 6])
-    always = robustness(targets, np.zeros(120, np.int64), targets)
-    fooled = robustness(targets, (targets + 1) % 5, targets)
+    always = robustness(TASK, targets, targets != 0, targets)
+    fooled = robustness(TASK, targets, np.ones(120, bool), targets)
     assert always["robust_accuracy"] == pytest.approx(55 / 120)
     assert always["robust_accuracy"] == always["robust_constant_accuracy"]
     assert always["robust_balanced_accuracy"] == always["robust_chance"] == 0.2
@@ -141,7 +144,7 @@ def test_robust_accuracy_counts_classes_as_often_as_they_occur() -> None:
     """Ten rows of each of two classes are attacked, of which one is nine in ten."""
     targets = np.repeat([0, 1], 10)
     answers = np.where(np.arange(20) < 8, targets, 1 - targets)  # 8 of 10, 0 of 10
-    found = robustness(targets, answers, np.repeat([0, 1], [90, 10]))
+    found = robustness(TASK, targets, answers != targets, np.repeat([0, 1], [90, 10]))
     assert found["robust_accuracy"] == pytest.approx(0.72)
     assert found["robust_balanced_accuracy"] == pytest.approx(0.4)
     assert found["robust_constant_accuracy"] == 0.9 and found["robust_chance"] == 0.5

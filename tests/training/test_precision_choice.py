@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from fundusray import files
-from fundusray.cluster.keeping import Job
-from fundusray.cluster.modes import known_mode
 from fundusray.config import Recipe, override
 from fundusray.errors import DamagedError
 from fundusray.training import mode
+from fundusray.training.job import Job
 from fundusray.training.mode import Mode
+from fundusray.training.precision_choice import known_mode
 
 CPU = torch.device("cpu")
 

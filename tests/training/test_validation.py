@@ -1,32 +1,56 @@
 """Halves of the validation rows judge each other, so that nothing is told by what it was chosen."""
 
-from types import SimpleNamespace
+from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 
-from fundusray import files
-from fundusray.cluster.judging import Judge, held_out
+from fundusray.config import Recipe, override
 from fundusray.errors import DamagedError
 from fundusray.metrics import point
 from fundusray.models import fit_thresholds
 from fundusray.models.heads import ladder
+from fundusray.tasks import Classification
+from fundusray.tasks.classification import logits_of, with_logits
+from fundusray.training import choosing
 
 
 @pytest.mark.parametrize("damage", ["flipped", "gone"])
-def test_predictions_whose_network_is_no_more_are_not_done_without(tmp_path, damage) -> None:
-    place = tmp_path / "0003.parquet"
-    files.write_table(str(place), pa.table({"logit_0": [1.0]}))
-    judge = SimpleNamespace(_kept=lambda epoch: str(place), folder=str(tmp_path))
-    assert Judge._read_kept(judge, 3).num_rows == 1
+def test_predictions_whose_network_is_no_more_are_not_done_without(
+    make_trainer, tmp_path: Path, damage: str
+) -> None:
+    """Two epochs are trained and judged, and the first one's predictions lost."""
+    trainer = make_trainer(tmp_path / "run", data__fractions=(0.7, 0.3, 0.0))
+    trainer.run()
+    place = tmp_path / "run" / "epochs" / "0001.parquet"
+    history = trainer.position.history
+    assert trainer.validation.conclude(history)["held_out_by"] == "kappa"
     content = place.read_bytes()
     place.unlink()
     if damage == "flipped":
         place.write_bytes(content[:50] + bytes([content[50] ^ 1]) + content[51:])
-    with pytest.raises(DamagedError, match=rf"{place} is missing or damaged.*delete {tmp_path}"):
-        Judge._read_kept(judge, 3)
+    with pytest.raises(
+        DamagedError, match=rf"{place} is missing or damaged.*delete {tmp_path}/run"
+    ):
+        trainer.validation.conclude(history)
+
+
+def held_out(
+    logits: dict[int, np.ndarray],
+    targets: np.ndarray,
+    half: np.ndarray,
+    metric: str,
+    regression: bool = False,
+) -> tuple[np.ndarray, list[int]]:
+    """`choosing.held_out` of class logits [N, K]."""
+    recipe = override(Recipe(), {"model.output": "regression"}) if regression else Recipe()
+    num_classes = next(iter(logits.values())).shape[1]
+    task = Classification(recipe, tuple(map(str, range(num_classes))))
+    columns = {epoch: with_logits({"target": targets}, part) for epoch, part in logits.items()}
+    joined, chosen = choosing.held_out(columns, targets, half, metric, task)
+    assert (joined["target"] == targets).all()
+    return logits_of(joined), chosen
 
 
 def hot(answers: np.ndarray, classes: int) -> np.ndarray:

@@ -6,6 +6,7 @@ began, whatever its workers now are, and every trial of a search as the first on
 
 import os
 import platform
+import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -13,13 +14,12 @@ import torch
 from torch import nn
 
 from fundusray import files
-from fundusray.cluster.keeping import Job
-from fundusray.cluster.ranks import Ranks
-from fundusray.cluster.results import say
 from fundusray.config import Recipe
 from fundusray.errors import DamagedError
 from fundusray.pipeline import augment
 from fundusray.training import mode
+from fundusray.training.job import Job
+from fundusray.training.ranks import Ranks
 
 
 def agreed_mode(
@@ -65,7 +65,7 @@ def known_mode(
                 "in others it would end in other numbers: restore it from a copy, or delete "
                 f"{job.folder} to train anew"
             ) from error
-        say([str(error)])
+        print(f"{str(error).partition(';')[0]}: made again", file=sys.stderr, flush=True)
     told = of_machine(model, shape, device, recipe, job.storage)
     files.write_json(own, told)
     return told

@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from fundusray.tasks import Columns
+
 
 class Ranks:
     """This worker's place, and what all workers do together.
@@ -15,9 +17,11 @@ class Ranks:
     Every worker must call these in the same order.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.rank, self.world = dist.get_rank(), dist.get_world_size()
-        self.device = device
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        """Of torch's process group; alone where there is none."""
+        grouped = dist.is_initialized()
+        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if grouped else (0, 1)
+        self.device = torch.device(device)
 
     @property
     def first(self) -> bool:
@@ -64,9 +68,14 @@ class Ranks:
         ids = [self.device.index] if self.device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(model, device_ids=ids)
 
-    def sorted_rows(self, rows: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Everyone's (rows [N], values [N, ...]) in order of the rows, on every worker."""
-        parts = [part for part in self.together((rows, values)) if len(part[0])]
+    def sorted_rows(self, rows: np.ndarray, columns: Columns) -> tuple[np.ndarray, Columns]:
+        """Everyone's (rows [N], columns [N]) in order of the rows, on every worker."""
+        parts = [part for part in self.together((rows, columns)) if len(part[0])]
+        if not parts:
+            return rows, columns
         found = np.concatenate([part[0] for part in parts])
         order = np.argsort(found, kind="stable")
-        return found[order], np.concatenate([part[1] for part in parts])[order]
+        names = parts[0][1]
+        return found[order], {
+            name: np.concatenate([part[1][name] for part in parts])[order] for name in names
+        }

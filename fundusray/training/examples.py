@@ -1,0 +1,94 @@
+"""What a network learns from and is judged on, in batches."""
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from fundusray.config import Recipe
+from fundusray.data.epochs import epoch_plan
+from fundusray.data.mixing import beside
+from fundusray.data.patients import caveat
+from fundusray.data.sampling import Plan
+from fundusray.data.shards import PreparedSet, open_set
+from fundusray.data.splits import halves
+from fundusray.pipeline import Batch, Loader, augment, make_loader
+from fundusray.training.ranks import Ranks
+
+
+class Examples(Protocol):
+    """Rows with a class each, on sides, and the batches of them."""
+
+    sides: dict[str, np.ndarray]
+    """Rows of train, val and test."""
+    targets: np.ndarray
+    """The class of every row, int64 [N]."""
+    image_ids: list[str]
+    patients: list[str]
+    about: dict[str, Any]
+    """What a bundle says of them."""
+
+    def plan(self, epoch: int) -> Plan:
+        """The order of an epoch; a row beyond the set is a copy of row % N."""
+
+    def learned(self, plan: Plan, epoch: int, start: int) -> Iterator[Batch]:
+        """The batches of a plan from step `start` on, augmented."""
+
+    def judged(self, plan: Plan) -> Iterator[Batch]:
+        """The batches of a plan as they are judged."""
+
+    def halves(self, rows: np.ndarray) -> np.ndarray:
+        """0 or 1 for each of some rows: two halves of their patients."""
+
+    def undecodable(self) -> dict[int, str]:
+        """Rows that turned out not to decode -> reason."""
+
+
+class PreparedExamples:
+    """Those of a prepared set, read by one worker."""
+
+    def __init__(
+        self,
+        prepared: PreparedSet,
+        recipe: Recipe,
+        sides: dict[str, np.ndarray],
+        ranks: Ranks,
+        threads: int = 1,
+    ) -> None:
+        self.prepared, self.recipe, self.sides = prepared, recipe, sides
+        self.targets = prepared.targets()
+        self.image_ids, self.patients = prepared.image_ids(), prepared.patients()
+        unknown = caveat(prepared.table)
+        self.about: dict[str, Any] = {"patients": unknown} if unknown else {}
+        self.about |= {"manifest": prepared.info["manifest"], "ordered": prepared.ordered}
+        data = recipe.data
+        shown = beside(prepared, open_set(data.mix)) if data.mix else prepared
+        self._learned = self._loader(shown, augment.train_text(data), ranks, threads)
+        self._judged = self._loader(prepared, augment.view_text(data), ranks, threads)
+
+    def _loader(self, shown: PreparedSet, text: str, ranks: Ranks, threads: int) -> Loader:
+        return make_loader(
+            shown,
+            # The largest slice that falls to one worker.
+            batch=self.recipe.train.batch // ranks.world + 3,
+            augment=text,
+            max_bad=self.recipe.data.max_bad,
+            engine=self.recipe.data.pipeline,
+            device="gpu" if ranks.device.type == "cuda" else "cpu",
+            threads=threads,
+        )
+
+    def plan(self, epoch: int) -> Plan:
+        return epoch_plan(self.recipe, self.prepared, self.sides["train"], epoch)
+
+    def learned(self, plan: Plan, epoch: int, start: int) -> Iterator[Batch]:
+        return self._learned.epoch(plan, seed=self.recipe.seed, epoch=epoch, start=start)
+
+    def judged(self, plan: Plan) -> Iterator[Batch]:
+        return self._judged.epoch(plan, seed=0, epoch=0)
+
+    def halves(self, rows: np.ndarray) -> np.ndarray:
+        return halves(self.prepared.table, rows, self.recipe.split_seed)
+
+    def undecodable(self) -> dict[int, str]:
+        return self._learned.quarantined | self._judged.quarantined

@@ -1,0 +1,67 @@
+"""A small prepared set and trainings of it, in this process and without Ray."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fundusray.config import Recipe, override, to_json
+from fundusray.data import given, shards
+from fundusray.data.manifest import build
+from fundusray.data.shards import PreparedSet
+from fundusray.data.splits import rows_by_side
+from fundusray.tasks import task_of
+from fundusray.training.examples import PreparedExamples
+from fundusray.training.job import Job
+from fundusray.training.ranks import Ranks
+from fundusray.training.trainer import Trainer
+
+MakeTrainer = Callable[..., Trainer]
+
+
+@pytest.fixture(scope="session")
+def small() -> Recipe:
+    """A recipe that trains in seconds, pinned so that it repeats to the bit."""
+    return override(
+        Recipe(name="small"),
+        {
+            "data.num_images": 48,
+            "data.size": 32,
+            "data.fractions": (0.5, 0.25, 0.25),
+            "data.pipeline": "plain",
+            "model.name": "resnet18",
+            "model.dropout": 0.25,
+            "train.epochs": 2,
+            "train.batch": 8,
+            "train.precision": "fp32",
+            "train.layout": "contiguous",
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def prepared(small: Recipe, tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
+    """48 drawn eyes of 32 pixels."""
+    data = small.data
+    manifest = build(data, "", small.split_seed)
+    folder = shards.set_folder(str(tmp_path_factory.mktemp("storage")), data, manifest)
+    unit = shards.write_shard(folder, 0, manifest.table, data, manifest.roots)
+    shards.finish(folder, data, manifest, [unit])
+    return shards.open_set(folder)
+
+
+@pytest.fixture(scope="session")
+def make_trainer(small: Recipe, prepared: PreparedSet) -> MakeTrainer:
+    """make(folder, supervisor=None, **changes) -> a trainer of the small recipe; changes with __
+    for a dot."""
+
+    def make(folder: Path, supervisor: Any = None, **changes: Any) -> Trainer:
+        recipe = override(small, {key.replace("__", "."): v for key, v in changes.items()})
+        sides = rows_by_side(given.assign(prepared.table, recipe.data, recipe.split_seed))
+        job = Job(to_json(recipe), prepared.folder, str(folder), "key", str(folder.parent), 1, "")
+        examples = PreparedExamples(prepared, recipe, sides, Ranks())
+        task = task_of(recipe, prepared.classes, prepared.ordered)
+        return Trainer(job, examples, task, supervisor=supervisor)
+
+    return make
