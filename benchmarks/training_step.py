@@ -2,7 +2,8 @@
 
 The peer is what most scripts do: timm's network in contiguous fp32, cross entropy, AdamW. Ours is
 the step that workers take, in the precision and layout that the probe picks on this machine. Both
-see the same images; before timing, the losses of the first step must agree.
+see the same images; before timing, the losses of the first step must agree. What a GPU does is in
+device.py.
 """
 
 import sys
@@ -27,7 +28,6 @@ CASES = {"efficientnet_b0": 1.5, "resnet18": 1.7}
 SIDE, CLASSES = 256, 5
 TOLERANCE = 0.05
 """Of the first loss, relative: bf16 has 8 bits."""
-GPU_SIDE, GPU_BATCH, GPU_STEPS = 512, 128, 20
 
 
 def batch_of(num: int, side: int, device: torch.device) -> Batch:
@@ -95,36 +95,8 @@ def checkpoint_share() -> float:
     return share
 
 
-def on_gpu() -> dict[str, tuple[float, float]]:
-    """images/s of efficientnet_b0 at 512 px in bf16 channels_last, eager and compiled."""
-    device = torch.device("cuda")
-    batch = batch_of(GPU_BATCH, GPU_SIDE, device)
-    batch = batch._replace(image=batch.image.contiguous(memory_format=torch.channels_last))
-    found = {}
-    for kind in ("eager", "compiled"):
-        way = ours("efficientnet_b0", mode.Mode("bf16", "channels_last"), device)
-        if kind == "compiled":
-            way = Way(torch.compile(way.network), *list(vars(way).values())[1:])
-        for _ in range(5):
-            train_step(way, batch, scale=1 / GPU_BATCH, seed=0, progress=0.0)
-        torch.cuda.synchronize()
-        clock = time.perf_counter()
-        for _ in range(GPU_STEPS):
-            train_step(way, batch, scale=1 / GPU_BATCH, seed=0, progress=0.0)
-        torch.cuda.synchronize()
-        found[kind] = GPU_BATCH * GPU_STEPS / (time.perf_counter() - clock)
-        memory = torch.cuda.max_memory_allocated() / (1 << 30)
-        print(f"{kind}: {found[kind]:,.0f} images/s, {memory:.1f} GiB", flush=True)
-    ratio = found["compiled"] / found["eager"]
-    return {"gpu_images_per_second": (found["eager"], 900), "gpu_compiled": (ratio, 1.25)}
-
-
 def main(rounds: int = 5) -> None:
-    ratios: dict[str, tuple[float, float]] = {}
-    if torch.cuda.is_available():
-        ratios = on_gpu()
-    else:
-        ratios = {f"step_{name}": (on_cpu(name, rounds), need) for name, need in CASES.items()}
+    ratios = {f"step_{name}": (on_cpu(name, rounds), need) for name, need in CASES.items()}
     share = checkpoint_share()
     conclude(ratios)
     print(f"SHARE checkpoint {share:.4f} (needs <= 0.02)", flush=True)

@@ -1,6 +1,9 @@
 """Imports go one way, and each heavy dependency has one door."""
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -115,6 +118,20 @@ def test_nothing_unsafe_is_called() -> None:
     for path in [*modules(), *(ROOT / "jobs").glob("*.py")]:
         text = path.read_text()
         assert not [word for word in unsafe if word in text], path
+
+
+def test_the_device_benchmark_needs_neither_ray_nor_dali() -> None:
+    """A machine with a GPU has torch and timm, but seldom those two."""
+    absent = ("ray", "nvidia.dali", "optuna", "jinja2", "matplotlib", "torchattacks", "captum")
+    code = "import sys\n" + "".join(f"sys.modules[{name!r}] = None\n" for name in absent)
+    code += (
+        "import device\nprint(len(list(device.resident(device.CPU, device.torch.device('cpu')))))"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'benchmarks'}"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "2"
 
 
 def test_importing_the_package_is_instant() -> None:
