@@ -42,7 +42,7 @@ def overtaking(
     value, loss = row[f"val_{metric}"], row["val_loss"]
     constant = task.constant_answer(metric, targets)
     now = standing(value, constant, loss)
-    if task.chooses and best and now <= standing(best["value"], constant, best["loss"]):
+    if best and now <= standing(best["value"], constant, best["loss"]):
         return {}
     return {
         "epoch": row["epoch"],
