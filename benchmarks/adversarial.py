@@ -22,8 +22,8 @@ from fundusray.attacks import evaluating, training_budget
 from fundusray.attacks.gradient import distance
 from fundusray.config import Adversarial, Model
 from fundusray.models import build_model
-from fundusray.pipeline import Batch
-from fundusray.training.adversarial import OBJECTIVES
+from fundusray.pipeline.loader import Batch
+from fundusray.training.objectives import OBJECTIVES
 
 BATCH, SIDE, CLASSES, SEED = 8, 96, 5, 7
 SLACK = 1.15

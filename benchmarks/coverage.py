@@ -35,10 +35,10 @@ import numpy as np
 from fundusray.metrics import METRICS
 from fundusray.metrics.confusion import counted, figures
 from fundusray.metrics.intervals import spreads
-from fundusray.metrics.pairing import correlation, difference, difference_ends, not_said
-from fundusray.metrics.patients import Patients
+from fundusray.metrics.jackknife import Patients
+from fundusray.metrics.paired_differences import correlation, difference, difference_ends, not_said
+from fundusray.metrics.predictions import Rows
 from fundusray.metrics.spread import LEVEL, Spread
-from fundusray.metrics.table import Rows
 from fundusray.reports.comparisons import holm
 
 PRIOR = np.array([0.735, 0.069, 0.151, 0.025, 0.020])

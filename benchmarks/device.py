@@ -17,15 +17,15 @@ import torch
 
 from fundusray.attacks import Budget, pgd
 from fundusray.config import Adversarial, Loss, Model, Train
+from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.data.prepared.stored import Stored
 from fundusray.data.sampling import plan_eval
-from fundusray.data.shards import PreparedSet
 from fundusray.models import build_model
-from fundusray.pipeline import Batch, make_loader
+from fundusray.pipeline.loader import Batch, make_loader
 from fundusray.tasks.classification import Objective
-from fundusray.training import mode
-from fundusray.training.loop import Way, train_step
+from fundusray.training import numeric_precision
 from fundusray.training.optimizers import build_optimizer
+from fundusray.training.step import Way, train_step
 
 NETWORKS = ("efficientnet_b0", "efficientnet_lite0")
 CLASSES = 5
@@ -78,11 +78,11 @@ def raw_set(size: Size) -> PreparedSet:
 
 def step_of(name: str, compiled: bool, device: torch.device) -> Way:
     """The trainer's own step over a network in bf16 channels last."""
-    how = mode.Mode("bf16", "channels_last")
+    how = numeric_precision.Mode("bf16", "channels_last")
     model = build_model(Model(name=name), CLASSES, seed=0).to(device).train()
-    mode.prepare(model, how)
+    numeric_precision.prepare(model, how)
     objective = Objective(Loss(), torch.ones(CLASSES, device=device))
-    optimizer, precision = build_optimizer(model, Train()), mode.autocast(how, device)
+    optimizer, precision = build_optimizer(model, Train()), numeric_precision.autocast(how, device)
     network = torch.compile(model) if compiled else model
     return Way(network, model, optimizer, objective, Adversarial(), precision, mixup=0.0)
 

@@ -23,9 +23,9 @@ from fundusray import files
 from fundusray.cluster.results import finished, write_recipe
 from fundusray.cluster.train import planned
 from fundusray.config import Recipe, override
-from fundusray.data.manifest import SCHEMA, SKIPPED, stamped
-from fundusray.data.shards import open_set
-from fundusray.data.units import FORMAT
+from fundusray.data.manifest.build import SCHEMA, SKIPPED, stamped
+from fundusray.data.prepared.prepared_set import open_set
+from fundusray.data.prepared.write import FORMAT
 from fundusray.runs.check import check_run
 from fundusray.runs.run import Run, plan_run, timetable_of
 from fundusray.runs.split_of_run import OpenSets, split_of, write_sides

@@ -18,11 +18,11 @@ import torch
 from PIL import Image
 from rounds import compare, conclude, seconds
 
-from fundusray.data import twins
-from fundusray.data.fingerprint import LENGTH, SIDE, fingerprint
-from fundusray.data.images import encode_jpeg
-from fundusray.data.synthetic import draw
-from fundusray.data.twins import find_pairs, groups
+from fundusray.data.drawn.source import draw
+from fundusray.data.duplicates import near_duplicates
+from fundusray.data.duplicates.fingerprint import LENGTH, SIDE, fingerprint
+from fundusray.data.duplicates.near_duplicates import find_pairs, groups
+from fundusray.data.photographs.decode import encode_jpeg
 
 DRAWN, ANGLES = 1000, 16
 SIZES = (1000, 4000, 16000)
@@ -76,7 +76,7 @@ def correlate_all(prints: np.ndarray) -> np.ndarray:
         for axes in ((), (2,), (1,), (1, 2)):
             part = pictures[start : start + 1000].flip(axes).flatten(1)
             best = torch.maximum(best, torch.nn.functional.normalize(part) @ normal.T)
-        first, second = (best >= twins.SIMILAR).nonzero().T
+        first, second = (best >= near_duplicates.SIMILAR).nonzero().T
         found.append(torch.stack([first + start, second], dim=1))
     pairs = torch.cat(found).numpy()
     return pairs[pairs[:, 0] < pairs[:, 1]]
@@ -85,19 +85,21 @@ def correlate_all(prints: np.ndarray) -> np.ndarray:
 def near_all(prints: np.ndarray) -> np.ndarray:
     """Pairs [P, 2] that are SIMILAR over shifts and mirrored forms, of all whose spectra are NEAR:
     what find_pairs looks for, without hashes."""
-    spectra = twins._spectra(prints, np.arange(len(prints)))
+    spectra = near_duplicates._spectra(prints, np.arange(len(prints)))
     found = []
     for start in range(0, len(spectra), 1000):
-        first, second = (spectra[start : start + 1000] @ spectra.T >= twins.NEAR).nonzero().T
+        first, second = (
+            (spectra[start : start + 1000] @ spectra.T >= near_duplicates.NEAR).nonzero().T
+        )
         later = second > first + start
         found.append(torch.stack([first[later] + start, second[later]], dim=1))
     pairs = torch.cat(found)
     pictures = torch.from_numpy(prints).reshape(-1, SIDE, SIDE)
     highest = [
-        twins._correlate(pictures[part[:, 0]].float(), pictures[part[:, 1]].float())[0]
-        for part in pairs.split(twins.BATCH)
+        near_duplicates._correlate(pictures[part[:, 0]].float(), pictures[part[:, 1]].float())[0]
+        for part in pairs.split(near_duplicates.BATCH)
     ]
-    return pairs[torch.cat(highest) >= twins.SIMILAR].numpy()
+    return pairs[torch.cat(highest) >= near_duplicates.SIMILAR].numpy()
 
 
 def joined(label: np.ndarray, pairs: np.ndarray) -> float:
@@ -115,7 +117,7 @@ def main() -> int:
     agreed, times = [], []
     for num in SIZES:
         prints, originals = make_set(num, drawn, copies)
-        found: list[twins.Pair] = []
+        found: list[near_duplicates.Pair] = []
         times.append(seconds(lambda p=prints, f=found: f.extend(find_pairs(p, [""] * len(p)))))
         label, rows = groups(num, found), np.arange(num - len(originals), num)
         recall = joined(label, np.stack([originals, rows], axis=1))
@@ -131,7 +133,7 @@ def main() -> int:
         agreed += [recall >= 0.99, against >= 0.995, extra == 0]
     noise = np.random.default_rng(0).normal(0, 12, (SIZES[1], drawn.shape[1]))
     burst = np.clip(drawn[0] + noise, -127, 127).astype(np.int8)
-    pairs: list[twins.Pair] = []
+    pairs: list[near_duplicates.Pair] = []
     burst_seconds = seconds(lambda: pairs.extend(find_pairs(burst, [""] * len(burst))))
     agreed.append(set(groups(len(burst), pairs).tolist()) == {0})
     print(f"{SIZES[1]:>6,} shots of one eye: {burst_seconds:6.2f} s")

@@ -27,20 +27,20 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.functional import to_tensor
 
 from fundusray.config import Data, Model
-from fundusray.data import shards
-from fundusray.data.images import encode_jpeg
-from fundusray.data.manifest import build
+from fundusray.data.drawn.source import draw
+from fundusray.data.manifest.build import build
+from fundusray.data.photographs.decode import encode_jpeg
+from fundusray.data.prepared import prepared_set
 from fundusray.data.prepared.geometry import Geometry
-from fundusray.data.preprocess import PREPROCESS, PreparedImage, Preprocess
+from fundusray.data.prepared.prepared_set import PreparedSet
+from fundusray.data.prepared.preprocess import PREPROCESS, PreparedImage, Preprocess
 from fundusray.data.sampling import Plan
-from fundusray.data.shards import PreparedSet
-from fundusray.data.synthetic import draw
 from fundusray.models import build_model
-from fundusray.pipeline import Batch, Loader, make_loader
-from fundusray.pipeline.augment import parse
-from fundusray.pipeline.draws import Draws
-from fundusray.pipeline.plain import as_float
-from fundusray.training.loop import to_device
+from fundusray.pipeline.augment.augmentation import parse
+from fundusray.pipeline.augment.draws import Draws
+from fundusray.pipeline.engines.plain import as_float
+from fundusray.pipeline.loader import Batch, Loader, make_loader
+from fundusray.training.step import to_device
 
 NUM, NUM_RAW, RAW_HEIGHT, RAW_WIDTH = 64, 12, 2048, 3072
 BATCH, WORKERS, ROUNDS = 32, 2, 5
@@ -177,10 +177,10 @@ def drain(batches: Iterator) -> None:
 def prepare(storage: str, data: Data) -> PreparedSet:
     """A prepared set by the real functions, in one shard."""
     manifest = build(data, data.root, 0)
-    folder = shards.set_folder(storage, data, manifest)
-    unit = shards.write_shard(folder, 0, manifest.table, data, manifest.roots)
-    shards.finish(folder, data, manifest, [unit])
-    return shards.open_set(folder)
+    folder = prepared_set.set_folder(storage, data, manifest)
+    unit = prepared_set.write_shard(folder, 0, manifest.table, data, manifest.roots)
+    prepared_set.finish(folder, data, manifest, [unit])
+    return prepared_set.open_set(folder)
 
 
 def as_files(prepared: PreparedSet, folder: Path) -> list[str]:

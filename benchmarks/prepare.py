@@ -27,12 +27,12 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from fundusray.config import Data
-from fundusray.data import shards
-from fundusray.data.blur import gaussian_blur, kernel
-from fundusray.data.images import decode, encode_jpeg
-from fundusray.data.manifest import build
-from fundusray.data.preprocess import PREPROCESS
-from fundusray.data.synthetic import draw
+from fundusray.data.drawn.source import draw
+from fundusray.data.manifest.build import build
+from fundusray.data.photographs.decode import decode, encode_jpeg
+from fundusray.data.prepared import prepared_set
+from fundusray.data.prepared.blur import gaussian_blur, kernel
+from fundusray.data.prepared.preprocess import PREPROCESS
 
 SIZE, THREADS, NUM = 512, 2, 16
 HEIGHT, WIDTH = 2048, 3072
@@ -179,12 +179,12 @@ def peak_memory(num: int) -> None:
         root = os.path.join(place, "raw")
         data = Data(source="folder", root=root, size=64)
         manifest = build(data, root, 0)
-        target = shards.set_folder(place, data, manifest)
+        target = prepared_set.set_folder(place, data, manifest)
         chunks = [manifest.table.slice(start, 128) for start in range(0, num, 128)]
         roots = manifest.roots
-        units = [shards.write_shard(target, i, c, data, roots) for i, c in enumerate(chunks)]
-        shards.finish(target, data, manifest, units)
-        assert len(shards.open_set(target)) == num
+        units = [prepared_set.write_shard(target, i, c, data, roots) for i, c in enumerate(chunks)]
+        prepared_set.finish(target, data, manifest, units)
+        assert len(prepared_set.open_set(target)) == num
     print(before, resident("VmHWM"))
 
 

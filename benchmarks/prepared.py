@@ -29,13 +29,13 @@ from nvidia.dali import Pipeline, fn, pipeline_def, types
 from rounds import conclude
 
 from fundusray.config import Data, Sampling
-from fundusray.data import shards
-from fundusray.data.images import encode_jpeg
-from fundusray.data.manifest import build
+from fundusray.data.drawn.source import draw
+from fundusray.data.manifest.build import build
+from fundusray.data.photographs.decode import encode_jpeg
+from fundusray.data.prepared import prepared_set
+from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.data.sampling import Plan, plan_epoch, share
-from fundusray.data.shards import PreparedSet
-from fundusray.data.synthetic import draw
-from fundusray.pipeline import Loader, make_loader
+from fundusray.pipeline.loader import Loader, make_loader
 
 DRAWN, TURNS, SIZE, BATCH = 16, 8, 512, 32
 NUM = DRAWN * TURNS
@@ -67,12 +67,14 @@ def prepare(storage: str, root: str, encoding: str) -> PreparedSet:
     """A prepared set of several units by the real functions."""
     data = Data(source="eyepacs", root=root, size=SIZE, preprocess="resize", encoding=encoding)
     manifest = build(data, root, 0)
-    folder = shards.set_folder(storage, data, manifest)
+    folder = prepared_set.set_folder(storage, data, manifest)
     chunks = [manifest.table.slice(start, UNIT) for start in range(0, NUM, UNIT)]
     roots = manifest.roots
-    units = [shards.write_shard(folder, i, chunk, data, roots) for i, chunk in enumerate(chunks)]
-    shards.finish(folder, data, manifest, units)
-    return shards.open_set(folder)
+    units = [
+        prepared_set.write_shard(folder, i, chunk, data, roots) for i, chunk in enumerate(chunks)
+    ]
+    prepared_set.finish(folder, data, manifest, units)
+    return prepared_set.open_set(folder)
 
 
 def plan_of(epoch: int) -> Plan:

@@ -20,13 +20,13 @@ import ray.train
 import torch
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from fundusray.cluster.start import start
+from fundusray.cluster.runtime.start import start
 from fundusray.config import Adversarial, Loss, Model, Train
 from fundusray.models import build_model
-from fundusray.pipeline import Batch
+from fundusray.pipeline.loader import Batch
 from fundusray.tasks.classification import Objective
-from fundusray.training.loop import Way, step_seed, train_step
 from fundusray.training.optimizers import build_optimizer
+from fundusray.training.step import Way, step_seed, train_step
 
 ROUNDS, STEPS, BATCH, SIDE, THREADS = 3, 30, 8, 96, 1
 

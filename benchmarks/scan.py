@@ -18,12 +18,12 @@ from PIL import Image
 from rounds import compare, conclude
 
 from fundusray.config import Data
-from fundusray.data.findings import conclude as findings_of
-from fundusray.data.images import decode, encode_jpeg
-from fundusray.data.manifest import Manifest, build
-from fundusray.data.preprocess import PREPROCESS
-from fundusray.data.scan import KNOWN_BY, examine
-from fundusray.data.synthetic import draw
+from fundusray.data.drawn.source import draw
+from fundusray.data.manifest.build import Manifest, build
+from fundusray.data.photographs.decode import decode, encode_jpeg
+from fundusray.data.prepared.preprocess import PREPROCESS
+from fundusray.data.scan.examine import KNOWN_BY, examine
+from fundusray.data.scan.findings import conclude as findings_of
 
 NUM, DIFFERENT, SIZE = 24, 6, 512
 HEIGHT, WIDTH = 2048, 3072

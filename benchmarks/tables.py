@@ -15,7 +15,7 @@ from rounds import compare, conclude
 
 from fundusray.config import Data
 from fundusray.data import SOURCES
-from fundusray.data.listing import Folder
+from fundusray.data.reading.folders import Folder
 from fundusray.data.sources import eyepacs
 
 NUM = 1_000_000

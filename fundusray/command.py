@@ -15,14 +15,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fundusray import config, files, recipes
-from fundusray.cluster.start import left_as_found
+from fundusray.cluster.runtime.start import left_as_found
 from fundusray.config import Data, Recipe, fetched
-from fundusray.data.found import LABELS, SOURCES
+from fundusray.data.manifest.contract import LABELS, SOURCES
 from fundusray.errors import DiskError, FundusError, InputError
 from fundusray.keywords import signature
-from fundusray.losses.table import LOSSES, PASSED
-from fundusray.pipeline.augment import PRESETS
-from fundusray.pipeline.operations import OPERATIONS
+from fundusray.losses.registry import LOSSES, PASSED
+from fundusray.pipeline.augment.augmentation import PRESETS
+from fundusray.pipeline.augment.operations import OPERATIONS
 from fundusray.settings.choices import REGISTRIES, choices
 
 OF_THE_DICE = frozenset({"dice"})

@@ -16,7 +16,7 @@ ray job submit --working-dir . -- python jobs/table.py wu.table5 data.root=/data
 import sys
 
 from fundusray.command import main
-from fundusray.jobs.papers import table
+from fundusray.jobs.paper_tables import table
 
 if __name__ == "__main__":
     sys.exit(main(__doc__, table, sys.argv[1:]))

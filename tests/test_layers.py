@@ -26,7 +26,7 @@ LAYERS = {
 ALLOWED_SIBLINGS = {("command", "jobs"), ("jobs", "command")}
 
 DOORS = {
-    "nvidia": ["pipeline/dali.py"],
+    "nvidia": ["pipeline/engines/dali.py"],
     "ray": ["cluster/"],
     "optuna": ["cluster/"],
     "torchattacks": ["attacks/library.py"],
@@ -35,7 +35,7 @@ DOORS = {
     "torchvision": ["models/networks.py"],
     "matplotlib": ["reports/figures.py"],
     "jinja2": ["reports/html.py"],
-    "openpyxl": ["data/workbooks.py"],
+    "openpyxl": ["data/reading/workbooks.py"],
 }
 
 

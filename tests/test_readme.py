@@ -11,7 +11,7 @@ from fundusray.command import parse
 from fundusray.config import override
 from fundusray.losses import LOSSES
 from fundusray.phases import parse as parse_phases
-from fundusray.training.adversarial import OBJECTIVES
+from fundusray.training.objectives import OBJECTIVES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -8,14 +8,7 @@ from typing import Annotated
 import pytest
 
 from fundusray.errors import FundusError, InputError
-from fundusray.keywords import (
-    Above,
-    AtLeast,
-    OneOf,
-    Within,
-    check_keywords,
-    signature,
-)
+from fundusray.keywords import Above, AtLeast, OneOf, Within, check_keywords, signature
 from fundusray.registry import Registry, unknown_name
 from fundusray.settings.choices import REGISTRIES, choices, registry, require_choice
 

@@ -39,10 +39,17 @@ def tempered(logits, target, *, counts, strength: Annotated[float, Within(0, 1)]
 
 SOURCE = '''
 """Photographs graded for glaucoma: discs.csv (photo,patient,cup) and photos/<photo>.jpg."""
-from fundusray.data.checks import convert, find_photographs, gather, one_of, read_name, table_rows
-from fundusray.data.found import LABELS, SOURCES
-from fundusray.data.listing import list_folder, need_folder
-from fundusray.data.tables import read_table
+from fundusray.data.reading.rows import (
+    convert,
+    find_photographs,
+    gather,
+    one_of,
+    read_name,
+    table_rows,
+)
+from fundusray.data.manifest.contract import LABELS, SOURCES
+from fundusray.data.reading.folders import list_folder, need_folder
+from fundusray.data.reading.csv_files import read_table
 
 CLASSES = ("absent", "suspected", "present")
 LABELS.register("glaucoma")(CLASSES)
@@ -64,9 +71,9 @@ AUGMENTATION = '''
 """Darker pictures."""
 import numpy as np
 
-from fundusray.pipeline.draws import still
-from fundusray.pipeline.operations import OPERATIONS
-from fundusray.pipeline.values import number
+from fundusray.pipeline.augment.draws import still
+from fundusray.pipeline.augment.operations import OPERATIONS
+from fundusray.pipeline.augment.values import number
 
 
 @OPERATIONS.register("darken")
@@ -141,12 +148,12 @@ command("help", "--help")
 
 from fundusray import metrics
 from fundusray.config import Data, from_json, override, to_json
-from fundusray.data import manifest
+from fundusray.data.manifest import build
 from fundusray.jobs.training import trial_from
 from fundusray.losses import effective_weights
-from fundusray.pipeline.augment import parse
+from fundusray.pipeline.augment.augmentation import parse
 from fundusray.recipes import find
-from fundusray.reports import html, sentences, tables
+from fundusray.reports import html, sentences, leaderboards
 from fundusray.reports.trials import measure
 
 built = manifest.build(Data(source="discs", target="glaucoma"), discs, 0)

@@ -13,16 +13,16 @@ import numpy as np
 import pyarrow as pa
 
 from fundusray import files
+from fundusray.cluster.class_matching import order_known
 from fundusray.cluster.evaluate import predicted
-from fundusray.cluster.matching import order_known
 from fundusray.config import Recipe
-from fundusray.data.leaks import find_leaks, told
-from fundusray.data.patients import caveat
-from fundusray.data.shards import PreparedSet, open_set
+from fundusray.data.manifest.patients import caveat
+from fundusray.data.prepared.prepared_set import PreparedSet, open_set
+from fundusray.data.split.leaks import find_leaks, told
 from fundusray.errors import InputError
 from fundusray.metrics import METRICS, is_ordered, paired, predictions_table, summary
-from fundusray.models.averaging import mean_of_weights, require_alike
 from fundusray.models.bundle import Bundle, load_bundle
+from fundusray.models.weight_averaging import mean_of_weights, require_alike
 from fundusray.runs.provenance import require_pixels, unseen
 from fundusray.runs.split_of_run import write_sides
 

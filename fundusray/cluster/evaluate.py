@@ -8,19 +8,19 @@ import numpy as np
 import pyarrow as pa
 
 from fundusray import files
-from fundusray.cluster.matching import in_classes_of, order_known
-from fundusray.cluster.rows import predictions_of
-from fundusray.cluster.running import MOST_CPUS
+from fundusray.cluster.class_matching import in_classes_of, order_known
+from fundusray.cluster.prediction_rows import predictions_of
 from fundusray.cluster.runtime.hands import Workers
 from fundusray.cluster.runtime.pool import Pool, is_whole
+from fundusray.cluster.runtime.start import cpus_each, resources
+from fundusray.cluster.runtime.train_workers import MOST_CPUS
 from fundusray.cluster.runtime.units import Unit, unit_key
-from fundusray.cluster.start import cpus_each, resources
 from fundusray.conditions import Clean, Condition, described
-from fundusray.data.shards import PreparedSet, open_set
+from fundusray.data.prepared.prepared_set import PreparedSet, open_set
 from fundusray.errors import InputError
 from fundusray.metrics import summary
 from fundusray.models.bundle import load_bundle
-from fundusray.models.weights import digest
+from fundusray.models.load_weights import digest
 from fundusray.runs.provenance import Unseen
 from fundusray.tasks import Columns, task_of
 from fundusray.tasks.classification import logits_of

@@ -17,14 +17,14 @@ from fundusray import files
 from fundusray.cluster.runtime.pool import Pool
 from fundusray.cluster.runtime.units import Unit
 from fundusray.config import Data, Recipe
-from fundusray.data import contents
-from fundusray.data import manifest as manifests
-from fundusray.data.class_names import order_unknown
-from fundusray.data.leftovers import by_reason
-from fundusray.data.manifest import Manifest
-from fundusray.data.patients import OFFER, caveat
+from fundusray.data.labels.class_names import order_unknown
+from fundusray.data.manifest import build as manifests
+from fundusray.data.manifest.build import Manifest
+from fundusray.data.manifest.leftovers import by_reason
+from fundusray.data.manifest.patients import OFFER, caveat
+from fundusray.data.photographs import digests
 from fundusray.data.prepared.masks import mask_kinds
-from fundusray.data.shards import damage, described, finish, set_folder, write_shard
+from fundusray.data.prepared.prepared_set import damage, described, finish, set_folder, write_shard
 from fundusray.errors import DamagedError, InputError, LockedError
 from fundusray.harmless import printable
 from fundusray.lock import locked
@@ -109,7 +109,7 @@ def prepare(recipe: Recipe, storage: str) -> str:
         began = time.monotonic()
         before, still = _looked_at(folder, manifest)
         units = _make_units(folder, manifest, data, still)
-        after = contents.stamps(manifest.table, manifest.roots)
+        after = digests.stamps(manifest.table, manifest.roots)
         # What changed under way is read again next time.
         stamps = [was if was == now else "" for was, now in zip(before, after, strict=True)]
         finish(folder, data, manifest, units, stamps, target.inside)
@@ -160,14 +160,14 @@ def _inside(base: str, manifest: Manifest) -> tuple[str, pa.Table]:
     name, beside = files.base_name(base), base.rpartition("/")[0]
     sets = [n for n, _, _ in files.list_dir(beside) if n == name or n.startswith(f"{name}-")]
     rows = manifest.table.num_rows
-    known = [contents.read(files.join(beside, other), rows) for other in sets]
-    held = contents.contents(manifest.table, manifest.roots, [k for k in known if k is not None])
-    return contents.summary(held), held
+    known = [digests.read(files.join(beside, other), rows) for other in sets]
+    held = digests.contents(manifest.table, manifest.roots, [k for k in known if k is not None])
+    return digests.summary(held), held
 
 
 def _remember(folder: str, held: pa.Table) -> None:
     """Keeps the answers of now, so that what was only touched is not read each time."""
-    place = files.join(folder, contents.NAME)
+    place = files.join(folder, digests.NAME)
     try:
         if files.read_table(place).equals(held):
             return
@@ -178,15 +178,13 @@ def _remember(folder: str, held: pa.Table) -> None:
 
 def _looked_at(folder: str, manifest: Manifest) -> tuple[list[str], np.ndarray]:
     """(stamps of every row's files, which rows [N] a unit that is there can still be of)."""
-    now = contents.stamps(manifest.table, manifest.roots)
-    before = contents.read(folder, manifest.table.num_rows)
+    now = digests.stamps(manifest.table, manifest.roots)
+    before = digests.read(folder, manifest.table.num_rows)
     if before is None:
         nothing = [""] * len(now)
-        files.write_table(
-            files.join(folder, contents.NAME), contents.as_table(now, nothing, nothing)
-        )
+        files.write_table(files.join(folder, digests.NAME), digests.as_table(now, nothing, nothing))
         return now, np.zeros(len(now), bool)
-    return now, contents.still(now, before)
+    return now, digests.still(now, before)
 
 
 def cut(manifest: Manifest, data: Data) -> list[pa.Table]:

@@ -8,35 +8,30 @@ import numpy as np
 
 import fundusray
 from fundusray import config, files
-from fundusray.cluster import entry
-from fundusray.cluster.results import (
-    finished,
-    say,
-    write_recipe,
-    write_result,
-)
-from fundusray.cluster.running import run, tidy, worker_cpus
+from fundusray.cluster.results import finished, say, write_recipe, write_result
+from fundusray.cluster.runtime import entry
 from fundusray.cluster.runtime.pool import Pool
+from fundusray.cluster.runtime.train_workers import run, tidy, worker_cpus
 from fundusray.cluster.runtime.units import Unit
 from fundusray.cluster.train import computed
 from fundusray.config import Data, Recipe
-from fundusray.data.found import GRADES
-from fundusray.data.preprocess import PREPROCESS
-from fundusray.data.preprocess import check_args as check_preprocess
+from fundusray.data.manifest.contract import GRADES
+from fundusray.data.prepared.preprocess import PREPROCESS
+from fundusray.data.prepared.preprocess import check_args as check_preprocess
 from fundusray.data.sampling import share
 from fundusray.errors import InputError
 from fundusray.lock import locked
 from fundusray.metrics import summary
 from fundusray.models import check as check_model
-from fundusray.models.weights import start_digest
+from fundusray.models.load_weights import start_digest
 from fundusray.phases import parse
-from fundusray.pipeline import augment
+from fundusray.pipeline.augment import augmentation
 from fundusray.settings.deciding import SCHEMA, deciding
-from fundusray.training import sketches
+from fundusray.training import drawn_lesions
 from fundusray.training.drawn_examples import plan_of_drawn, sides
+from fundusray.training.drawn_lesions import PART
 from fundusray.training.job import Job
 from fundusray.training.outcome import outcome_of
-from fundusray.training.sketches import PART
 
 
 def check(recipe: Recipe) -> None:
@@ -46,9 +41,9 @@ def check(recipe: Recipe) -> None:
         InputError: an unknown name, a bad keyword, or a batch the workers cannot share.
     """
     check_preprocess(recipe.data.preprocess, recipe.data.preprocess_args)
-    for text in (augment.train_text(recipe.data), augment.view_text(recipe.data)):
-        augment.check(text, recipe.data.size)
-    check_model(recipe.model, augment.smallest_side(recipe.data), len(GRADES))
+    for text in (augmentation.train_text(recipe.data), augmentation.view_text(recipe.data)):
+        augmentation.check(text, recipe.data.size)
+    check_model(recipe.model, augmentation.smallest_side(recipe.data), len(GRADES))
     _check_training(recipe)
     rows, batch = len(sides(recipe)["train"]), recipe.train.batch
     if not batch:
@@ -90,7 +85,7 @@ def pretrain(recipe: Recipe, storage: str) -> dict[str, Any]:
     """
     check(recipe)
     start = start_digest(recipe.model)
-    key = files.hash_json([SCHEMA, deciding(recipe), sketches.VERSION, start], 16)
+    key = files.hash_json([SCHEMA, deciding(recipe), drawn_lesions.VERSION, start], 16)
     name = f"pretrain-{recipe.run.name or recipe.name}-{key[:8]}"
     folder = files.join(storage, name)
     done, _ = finished(folder)
@@ -127,10 +122,16 @@ def draw_parts(recipe: Recipe, storage: str) -> str:
     Parts do not depend on how many are asked for: a larger set begins with a smaller one's.
     """
     data = recipe.data
-    way = [data.size, data.preprocess, data.preprocess_args, recipe.split_seed, sketches.VERSION]
+    way = [
+        data.size,
+        data.preprocess,
+        data.preprocess_args,
+        recipe.split_seed,
+        drawn_lesions.VERSION,
+    ]
     key = files.hash_json([*way, PREPROCESS.find(data.preprocess).version], 8)
     folder = files.join(storage, "drawn", f"{data.preprocess}-{data.size}-{key}")
-    parts = sketches.part_places(folder, data.num_images)
+    parts = drawn_lesions.part_places(folder, data.num_images)
     there = {name for name, _, _ in files.list_dir(folder)}
     units = [
         Unit(files.base_name(part), (part, index), PART)
@@ -143,8 +144,8 @@ def draw_parts(recipe: Recipe, storage: str) -> str:
 
 
 def _draw(data: Data, seed: int, location: str, index: int) -> None:
-    drawn = sketches.sketch(data, seed, index * PART, (index + 1) * PART)
-    files.write_bytes(location, sketches.to_bytes(drawn))
+    drawn = drawn_lesions.sketch(data, seed, index * PART, (index + 1) * PART)
+    files.write_bytes(location, drawn_lesions.to_bytes(drawn))
 
 
 def _result(folder: str, outcome: dict[str, Any]) -> dict[str, Any]:

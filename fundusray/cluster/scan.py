@@ -11,12 +11,11 @@ from fundusray.cluster.prepare import data_root
 from fundusray.cluster.runtime.pool import Pool
 from fundusray.cluster.runtime.units import Unit
 from fundusray.config import Data, Recipe
-from fundusray.data import contents
-from fundusray.data import manifest as manifests
-from fundusray.data.findings import Findings, conclude
-from fundusray.data.manifest import Manifest
-from fundusray.data.preprocess import PREPROCESS, check_args
-from fundusray.data.scan import (
+from fundusray.data.manifest import build as manifests
+from fundusray.data.manifest.build import Manifest
+from fundusray.data.photographs import digests
+from fundusray.data.prepared.preprocess import PREPROCESS, check_args
+from fundusray.data.scan.examine import (
     VERSION,
     examine,
     holding,
@@ -25,6 +24,7 @@ from fundusray.data.scan import (
     read_parts,
     write_part,
 )
+from fundusray.data.scan.findings import Findings, conclude
 from fundusray.lock import locked
 from fundusray.settings.deciding import SCHEMA, differing
 
@@ -87,11 +87,11 @@ def _examined(
     """The row of every photograph as it is now, by what it is known by."""
     table, roots = manifest.table, manifest.roots
     keys = [known_by(row, data) for row in table.to_pylist()]
-    known, before = read_parts(parts), contents.read(folder, len(keys))
+    known, before = read_parts(parts), digests.read(folder, len(keys))
     # Of a photograph that was never examined, examining it tells what is in its file.
     wanted = [key in known for key in keys]
     earlier = [] if before is None else [before]
-    held = contents.contents(table, roots, earlier, wanted)
+    held = digests.contents(table, roots, earlier, wanted)
     found = holding(known, keys, held)
     left = [i for i, row in enumerate(found) if row is None]
     if left:
@@ -102,8 +102,8 @@ def _examined(
             new = [row for row in now[keys[i]] if row not in known.get(keys[i], [])]
             found[i] = (new or [row for row in now[keys[i]] if row["again"]])[-1]
     answers = [[row[name] for row in found] for name in ("sha256", "masks_sha256")]
-    held = contents.as_table(held["stamp"].to_pylist(), *answers)
-    files.write_table(files.join(folder, contents.NAME), held)
+    held = digests.as_table(held["stamp"].to_pylist(), *answers)
+    files.write_table(files.join(folder, digests.NAME), held)
     return dict(zip(keys, found, strict=True))
 
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from fundusray.cluster.runtime.pool import Pool
 from fundusray.cluster.runtime.units import Unit
-from fundusray.data.images import BadImage
-from fundusray.data.shards import PreparedSet, open_set
-from fundusray.data.statistics import Sums, add, describe, sum_levels
+from fundusray.data.photographs.decode import BadImage
+from fundusray.data.prepared.colour_statistics import Sums, add, describe, sum_levels
+from fundusray.data.prepared.prepared_set import PreparedSet, open_set
 from fundusray.errors import InputError
-from fundusray.pipeline import plain
+from fundusray.pipeline.engines import plain
 
 LENGTH = 256
 """Rows of one unit."""

@@ -5,17 +5,11 @@ from typing import Any
 
 import fundusray
 from fundusray import config, files
-from fundusray.cluster.entry import work
-from fundusray.cluster.fitting import with_batch
-from fundusray.cluster.results import (
-    changed,
-    finished,
-    say,
-    write_recipe,
-    write_result,
-)
-from fundusray.cluster.running import run as run_workers
-from fundusray.cluster.running import tidy, worker_cpus, worker_gpus
+from fundusray.cluster.batch_probe import with_batch
+from fundusray.cluster.results import changed, finished, say, write_recipe, write_result
+from fundusray.cluster.runtime.entry import work
+from fundusray.cluster.runtime.train_workers import run as run_workers
+from fundusray.cluster.runtime.train_workers import tidy, worker_cpus, worker_gpus
 from fundusray.config import Recipe
 from fundusray.lock import locked
 from fundusray.losses import effective_weights, weight_ratio

@@ -8,20 +8,20 @@ import ray.train
 import ray.train.torch
 import torch
 
-from fundusray.cluster.pulse import Pulse
-from fundusray.cluster.running import note, noted
-from fundusray.cluster.stopping import Watcher
+from fundusray.cluster.runtime.signals import Watcher
+from fundusray.cluster.runtime.train_workers import note, noted
+from fundusray.cluster.runtime.watchdog import Pulse
 from fundusray.config import from_json
-from fundusray.data.found import GRADES
-from fundusray.data.shards import open_set
+from fundusray.data.manifest.contract import GRADES
+from fundusray.data.prepared.prepared_set import open_set
 from fundusray.errors import FundusError
 from fundusray.runs.split_of_run import written_split
 from fundusray.tasks import GradesAndMasks, Task, task_of
 from fundusray.training.drawn_examples import DrawnExamples
+from fundusray.training.drawn_lesions import part_places, read_parts
 from fundusray.training.examples import Examples, PreparedExamples
 from fundusray.training.job import Job
 from fundusray.training.ranks import Ranks
-from fundusray.training.sketches import part_places, read_parts
 from fundusray.training.supervision import StoppedError
 from fundusray.training.trainer import Trainer
 

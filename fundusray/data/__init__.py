@@ -1,6 +1,7 @@
 """Photographs from disk to prepared sets. Importing it fills SOURCES."""
 
-from fundusray.data import sources, synthetic
-from fundusray.data.found import SOURCES, Found, Problem
+from fundusray.data import sources
+from fundusray.data.drawn import source as drawn_source
+from fundusray.data.manifest.contract import SOURCES, Found, Problem
 
-__all__ = ["SOURCES", "Found", "Problem", "sources", "synthetic"]
+__all__ = ["SOURCES", "Found", "Problem", "drawn_source", "sources"]

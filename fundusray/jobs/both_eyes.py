@@ -3,18 +3,18 @@
 from typing import Any
 
 from fundusray import files
-from fundusray.cluster.fellow_eyes import judge_both_eyes
+from fundusray.cluster.both_eyes import judge_both_eyes
 from fundusray.command import Asked
-from fundusray.data.shards import open_set
+from fundusray.data.prepared.prepared_set import open_set
 from fundusray.errors import InputError
-from fundusray.jobs.asking import prepared_of, shown
+from fundusray.jobs.command_to_recipe import prepared_of, shown
 from fundusray.jobs.evaluating import asked_recipe
-from fundusray.jobs.looking import look
+from fundusray.jobs.test_looks import look
 from fundusray.jobs.training import interval_text
 from fundusray.models.bundle import load_bundle
-from fundusray.models.weights import bundle_folder, digest
+from fundusray.models.load_weights import bundle_folder, digest
 from fundusray.registry import unknown_name
-from fundusray.reports.text import count
+from fundusray.reports.number_text import count
 from fundusray.runs.provenance import unseen
 
 SIDES = ("train", "val")

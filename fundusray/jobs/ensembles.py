@@ -6,19 +6,19 @@ from typing import Any
 
 from fundusray import files
 from fundusray.cluster import ensemble as cluster_ensemble
-from fundusray.cluster import start as cluster_start
+from fundusray.cluster.runtime import start as cluster_start
 from fundusray.command import Asked, settle
 from fundusray.config import Recipe, override
-from fundusray.data.shards import open_set
+from fundusray.data.prepared.prepared_set import open_set
 from fundusray.errors import InputError
-from fundusray.jobs.asking import prepared_of, shown
-from fundusray.jobs.looking import look
+from fundusray.jobs.command_to_recipe import prepared_of, shown
+from fundusray.jobs.test_looks import look
 from fundusray.jobs.training import about_of, examples_of, interval_text, trial_from
 from fundusray.metrics import METRICS
 from fundusray.models.bundle import load_bundle
-from fundusray.models.weights import bundle_folder, digest
-from fundusray.reports import tables
-from fundusray.reports.text import TOO_FEW, people
+from fundusray.models.load_weights import bundle_folder, digest
+from fundusray.reports import leaderboards
+from fundusray.reports.number_text import TOO_FEW, people
 from fundusray.runs.provenance import start_on
 from fundusray.runs.split_of_run import split_of
 
@@ -81,7 +81,7 @@ def _page(
     about = about_of(judged, split, start, title, "fp32 channels_last")
     about["split"] = "the test side is what is new to every member"
     about["notes"] += found["notes"]
-    return tables.write_search(folder, trials, {}, about, examples_of(recipe, opened, folder))
+    return leaderboards.write_search(folder, trials, {}, about, examples_of(recipe, opened, folder))
 
 
 def told(found: dict[str, Any]) -> str:

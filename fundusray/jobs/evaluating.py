@@ -9,22 +9,22 @@ import pyarrow as pa
 from fundusray import files, recipes
 from fundusray.attacks import shown as length_shown
 from fundusray.cluster import evaluate as cluster_evaluate
-from fundusray.cluster import start as cluster_start
-from fundusray.cluster.matching import in_classes_of
+from fundusray.cluster.class_matching import in_classes_of
+from fundusray.cluster.runtime import start as cluster_start
 from fundusray.command import Asked, settle
 from fundusray.conditions import Clean, parse_condition
 from fundusray.config import Recipe, override
+from fundusray.data.prepared.prepared_set import PreparedSet, open_set
 from fundusray.data.sampling import plan_epoch
-from fundusray.data.shards import PreparedSet, open_set
 from fundusray.errors import InputError
 from fundusray.harmless import printable
-from fundusray.jobs.asking import expanded, prepared_of, shown
-from fundusray.jobs.honesty import notes_of
+from fundusray.jobs.command_to_recipe import expanded, prepared_of, shown
+from fundusray.jobs.method_notes import notes_of
 from fundusray.jobs.training import about_of, trial_from, written
 from fundusray.models.bundle import Bundle, load_bundle
-from fundusray.models.weights import bundle_folder, digest
-from fundusray.reports import tables
-from fundusray.reports.text import count
+from fundusray.models.load_weights import bundle_folder, digest
+from fundusray.reports import leaderboards
+from fundusray.reports.number_text import count
 from fundusray.runs.provenance import Unseen, require_pixels, start_on, unseen
 from fundusray.runs.split_of_run import Split
 from fundusray.training.timetable import Timetable, passes
@@ -135,7 +135,7 @@ def asked_recipe(place: str, trained: Recipe, asked: dict[str, str]) -> Recipe:
 
 def page_of(
     recipe: Recipe, bundle: Bundle, opened: PreparedSet, judged: Unseen, result: dict[str, Any]
-) -> tuple[tables.Trial, tables.About]:
+) -> tuple[leaderboards.Trial, leaderboards.About]:
     """What the page of an evaluation says; of the training, what the bundle knows."""
     counts = bundle.info.get("counts") if "manifest" in bundle.info else None
     clean = result.get("condition", "clean") == "clean"

@@ -6,29 +6,29 @@ from typing import Any
 import numpy as np
 
 from fundusray import files
-from fundusray.cluster import premium
-from fundusray.cluster.demand import require_writable
+from fundusray.cluster import measure_leak_premium
 from fundusray.cluster.prepare import data_root
 from fundusray.cluster.results import read_result
+from fundusray.cluster.runtime.demand import require_writable
+from fundusray.cluster.runtime.start import start
 from fundusray.cluster.scan import scan as scan_set
-from fundusray.cluster.start import start
 from fundusray.cluster.statistics import statistics
 from fundusray.command import Asked
 from fundusray.config import Recipe, override
-from fundusray.data.images import BadImage, decode
-from fundusray.data.manifest import build
-from fundusray.data.patients import caveat
-from fundusray.data.photos import read_photo
-from fundusray.data.preprocess import roomy
-from fundusray.data.scan import thumbnails
-from fundusray.data.shards import open_set
+from fundusray.data.manifest.build import build
+from fundusray.data.manifest.patients import caveat
+from fundusray.data.photographs.decode import BadImage, decode
+from fundusray.data.photographs.read import read_photo
+from fundusray.data.prepared.prepared_set import open_set
+from fundusray.data.prepared.preprocess import roomy
+from fundusray.data.scan.examine import thumbnails
 from fundusray.errors import InputError
-from fundusray.jobs.asking import prepared_of, recipe_of, shown
-from fundusray.jobs.looking import Looks, look
-from fundusray.pipeline.sheet import preprocess_sheet
-from fundusray.reports import premium as premium_report
-from fundusray.reports import scan as scan_report
-from fundusray.reports.sheets import Cell, contact_sheet
+from fundusray.jobs.command_to_recipe import prepared_of, recipe_of, shown
+from fundusray.jobs.test_looks import Looks, look
+from fundusray.pipeline.preprocess_sheet import preprocess_sheet
+from fundusray.reports import leak_premium as premium_report
+from fundusray.reports import scan_summary as scan_report
+from fundusray.reports.contact_sheet import Cell, contact_sheet
 from fundusray.runs.run import plan_run
 from fundusray.runs.split_of_run import split_of
 
@@ -55,7 +55,7 @@ def leak_premium(asked: Asked) -> dict[str, Any]:
     key = files.hash_json([run.key, repeats], 8)
     name = recipe.run.name or recipe.name
     folder = files.join(recipe.run.storage, f"{name}-leak-premium-{key}")
-    found = premium.measure(run, folder, repeats)
+    found = measure_leak_premium.measure(run, folder, repeats)
     looks: dict[str, Looks] = {}
     manifest = run.prepared.info["manifest"]
     for trained in found["runs"]:

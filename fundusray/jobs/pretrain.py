@@ -4,10 +4,10 @@ from dataclasses import replace
 from typing import Any
 
 from fundusray.cluster import pretrain as cluster_pretrain
-from fundusray.cluster.demand import require_room, require_writable
-from fundusray.cluster.start import start
+from fundusray.cluster.runtime.demand import require_room, require_writable
+from fundusray.cluster.runtime.start import start
 from fundusray.command import Asked
-from fundusray.jobs.asking import recipe_of, shown
+from fundusray.jobs.command_to_recipe import recipe_of, shown
 from fundusray.jobs.training import interval_text
 
 DEFAULTS = {

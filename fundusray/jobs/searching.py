@@ -6,21 +6,21 @@ from typing import Any
 
 from fundusray import files
 from fundusray.cluster import evaluate as cluster_evaluate
-from fundusray.cluster import start as cluster_start
 from fundusray.cluster import train as cluster_train
-from fundusray.cluster import tune as cluster_tune
-from fundusray.cluster.record import HEAD
 from fundusray.cluster.results import finished
-from fundusray.cluster.study import Space
+from fundusray.cluster.runtime import start as cluster_start
+from fundusray.cluster.search import tune as cluster_tune
+from fundusray.cluster.search.record import HEAD
+from fundusray.cluster.search.study import Space
 from fundusray.command import Asked
 from fundusray.config import override
 from fundusray.errors import InputError, NoCheckpointError
-from fundusray.jobs.asking import prepared_of, recipe_of, shown
-from fundusray.jobs.looking import Looks, look
+from fundusray.jobs.command_to_recipe import prepared_of, recipe_of, shown
+from fundusray.jobs.test_looks import Looks, look
 from fundusray.jobs.training import about_of, examples_of, interval_text, trial_of
 from fundusray.models.bundle import load_bundle
-from fundusray.reports import tables
-from fundusray.reports.text import number, people
+from fundusray.reports import leaderboards
+from fundusray.reports.number_text import number, people
 from fundusray.runs.identity import reseeded
 from fundusray.runs.provenance import unseen
 from fundusray.runs.run import Run
@@ -74,13 +74,13 @@ def reported(run: Run, found: dict[str, Any], space: Space) -> dict[str, Any]:
         looks = look(opened.info["manifest"], figures, recipe.run.storage, folder)
     about["notes"] += looks.notes
     examples = examples_of(recipe, opened, folder)
-    paths = tables.write_search(folder, trials, found["study"], about, examples)
+    paths = leaderboards.write_search(folder, trials, found["study"], about, examples)
     ends: dict[str, Any] = {"prepared": run.set_folder}
     ends |= {"patients": about.get("patients") or "known"} | looks.result
     if chosen is None:
         print("chosen: none, no trial has a validation value")
     else:
-        row = next(row for row in tables.leaderboard(trials) if row["chosen"])
+        row = next(row for row in leaderboards.leaderboard(trials) if row["chosen"])
         print(
             f"chosen: {row['method']}, by validation {chosen.selected_by} "
             f"{number(chosen.validation)}, the best of {len(trials)} trials"
@@ -111,7 +111,7 @@ def _searched(
     entry: dict[str, Any],
     result: dict[str, Any] | None,
     method: Callable[[dict[str, Any]], str],
-) -> tables.Trial:
+) -> leaderboards.Trial:
     """A search's trial as the report wants it; one stopped early is judged by its best epoch."""
     recipe, name = override(run.recipe, entry["proposed"]), method(entry["proposed"])
     first = entry["folders"][0]

@@ -10,26 +10,26 @@ import numpy as np
 import fundusray
 from fundusray import files, recipes
 from fundusray.cluster import prepare as cluster_prepare
-from fundusray.cluster import start as cluster_start
 from fundusray.cluster import train as cluster_train
+from fundusray.cluster.runtime import start as cluster_start
 from fundusray.command import Asked
 from fundusray.config import Recipe
-from fundusray.data.class_names import order_unknown
-from fundusray.data.joining import locate
-from fundusray.data.leaks import SIDES, told
-from fundusray.data.leftovers import by_reason
-from fundusray.data.patients import caveat, separation
-from fundusray.data.shards import PreparedSet
+from fundusray.data.labels.class_names import order_unknown
+from fundusray.data.manifest.joining import locate
+from fundusray.data.manifest.leftovers import by_reason
+from fundusray.data.manifest.patients import caveat, separation
+from fundusray.data.prepared.prepared_set import PreparedSet
+from fundusray.data.split.leaks import SIDES, told
 from fundusray.harmless import printable
-from fundusray.jobs.asking import prepared_of, recipe_of, shown
-from fundusray.jobs.honesty import constant_words, networks_said, notes_of
-from fundusray.jobs.looking import look
+from fundusray.jobs.command_to_recipe import prepared_of, recipe_of, shown
+from fundusray.jobs.method_notes import constant_words, networks_said, notes_of
+from fundusray.jobs.test_looks import look
 from fundusray.losses import LOSSES, effective_weights, weight_ratio
 from fundusray.metrics import METRICS, withheld
-from fundusray.pipeline.augment import train_text, view_text
+from fundusray.pipeline.augment.augmentation import train_text, view_text
 from fundusray.pipeline.examples import example_images
-from fundusray.reports import figures, sentences, tables
-from fundusray.reports.text import TOO_FEW, people
+from fundusray.reports import figures, leaderboards, sentences
+from fundusray.reports.number_text import TOO_FEW, people
 from fundusray.runs.provenance import Start
 from fundusray.runs.run import timetable_of
 from fundusray.runs.split_of_run import Split
@@ -56,8 +56,8 @@ def written(
     recipe: Recipe,
     opened: PreparedSet,
     result: dict[str, Any],
-    trial: tables.Trial,
-    about: tables.About,
+    trial: leaderboards.Trial,
+    about: leaderboards.About,
 ) -> dict[str, Any]:
     """The report of one training or evaluation, its summary printed; the job's result, but for
     where the prepared set is."""
@@ -66,7 +66,7 @@ def written(
     looks = look(opened.info["manifest"], result, recipe.run.storage, folder)
     about["notes"] += looks.notes
     examples = examples_of(recipe, opened, folder)
-    paths = tables.write_run(folder, trial, about, examples)
+    paths = leaderboards.write_run(folder, trial, about, examples)
     metrics, side = result["metrics"], result["reported_split"]
     print(f"{people(metrics, 'image')} ({side} rows)")
     if said := networks_said(result):
@@ -107,7 +107,7 @@ def trial_of(
     result: dict[str, Any],
     method: str,
     proposed: dict[str, Any] | None = None,
-) -> tables.Trial:
+) -> leaderboards.Trial:
     """A training of the recipe on a split, as the report wants it."""
     epochs = timetable_of(recipe, split).epochs
     return trial_from(recipe, result, method, split.counts, epochs, proposed)
@@ -120,11 +120,11 @@ def trial_from(
     counts: list[int] | None,
     epochs: int,
     proposed: dict[str, Any] | None = None,
-) -> tables.Trial:
+) -> leaderboards.Trial:
     """As `trial_of`, from the training images per class, None where they are not known."""
     best, history = result.get("best", {}), result.get("history", [])
     weights = effective_weights(recipe.loss.name, recipe.loss.args, counts) if counts else []
-    return tables.Trial(
+    return leaderboards.Trial(
         method=method,
         loss=recipe.loss.name,
         sampler=recipe.sampling.name,
@@ -154,7 +154,9 @@ def trial_from(
     )
 
 
-def about_of(recipe: Recipe, split: Split, start: Start, title: str, mode: str) -> tables.About:
+def about_of(
+    recipe: Recipe, split: Split, start: Start, title: str, mode: str
+) -> leaderboards.About:
     """What the page says around the figures.
 
     Args:

@@ -11,7 +11,8 @@ A new loss is a file here, or a plugin's: `@LOSSES.register("name", **facts)` te
 be known of it (`table.LossFacts`), and its signature what its keywords may be.
 """
 
-from fundusray.losses.checks import check_args, check_output
+from fundusray.losses.arguments import check_args, check_output
+from fundusray.losses.class_effects import Panel, panel, sentences
 from fundusray.losses.classes import (
     balanced_softmax,
     class_balanced,
@@ -22,10 +23,9 @@ from fundusray.losses.classes import (
     ldam,
     ldam_margins,
 )
+from fundusray.losses.equivalence import same_loss
 from fundusray.losses.ordinal import coral, corn, quadratic_kappa, squared_error
-from fundusray.losses.panel import Panel, panel, sentences
-from fundusray.losses.same import same_loss
-from fundusray.losses.table import LOSSES, LossFacts, compute, num_outputs
+from fundusray.losses.registry import LOSSES, LossFacts, compute, num_outputs
 from fundusray.losses.weights import (
     class_balanced_weights,
     deferred_weights,

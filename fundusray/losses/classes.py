@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fundusray.errors import InputError
 from fundusray.keywords import Above, AtLeast, OneOf, Within, is_number
-from fundusray.losses.table import LOSSES, of_target, widen
+from fundusray.losses.registry import LOSSES, of_target, widen
 from fundusray.losses.weights import (
     class_balanced_weights,
     deferred_weights,

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fundusray.losses.priors import border_log_odds, mean_class, next_border_log_odds
-from fundusray.losses.table import LOSSES, widen
+from fundusray.losses.registry import LOSSES, widen
 
 KAPPA_FLOOR = 1e-10
 """Added to both sides of the kappa ratio: keeps the logarithm finite at perfect agreement, and

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from fundusray.errors import InputError
-from fundusray.losses.checks import check_args
-from fundusray.losses.table import LOSSES
+from fundusray.losses.arguments import check_args
+from fundusray.losses.registry import LOSSES
 
 
 def class_balanced_weights(counts: Tensor, beta: float = 0.999) -> Tensor:

@@ -14,7 +14,8 @@ from fundusray.metrics import standard
 from fundusray.metrics.any_statistic import interval, paired_interval
 from fundusray.metrics.by_patient import share, spread
 from fundusray.metrics.confusion import from_confusion
-from fundusray.metrics.pairing import difference, paired
+from fundusray.metrics.paired_differences import difference, paired
+from fundusray.metrics.predictions import NO_ORDER, Rows, is_ordered, predictions_table
 from fundusray.metrics.registered import (
     METRICS,
     MetricFacts,
@@ -24,8 +25,7 @@ from fundusray.metrics.registered import (
     withheld,
 )
 from fundusray.metrics.repeats import repeated, repeated_paired
-from fundusray.metrics.summing import confusion, point, summary
-from fundusray.metrics.table import NO_ORDER, Rows, is_ordered, predictions_table
+from fundusray.metrics.summary import confusion, point, summary
 from fundusray.registry import import_folder
 
 __all__ = [

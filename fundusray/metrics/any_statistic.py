@@ -7,7 +7,7 @@ import numpy as np
 
 from fundusray.metrics.by_patient import Span, Statistic, spread
 from fundusray.metrics.confusion import plain
-from fundusray.metrics.pairing import difference
+from fundusray.metrics.paired_differences import difference
 from fundusray.metrics.spread import LEVEL
 
 

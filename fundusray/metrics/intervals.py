@@ -29,7 +29,7 @@ import math
 import numpy as np
 
 from fundusray.metrics import by_patient
-from fundusray.metrics.patients import Patients
+from fundusray.metrics.jackknife import Patients
 from fundusray.metrics.registered import METRICS
 from fundusray.metrics.spread import (
     FEW,

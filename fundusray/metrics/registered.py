@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from fundusray.metrics.table import Rows, is_ordered
+from fundusray.metrics.predictions import Rows, is_ordered
 from fundusray.registry import Registry
 
 UNDER_ATTACK = "robust_"

@@ -33,12 +33,12 @@ import pyarrow.compute as pc
 
 from fundusray.errors import InputError
 from fundusray.metrics.intervals import spreads
-from fundusray.metrics.pairing import NOT_MEANT, paired, same_rows, verdict
-from fundusray.metrics.patients import Patients
+from fundusray.metrics.jackknife import Patients
+from fundusray.metrics.paired_differences import NOT_MEANT, paired, same_rows, verdict
+from fundusray.metrics.predictions import NO_ORDER, patients_of
 from fundusray.metrics.registered import higher_is_better, span_of, withheld
 from fundusray.metrics.spread import LEVEL, z_quantile
-from fundusray.metrics.summing import summary
-from fundusray.metrics.table import NO_ORDER, patients_of
+from fundusray.metrics.summary import summary
 
 STEPS = 80
 """Halvings of a search for a quantile: to the last bits of a float."""

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from fundusray.metrics.auc import Ranks
 from fundusray.metrics.confusion import counted, figures
-from fundusray.metrics.ranks import Ranks
+from fundusray.metrics.predictions import Rows
 from fundusray.metrics.registered import METRICS
-from fundusray.metrics.table import Rows
 
 
 def _most_frequent(targets: np.ndarray) -> float:

@@ -10,9 +10,9 @@ from fundusray.models.classifiers import (
     load_weights,
     parameter_count,
 )
-from fundusray.models.fetching import weights_here
 from fundusray.models.heads import fit_thresholds
 from fundusray.models.networks import network_of
+from fundusray.models.published_weights import weights_here
 
 __all__ = [
     "MODELS",

@@ -21,14 +21,8 @@ from fundusray import config, files
 from fundusray.errors import InputError
 from fundusray.harmless import markdown
 from fundusray.models.classifiers import build_model
-from fundusray.models.weights import BUNDLE_WEIGHTS, bundle_folder, numbers
-from fundusray.verified import (
-    DamagedError,
-    read_info,
-    read_part,
-    read_verified,
-    write_verified,
-)
+from fundusray.models.load_weights import BUNDLE_WEIGHTS, bundle_folder, numbers
+from fundusray.verified import DamagedError, read_info, read_part, read_verified, write_verified
 
 __all__ = [
     "Bundle",

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from fundusray import config, files
 from fundusray.errors import InputError
 from fundusray.models import heads
-from fundusray.models import weights as stored
-from fundusray.models.fetching import published_weights
+from fundusray.models import load_weights as stored
+from fundusray.models.installed_weights import PACKAGES, installed_file, require_known_file
 from fundusray.models.networks import HALF, MODELS, Network, network_of
-from fundusray.models.packaged import PACKAGES, installed_file, require_known_file
+from fundusray.models.published_weights import published_weights
 from fundusray.settings import FLIPS
 
 __all__ = [

@@ -4,11 +4,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fundusray.data.images import decode
-from fundusray.data.photos import read_photo
+from fundusray.data.photographs.decode import decode
+from fundusray.data.photographs.read import read_photo
+from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.data.sampling import plan_eval
-from fundusray.data.shards import PreparedSet
-from fundusray.pipeline import make_loader
+from fundusray.pipeline.loader import make_loader
 
 SIDE = 160
 

@@ -4,8 +4,8 @@ about the published ones."""
 from typing import Any
 
 from fundusray.metrics import METRICS
-from fundusray.reports.text import count, known, listed, number, signed
-from fundusray.reports.trainings import subject
+from fundusray.reports.number_text import count, known, listed, number, signed
+from fundusray.reports.training_repeats import subject
 from fundusray.reports.trials import Measured, baseline_of
 
 LEVEL = 0.05

@@ -3,9 +3,9 @@
 from collections import Counter
 
 from fundusray.metrics import METRICS
-from fundusray.reports.choices import CHOSEN
+from fundusray.reports.number_text import TOO_FEW, printable
+from fundusray.reports.selection import CHOSEN
 from fundusray.reports.sentences import auc_name, independence, rows_named, split_said
-from fundusray.reports.text import TOO_FEW, printable
 from fundusray.reports.trials import About, Measured, chosen_of
 
 DEFINITIONS = [

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image
 
-from fundusray.reports.text import change, known, number, short
+from fundusray.reports.number_text import change, known, number, short
 
 INK, MUTED, FAINT = "#1b2430", "#5b6673", "#d5dbe1"
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"

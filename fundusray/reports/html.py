@@ -9,10 +9,9 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from fundusray.metrics import METRICS
-from fundusray.reports import figures, sentences, trainings
-from fundusray.reports.choices import validation_named
+from fundusray.reports import figures, sentences, training_repeats
 from fundusray.reports.definitions import definitions
-from fundusray.reports.text import (
+from fundusray.reports.number_text import (
     around,
     bounds,
     count,
@@ -24,6 +23,7 @@ from fundusray.reports.text import (
     printable,
     signed,
 )
+from fundusray.reports.selection import validation_named
 from fundusray.reports.trials import (
     About,
     Measured,
@@ -51,7 +51,7 @@ def page(measured: list[Measured], study: dict[str, Any], about: About, examples
         "rows": [_row(m, baseline_of(measured)) for m in measured],
         "classes": classes,
         "caption": _caption(measured, about),
-        "over": trainings.intervals_over(measured),
+        "over": training_repeats.intervals_over(measured),
         "recalls": [_recalls(m, num_classes) for m in baseline_first(measured)],
         "notes": sentences.notes(measured, about),
         "definitions": definitions(measured, about),
@@ -61,7 +61,7 @@ def page(measured: list[Measured], study: dict[str, Any], about: About, examples
         "data": _data(about),
         "facts": _facts(about),
         "single": len(measured) == 1,
-        "unit": trainings.unit(*(m.summary for m in measured)),
+        "unit": training_repeats.unit(*(m.summary for m in measured)),
         "order": sentences.order(measured),
         "validation": validation_named(measured) if searched(measured) else "",
     }
@@ -91,7 +91,7 @@ def _caption(measured: list[Measured], about: About) -> str:
     """What the leaderboard is measured on, in one line."""
     parts = [f"{sentences.size(measured)}, {sentences.rows_named(measured)} rows"]
     parts += [sentences.independence(measured, about), sentences.split_said(about)]
-    parts += [trainings.caption(measured)]
+    parts += [training_repeats.caption(measured)]
     majority = {m.summary["majority_accuracy"] for m in measured if m.summary}
     if len(majority) == 1:
         parts.append(f"majority baseline accuracy {number(majority.pop())}")
@@ -160,7 +160,7 @@ def _row(measured: Measured, base: Measured | None) -> dict[str, Any]:
         "difference_interval": _sure(kappa) if kappa else "",
         "verdict": kappa.get("verdict", ""),
         "symbol": SYMBOLS.get(kappa.get("verdict", ""), ""),
-        "mark": trainings.marks(measured),
+        "mark": training_repeats.marks(measured),
     }
 
 
@@ -171,11 +171,11 @@ def _settings(measured: Measured) -> str:
         parts.append(f"class weights 1 to {number(trial.weight_ratio, 2)}")
     if trial.epochs_asked:
         ran = f"{trial.epochs_run} of {count(trial.epochs_asked, 'epoch')}"
-        parts.append(ran + (f", {trainings.epochs_said(trial)}" if measured.summary else ""))
+        parts.append(ran + (f", {training_repeats.epochs_said(trial)}" if measured.summary else ""))
     elif trial.best_epoch:
         parts.append(f"epoch {trial.best_epoch}")
     if trial.repeats and measured.summary:
-        parts.append(trainings.finished(measured))
+        parts.append(training_repeats.finished(measured))
     return " · ".join(parts)
 
 

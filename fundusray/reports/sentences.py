@@ -3,9 +3,8 @@
 import re
 
 from fundusray.metrics import METRICS
-from fundusray.reports import trainings
-from fundusray.reports.choices import choice, validation_named
-from fundusray.reports.text import (
+from fundusray.reports import training_repeats
+from fundusray.reports.number_text import (
     change,
     count,
     duration,
@@ -16,6 +15,7 @@ from fundusray.reports.text import (
     people,
     printable,
 )
+from fundusray.reports.selection import choice, validation_named
 from fundusray.reports.trials import About, Measured, baseline_of, chosen_of
 
 SAME_RATIO = 1.05
@@ -139,7 +139,7 @@ def _difference(best: Measured, base: Measured) -> str:
     kappa = best.versus.get("kappa")
     if not kappa:
         return f"Not compared with {name}: they were measured on different eyes."
-    of = trainings.verdict_on([best])
+    of = training_repeats.verdict_on([best])
     return f"Difference in kappa to {name}: {change(kappa, 2)}, {kappa['verdict']}. {of}"
 
 
@@ -159,7 +159,7 @@ def _decided(measured: list[Measured], base: Measured) -> str:
         return f"None of {count(len(others), 'comparison')} in kappa is decided on this many eyes."
     parts.append(f"undecided: {len(others) - decided} of {len(others)}")
     text = "; ".join(parts)
-    return f"In kappa, {text}. {trainings.verdict_on(others)}"
+    return f"In kappa, {text}. {training_repeats.verdict_on(others)}"
 
 
 def notes(measured: list[Measured], about: About) -> list[str]:
@@ -174,7 +174,7 @@ def notes(measured: list[Measured], about: About) -> list[str]:
         _few_patients(measured, about),
         _no_baseline(measured),
         _different_rows(measured),
-        *trainings.notes(measured),
+        *training_repeats.notes(measured),
         _split(about),
     ]
     return [note for note in found if note] + [printable(n) for n in about.get("notes", [])]

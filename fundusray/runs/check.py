@@ -7,20 +7,20 @@ import numpy as np
 from fundusray.attacks import judging_budget, training_budget
 from fundusray.config import Recipe, override
 from fundusray.data import SOURCES
-from fundusray.data.class_names import positions
-from fundusray.data.epochs import epoch_plan
-from fundusray.data.leaks import refusal
-from fundusray.data.mixing import beside
-from fundusray.data.preprocess import check_args as check_preprocess
+from fundusray.data.epoch_plan import epoch_plan
+from fundusray.data.labels.class_names import positions
+from fundusray.data.prepared.copies import beside
+from fundusray.data.prepared.prepared_set import PreparedSet
+from fundusray.data.prepared.preprocess import check_args as check_preprocess
 from fundusray.data.sampling import share
-from fundusray.data.shards import PreparedSet
-from fundusray.data.splits import reported_split
+from fundusray.data.split.assign_sides import reported_split
+from fundusray.data.split.leaks import refusal
 from fundusray.errors import InputError
 from fundusray.losses import LOSSES, check_args, check_output, effective_weights
 from fundusray.metrics import needing_order
 from fundusray.models import check as check_model
 from fundusray.models.heads import HEADS
-from fundusray.pipeline import augment
+from fundusray.pipeline.augment import augmentation
 from fundusray.runs.run import Run
 from fundusray.tasks.classification import check_choice
 from fundusray.verified import read_verified
@@ -40,10 +40,10 @@ def check(recipe: Recipe) -> None:
     for source in data.source.split(","):
         SOURCES.find(source.strip())
     check_preprocess(data.preprocess, data.preprocess_args)
-    for text in (augment.train_text(data), augment.view_text(data)):
-        augment.check(text, data.size)
+    for text in (augmentation.train_text(data), augmentation.view_text(data)):
+        augmentation.check(text, data.size)
     check_args(recipe.loss.name, recipe.loss.args)
-    check_model(recipe.model, augment.smallest_side(data))
+    check_model(recipe.model, augmentation.smallest_side(data))
     if recipe.adversarial.eps:
         training_budget(recipe.adversarial)
         judging_budget(recipe.adversarial)
@@ -75,7 +75,7 @@ def check_run(run: Run) -> None:
     """
     recipe, prepared, split = run.recipe, run.prepared, run.split
     classes = prepared.classes
-    check_model(recipe.model, augment.smallest_side(recipe.data), num_classes=len(classes))
+    check_model(recipe.model, augmentation.smallest_side(recipe.data), num_classes=len(classes))
     check_order(recipe, prepared)
     require_start_order(recipe.model.init_from, classes)
     _check_leaks(run)

@@ -10,12 +10,12 @@ import pyarrow as pa
 
 from fundusray import config, files
 from fundusray.config import Data
-from fundusray.data import given
-from fundusray.data.shards import PreparedSet
-from fundusray.data.splits import kin, reported_split, rows_by_side
+from fundusray.data.prepared.prepared_set import PreparedSet
+from fundusray.data.split import split_files
+from fundusray.data.split.assign_sides import kin, reported_split, rows_by_side
 from fundusray.errors import InputError
 from fundusray.models.bundle import Bundle, read_about, read_recipe
-from fundusray.models.weights import bundle_folder
+from fundusray.models.load_weights import bundle_folder
 from fundusray.verified import MANIFEST
 
 SEEN = ("sha256", "split")
@@ -225,7 +225,7 @@ def _own_sides(data: PreparedSet, place: str, bundle: Bundle) -> np.ndarray:
     """The side of each row [N] in the split the network was trained under."""
     beside = files.join(run_of(place), "manifest.parquet")
     if not files.exists(beside):
-        return given.assign(data.table, bundle.recipe.data, bundle.recipe.split_seed)
+        return split_files.assign(data.table, bundle.recipe.data, bundle.recipe.split_seed)
     # The file that the recipe names may have been changed since, or be gone.
     theirs = files.read_table(beside)
     sides = dict(zip(*(theirs[name].to_pylist() for name in ("image_id", "split")), strict=True))

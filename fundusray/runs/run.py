@@ -7,9 +7,9 @@ import numpy as np
 
 from fundusray import files
 from fundusray.config import Recipe
-from fundusray.data.epochs import epoch_plan
-from fundusray.data.shards import PreparedSet
-from fundusray.models.weights import start_digest
+from fundusray.data.epoch_plan import epoch_plan
+from fundusray.data.prepared.prepared_set import PreparedSet
+from fundusray.models.load_weights import start_digest
 from fundusray.runs.identity import run_folder, run_key
 from fundusray.runs.provenance import Start
 from fundusray.runs.split_of_run import OpenSets, Split

@@ -9,10 +9,10 @@ import pyarrow as pa
 
 from fundusray import files
 from fundusray.config import Model, Recipe
-from fundusray.data import given
-from fundusray.data.leaks import Leaks, find_leaks
-from fundusray.data.shards import PreparedSet, open_set
-from fundusray.data.splits import rows_by_side
+from fundusray.data.prepared.prepared_set import PreparedSet, open_set
+from fundusray.data.split import split_files
+from fundusray.data.split.assign_sides import rows_by_side
+from fundusray.data.split.leaks import Leaks, find_leaks
 from fundusray.errors import DamagedError
 from fundusray.runs.provenance import Start, start_of, start_on
 
@@ -33,7 +33,7 @@ class Split:
     @cached_property
     def digest(self) -> str:
         """A hash of who is where."""
-        return given.digest(self.prepared.table, self.sides)
+        return split_files.digest(self.prepared.table, self.sides)
 
     @cached_property
     def leaks(self) -> Leaks:
@@ -104,7 +104,7 @@ def split_of(prepared: PreparedSet, recipe: Recipe) -> Split:
     Raises:
         InputError: a split file that does not fit, no publisher's split, or a side that gets none.
     """
-    return Split(prepared, given.assign(prepared.table, recipe.data, recipe.split_seed))
+    return Split(prepared, split_files.assign(prepared.table, recipe.data, recipe.split_seed))
 
 
 def write_sides(folder: str, table: pa.Table, sides: np.ndarray) -> None:
@@ -114,7 +114,7 @@ def write_sides(folder: str, table: pa.Table, sides: np.ndarray) -> None:
     place = table.schema.get_field_index("split")
     table = table.set_column(place, table.schema.field("split"), column)
     files.write_table(files.join(folder, "manifest.parquet"), table)
-    given.write(files.join(folder, "split.csv"), table, sides)
+    split_files.write(files.join(folder, "split.csv"), table, sides)
 
 
 def written_split(folder: str, prepared: PreparedSet, digest: str) -> Split:

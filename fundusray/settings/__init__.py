@@ -3,15 +3,7 @@
 Each field's docstring is its help; `__post_init__` refuses what cannot be.
 """
 
-from fundusray.settings.learning import (
-    FLIPS,
-    Adversarial,
-    Loss,
-    Model,
-    Sampling,
-    Train,
-    fetched,
-)
+from fundusray.settings.learning import FLIPS, Adversarial, Loss, Model, Sampling, Train, fetched
 from fundusray.settings.photographs import Data
 from fundusray.settings.places import Cluster, Results, Tune
 from fundusray.settings.recipe import Recipe

@@ -13,14 +13,14 @@ from typing import Any
 from fundusray.registry import Registry, unknown_name
 
 REGISTRIES = {
-    "data.source": "fundusray.data.found.SOURCES",
-    "data.preprocess": "fundusray.data.preprocess.PREPROCESS",
-    "data.pipeline": "fundusray.pipeline.ENGINES",
+    "data.source": "fundusray.data.manifest.contract.SOURCES",
+    "data.preprocess": "fundusray.data.prepared.preprocess.PREPROCESS",
+    "data.pipeline": "fundusray.pipeline.loader.ENGINES",
     "sampling.name": "fundusray.data.sampling.SAMPLINGS",
     "model.name": "fundusray.models.MODELS",
     "model.output": "fundusray.models.heads.HEADS",
     "loss.name": "fundusray.losses.LOSSES",
-    "adversarial.method": "fundusray.training.adversarial.OBJECTIVES",
+    "adversarial.method": "fundusray.training.objectives.OBJECTIVES",
     "train.optimizer": "fundusray.training.optimizers.OPTIMIZERS",
     "train.schedule": "fundusray.training.optimizers.SCHEDULES",
     "train.select": "fundusray.metrics.selectors",

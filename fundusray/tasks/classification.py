@@ -22,7 +22,7 @@ from fundusray.metrics import (
 )
 from fundusray.models import Classifier, build_model, fit_thresholds
 from fundusray.models.heads import ladder, raw_width
-from fundusray.pipeline import Batch
+from fundusray.pipeline.loader import Batch
 from fundusray.tasks.task import TASKS, Columns, Task
 
 AUXILIARY_WEIGHT = 0.4

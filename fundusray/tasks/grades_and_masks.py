@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fundusray.data.lesions import LESIONS
-from fundusray.data.synthetic import LANDMARKS
+from fundusray.data.drawn.lesions import LESIONS
+from fundusray.data.drawn.source import LANDMARKS
 from fundusray.models import Classifier, head_parameters
-from fundusray.pipeline import Batch, augment
+from fundusray.pipeline.augment import augmentation
+from fundusray.pipeline.loader import Batch
 from fundusray.tasks.classification import AUXILIARY_WEIGHT, Classification
 from fundusray.tasks.task import TASKS, Columns, Task
 
@@ -197,7 +198,9 @@ class GradesAndMasks(Classification):
         if not (self.recipe.model.weights or self.recipe.model.init_from):
             calm(model)
         data = self.recipe.data
-        return MaskedClassifier(model, augment.output_size(augment.train_text(data), data.size))
+        return MaskedClassifier(
+            model, augmentation.output_size(augmentation.train_text(data), data.size)
+        )
 
     def bundled(self, network: nn.Module) -> nn.Module:
         return network.model

@@ -13,7 +13,7 @@ import pyarrow as pa
 from torch import Tensor, nn
 
 from fundusray.config import Recipe
-from fundusray.pipeline import Batch
+from fundusray.pipeline.loader import Batch
 from fundusray.registry import Registry
 
 Columns = dict[str, np.ndarray]

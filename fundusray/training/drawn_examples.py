@@ -7,11 +7,12 @@ import numpy as np
 import torch
 
 from fundusray.config import Recipe
-from fundusray.data.found import GRADES
+from fundusray.data.manifest.contract import GRADES
 from fundusray.data.sampling import Plan, plan_epoch
-from fundusray.pipeline import Batch, augment
-from fundusray.pipeline.augment import Augmentation
-from fundusray.training.sketches import Sketches, shown
+from fundusray.pipeline.augment import augmentation as augment
+from fundusray.pipeline.augment.augmentation import Augmentation
+from fundusray.pipeline.loader import Batch
+from fundusray.training.drawn_lesions import Sketches, shown
 
 COVERED = 0.25
 """Share of a pixel that has to be covered for it to count: as in `sketches`, so that a small lesion

@@ -4,13 +4,14 @@ import numpy as np
 import torch
 
 from fundusray.conditions import Condition
+from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.data.sampling import plan_eval
-from fundusray.data.shards import PreparedSet
 from fundusray.models.bundle import Bundle
-from fundusray.pipeline import augment, make_loader
+from fundusray.pipeline.augment import augmentation
+from fundusray.pipeline.loader import make_loader
 from fundusray.tasks import Columns, Task
-from fundusray.training.loop import to_device
 from fundusray.training.predicting import predictions_under
+from fundusray.training.step import to_device
 
 BATCH = 32
 
@@ -27,7 +28,7 @@ class Evaluator:
         self.loader = make_loader(
             prepared,
             batch=BATCH,
-            augment=augment.view_text(data),
+            augment=augmentation.view_text(data),
             engine=data.pipeline,
             max_bad=data.max_bad,
             device="gpu" if gpu else "cpu",

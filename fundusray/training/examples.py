@@ -6,13 +6,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from fundusray.config import Recipe
-from fundusray.data.epochs import epoch_plan
-from fundusray.data.mixing import beside
-from fundusray.data.patients import caveat
+from fundusray.data.epoch_plan import epoch_plan
+from fundusray.data.manifest.patients import caveat
+from fundusray.data.prepared.copies import beside
+from fundusray.data.prepared.prepared_set import PreparedSet, open_set
 from fundusray.data.sampling import Plan
-from fundusray.data.shards import PreparedSet, open_set
-from fundusray.data.splits import halves
-from fundusray.pipeline import Batch, Loader, augment, make_loader
+from fundusray.data.split.assign_sides import halves
+from fundusray.pipeline.augment import augmentation
+from fundusray.pipeline.loader import Batch, Loader, make_loader
 from fundusray.training.ranks import Ranks
 
 
@@ -63,8 +64,8 @@ class PreparedExamples:
         self.about |= {"manifest": prepared.info["manifest"], "ordered": prepared.ordered}
         data = recipe.data
         shown = beside(prepared, open_set(data.mix)) if data.mix else prepared
-        self._learned = self._loader(shown, augment.train_text(data), ranks, threads)
-        self._judged = self._loader(prepared, augment.view_text(data), ranks, threads)
+        self._learned = self._loader(shown, augmentation.train_text(data), ranks, threads)
+        self._judged = self._loader(prepared, augmentation.view_text(data), ranks, threads)
 
     def _loader(self, shown: PreparedSet, text: str, ranks: Ranks, threads: int) -> Loader:
         return make_loader(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fundusray.pipeline import Batch
+from fundusray.pipeline.loader import Batch
 
 PerSample = Callable[..., Tensor]
 """(output, target, valid) -> losses [B]."""

@@ -16,15 +16,15 @@ from torch import nn
 from fundusray import files
 from fundusray.config import Recipe
 from fundusray.errors import DamagedError
-from fundusray.pipeline import augment
-from fundusray.training import mode
+from fundusray.pipeline.augment import augmentation
+from fundusray.training import numeric_precision
 from fundusray.training.job import Job
 from fundusray.training.ranks import Ranks
 
 
 def agreed_mode(
     model: nn.Module, recipe: Recipe, job: Job, ranks: Ranks
-) -> tuple[mode.Mode, dict[str, Any]]:
+) -> tuple[numeric_precision.Mode, dict[str, Any]]:
     """Precision and layout of a run, equal on every rank, and what `known_mode` says of them.
 
     Raises:
@@ -33,7 +33,7 @@ def agreed_mode(
     """
     shape = step_shape(recipe, ranks.world)
     told = ranks.agree(lambda: known_mode(model, shape, ranks.device, recipe, job))
-    return mode.Mode(**told["mode"]), told
+    return numeric_precision.Mode(**told["mode"]), told
 
 
 def known_mode(
@@ -59,7 +59,7 @@ def known_mode(
         pass
     except DamagedError as error:
         begun = bool(files.list_dir(files.join(job.folder, "checkpoints")))
-        if begun and len(mode.choices(recipe.train)) > 1:
+        if begun and len(numeric_precision.choices(recipe.train)) > 1:
             raise DamagedError(
                 f"{own} is damaged; it alone says in which precision and layout the run began, and "
                 "in others it would end in other numbers: restore it from a copy, or delete "
@@ -73,7 +73,7 @@ def known_mode(
 
 def step_shape(recipe: Recipe, world: int) -> tuple[int, int, int, int]:
     """Of one worker's batch [B, 3, S, S]."""
-    side = augment.output_size(augment.train_text(recipe.data), recipe.data.size)
+    side = augmentation.output_size(augmentation.train_text(recipe.data), recipe.data.size)
     return max(recipe.train.batch // world, 2), 3, side, side
 
 
@@ -89,11 +89,11 @@ def of_machine(
     asked = [recipe.model.name, shape, wanted.precision, wanted.layout, machine(device)]
     asked += [torch.get_num_threads(), torch.__version__]
     note = files.join(storage, "modes", files.hash_json(asked) + ".json")
-    if len(mode.choices(wanted)) == 1 or not files.exists(note):
-        chosen, timings = mode.probe(model, shape, device, wanted)
+    if len(numeric_precision.choices(wanted)) == 1 or not files.exists(note):
+        chosen, timings = numeric_precision.probe(model, shape, device, wanted)
         told = {"mode": asdict(chosen), "seconds": timings, "for": asked}
         # Trials side by side probe side by side; the first result is everyone's.
-        if len(mode.choices(wanted)) == 1 or not files.exists(note):
+        if len(numeric_precision.choices(wanted)) == 1 or not files.exists(note):
             files.write_json(note, told)
     try:
         return files.read_json(note)

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from fundusray.attacks import evaluating
 from fundusray.attacks.gradient import distance
 from fundusray.conditions import Clean, Condition
-from fundusray.pipeline import Batch
+from fundusray.pipeline.loader import Batch
 from fundusray.tasks import Columns, Task
-from fundusray.training.loop import joined, predict
+from fundusray.training.step import joined, predict
 
 MEASURED = ("clean_prediction", "success", "linf", "l2")
 """Columns of changed images beside the task's own; `conditions.columns` says what they are."""

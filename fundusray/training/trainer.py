@@ -21,28 +21,20 @@ from fundusray import files
 from fundusray.config import Recipe, from_json
 from fundusray.data.sampling import Plan, share
 from fundusray.models.bundle import load_bundle
-from fundusray.pipeline import Batch
+from fundusray.pipeline.loader import Batch
 from fundusray.progress import Progress
 from fundusray.tasks import Task
-from fundusray.training import average, checkpoints, mode
+from fundusray.training import average, checkpoints, numeric_precision
+from fundusray.training.best_epoch import best_by, overtaking
 from fundusray.training.checkpointer import Checkpointer
 from fundusray.training.checkpoints import Position
-from fundusray.training.choosing import best_by, overtaking
 from fundusray.training.examples import Examples
 from fundusray.training.job import Job
-from fundusray.training.loop import (
-    Way,
-    diverged,
-    set_rate,
-    step_seed,
-    timed,
-    to_device,
-    train_step,
-)
 from fundusray.training.optimizers import build_optimizer
 from fundusray.training.precision_choice import agreed_mode, described
 from fundusray.training.ranks import Ranks
 from fundusray.training.robustness import alarm
+from fundusray.training.step import Way, diverged, set_rate, step_seed, timed, to_device, train_step
 from fundusray.training.supervision import StoppedError, Supervisor, Unsupervised
 from fundusray.training.timetable import Timetable, enter, passes, train_mode
 from fundusray.training.undecodable import Undecodable
@@ -86,7 +78,7 @@ class Trainer:
             self._say(note)
         self.model.to(self.ranks.device)
         self.mode, self.mode_told = agreed_mode(self.model, self.recipe, job, self.ranks)
-        mode.prepare(self.model, self.mode)
+        numeric_precision.prepare(self.model, self.mode)
         self.timetable = Timetable(passes(self.recipe), len(examples.plan(0).rows))
         self.position = self._resume()
         self.validation = self._validation(self.model, task)
@@ -129,7 +121,7 @@ class Trainer:
             optimizer=self.optimizer,
             objective=self.losses,
             adversarial=self.recipe.adversarial,
-            precision=mode.autocast(self.mode, self.ranks.device),
+            precision=numeric_precision.autocast(self.mode, self.ranks.device),
             mixup=train.mixup,
             clip=train.clip,
         )

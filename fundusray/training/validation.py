@@ -15,17 +15,17 @@ from fundusray.attacks import Budget, judging_budget, training_budget
 from fundusray.conditions import AttackCondition, described
 from fundusray.config import Recipe
 from fundusray.data.sampling import plan_eval, share
-from fundusray.data.splits import reported_split
+from fundusray.data.split.assign_sides import reported_split
 from fundusray.errors import DamagedError
-from fundusray.pipeline import Batch
+from fundusray.pipeline.loader import Batch
 from fundusray.tasks import Columns, Task
-from fundusray.training import mode
-from fundusray.training.choosing import held_out
+from fundusray.training import numeric_precision
+from fundusray.training.best_epoch import held_out
 from fundusray.training.examples import Examples
-from fundusray.training.loop import predict, to_device
 from fundusray.training.predicting import apart, predictions_under
 from fundusray.training.ranks import Ranks
 from fundusray.training.robustness import robustness, spread_evenly
+from fundusray.training.step import predict, to_device
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Validation:
     task: Task
     examples: Examples
     model: nn.Module
-    way: mode.Mode
+    way: numeric_precision.Mode
     ranks: Ranks
     folder: str
     """The run's."""
@@ -50,7 +50,7 @@ class Validation:
     def predict(self, rows: np.ndarray) -> tuple[np.ndarray, Columns]:
         """(rows [N], columns [N]) sorted by row, on every worker."""
         self.ranks.share_buffers(self.model)
-        precision = mode.autocast(self.way, self.ranks.device)
+        precision = numeric_precision.autocast(self.way, self.ranks.device)
         found = predict(self.model, self._batches(rows), precision, self.task)
         return self.ranks.sorted_rows(*found)
 

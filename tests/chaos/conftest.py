@@ -9,7 +9,7 @@ import pytest
 import ray
 
 from fundusray.cluster.prepare import prepare
-from fundusray.cluster.start import start as start_ray
+from fundusray.cluster.runtime.start import start as start_ray
 from fundusray.cluster.train import train
 from tests.chaos.harness import ENVIRONMENT, Command, recipe
 from tests.chaos.heads import Head

@@ -10,7 +10,7 @@ import time
 import pyarrow as pa
 import ray
 
-from fundusray.cluster import start
+from fundusray.cluster.runtime import start
 from fundusray.cluster.runtime.hands import Workers
 from fundusray.cluster.runtime.pool import Pool
 from fundusray.cluster.runtime.units import Unit

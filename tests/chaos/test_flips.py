@@ -15,8 +15,10 @@ import pytest
 from fundusray import files
 from fundusray.cluster import results
 from fundusray.config import Data
-from fundusray.data import contents, scan, shards, units
-from fundusray.data.synthetic import synthetic
+from fundusray.data.drawn.source import synthetic
+from fundusray.data.photographs import digests
+from fundusray.data.prepared import prepared_set, write
+from fundusray.data.scan import examine
 from fundusray.errors import DamagedError, InputError
 from fundusray.verified import read_verified
 from tests.chaos.harness import ROOT, SETTINGS, clean, words
@@ -60,8 +62,8 @@ def finished(place: Path) -> Any:
 
 def prepared(place: Path) -> Any:
     """What `prepare` makes of a set that is there: it, or what it makes again."""
-    info, fault = shards.described(str(place.parent))
-    faults = [fault] if info is None else shards.damage(str(place.parent), info)
+    info, fault = prepared_set.described(str(place.parent))
+    faults = [fault] if info is None else prepared_set.damage(str(place.parent), info)
     if faults:
         raise DamagedError("; ".join(faults))
     return info
@@ -70,10 +72,10 @@ def prepared(place: Path) -> Any:
 def unit(place: Path) -> Any:
     """A unit's record as a set that is made again finds it; None where it makes the unit anew."""
     folder, name = str(place.parent), place.name.partition(".")[0]
-    record = units._existing(folder, name, f"{name}.arrow", KEYS[folder, name])
+    record = write._existing(folder, name, f"{name}.arrow", KEYS[folder, name])
     if record is None:
         raise DamagedError("made again")
-    return record, units.read_prints(folder, record).tobytes()
+    return record, write.read_prints(folder, record).tobytes()
 
 
 KEYS: dict[tuple[str, str], str] = {}
@@ -88,7 +90,7 @@ def drawn(place: Path) -> Any:
 
 def look(place: Path) -> Any:
     """What is known of the photographs; where it is damaged they are read again."""
-    found = contents.read(str(place.parent), 48)
+    found = digests.read(str(place.parent), 48)
     if found is None:
         raise DamagedError("read again")
     return found
@@ -113,7 +115,7 @@ KINDS: dict[str, Callable[[Path], Any]] = {
     "*scan*/scan.parquet": lambda p: files.read_table(str(p)),
     "*scan*/duplicates.parquet": lambda p: files.read_table(str(p)),
     "*scan*/contents.parquet": look,
-    "*scan*/parts/*.parquet": lambda p: scan.read_parts(str(p.parent)),
+    "*scan*/parts/*.parquet": lambda p: examine.read_parts(str(p.parent)),
     "prepared/*/set.json": prepared,
     "prepared/*/manifest.parquet": prepared,
     "prepared/*/skipped.parquet": prepared,

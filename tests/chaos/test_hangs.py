@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from fundusray.cluster.running import RunFailedError
+from fundusray.cluster.runtime.train_workers import RunFailedError
 from fundusray.cluster.train import train
+from fundusray.data.prepared.prepared_set import open_set
 from fundusray.data.sampling import plan_epoch
-from fundusray.data.shards import open_set
 from fundusray.runs.run import plan_run
 from fundusray.runs.split_of_run import split_of
 from fundusray.verified import read_verified

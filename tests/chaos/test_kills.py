@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fundusray.cluster.running import RunFailedError
+from fundusray.cluster.runtime.train_workers import RunFailedError
 from fundusray.cluster.train import train
 from fundusray.runs.run import plan_run
 from tests.chaos.harness import (

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 import ray
 
-from fundusray.cluster import prepare, start
+from fundusray.cluster import prepare
+from fundusray.cluster.runtime import start
 from fundusray.cluster.train import train
 from fundusray.config import Recipe, override
 

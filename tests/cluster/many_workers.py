@@ -18,7 +18,8 @@ import numpy as np
 import safetensors.numpy
 
 from fundusray import files
-from fundusray.cluster import prepare, start
+from fundusray.cluster import prepare
+from fundusray.cluster.runtime import start
 from fundusray.cluster.train import train
 from fundusray.config import Recipe, override
 from fundusray.runs.run import plan_run

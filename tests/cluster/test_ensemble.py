@@ -11,16 +11,11 @@ import pyarrow as pa
 import pytest
 
 from fundusray import files
-from fundusray.cluster.ensemble import (
-    PREDICTIONS,
-    WEIGHTS,
-    judged_rows,
-    mean_of_predictions,
-)
+from fundusray.cluster.ensemble import PREDICTIONS, WEIGHTS, judged_rows, mean_of_predictions
 from fundusray.cluster.train import train
 from fundusray.command import parse
 from fundusray.config import Model, Recipe, override
-from fundusray.data.shards import open_set
+from fundusray.data.prepared.prepared_set import open_set
 from fundusray.errors import InputError
 from fundusray.jobs.ensembles import ensemble, told
 from fundusray.metrics import predictions_table

@@ -14,11 +14,11 @@ from fundusray.cluster import prepare
 from fundusray.cluster.evaluate import evaluate, opened_evaluator, predicted
 from fundusray.conditions import Clean, Condition, parse_condition
 from fundusray.config import Model, Recipe, override
-from fundusray.data.shards import open_set
+from fundusray.data.prepared.prepared_set import open_set
 from fundusray.errors import InputError
 from fundusray.models import build_model
 from fundusray.models.bundle import load_bundle, save_bundle
-from fundusray.models.weights import digest
+from fundusray.models.load_weights import digest
 from fundusray.runs.provenance import Unseen, unseen
 from fundusray.tasks import Columns
 from fundusray.tasks.classification import logits_of, with_logits

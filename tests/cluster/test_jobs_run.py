@@ -12,9 +12,9 @@ from PIL import Image
 
 from fundusray import config, recipes
 from fundusray.config import override
-from fundusray.data.shards import open_set
-from fundusray.data.synthetic import draw
-from fundusray.models.weights import bundle_folder
+from fundusray.data.drawn.source import draw
+from fundusray.data.prepared.prepared_set import open_set
+from fundusray.models.load_weights import bundle_folder
 from fundusray.runs.split_of_run import split_of
 from fundusray.verified import read_verified
 

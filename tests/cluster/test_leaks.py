@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from fundusray import files
-from fundusray.cluster.running import RunFailedError
+from fundusray.cluster.runtime.train_workers import RunFailedError
 from fundusray.cluster.train import train
 from fundusray.config import Recipe, override
-from fundusray.data import given
-from fundusray.data.shards import open_set
+from fundusray.data.prepared.prepared_set import open_set
+from fundusray.data.split import split_files
 from fundusray.errors import InputError
 from fundusray.runs.run import plan_run
 from fundusray.runs.split_of_run import split_of
@@ -45,7 +45,7 @@ def test_a_split_file_decides_and_is_written_again(
     place = {name: ("train", "val", "test", "none")[k % 4] for k, name in enumerate(names)}
     sides = np.array([place[patient].replace("none", "") for patient in patients])
     split_file = str(tmp_path / "mine.csv")
-    given.write(split_file, opened.table, sides)
+    split_files.write(split_file, opened.table, sides)
     asked = override(quick, {"data.split_file": split_file, "data.fractions": "0.9,0.05,0.05"})
     rows = split_of(opened, asked).rows
     assert all(np.array_equal(rows[name], np.flatnonzero(sides == name)) for name in rows)
@@ -62,7 +62,7 @@ def test_a_split_file_decides_and_is_written_again(
     assert plan_run(copy, prepared, "unused").key == same
     sides[sides == "val"] = "test"
     sides[np.flatnonzero(sides == "test")[0]] = "val"
-    given.write(split_file, opened.table, sides)
+    split_files.write(split_file, opened.table, sides)
     assert plan_run(asked, prepared, "unused").key != same
 
 

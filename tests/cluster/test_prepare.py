@@ -18,9 +18,9 @@ from fundusray import files
 from fundusray.cluster import prepare as preparing
 from fundusray.cluster.prepare import data_root, prepare
 from fundusray.config import Data, Recipe, override
-from fundusray.data.contents import NAME
-from fundusray.data.manifest import Manifest
-from fundusray.data.shards import open_set
+from fundusray.data.manifest.build import Manifest
+from fundusray.data.photographs.digests import NAME
+from fundusray.data.prepared.prepared_set import open_set
 from fundusray.errors import BadInputsError, InputError
 from fundusray.lock import locked
 from tests.conftest import draw_fundus

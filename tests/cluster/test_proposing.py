@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from fundusray.cluster.proposing import BEST, EPOCHS, Halving, Proposer, Teller
-from fundusray.cluster.record import Record
-from fundusray.cluster.study import Proposal
+from fundusray.cluster.search.callbacks import BEST, EPOCHS, Halving, Proposer, Teller
+from fundusray.cluster.search.record import Record
+from fundusray.cluster.search.study import Proposal
 
 POINT = {"loss.name": "focal", "loss.args.gamma": 2.0}
 METRIC = "val_kappa"

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from fundusray import files
-from fundusray.cluster.record import Entry, Record, winner
-from fundusray.cluster.study import Proposal
+from fundusray.cluster.search.record import Entry, Record, winner
+from fundusray.cluster.search.study import Proposal
 from fundusray.verified import DamagedError
 
 RANGES = {"model.dropout": '{"name": "FloatDistribution", "attributes": {}}'}

@@ -8,12 +8,7 @@ import pyarrow as pa
 import pytest
 
 from fundusray import config, files
-from fundusray.cluster.results import (
-    finished,
-    read_result,
-    write_recipe,
-    write_result,
-)
+from fundusray.cluster.results import finished, read_result, write_recipe, write_result
 from fundusray.config import Recipe, override
 from fundusray.errors import DamagedError
 from fundusray.training.outcome import outcome_of, write_outcome

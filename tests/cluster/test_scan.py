@@ -12,11 +12,11 @@ from PIL import Image
 from fundusray import files
 from fundusray.cluster import scan as scanning
 from fundusray.config import Recipe, override
-from fundusray.data.findings import Findings
-from fundusray.data.scan import thumbnails
+from fundusray.data.scan.examine import thumbnails
+from fundusray.data.scan.findings import Findings
 from fundusray.errors import InputError, LockedError
 from fundusray.lock import locked
-from fundusray.reports import scan as scan_report
+from fundusray.reports import scan_summary as scan_report
 
 pytestmark = pytest.mark.ray
 

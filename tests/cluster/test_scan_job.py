@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from fundusray.data.synthetic import draw
+from fundusray.data.drawn.source import draw
 from tests.cluster.test_jobs_run import run  # noqa: F401
 from tests.conftest import jpeg
 

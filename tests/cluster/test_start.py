@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import ray
 
-from fundusray.cluster import start
-from fundusray.cluster.addresses import VARIABLES, unproxied
-from fundusray.cluster.demand import require_room, require_writable
+from fundusray.cluster.runtime import start
+from fundusray.cluster.runtime.addresses import VARIABLES, unproxied
+from fundusray.cluster.runtime.demand import require_room, require_writable
 from fundusray.config import Recipe, override
 from fundusray.errors import InputError
 
@@ -111,7 +111,7 @@ def test_a_ray_that_was_there_stays(cluster: None) -> None:
 
 SECOND = """
 import os, pathlib, ray
-from fundusray.cluster import start
+from fundusray.cluster.runtime import start
 
 @ray.remote(num_cpus=0)
 class Asked:

@@ -10,8 +10,8 @@ from fundusray.cluster import statistics as measuring
 from fundusray.cluster.prepare import prepare
 from fundusray.cluster.statistics import statistics
 from fundusray.config import Recipe, override
-from fundusray.data.shards import PreparedSet, open_set
-from fundusray.data.statistics import add, describe, sum_levels
+from fundusray.data.prepared.colour_statistics import add, describe, sum_levels
+from fundusray.data.prepared.prepared_set import PreparedSet, open_set
 from fundusray.errors import InputError
 from fundusray.runs.split_of_run import split_of
 

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from fundusray.cluster.study import Proposal, described, holds, importance, points_of, propose
+from fundusray.cluster.search.study import (
+    Proposal,
+    described,
+    holds,
+    importance,
+    points_of,
+    propose,
+)
 from fundusray.config import Recipe
 from fundusray.errors import InputError
 from tune_spaces import balancing

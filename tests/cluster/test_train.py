@@ -15,7 +15,7 @@ import pytest
 from fundusray import config, files
 from fundusray.cluster.train import train
 from fundusray.config import Recipe, override
-from fundusray.data.shards import open_set
+from fundusray.data.prepared.prepared_set import open_set
 from fundusray.errors import InputError, LockedError
 from fundusray.jobs.training import about_of
 from fundusray.lock import locked

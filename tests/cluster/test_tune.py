@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fundusray.cluster import running, start
-from fundusray.cluster.study import described
+from fundusray.cluster.runtime import start, train_workers
+from fundusray.cluster.search.study import described
+from fundusray.cluster.search.tune import recorded, search, search_folder, trial_resources
 from fundusray.cluster.train import planned
-from fundusray.cluster.tune import recorded, search, search_folder, trial_resources
 from fundusray.config import Recipe, override
-from fundusray.data import given
-from fundusray.data.shards import open_set
+from fundusray.data.prepared.prepared_set import open_set
+from fundusray.data.split import split_files
 from fundusray.errors import InputError
 from fundusray.jobs.searching import reported
 from fundusray.runs.identity import reseeded
@@ -56,7 +56,7 @@ def test_another_start_split_or_space_is_another_search(
     def run(recipe: Recipe) -> Run:
         return plan_run(recipe, prepared, "runs")
 
-    given.write(split, opened.table, np.array(["train", "val"] * (len(opened.table) // 2)))
+    split_files.write(split, opened.table, np.array(["train", "val"] * (len(opened.table) // 2)))
     asked = [small, override(small, {"model.weights": str(start)})]
     asked.append(override(small, {"data.split_file": split}))
     folders = {search_folder(run(recipe), [], held) for recipe in asked}
@@ -86,7 +86,7 @@ def test_as_many_trials_at_a_time_as_asked_for(
     """On a cluster whose nodes come with work: a head of 8 CPUs and no GPU yet."""
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     monkeypatch.setattr(start, "nodes", lambda: [{"CPU": 8.0, "GPU": 0.0}])
-    monkeypatch.setattr(running, "resources", lambda: {"CPU": 8.0, "GPU": 0.0})
+    monkeypatch.setattr(train_workers, "resources", lambda: {"CPU": 8.0, "GPU": 0.0})
     settled, at_once = trial_resources(override(Recipe(), {"tune.trials": 20} | asked))
     assert (settled.cluster.cpus, at_once) == expected
 

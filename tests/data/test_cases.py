@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from fundusray.config import Data, Recipe, override
-from fundusray.data.found import GRADES
-from fundusray.data.layouts import marks, source_of
-from fundusray.data.manifest import Manifest, build
+from fundusray.data.manifest.build import Manifest, build
+from fundusray.data.manifest.contract import GRADES
+from fundusray.data.manifest.recognise import marks, source_of
 from fundusray.errors import InputError
 
 IMAGE = {"data.columns.image": "file", "data.columns.grade": "dx"}

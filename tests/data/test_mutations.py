@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from fundusray.config import Data
-from fundusray.data.images import BadImage, decode
-from fundusray.data.preprocess import PREPROCESS, apply
-from fundusray.data.synthetic import draw
+from fundusray.data.drawn.source import draw
+from fundusray.data.photographs.decode import BadImage, decode
+from fundusray.data.prepared.preprocess import PREPROCESS, apply
 from tests.conftest import jpeg
 from tests.mutations import KINDS, mutate
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from fundusray.config import Data
-from fundusray.data.images import BadImage, Decoded, decode
-from fundusray.data.preprocess import PREPROCESS, apply
+from fundusray.data.photographs.decode import BadImage, Decoded, decode
+from fundusray.data.prepared.preprocess import PREPROCESS, apply
 
 REFUSED = {
     "natural/0024cdab0c1e.png": "git-lfs",

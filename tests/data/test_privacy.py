@@ -13,18 +13,18 @@ from PIL import Image
 
 from fundusray import files
 from fundusray.config import Data
-from fundusray.data import shards
-from fundusray.data.images import encode_jpeg
-from fundusray.data.manifest import Manifest, build
-from fundusray.data.synthetic import draw
+from fundusray.data.drawn.source import draw
+from fundusray.data.manifest.build import Manifest, build
+from fundusray.data.photographs.decode import encode_jpeg
+from fundusray.data.prepared import prepared_set
 from fundusray.errors import BadInputsError
 
 
 def made(storage: str, data: Data, manifest: Manifest) -> str:
     """The folder of the prepared set."""
-    folder = shards.set_folder(storage, data, manifest)
-    unit = shards.write_shard(folder, 0, manifest.table, data, manifest.roots)
-    shards.finish(folder, data, manifest, [unit])
+    folder = prepared_set.set_folder(storage, data, manifest)
+    unit = prepared_set.write_shard(folder, 0, manifest.table, data, manifest.roots)
+    prepared_set.finish(folder, data, manifest, [unit])
     return folder
 
 
@@ -120,7 +120,7 @@ def test_nothing_a_photograph_says_is_carried_along(
     assert all(text in originals for text in planted) and len(set(planted)) >= 14
     data = Data(source="eyepacs", root=str(tree), size=48, max_bad=0.5, encoding=encoding)
     folder = made(str(tmp_path / "out"), data, build(data, data.root, 0))
-    opened = shards.open_set(folder)
+    opened = prepared_set.open_set(folder)
     assert opened.image_ids()[:3] == ["1_left", "1_right", "2_left"]
     assert opened.table["repaired"].to_pylist()[2] and len(opened) == 11
     assert b"MRS-SECRET" not in everything(folder) and b"proliferative" in everything(folder)
@@ -154,7 +154,7 @@ def test_a_set_with_keyed_ids_names_no_file_and_no_patient(tmp_path: Path, encod
     content = everything(tmp_path / "out" / "prepared")
     assert b"MILLER" not in content and str(root).encode() not in content
     assert b"cannot be read: No such file" in content and b"not a JPEG" in content
-    opened = shards.open_set(folder)
+    opened = prepared_set.open_set(folder)
     assert len(opened) == 9 and set(opened.table["path"].to_pylist()) == {""}
     assert opened.table["masks"].to_pylist() == [[("disc", "")]] * 9
     with pytest.raises(BadInputsError, match="3 of 12") as caught:

@@ -7,8 +7,8 @@ import pytest
 
 from fundusray.config import Data
 from fundusray.data import SOURCES, Found
-from fundusray.data.found import EDEMA, GRADES
-from fundusray.data.patients import with_patients
+from fundusray.data.manifest.contract import EDEMA, GRADES
+from fundusray.data.manifest.patients import with_patients
 from fundusray.errors import InputError
 from tests.data.trees import write
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fundusray.config import Data
-from fundusray.data.found import Found
-from fundusray.data.manifest import build
+from fundusray.data.manifest.build import build
+from fundusray.data.manifest.contract import Found
 from fundusray.errors import InputError
 from tests.data.trees import LAYOUTS, Layout, odir, photograph, write
 

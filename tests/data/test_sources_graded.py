@@ -7,9 +7,9 @@ import pytest
 
 from fundusray.config import Data
 from fundusray.data import SOURCES, Found
-from fundusray.data.class_names import is_ordered
-from fundusray.data.layouts import source_of
-from fundusray.data.manifest import build
+from fundusray.data.labels.class_names import is_ordered
+from fundusray.data.manifest.build import build
+from fundusray.data.manifest.recognise import source_of
 from fundusray.errors import InputError
 from tests.data.test_sources_published import ODIR_ROWS
 from tests.data.trees import ODIR_HEADER, mask, odir, write

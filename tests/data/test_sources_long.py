@@ -5,15 +5,15 @@ from types import ModuleType
 
 import pytest
 
-from fundusray.data import nested
-from fundusray.data.listing import Folder
+from fundusray.data.reading import nested_folders
+from fundusray.data.reading.folders import Folder
 from fundusray.data.sources import aptos, eyepacs
 from tests.data.trees import LAYOUTS, write
 
 
 @pytest.mark.parametrize(
     ("name", "module", "num"),
-    [("eyepacs", eyepacs, 1_000_000), ("aptos", aptos, 250_000), ("csv", nested, 250_000)],
+    [("eyepacs", eyepacs, 1_000_000), ("aptos", aptos, 250_000), ("csv", nested_folders, 250_000)],
 )
 def test_a_long_table_is_checked_to_its_last_row(
     name: str, module: ModuleType, num: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -11,11 +11,11 @@ from PIL import Image
 
 from fundusray.config import Data
 from fundusray.data import SOURCES, Found
-from fundusray.data.checks import LEVELS, NEED_LEVEL, convert, one_of, table_rows
-from fundusray.data.manifest import build
-from fundusray.data.patients import with_patients
-from fundusray.data.photos import read_mask, read_photo
-from fundusray.data.tables import read_table
+from fundusray.data.manifest.build import build
+from fundusray.data.manifest.patients import with_patients
+from fundusray.data.photographs.read import read_mask, read_photo
+from fundusray.data.reading.csv_files import read_table
+from fundusray.data.reading.rows import LEVELS, NEED_LEVEL, convert, one_of, table_rows
 
 
 def read(source: str, root: Path) -> Found:

@@ -7,8 +7,8 @@ import pytest
 
 from fundusray.config import Data
 from fundusray.data import SOURCES, Found
-from fundusray.data.delimiters import delimiter_of
-from fundusray.data.tables import parse_table, read_header
+from fundusray.data.reading.csv_files import parse_table, read_header
+from fundusray.data.reading.delimiters import delimiter_of
 from fundusray.errors import InputError
 from tests.data.trees import write
 

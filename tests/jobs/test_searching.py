@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fundusray import files
-from fundusray.cluster.tune import recorded
+from fundusray.cluster.search.tune import recorded
 from fundusray.command import main
 from fundusray.config import Recipe, to_json
 from fundusray.errors import InputError

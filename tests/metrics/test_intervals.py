@@ -10,9 +10,9 @@ from scipy import stats
 from fundusray import files
 from fundusray.metrics import predictions_table, summary
 from fundusray.metrics.intervals import spreads
-from fundusray.metrics.patients import Patients
+from fundusray.metrics.jackknife import Patients
+from fundusray.metrics.predictions import Rows
 from fundusray.metrics.spread import FEW, t_quantile, wilson
-from fundusray.metrics.table import Rows
 
 
 def drawn(seed: int, n: int = 300, skill: float = 1.5) -> tuple[np.ndarray, np.ndarray]:

@@ -7,14 +7,7 @@ import pytest
 from sklearn import metrics as reference
 
 from fundusray.errors import InputError
-from fundusray.metrics import (
-    METRICS,
-    confusion,
-    from_confusion,
-    point,
-    predictions_table,
-    summary,
-)
+from fundusray.metrics import METRICS, confusion, from_confusion, point, predictions_table, summary
 
 
 def softmax(logits):

@@ -12,7 +12,7 @@ from fundusray import config
 from fundusray.errors import InputError
 from fundusray.models import build_model, check
 from fundusray.models.bundle import DamagedError, load_bundle, save_bundle
-from fundusray.models.weights import bundle_folder, digest, start_digest
+from fundusray.models.load_weights import bundle_folder, digest, start_digest
 
 KON = config.Model(name="resnet18", hidden=(16,), output="regression")
 

@@ -10,8 +10,8 @@ from torch import nn
 
 from fundusray import files
 from fundusray.errors import InputError
+from fundusray.models.load_weights import fit, read_state
 from fundusray.models.weight_files import matching, unprefixed, unwrapped
-from fundusray.models.weights import fit, read_state
 
 STATE = {"conv.weight": torch.ones(2, 3, 1, 1), "conv.bias": torch.zeros(2)}
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from fundusray.config import Data
-from fundusray.data import shards, units
-from fundusray.data.manifest import build
-from fundusray.data.shards import PreparedSet
+from fundusray.data.manifest.build import build
+from fundusray.data.prepared import prepared_set, write
+from fundusray.data.prepared.prepared_set import PreparedSet
 
 SIZE, NUM = 64, 40
 
@@ -55,25 +55,25 @@ def prepare(
     ) -> PreparedSet:
         data = Data(source="eyepacs", root=str(photographs), size=SIZE, **settings)
         manifest = build(data, str(photographs), 0)
-        folder = shards.set_folder(str(tmp_path_factory.mktemp("storage")), data, manifest)
+        folder = prepared_set.set_folder(str(tmp_path_factory.mktemp("storage")), data, manifest)
         ids, spoil = manifest.table["image_id"].to_pylist(), broken or {}
         by_id = {ids[row]: change for row, change in spoil.items()}
-        whole = units._prepare
+        whole = write._prepare
 
         def prepared_badly(row: dict[str, str], *rest: Any) -> Any:
             done, change = whole(row, *rest), by_id.get(row["image_id"])
             return done._replace(image=change(done.image)) if change else done
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(units, "_prepare", prepared_badly)
+            patch.setattr(write, "_prepare", prepared_badly)
             made = [
-                shards.write_shard(folder, index, chunk, data, manifest.roots)
+                prepared_set.write_shard(folder, index, chunk, data, manifest.roots)
                 for index, chunk in enumerate(
                     (manifest.table.slice(0, 25), manifest.table.slice(25))
                 )
             ]
-        shards.finish(folder, data, manifest, made)
-        return shards.open_set(folder)
+        prepared_set.finish(folder, data, manifest, made)
+        return prepared_set.open_set(folder)
 
     return make
 

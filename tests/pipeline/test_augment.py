@@ -8,7 +8,7 @@ import pytest
 
 from fundusray.config import Data
 from fundusray.errors import InputError
-from fundusray.pipeline.augment import (
+from fundusray.pipeline.augment.augmentation import (
     DEEPEST,
     LONGEST,
     PRESETS,
@@ -18,7 +18,7 @@ from fundusray.pipeline.augment import (
     train_text,
     view_text,
 )
-from fundusray.pipeline.operations import OPERATIONS
+from fundusray.pipeline.augment.operations import OPERATIONS
 
 DOCS = Path(__file__).parents[2] / "docs" / "augmentations.md"
 

@@ -13,13 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
-from fundusray.pipeline.augment import parse
-from fundusray.pipeline.draws import Draws, matrices
-from fundusray.pipeline.operations import OPERATIONS
-from fundusray.pipeline.plain import Content, Frame, Plain, Work, as_float, decode, fault
+from fundusray.pipeline.augment.augmentation import parse
+from fundusray.pipeline.augment.draws import Draws, matrices
+from fundusray.pipeline.augment.operations import OPERATIONS
+from fundusray.pipeline.engines.plain import Content, Frame, Plain, Work, as_float, decode, fault
 
 dali = pytest.importorskip("nvidia.dali", reason="NVIDIA DALI is not installed")
-from fundusray.pipeline.dali import Dali  # noqa: E402
+from fundusray.pipeline.engines.dali import Dali  # noqa: E402
 
 SIZE, NUM = 96, 24
 ROUNDING = 0.51

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from fundusray.pipeline.augment import PRESETS, parse
-from fundusray.pipeline.draws import Dice, Draws, matrices, still, then, uniforms
+from fundusray.pipeline.augment.augmentation import PRESETS, parse
+from fundusray.pipeline.augment.draws import Dice, Draws, matrices, still, then, uniforms
 
 SIZE = 200
 MANY = np.arange(10_000)

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from fundusray.config import Sampling
+from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.data.sampling import Plan, plan_epoch, plan_eval, share
-from fundusray.data.shards import PreparedSet
 from fundusray.errors import InputError
-from fundusray.pipeline import Batch, make_loader
-from fundusray.pipeline.plain import decode
+from fundusray.pipeline.engines.plain import decode
+from fundusray.pipeline.loader import Batch, make_loader
 
 ROWS = np.arange(36)
 BATCH = 8
@@ -176,7 +176,7 @@ def test_wrong_settings_are_refused(prepared):
 def test_without_dali_the_other_pipeline_is_named(prepared):
     script = (
         "import sys; sys.modules['nvidia'] = None\n"
-        "from fundusray.data.shards import open_set\n"
+        "from fundusray.data.prepared.prepared_set import open_set\n"
         "from fundusray.pipeline import make_loader\n"
         "prepared = open_set(sys.argv[1])\n"
         "make_loader(prepared, batch=2, augment='wu', engine='plain')\n"

@@ -10,16 +10,16 @@ import torch
 from PIL import Image
 
 from fundusray.config import Data
-from fundusray.data import shards
-from fundusray.data.manifest import build
+from fundusray.data.manifest.build import build
+from fundusray.data.prepared import prepared_set as shards
+from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.data.sampling import plan_eval
-from fundusray.data.shards import PreparedSet
-from fundusray.pipeline import Batch, make_loader
-from fundusray.pipeline.augment import PRESETS, parse
-from fundusray.pipeline.draws import mask_matrix
-from fundusray.pipeline.operations import OPERATIONS
-from fundusray.pipeline.plain import as_float, moved_planes, nearest, unpacked
-from fundusray.training.loop import to_device
+from fundusray.pipeline.augment.augmentation import PRESETS, parse
+from fundusray.pipeline.augment.draws import mask_matrix
+from fundusray.pipeline.augment.operations import OPERATIONS
+from fundusray.pipeline.engines.plain import as_float, moved_planes, nearest, unpacked
+from fundusray.pipeline.loader import Batch, make_loader
+from fundusray.training.step import to_device
 
 SIZE, NUM, KINDS = 64, 16, 10
 ROWS = np.arange(NUM)

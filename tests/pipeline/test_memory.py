@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from fundusray.data.images import encode_jpeg
+from fundusray.data.photographs.decode import encode_jpeg
+from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.data.sampling import Plan, plan_eval
-from fundusray.data.shards import PreparedSet
-from fundusray.pipeline import Batch, make_loader
-from fundusray.pipeline.augment import parse
-from fundusray.pipeline.memory import Memory
-from fundusray.pipeline.plain import Frame, Work, as_float
-from fundusray.training.loop import to_device
+from fundusray.pipeline.augment.augmentation import parse
+from fundusray.pipeline.engines.memory import Memory
+from fundusray.pipeline.engines.plain import Frame, Work, as_float
+from fundusray.pipeline.loader import Batch, make_loader
+from fundusray.training.step import to_device
 
 ROWS = np.arange(36)
 BATCH = 8

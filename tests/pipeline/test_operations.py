@@ -9,12 +9,12 @@ import torchvision.transforms.v2.functional as tv
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 
-from fundusray.data.preprocess import PREPROCESS
-from fundusray.data.synthetic import draw as drawn_eye
-from fundusray.pipeline.augment import parse
-from fundusray.pipeline.draws import Draws, window
-from fundusray.pipeline.operations import LUMA
-from fundusray.pipeline.plain import augment
+from fundusray.data.drawn.source import draw as drawn_eye
+from fundusray.data.prepared.preprocess import PREPROCESS
+from fundusray.pipeline.augment.augmentation import parse
+from fundusray.pipeline.augment.draws import Draws, window
+from fundusray.pipeline.augment.operations import LUMA
+from fundusray.pipeline.engines.plain import augment
 
 SIZE = 64
 HALF = 128 / 255

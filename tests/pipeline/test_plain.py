@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from fundusray.data.images import BadImage
-from fundusray.pipeline.augment import parse
-from fundusray.pipeline.draws import Draws, matrices
-from fundusray.pipeline.plain import as_float, augment, decode, fill_level, warp
+from fundusray.data.photographs.decode import BadImage
+from fundusray.pipeline.augment.augmentation import parse
+from fundusray.pipeline.augment.draws import Draws, matrices
+from fundusray.pipeline.engines.plain import as_float, augment, decode, fill_level, warp
 
 SIZE = 32
 HALF = 128 / 255

@@ -10,7 +10,7 @@ from fundusray.config import from_json, override, to_json
 from fundusray.data.sampling import plan_epoch, share
 from fundusray.errors import InputError
 from fundusray.phases import parse
-from fundusray.pipeline import augment
+from fundusray.pipeline.augment import augmentation
 
 
 def test_every_row_of_the_tables_is_there():
@@ -254,11 +254,11 @@ def test_yu_starts_from_torchvisions_default_weights() -> None:
 
 def test_nvidias_recipe_has_its_own_augmentation_and_no_warm_up_at_256() -> None:
     recipe = recipes.find("yu.ngc_resnet50")
-    assert augment.train_text(recipe.data) == "random_resized_crop(224) + hflip(0.5)"
-    assert augment.view_text(recipe.data) == "resize(256) + center_crop(224)"
+    assert augmentation.train_text(recipe.data) == "random_resized_crop(224) + hflip(0.5)"
+    assert augmentation.view_text(recipe.data) == "resize(256) + center_crop(224)"
     assert (recipe.train.batch, recipe.train.warmup) == (256, 0.0)
     given = override(recipes.find("demo"), recipes.PRESETS["ngc_resnet50"])
-    assert augment.output_size(augment.train_text(given.data), given.data.size) == 224
+    assert augmentation.output_size(augmentation.train_text(given.data), given.data.size) == 224
 
 
 def test_kon_s_notebook_does_not_normalise_and_steps_down() -> None:

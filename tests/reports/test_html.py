@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fundusray import files
-from fundusray.reports import figures, tables
+from fundusray.reports import figures, leaderboards
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 TAGS = {
@@ -48,7 +48,9 @@ def render(tmp_path):
     """(trials, study, about, examples) -> the parsed page of a search."""
 
     def write(trials, study=None, about=None, examples=None) -> Page:
-        out = tables.write_search(str(tmp_path / "out"), trials, study or {}, about or {}, examples)
+        out = leaderboards.write_search(
+            str(tmp_path / "out"), trials, study or {}, about or {}, examples
+        )
         return Page(files.read_bytes(out["report"]).decode())
 
     return write

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from fundusray.reports import paper, tables
-from fundusray.reports.paper import Line, Told
-from fundusray.reports.text import owners, people
+from fundusray.reports import leaderboards, paper_table
+from fundusray.reports.number_text import owners, people
+from fundusray.reports.paper_table import Line, Told
 
 CAVEAT = (
     "patients unknown: images are counted as independent; intervals are too narrow if eyes of one "
@@ -40,7 +40,7 @@ def unknown(about: dict) -> dict:
 
 def test_a_search_without_patients_claims_none(tmp_path: Path, make_trial, unknown) -> None:
     trials = [make_trial("plain", 0.6, having=0, baseline=True), make_trial("good", having=0)]
-    tables.write_search(str(tmp_path), trials, {}, unknown)
+    leaderboards.write_search(str(tmp_path), trials, {}, unknown)
     page = (tmp_path / "report.html").read_text()
     line = (tmp_path / "leaderboard.md").read_text().splitlines()[2]
     assert line.startswith("120 eyes; patients unknown, test rows; ")
@@ -57,7 +57,7 @@ def test_a_search_without_patients_claims_none(tmp_path: Path, make_trial, unkno
 
 def test_a_run_keeps_it_with_its_figures(tmp_path: Path, make_trial, unknown) -> None:
     for having, said in ((0, CAVEAT), (120, "")):
-        tables.write_run(str(tmp_path), make_trial("plain", having=having), unknown)
+        leaderboards.write_run(str(tmp_path), make_trial("plain", having=having), unknown)
         figures = json.loads((tmp_path / "metrics.json").read_text())
         assert figures["patients"] == said and figures["num_unknown"] == 120 - having
         assert figures["num_patients"] == having // 2
@@ -65,7 +65,7 @@ def test_a_run_keeps_it_with_its_figures(tmp_path: Path, make_trial, unknown) ->
 
 def test_some_are_known(tmp_path: Path, make_trial, about) -> None:
     told = about | {"patients": f"patients unknown (aptos): {CAVEAT}"}
-    tables.write_run(str(tmp_path), make_trial("plain", having=80), told)
+    leaderboards.write_run(str(tmp_path), make_trial("plain", having=80), told)
     page = (tmp_path / "report.html").read_text()
     assert "80 eyes of 40 patients and 40 eyes of unknown patients" in page
     assert "patients unknown (aptos)" in page and "interval over patients" in page
@@ -74,7 +74,7 @@ def test_some_are_known(tmp_path: Path, make_trial, about) -> None:
 def test_a_papers_table_says_it_too(tmp_path: Path, make_trial, unknown) -> None:
     trial = make_trial("plain", having=0, baseline=True)
     told = Told(title="x", about=unknown, notes=[], hourly=0.0, panel={}, examples="")
-    paper.write(str(tmp_path), [Line(name="x.plain", trial=trial, start="random")], told)
+    paper_table.write(str(tmp_path), [Line(name="x.plain", trial=trial, start="random")], told)
     text = (tmp_path / "table.md").read_text()
     assert "120 eyes; patients unknown" in text and CAVEAT in text
     (row,) = json.loads((tmp_path / "table.json").read_text())["rows"]

@@ -8,15 +8,10 @@ import pytest
 
 from fundusray.cluster import pretrain
 from fundusray.config import Recipe, override
-from fundusray.data.found import GRADES
+from fundusray.data.manifest.contract import GRADES
 from fundusray.errors import InputError
 from fundusray.runs.check import check as train_check
-from fundusray.runs.check import (
-    check_order,
-    check_run,
-    chosen_without_order,
-    require_start_order,
-)
+from fundusray.runs.check import check_order, check_run, chosen_without_order, require_start_order
 from fundusray.runs.run import Run
 from fundusray.runs.split_of_run import OpenSets, Split
 from fundusray.verified import write_verified

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from fundusray.config import Recipe, override
-from fundusray.data import given
+from fundusray.data.split import split_files
 from fundusray.errors import InputError
 from fundusray.runs.provenance import BY_BYTES, require_pixels, unseen
 from fundusray.runs.split_of_run import write_sides
@@ -39,7 +39,7 @@ class TestOwnSet:
         data = fake_set(40)
         one = bundle({"data.fractions": (0.5, 0.5, 0.0), "seed": 3}, manifest="here")
         found = unseen(data, str(tmp_path / "bundle"), one)
-        assert found.sides.tolist() == given.assign(data.table, one.recipe.data, 3).tolist()
+        assert found.sides.tolist() == split_files.assign(data.table, one.recipe.data, 3).tolist()
         assert found.side == "val" and len(found.rows) == 20
         assert found.learned.tolist() == (found.sides == "train").tolist()
 

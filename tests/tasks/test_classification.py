@@ -7,7 +7,7 @@ import torch
 from fundusray.config import Recipe, override
 from fundusray.errors import InputError
 from fundusray.metrics import METRICS, point, summary
-from fundusray.pipeline import Batch
+from fundusray.pipeline.loader import Batch
 from fundusray.tasks import TASKS, Classification, task_of
 from fundusray.tasks.classification import logits_of
 

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from fundusray.config import Recipe, override, to_json
-from fundusray.data import given, shards
-from fundusray.data.manifest import build
-from fundusray.data.shards import PreparedSet
-from fundusray.data.splits import rows_by_side
+from fundusray.data.manifest.build import build
+from fundusray.data.prepared import prepared_set
+from fundusray.data.prepared.prepared_set import PreparedSet
+from fundusray.data.split import split_files
+from fundusray.data.split.assign_sides import rows_by_side
 from fundusray.tasks import task_of
 from fundusray.training.examples import PreparedExamples
 from fundusray.training.job import Job
@@ -45,10 +46,10 @@ def prepared(small: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Prepare
     """48 drawn eyes of 32 pixels."""
     data = small.data
     manifest = build(data, "", small.split_seed)
-    folder = shards.set_folder(str(tmp_path_factory.mktemp("storage")), data, manifest)
-    unit = shards.write_shard(folder, 0, manifest.table, data, manifest.roots)
-    shards.finish(folder, data, manifest, [unit])
-    return shards.open_set(folder)
+    folder = prepared_set.set_folder(str(tmp_path_factory.mktemp("storage")), data, manifest)
+    unit = prepared_set.write_shard(folder, 0, manifest.table, data, manifest.roots)
+    prepared_set.finish(folder, data, manifest, [unit])
+    return prepared_set.open_set(folder)
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +59,7 @@ def make_trainer(small: Recipe, prepared: PreparedSet) -> MakeTrainer:
 
     def make(folder: Path, supervisor: Any = None, **changes: Any) -> Trainer:
         recipe = override(small, {key.replace("__", "."): v for key, v in changes.items()})
-        sides = rows_by_side(given.assign(prepared.table, recipe.data, recipe.split_seed))
+        sides = rows_by_side(split_files.assign(prepared.table, recipe.data, recipe.split_seed))
         job = Job(to_json(recipe), prepared.folder, str(folder), "key", str(folder.parent), 1, "")
         examples = PreparedExamples(prepared, recipe, sides, Ranks())
         task = task_of(recipe, prepared.classes, prepared.ordered)

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from fundusray.attacks import evaluating, judging_budget, pgd, training_budget
 from fundusray.conditions import AttackCondition
 from fundusray.config import Adversarial, Recipe
-from fundusray.data.synthetic import draw
-from fundusray.pipeline import Batch
+from fundusray.data.drawn.source import draw
+from fundusray.pipeline.loader import Batch
 from fundusray.tasks import Classification
-from fundusray.training.adversarial import OBJECTIVES
+from fundusray.training.objectives import OBJECTIVES
 from fundusray.training.predicting import predictions_under
 from fundusray.training.robustness import Alarm, alarm, robustness
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from fundusray.pipeline import Batch
+from fundusray.pipeline.loader import Batch
 from fundusray.training.mixup import mixed
 
 

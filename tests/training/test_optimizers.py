@@ -10,12 +10,7 @@ import torch
 from torch import nn
 
 from fundusray.config import Train
-from fundusray.training.optimizers import (
-    build_optimizer,
-    rate,
-    state_to_tensors,
-    tensors_to_state,
-)
+from fundusray.training.optimizers import build_optimizer, rate, state_to_tensors, tensors_to_state
 
 OPTIMIZERS = [
     {"optimizer": "adam"},

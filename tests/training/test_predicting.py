@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from fundusray.attacks import Budget
 from fundusray.conditions import AttackCondition, Clean, Condition
 from fundusray.config import Recipe
-from fundusray.pipeline import Batch
+from fundusray.pipeline.loader import Batch
 from fundusray.tasks import Classification
 from fundusray.tasks.classification import logits_of
-from fundusray.training.loop import predict
 from fundusray.training.predicting import apart, predictions_under
+from fundusray.training.step import predict
 
 ATTACK = AttackCondition("pgd", Budget("linf", 0.05, 0.0125, 8), 1)
 TASK = Classification(Recipe(), ("a", "b", "c"))

@@ -11,16 +11,16 @@ from torch import nn
 
 from fundusray import files
 from fundusray.config import Data, Model, Recipe, override, to_json
-from fundusray.data.anatomy import draw_manner
-from fundusray.data.found import GRADES
-from fundusray.data.lesions import LESIONS
-from fundusray.data.preprocess import apply
+from fundusray.data.drawn.anatomy import draw_manner
+from fundusray.data.drawn.lesions import LESIONS
+from fundusray.data.drawn.source import Drawn, draw
+from fundusray.data.manifest.contract import GRADES
+from fundusray.data.prepared.preprocess import apply
 from fundusray.data.sampling import Plan
-from fundusray.data.synthetic import Drawn, draw
 from fundusray.errors import DamagedError
 from fundusray.models import build_model
 from fundusray.models.bundle import load_bundle
-from fundusray.pipeline import augment
+from fundusray.pipeline.augment import augmentation
 from fundusray.tasks import Classification, GradesAndMasks
 from fundusray.tasks.grades_and_masks import (
     KINDS,
@@ -30,16 +30,16 @@ from fundusray.tasks.grades_and_masks import (
     Target,
     feature_maps,
 )
-from fundusray.training import checkpoints, mode, sketches
+from fundusray.training import checkpoints, drawn_lesions, numeric_precision
 from fundusray.training.drawn_examples import DrawnExamples, sides
+from fundusray.training.drawn_lesions import Sketches, read_parts, shown, sketch, to_bytes
 from fundusray.training.job import Job
-from fundusray.training.loop import DivergedError
-from fundusray.training.sketches import Sketches, read_parts, shown, sketch, to_bytes
+from fundusray.training.step import DivergedError
 from fundusray.training.supervision import StoppedError, Supervisor, Unsupervised
 from fundusray.training.trainer import Trainer
 
 SIZE = 48
-STILL = augment.parse("none")
+STILL = augmentation.parse("none")
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_a_sketch_depends_on_its_position_alone(part: Sketches) -> None:
 
 
 def test_every_grade_as_often() -> None:
-    grades = [sketches.draw_grade(0, index) for index in range(2000)]
+    grades = [drawn_lesions.draw_grade(0, index) for index in range(2000)]
     assert np.abs(np.bincount(grades, minlength=5) / 2000 - 0.2).max() < 0.03
 
 
@@ -144,7 +144,7 @@ def test_masks_lie_where_the_prepared_picture_shows_them(preprocess: str) -> Non
         masks = {kind: mark if kind == "haemorrhage" else ~mark & False for kind in LESIONS}
         marked = Drawn(photograph, masks, drawn.eye, drawn.patient, drawn.landmarks)
         data = Data(size=64, preprocess=preprocess)
-        bits = sketches._bits(marked, apply(data, photograph).geometry)
+        bits = drawn_lesions._bits(marked, apply(data, photograph).geometry)
         lesion = bits >> KINDS.index("haemorrhage") & 1 == 1
         prepared = apply(data, photograph).pixels.astype(int)
         plain = apply(data, drawn.image.copy()).pixels.astype(int)
@@ -164,7 +164,7 @@ def test_masks_move_as_their_image_does() -> None:
     image = np.repeat(255 * layer[..., None], 3, axis=3)
     masks = layer.astype(np.uint16) << 4
     made = Sketches(image, masks, np.zeros(6, np.int64))
-    view = augment.parse("rotate((-40, 40)) + hflip(0.5) + random_crop(40)")
+    view = augmentation.parse("rotate((-40, 40)) + hflip(0.5) + random_crop(40)")
     data = Data(size=48, preprocess="resize")
     moved, found, _ = shown(made, np.arange(6), view, data, seed=1, epoch=2)
     assert found.shape == (6, len(KINDS), 40, 40)
@@ -175,7 +175,7 @@ def test_masks_move_as_their_image_does() -> None:
 
 def test_colour_is_left_to_the_image(part: Sketches) -> None:
     data, rows = Data(size=SIZE), np.arange(8)
-    bright = augment.parse("jitter(brightness=(0.5, 0.6), contrast=(0.5, 0.6))")
+    bright = augmentation.parse("jitter(brightness=(0.5, 0.6), contrast=(0.5, 0.6))")
     plain = shown(part, rows, STILL, data, seed=0, epoch=0)
     changed = shown(part, rows, bright, data, seed=0, epoch=0)
     assert torch.equal(plain[1], changed[1]) and torch.equal(plain[2], changed[2])
@@ -299,7 +299,7 @@ def test_dice_is_counted_image_by_image(recipe: Recipe) -> None:
 def test_which_way_is_fastest_is_asked_of_a_copy(recipe: Recipe) -> None:
     """Its feature maps are laid aside in the copy."""
     net = GradesAndMasks(recipe, GRADES).network()
-    way, seconds = mode.probe(net, (2, 3, SIZE, SIZE), "cpu", override(recipe, {
+    way, seconds = numeric_precision.probe(net, (2, 3, SIZE, SIZE), "cpu", override(recipe, {
         "train.precision": "fp32", "train.layout": "auto"}).train, steps=1)  # fmt: skip
     assert len(seconds) == 2 and way.precision == "fp32"
     assert net._maps == {} and net(torch.rand(2, 3, SIZE, SIZE)).grade.shape == (2, 5)

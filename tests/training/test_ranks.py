@@ -11,9 +11,9 @@ import torch.distributed as dist
 
 from fundusray import files
 from fundusray.config import Recipe, override, to_json
-from fundusray.data import given
-from fundusray.data.shards import PreparedSet, open_set
-from fundusray.data.splits import rows_by_side
+from fundusray.data.prepared.prepared_set import PreparedSet, open_set
+from fundusray.data.split import split_files
+from fundusray.data.split.assign_sides import rows_by_side
 from fundusray.tasks import task_of
 from fundusray.training.examples import PreparedExamples
 from fundusray.training.job import Job
@@ -37,7 +37,7 @@ class StopAfter(Unsupervised):
 
 def train(recipe: Recipe, prepared: PreparedSet, folder: Path, stop: int = -1) -> None:
     """Trains with whatever workers there are, to the end or until it is stopped."""
-    sides = rows_by_side(given.assign(prepared.table, recipe.data, recipe.split_seed))
+    sides = rows_by_side(split_files.assign(prepared.table, recipe.data, recipe.split_seed))
     ranks, task = Ranks(), task_of(recipe, prepared.classes, prepared.ordered)
     job = Job(to_json(recipe), prepared.folder, str(folder), "key", str(folder.parent), 1, "")
     examples = PreparedExamples(prepared, recipe, sides, ranks)

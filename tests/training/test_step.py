@@ -1,124 +1,119 @@
-"""A step, seen from the second of two workers."""
+"""The step: padding weighs nothing, splitting a batch changes nothing, seeds are functions."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from contextlib import nullcontext
+from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from fundusray.config import Recipe, override, to_json
-from fundusray.data.sampling import Plan, plan_eval
-from fundusray.pipeline import Batch
+from fundusray.config import Adversarial, Loss, Recipe
+from fundusray.pipeline.loader import Batch
 from fundusray.tasks import Classification
-from fundusray.training.job import Job
-from fundusray.training.ranks import Ranks
-from fundusray.training.trainer import Trainer
+from fundusray.tasks.classification import AUXILIARY_WEIGHT, Objective
+from fundusray.training.step import Way, predict, step_seed, train_step
 
 
-class Network(nn.Module):
-    """Notes by which statistics it norms images that are attacked."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm, self.last = nn.BatchNorm2d(3), nn.Linear(3 * 16, 2)
-        self.used: list[float] = []
-
-    def forward(self, image: Tensor) -> Tensor:
-        if not self.training:
-            self.used.append(self.norm.running_mean[0].item())
-        return self.last(self.norm(image).flatten(1))
-
-    def class_logits(self, raw: Tensor) -> Tensor:
-        return raw
+def batch_of(num: int, valid: list[bool] | None = None) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(num, 3, 8, 8, generator=generator)
+    target = torch.arange(num) % 3
+    keep = torch.tensor(valid if valid is not None else [True] * num)
+    return Batch(image, target, torch.arange(num), keep)
 
 
-@dataclass(frozen=True)
-class SmallClassification(Classification):
-    """Left or right of 4 pixels."""
-
-    def network(self) -> Network:
-        torch.manual_seed(0)
-        return Network()
+def linear() -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
 
 
-class Second(Ranks):
-    """The second of two workers; the first has other statistics and one row less."""
-
-    def __init__(self) -> None:
-        self.rank, self.world, self.device = 1, 2, torch.device("cpu")
-
-    def agree(self, make: Any) -> Any:
-        return make()
-
-    def distributed(self, model: nn.Module) -> nn.Module:
-        return model
-
-    def total(self, values: Tensor) -> Tensor:
-        return values + torch.tensor([1.5, 3.0, 0.0, 0.0])
-
-    def share_buffers(self, model: nn.Module) -> None:
-        model.norm.running_mean.fill_(0.25)
+OBJECTIVE = Objective(Loss(), torch.tensor([4.0, 3.0, 3.0]))
 
 
-class EightRows:
-    """Eight rows of two classes in one step."""
-
-    def __init__(self) -> None:
-        self.sides = {"train": np.arange(8), "val": np.arange(8), "test": np.arange(0)}
-        self.targets = np.arange(8) % 2
-        self.image_ids = self.patients = [f"i{row}" for row in range(8)]
-        self.about: dict[str, Any] = {}
-
-    def plan(self, epoch: int) -> Plan:
-        return plan_eval(np.arange(8), 8)
-
-    def learned(self, plan: Plan, epoch: int, start: int) -> Iterator[Batch]:
-        return iter([batch()])
-
-    def judged(self, plan: Plan) -> Iterator[Batch]:
-        return iter([batch()])
-
-    def halves(self, rows: np.ndarray) -> np.ndarray:
-        return rows % 2
-
-    def undecodable(self) -> dict[int, str]:
-        return {}
+def way(model: nn.Module, rate: float = 0.0) -> Way:
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+    return Way(model, model, optimizer, OBJECTIVE, Adversarial(), nullcontext(), mixup=0.0)
 
 
-def trainer(folder: Path, **adversarial: Any) -> Trainer:
-    changes = {f"adversarial.{key}": value for key, value in adversarial.items()}
-    changes |= {"train.epochs": 1, "train.batch": 8, "train.optimizer": "sgd", "train.lr": 0.1}
-    changes |= {"train.precision": "fp32", "train.layout": "contiguous"}
-    recipe = override(Recipe(), changes)
-    job = Job(to_json(recipe), "", str(folder / "run"), "key", str(folder), 1, "")
-    task = SmallClassification(recipe, ("left", "right"))
-    return Trainer(job, EightRows(), task, Second())
+def updated(batches: list[Batch], scale: float) -> torch.Tensor:
+    """Weights after one step of gradients averaged over the batches, as workers average them."""
+    model, gradients = linear(), []
+    for batch in batches:
+        model.zero_grad()
+        train_step(way(model), batch, scale=scale, seed=0, progress=0.0)
+        gradients.append(model[1].weight.grad.clone())
+    return torch.stack(gradients).mean(0)
 
 
-def batch() -> Batch:
-    """Four rows, of which one turned out not to decode."""
-    image = torch.rand(4, 3, 4, 4, generator=torch.Generator().manual_seed(1))
-    valid = torch.tensor([True, True, False, True])
-    return Batch(image, torch.tensor([0, 1, 0, 1]), torch.arange(4), valid)
+def test_padding_weighs_nothing() -> None:
+    padded = batch_of(6, [True] * 4 + [False] * 2)
+    short = Batch(*(part[:4] for part in padded[:4]))
+    torch.testing.assert_close(updated([padded], 1 / 4), updated([short], 1 / 4))
 
 
-@pytest.mark.parametrize("method", ["pgd", "trades", "mart"])
-def test_attacks_look_at_the_first_worker_s_statistics(method: str, tmp_path: Path) -> None:
-    ours = trainer(tmp_path, method=method, eps="8/255", steps=2)
-    ours._step(batch(), step=0, rows=np.arange(8))
-    assert ours.model.used and set(ours.model.used) == {0.25}
+def test_two_workers_equal_one() -> None:
+    whole = batch_of(6, [True] * 5 + [False])
+    halves = [Batch(*(part[cut] for part in whole[:4])) for cut in (slice(3), slice(3, None))]
+    torch.testing.assert_close(updated([whole], 1 / 5), updated(halves, 2 / 5))
 
 
-def test_the_mean_loss_is_of_the_rows_that_could_be_read(tmp_path: Path) -> None:
-    ours = trainer(tmp_path)
-    alone = trainer(tmp_path)
-    ours._step(batch(), step=0, rows=np.arange(8))
-    assert ours.position.seen == 3 + 3 and isinstance(ours.position.seen, int)
-    each = alone.losses.per_sample(alone.model(batch().image), batch().target, batch().valid, 0.0)
-    expected = each[batch().valid].sum().item() + 1.5
-    assert ours.position.loss_sum == pytest.approx(expected, rel=1e-6)
-    assert not ours.model.used
+def test_the_sum_of_losses_comes_back() -> None:
+    model, batch = linear(), batch_of(4)
+    expected = nn.functional.cross_entropy(model(batch.image), batch.target, reduction="sum")
+    total = train_step(way(model, 0.1), batch, scale=0.25, seed=0, progress=0.0)
+    assert total.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_a_long_gradient_is_shortened_and_a_short_one_is_not() -> None:
+    def moved(clip: float) -> torch.Tensor:
+        model = linear()
+        before = nn.utils.parameters_to_vector(model.parameters()).detach()
+        train_step(
+            replace(way(model, 1.0), clip=clip), batch_of(4), scale=0.25, seed=0, progress=0.0
+        )
+        return before - nn.utils.parameters_to_vector(model.parameters()).detach()
+
+    whole = moved(0.0)
+    length = whole.norm().item()
+    torch.testing.assert_close(moved(2 * length), whole)
+    torch.testing.assert_close(moved(length / 4), whole / 4, rtol=1e-4, atol=1e-6)
+
+
+def test_a_step_in_bf16_sums_its_losses_in_full_precision() -> None:
+    model, batch = linear(), batch_of(6, [True] * 5 + [False])
+    narrow = torch.autocast("cpu", dtype=torch.bfloat16)
+    with narrow:
+        output = model(batch.image)
+    assert output.dtype == torch.bfloat16
+    for loss in ("cross_entropy", "quadratic_kappa"):
+        objective = Objective(Loss(name=loss), OBJECTIVE.counts)
+        taken = replace(way(model), objective=objective, precision=narrow)
+        total = train_step(taken, batch, scale=0.2, seed=0, progress=0.0)
+        each = objective.per_sample(output.float(), batch.target, batch.valid, 0.0)
+        assert total.dtype == torch.float32
+        assert total.item() == pytest.approx(each[batch.valid].sum().item(), rel=1e-6)
+
+
+def test_the_auxiliary_head_weighs_four_tenths() -> None:
+    logits, target = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+    valid = torch.ones(4, dtype=torch.bool)
+    alone = OBJECTIVE.per_sample(logits, target, valid, 0.0)
+    both = OBJECTIVE.per_sample((logits, logits), target, valid, 0.0)
+    torch.testing.assert_close(both, (1 + AUXILIARY_WEIGHT) * alone)
+
+
+def test_seeds_differ_by_step_and_rank_and_repeat() -> None:
+    seeds = {step_seed(s, t, r) for s in range(3) for t in range(50) for r in range(4)}
+    assert len(seeds) == 3 * 50 * 4
+    assert step_seed(1, 2, 3) == step_seed(1, 2, 3)
+
+
+def test_predict_leaves_padding_out() -> None:
+    batch = batch_of(5, [True, True, False, True, False])
+    model, task = linear(), Classification(Recipe(), ("a", "b", "c"))
+    rows, columns = predict(model, [batch], nullcontext(), task)
+    assert rows.tolist() == [0, 1, 3]
+    assert list(columns) == ["target", "logit_0", "logit_1", "logit_2"]
+    assert columns["target"].tolist() == [0, 1, 0]
+    logits = model(batch.image)[[0, 1, 3], 2].detach().numpy()
+    assert (columns["logit_2"] == logits).all() and logits.dtype == columns["logit_2"].dtype

@@ -13,7 +13,7 @@ from fundusray.models import fit_thresholds
 from fundusray.models.heads import ladder
 from fundusray.tasks import Classification
 from fundusray.tasks.classification import logits_of, with_logits
-from fundusray.training import choosing
+from fundusray.training import best_epoch
 
 
 def test_predictions_whose_network_is_no_more_are_not_done_without(
@@ -47,7 +47,7 @@ def held_out(
     num_classes = next(iter(logits.values())).shape[1]
     task = Classification(recipe, tuple(map(str, range(num_classes))))
     columns = {epoch: with_logits({"target": targets}, part) for epoch, part in logits.items()}
-    joined, chosen = choosing.held_out(columns, targets, half, metric, task)
+    joined, chosen = best_epoch.held_out(columns, targets, half, metric, task)
     assert (joined["target"] == targets).all()
     return logits_of(joined), chosen
 

@@ -10,9 +10,9 @@ import ray
 import torch
 
 from fundusray import files
+from fundusray.cluster.runtime.start import joins, resources, room
+from fundusray.cluster.runtime.tasks import WorkerLostError, result_of
 from fundusray.cluster.runtime.units import TRIES, Unit
-from fundusray.cluster.start import joins, resources, room
-from fundusray.cluster.tasks import WorkerLostError, result_of
 from fundusray.errors import InputError
 
 LOOK = 2.0

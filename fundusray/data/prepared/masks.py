@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from fundusray.config import Data
-from fundusray.data.images import BadImage
-from fundusray.data.photos import read_mask
+from fundusray.data.photographs.decode import BadImage
+from fundusray.data.photographs.read import read_mask
 from fundusray.data.prepared.geometry import Geometry, prepared_mask
 from fundusray.errors import InputError
 from fundusray.registry import unknown_name

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from fundusray.data.fundus import Box, Fundus
+from fundusray.data.photographs.find_fundus import Box, Fundus
 
 
 class Grid(NamedTuple):

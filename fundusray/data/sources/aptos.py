@@ -2,7 +2,10 @@
 
 from fundusray import files
 from fundusray.config import Data
-from fundusray.data.checks import (
+from fundusray.data.manifest.contract import GRADES, SOURCES, Found
+from fundusray.data.reading.csv_files import read_table
+from fundusray.data.reading.folders import list_folder, need_folder, need_photographs
+from fundusray.data.reading.rows import (
     LEVELS,
     NEED_LEVEL,
     Rows,
@@ -12,9 +15,6 @@ from fundusray.data.checks import (
     one_of,
     table_rows,
 )
-from fundusray.data.found import GRADES, SOURCES, Found
-from fundusray.data.listing import list_folder, need_folder, need_photographs
-from fundusray.data.tables import read_table
 from fundusray.errors import InputError
 
 LAYOUT = "source 'aptos' expects train.csv (id_code,diagnosis) and train_images/<id_code>.png"

@@ -3,9 +3,9 @@
 import re
 
 from fundusray.config import Data
-from fundusray.data.checks import attach_masks, gather, listed_rows
-from fundusray.data.found import SOURCES, Found
-from fundusray.data.listing import list_folder, need_folder
+from fundusray.data.manifest.contract import SOURCES, Found
+from fundusray.data.reading.folders import list_folder, need_folder
+from fundusray.data.reading.rows import attach_masks, gather, listed_rows
 from fundusray.errors import InputError
 
 LAYOUT = "source 'chase' expects Image_01L.jpg with Image_01L_1stHO.png and Image_01L_2ndHO.png"

@@ -4,8 +4,13 @@ from array import array
 from itertools import chain
 
 from fundusray.config import Data
-from fundusray.data import names
-from fundusray.data.checks import (
+from fundusray.data.labels.read_labels import read_label
+from fundusray.data.manifest.contract import LABELS, SEXES, SOURCES, Found
+from fundusray.data.reading import file_names
+from fundusray.data.reading.csv_files import Table, read_table
+from fundusray.data.reading.folders import need_folder
+from fundusray.data.reading.nested_folders import folders_of, image_rows
+from fundusray.data.reading.rows import (
     BLANK,
     NEED_AGE,
     NEED_NAME,
@@ -19,12 +24,7 @@ from fundusray.data.checks import (
     read_name,
     read_text,
 )
-from fundusray.data.found import LABELS, SEXES, SOURCES, Found
-from fundusray.data.labels import read_label
-from fundusray.data.listing import need_folder
-from fundusray.data.nested import folders_of, image_rows
-from fundusray.data.table_settings import Given, tables_of
-from fundusray.data.tables import Table, read_table
+from fundusray.data.reading.table_settings import Given, tables_of
 
 LAYOUT = "source 'csv' expects data.table=<table in the root> and data.columns.image=<its column>"
 SEX_CODES = {"female": "female", "f": "female", "male": "male", "m": "male", "": ""}
@@ -148,7 +148,9 @@ def _grade_of_eye(rows: Rows, columns: dict[str, str], pattern: str) -> str:
     empty, it is the other's.
     """
     if "eye" not in columns:
-        reading = names.read_by(pattern, rows.names) if pattern else names.read(rows.names)
+        reading = (
+            file_names.read_by(pattern, rows.names) if pattern else file_names.read(rows.names)
+        )
         rows.columns["eye"] = reading.eyes
     left, right = columns["grade_left"], columns["grade_right"]
     cells, eyes = [], rows.columns["eye"]

@@ -2,11 +2,11 @@
 
 from fundusray import files
 from fundusray.config import Data
-from fundusray.data.checks import Rows, find_photographs, gather, table_rows
-from fundusray.data.found import GRADES, SOURCES, Found
-from fundusray.data.grades import read_grades
-from fundusray.data.listing import list_folder, need_folder, need_photographs
-from fundusray.data.tables import read_table
+from fundusray.data.labels.grades import read_grades
+from fundusray.data.manifest.contract import GRADES, SOURCES, Found
+from fundusray.data.reading.csv_files import read_table
+from fundusray.data.reading.folders import list_folder, need_folder, need_photographs
+from fundusray.data.reading.rows import Rows, find_photographs, gather, table_rows
 from fundusray.errors import InputError
 
 PLACES = ("", "DR_grading/", "DDR-dataset/DR_grading/")

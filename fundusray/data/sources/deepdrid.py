@@ -4,12 +4,12 @@ import re
 
 from fundusray import files
 from fundusray.config import Data
-from fundusray.data.checks import Rows, gather
-from fundusray.data.found import GRADES, SOURCES, Found
-from fundusray.data.grades import read_grades
-from fundusray.data.listing import need_folder
-from fundusray.data.nested import image_rows
-from fundusray.data.tables import Table, read_table
+from fundusray.data.labels.grades import read_grades
+from fundusray.data.manifest.contract import GRADES, SOURCES, Found
+from fundusray.data.reading.csv_files import Table, read_table
+from fundusray.data.reading.folders import need_folder
+from fundusray.data.reading.nested_folders import image_rows
+from fundusray.data.reading.rows import Rows, gather
 from fundusray.errors import InputError
 
 REGULAR = "regular_fundus_images/"

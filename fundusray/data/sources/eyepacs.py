@@ -2,7 +2,10 @@
 
 from fundusray import files
 from fundusray.config import Data
-from fundusray.data.checks import (
+from fundusray.data.manifest.contract import GRADES, SEXES, SOURCES, Found
+from fundusray.data.reading.csv_files import read_table
+from fundusray.data.reading.folders import list_folder, need_folder, need_photographs
+from fundusray.data.reading.rows import (
     LEVELS,
     NEED_AGE,
     NEED_LEVEL,
@@ -14,9 +17,6 @@ from fundusray.data.checks import (
     read_age,
     table_rows,
 )
-from fundusray.data.found import GRADES, SEXES, SOURCES, Found
-from fundusray.data.listing import list_folder, need_folder, need_photographs
-from fundusray.data.tables import read_table
 from fundusray.errors import InputError
 
 TRAIN = "trainLabels.csv"

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 from fundusray import files
 from fundusray.config import Data
-from fundusray.data.checks import attach_masks, find_photographs, gather, table_rows
-from fundusray.data.found import GRADES, SOURCES, Found
-from fundusray.data.grades import read_grades
-from fundusray.data.listing import (
+from fundusray.data.labels.grades import read_grades
+from fundusray.data.manifest.contract import GRADES, SOURCES, Found
+from fundusray.data.reading.csv_files import read_table
+from fundusray.data.reading.folders import (
     Folder,
     is_photograph,
     list_folder,
@@ -15,7 +15,7 @@ from fundusray.data.listing import (
     need_photographs,
     plain_id,
 )
-from fundusray.data.tables import read_table
+from fundusray.data.reading.rows import attach_masks, find_photographs, gather, table_rows
 from fundusray.errors import InputError
 
 TABLE = "DR_Seg_Grading_Label.csv"

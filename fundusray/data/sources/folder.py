@@ -4,12 +4,12 @@ from collections import Counter
 from itertools import chain
 
 from fundusray.config import Data
-from fundusray.data.checks import gather, listed_rows, read_split, shown
-from fundusray.data.class_names import arrange, natural
-from fundusray.data.found import SOURCES, Found, Problem
-from fundusray.data.labels import Labels, folder_labels, set_ungradable
-from fundusray.data.listing import Folder, bad_id, list_folder, need_folder
-from fundusray.data.names import eye_word
+from fundusray.data.labels.class_names import arrange, natural
+from fundusray.data.labels.read_labels import Labels, folder_labels, set_ungradable
+from fundusray.data.manifest.contract import SOURCES, Found, Problem
+from fundusray.data.reading.file_names import eye_word
+from fundusray.data.reading.folders import Folder, bad_id, list_folder, need_folder
+from fundusray.data.reading.rows import gather, listed_rows, read_split, shown
 from fundusray.errors import InputError
 
 LAYOUT = (

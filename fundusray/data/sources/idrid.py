@@ -5,7 +5,10 @@ from collections.abc import Iterator
 
 from fundusray import files
 from fundusray.config import Data
-from fundusray.data.checks import (
+from fundusray.data.manifest.contract import EDEMA, GRADES, SOURCES, Found
+from fundusray.data.reading.csv_files import read_table
+from fundusray.data.reading.folders import Folder, list_folder, need_folder
+from fundusray.data.reading.rows import (
     BLANK,
     LEVELS,
     NEED_LEVEL,
@@ -18,9 +21,6 @@ from fundusray.data.checks import (
     one_of,
     table_rows,
 )
-from fundusray.data.found import EDEMA, GRADES, SOURCES, Found
-from fundusray.data.listing import Folder, list_folder, need_folder
-from fundusray.data.tables import read_table
 from fundusray.errors import InputError
 
 IMAGES = "1. Original Images"

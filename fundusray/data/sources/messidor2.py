@@ -2,12 +2,12 @@
 
 from fundusray import files
 from fundusray.config import Data
-from fundusray.data.checks import convert, find_photographs, gather, one_of, table_rows
-from fundusray.data.found import GRADES, SOURCES, Found
-from fundusray.data.grades import read_grades
-from fundusray.data.labels import set_ungradable
-from fundusray.data.listing import list_folder, need_folder, need_photographs
-from fundusray.data.tables import read_header, read_table
+from fundusray.data.labels.grades import read_grades
+from fundusray.data.labels.read_labels import set_ungradable
+from fundusray.data.manifest.contract import GRADES, SOURCES, Found
+from fundusray.data.reading.csv_files import read_header, read_table
+from fundusray.data.reading.folders import list_folder, need_folder, need_photographs
+from fundusray.data.reading.rows import convert, find_photographs, gather, one_of, table_rows
 from fundusray.errors import InputError
 
 TABLE = "messidor_data.csv"

@@ -5,7 +5,10 @@ from array import array
 
 from fundusray import files
 from fundusray.config import Data
-from fundusray.data.checks import (
+from fundusray.data.manifest.contract import GRADES, SEXES, SOURCES, Found
+from fundusray.data.reading.csv_files import ENDINGS, Table, read_header, read_table
+from fundusray.data.reading.folders import list_folder, need_folder, need_photographs
+from fundusray.data.reading.rows import (
     NEED_AGE,
     NEED_NAME,
     NEED_TEXT,
@@ -21,9 +24,6 @@ from fundusray.data.checks import (
     table_rows,
     told,
 )
-from fundusray.data.found import GRADES, SEXES, SOURCES, Found
-from fundusray.data.listing import list_folder, need_folder, need_photographs
-from fundusray.data.tables import ENDINGS, Table, read_header, read_table
 from fundusray.errors import InputError
 
 TABLE = "full_df.csv"

@@ -5,7 +5,10 @@ from array import array
 
 from fundusray import files
 from fundusray.config import Data
-from fundusray.data.checks import (
+from fundusray.data.manifest.contract import SEXES, SOURCES, Found
+from fundusray.data.reading.csv_files import Table, read_rows
+from fundusray.data.reading.folders import list_folder, need_folder, need_photographs
+from fundusray.data.reading.rows import (
     BLANK,
     NEED_AGE,
     Rows,
@@ -16,9 +19,6 @@ from fundusray.data.checks import (
     read_age,
     table_rows,
 )
-from fundusray.data.found import SEXES, SOURCES, Found
-from fundusray.data.listing import list_folder, need_folder, need_photographs
-from fundusray.data.tables import Table, read_rows
 from fundusray.errors import InputError
 
 EYES = {"od": "right", "os": "left"}

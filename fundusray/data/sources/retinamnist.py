@@ -2,10 +2,10 @@
 
 from fundusray import files
 from fundusray.config import Data
-from fundusray.data import archives
-from fundusray.data.checks import LEVELS, NEED_LEVEL, Rows, convert, gather, one_of
-from fundusray.data.found import GRADES, SOURCES, Found
-from fundusray.data.listing import bad_id, is_inside, list_folder, local_path, need_folder
+from fundusray.data.manifest.contract import GRADES, SOURCES, Found
+from fundusray.data.photographs import archives
+from fundusray.data.reading.folders import bad_id, is_inside, list_folder, local_path, need_folder
+from fundusray.data.reading.rows import LEVELS, NEED_LEVEL, Rows, convert, gather, one_of
 from fundusray.errors import InputError
 
 LAYOUT = "source 'retinamnist' expects retinamnist.npz (or _64, _128, _224), or its folder"

@@ -2,10 +2,18 @@
 
 from fundusray import files
 from fundusray.config import Data
-from fundusray.data.checks import BLANK, Rows, convert, find_photographs, gather, one_of, table_rows
-from fundusray.data.found import DISEASE, SOURCES, Found
-from fundusray.data.listing import list_folder, need_folder, need_photographs
-from fundusray.data.tables import read_table
+from fundusray.data.manifest.contract import DISEASE, SOURCES, Found
+from fundusray.data.reading.csv_files import read_table
+from fundusray.data.reading.folders import list_folder, need_folder, need_photographs
+from fundusray.data.reading.rows import (
+    BLANK,
+    Rows,
+    convert,
+    find_photographs,
+    gather,
+    one_of,
+    table_rows,
+)
 from fundusray.errors import InputError
 
 CHALLENGE = "A. RFMiD_All_Classes_Dataset/"

@@ -16,8 +16,8 @@ from ray.exceptions import RayTaskError
 from fundusray import files
 from fundusray.cluster.runtime.hands import Workers
 from fundusray.cluster.runtime.pool import Pool
+from fundusray.cluster.runtime.tasks import WorkerLostError
 from fundusray.cluster.runtime.units import Unit, UnitsLostError
-from fundusray.cluster.tasks import WorkerLostError
 from fundusray.errors import InputError
 
 pytestmark = pytest.mark.ray

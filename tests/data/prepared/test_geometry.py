@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from fundusray.config import Data
-from fundusray.data.images import TURNED, UPRIGHT, decode
+from fundusray.data.drawn.source import draw
+from fundusray.data.photographs.decode import TURNED, UPRIGHT, decode
 from fundusray.data.prepared.geometry import (
     Geometry,
     photograph_boxes,
@@ -20,8 +21,7 @@ from fundusray.data.prepared.geometry import (
     prepared_mask,
     prepared_points,
 )
-from fundusray.data.preprocess import PREPROCESS, apply
-from fundusray.data.synthetic import draw
+from fundusray.data.prepared.preprocess import PREPROCESS, apply
 
 Draw = Callable[..., np.ndarray]
 CASES = {

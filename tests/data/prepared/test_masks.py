@@ -13,14 +13,14 @@ from scipy.ndimage import binary_dilation
 
 from fundusray import files
 from fundusray.config import Data
-from fundusray.data import shards
-from fundusray.data.images import decode
-from fundusray.data.manifest import Manifest, build
-from fundusray.data.photos import read_mask
+from fundusray.data.manifest.build import Manifest, build
+from fundusray.data.photographs.decode import decode
+from fundusray.data.photographs.read import read_mask
+from fundusray.data.prepared import prepared_set
 from fundusray.data.prepared.geometry import prepared_mask
 from fundusray.data.prepared.masks import mask_kinds, num_planes, unpacked
-from fundusray.data.preprocess import apply
-from fundusray.data.shards import PreparedSet
+from fundusray.data.prepared.prepared_set import PreparedSet
+from fundusray.data.prepared.preprocess import apply
 from fundusray.errors import BadInputsError, InputError
 
 SIZE = 64
@@ -75,19 +75,19 @@ def make(root: Path, storage: Path, **changes: Any) -> tuple[str, Data, Manifest
     data = Data(
         **(GIVEN | {"root": str(root)} | changes | {"masks": mask_kinds(data, manifest.table)})
     )
-    folder = shards.set_folder(str(storage), data, manifest)
+    folder = prepared_set.set_folder(str(storage), data, manifest)
     half = manifest.table.num_rows // 2
     chunks = (manifest.table.slice(0, half), manifest.table.slice(half))
     units = [
-        shards.write_shard(folder, index, chunk, data, manifest.roots)
+        prepared_set.write_shard(folder, index, chunk, data, manifest.roots)
         for index, chunk in enumerate(chunks)
     ]
-    shards.finish(folder, data, manifest, units)
+    prepared_set.finish(folder, data, manifest, units)
     return folder, data, manifest
 
 
 def opened(*args: Any, **changes: Any) -> PreparedSet:
-    return shards.open_set(make(*args, **changes)[0])
+    return prepared_set.open_set(make(*args, **changes)[0])
 
 
 @pytest.mark.parametrize("encoding", ["jpeg", "raw"])
@@ -131,7 +131,7 @@ def test_a_set_with_other_masks_is_another_set(tree: Path, tmp_path: Path) -> No
         kinds: make(tree, tmp_path, masks=kinds)[0] for kinds in ((), ("all",), ("optic_disc",))
     }
     assert len(set(names.values())) == 3
-    plain = shards.open_set(names[()])
+    plain = prepared_set.open_set(names[()])
     assert plain.mask_kinds == () and plain.stored_masks is None and "masks" not in plain.info
     with pytest.raises(InputError, match=r"without masks; prepare it with data\.masks"):
         plain.mask_planes(np.arange(2))
@@ -154,7 +154,7 @@ def test_a_mask_of_another_size_sets_its_photograph_aside(tree: Path, tmp_path: 
         "mask of hard_exudates: 419x300 pixels, not 420x300 as the photograph"
     )
     assert reasons["IDRiD_04"].startswith("mask of hard_exudates: not a PNG or TIFF mask")
-    assert "IDRiD_02" not in shards.open_set(folder).image_ids()
+    assert "IDRiD_02" not in prepared_set.open_set(folder).image_ids()
     # A set that does not ask for that kind takes the photograph.
     assert len(opened(tree, tmp_path, masks=("optic_disc",))) == 6
     with pytest.raises(BadInputsError, match=r"(?s)2 of 6 images.*mask of hard_exudates"):
@@ -166,16 +166,16 @@ def test_a_unit_s_masks_are_made_again_when_they_are_damaged(tree: Path, tmp_pat
     chunk = manifest.table.slice(0, 3)
     own = Path(folder) / "unit-00000.masks"
     whole = own.read_bytes()
-    unit = shards.write_shard(folder, 0, chunk, data, manifest.roots)
+    unit = prepared_set.write_shard(folder, 0, chunk, data, manifest.roots)
     for content in (whole[:-9], whole[:200] + bytes([whole[200] ^ 1]) + whole[201:], None):
         own.unlink()
         if content is not None:
             own.write_bytes(content)
         with pytest.raises(InputError, match=r"unit-00000\.masks is damaged: .*set\.json"):
-            shards.open_set(folder)
-        assert shards.write_shard(folder, 0, chunk, data, manifest.roots) == unit
+            prepared_set.open_set(folder)
+        assert prepared_set.write_shard(folder, 0, chunk, data, manifest.roots) == unit
         assert own.read_bytes() == whole
-    assert len(shards.open_set(folder).masks(np.arange(6))) == 6
+    assert len(prepared_set.open_set(folder).masks(np.arange(6))) == 6
 
 
 def test_a_unit_of_another_version_is_made_anew(tree: Path, tmp_path: Path) -> None:
@@ -185,7 +185,10 @@ def test_a_unit_of_another_version_is_made_anew(tree: Path, tmp_path: Path) -> N
     unit = files.read_json(place)
     old = {key: value for key, value in unit.items() if key not in ("fields", "sealed")}
     files.write_json(place, old | {"prints": "0"})
-    assert shards.write_shard(folder, 0, manifest.table.slice(0, 3), data, manifest.roots) == unit
+    assert (
+        prepared_set.write_shard(folder, 0, manifest.table.slice(0, 3), data, manifest.roots)
+        == unit
+    )
 
 
 def test_a_set_of_an_earlier_version_is_read_but_knows_no_geometry(
@@ -194,7 +197,9 @@ def test_a_set_of_an_earlier_version_is_read_but_knows_no_geometry(
     kept = opened(tree, tmp_path)
     columns = [name for name in kept.table.column_names if not name.startswith("crop_")]
     assert len(columns) == len(kept.table.column_names) - 4
-    earlier = shards.PreparedSet(kept.folder, kept.info, kept.table.select(columns), kept.images)
+    earlier = prepared_set.PreparedSet(
+        kept.folder, kept.info, kept.table.select(columns), kept.images
+    )
     assert len(earlier.encoded(np.arange(6))) == 6
     with pytest.raises(InputError, match=r"earlier version.*delete .*set\.json and prepare"):
         earlier.geometry(0)
@@ -234,10 +239,10 @@ def test_real_masks_lie_on_their_lesions(real_data: Path, tmp_path: Path, prepro
     data = Data(**GIVEN | {"size": 256, "preprocess": preprocess, "masks": kinds})
     manifest = build(data, str(root), 0, labelled=False)
     manifest = replace(manifest, table=manifest.table.slice(0, 6))
-    folder = shards.set_folder(str(tmp_path), data, manifest)
-    unit = shards.write_shard(folder, 0, manifest.table, data, manifest.roots)
-    shards.finish(folder, data, manifest, [unit])
-    kept, rows = shards.open_set(folder), np.arange(6)
+    folder = prepared_set.set_folder(str(tmp_path), data, manifest)
+    unit = prepared_set.write_shard(folder, 0, manifest.table, data, manifest.roots)
+    prepared_set.finish(folder, data, manifest, [unit])
+    kept, rows = prepared_set.open_set(folder), np.arange(6)
     seen = np.stack([decode(content.tobytes()).pixels for content in kept.encoded(rows)])
     green, masks = seen[..., 1].astype(float), kept.masks(rows).astype(bool)
     for kind, sign in enumerate((1, -1)):

@@ -1,0 +1,49 @@
+"""The classes of a set in those of a trained network, matched by name or by meaning."""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+
+from fundusray.data.labels.class_names import is_ordered, positions
+from fundusray.data.prepared.prepared_set import PreparedSet
+from fundusray.errors import InputError
+from fundusray.models.bundle import Bundle
+
+
+def order_known(bundle: Bundle) -> bool:
+    """Whether the order of a network's classes is known: as its training knew it, or, of one that
+    does not say, by their names."""
+    return bundle.info.get("ordered", is_ordered(bundle.classes))
+
+
+def in_classes_of(data: PreparedSet, place: str, bundle: Bundle) -> PreparedSet:
+    """The set with its labels in the classes of the network at `place`.
+
+    A set may lack classes of the network's. One of 0 to 4, or of No_DR to Proliferate_DR, has the
+    classes of a network of none to proliferative.
+
+    Raises:
+        InputError: photographs of a class that the network does not know; which, and what to do.
+    """
+    if tuple(bundle.classes) == tuple(data.classes):
+        return data
+    places = positions(data.classes, bundle.classes)
+    counts = np.bincount(data.targets(), minlength=len(data.classes))
+    unknown = [
+        f"{name!r} ({num:,} photographs)"
+        for name, place_there, num in zip(data.classes, places, counts, strict=True)
+        if place_there is None and num
+    ]
+    if unknown:
+        raise InputError(
+            f"{place} knows the classes {list(bundle.classes)}; the data have "
+            f"{', '.join(unknown)}, which are none of them by name or by meaning. Say which one it "
+            "is (data.map.<label of the data>=<class of the network>), give the data's classes "
+            "(data.classes=), or set such photographs aside (data.ungradable=<label>)"
+        )
+    moved = np.array([-1 if p is None else p for p in places], np.int32)[data.targets()]
+    column = data.table.schema.get_field_index("target")
+    table = data.table.set_column(column, "target", pa.array(moved, pa.int32()))
+    info = data.info | {"classes": list(bundle.classes), "ordered": order_known(bundle)}
+    return replace(data, table=table, info=info)

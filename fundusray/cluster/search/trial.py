@@ -1,0 +1,113 @@
+"""One trial of a search: its trainings, where they live, and what they tell the search."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ray import tune
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from fundusray import config
+from fundusray.cluster.search.callbacks import BEST, EPOCHS
+from fundusray.cluster.search.record import Record
+from fundusray.cluster.train import train
+from fundusray.config import Recipe, override
+from fundusray.errors import LockedError
+from fundusray.runs.identity import reseeded
+from fundusray.runs.run import Run, plan_run
+from fundusray.runs.split_of_run import OpenSets
+
+PATIENCE = 180.0
+"""Seconds a trial waits for its folder: what ran there under a killed driver takes a while to
+end."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search, settled: everything its parts need."""
+
+    base: Recipe
+    """What trials vary; CPUs per worker are settled."""
+    set_folder: str
+    """Of the prepared set."""
+    storage: str
+    folder: str
+    sets: OpenSets
+
+    @property
+    def metric(self) -> str:
+        return f"val_{self.base.train.select}"
+
+    def runs(self, settings: dict[str, Any]) -> list[Run]:
+        """A trial's trainings."""
+        tuned = override(self.base, settings)
+        repeats = range(self.base.tune.repeats)
+        return [
+            plan_run(reseeded(tuned, n), self.set_folder, self.storage, self.sets) for n in repeats
+        ]
+
+    def run_folders(self, settings: dict[str, Any]) -> list[str]:
+        """The folders of a trial's trainings."""
+        return [run.folder for run in self.runs(settings)]
+
+    def record(self) -> Record:
+        """What is remembered of it; read it before use."""
+        return Record(self.folder, lambda settings: self.run_folders(settings)[0])
+
+
+def trainable(
+    search: Search, method: Callable[[dict[str, Any]], str]
+) -> Callable[[dict[str, Any]], None]:
+    """The driver of one trial: plain values in its closure, so that it travels.
+
+    Its last report holds everything the search needs of it, whether its epochs were trained now,
+    under an earlier driver, or by another search.
+    """
+    text, prepared, storage = config.to_json(search.base), search.set_folder, search.storage
+    metric = search.metric
+
+    def trial(asked: dict[str, Any]) -> None:
+        base = config.from_json(text)
+        tuned = override(base, asked["settings"])
+        label = slug(method(asked["settings"]))
+        results, sets = [], OpenSets()
+        for repeat in range(base.tune.repeats):
+            # The first training tells its epochs, by which the search may stop the trial.
+            callbacks = () if repeat else (TuneReportCallback(),)
+            recipe = reseeded(tuned, repeat)
+            results.append(
+                _when_free(
+                    lambda r=recipe, c=callbacks: train(r, prepared, storage, sets, c, label)
+                )
+            )
+        history, values = results[0]["history"], [r["best"].get("value") for r in results]
+        tune.report(
+            {
+                "epoch": history[-1]["epoch"],
+                metric: values[0],
+                BEST: values,
+                EPOCHS: [[row["epoch"], row[metric]] for row in history],
+            }
+        )
+
+    return trial
+
+
+def _when_free(act: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `act` returns, once nobody else is in the run's folder."""
+    began = time.monotonic()
+    while True:
+        try:
+            return act()
+        except LockedError:
+            if time.monotonic() - began > PATIENCE:
+                raise
+            time.sleep(1.0)
+
+
+def slug(text: str) -> str:
+    """The text as a name that every file system and dashboard takes."""
+    text = text.replace("γ", "gamma").replace("β", "beta")
+    kept = (c if c.isascii() and (c.isalnum() or c in ".=") else " " for c in text)
+    return "-".join("".join(kept).split())

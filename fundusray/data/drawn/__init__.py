@@ -1,0 +1,1 @@
+"""Drawn photographs of the retina with exact lesion masks."""

@@ -1,0 +1,1 @@
+"""Near-duplicates: photographs that are the same picture, however encoded, scaled or mirrored."""

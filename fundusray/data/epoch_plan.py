@@ -1,0 +1,30 @@
+"""The order of one training epoch of a recipe over a prepared set."""
+
+import numpy as np
+
+from fundusray.config import Recipe
+from fundusray.data.prepared.copies import mixed
+from fundusray.data.prepared.prepared_set import PreparedSet
+from fundusray.data.sampling import Plan, plan_epoch
+
+
+def epoch_plan(recipe: Recipe, prepared: PreparedSet, rows: np.ndarray, epoch: int) -> Plan:
+    """The order of one training epoch over `rows`; rows beyond the set are copies of data.mix.
+
+    Raises:
+        InputError: a batch larger than the rows, or quotas that do not fit the classes.
+    """
+    train = recipe.train
+    plan = plan_epoch(
+        recipe.sampling,
+        rows,
+        prepared.targets()[rows],
+        num_classes=len(prepared.classes),
+        batch=train.batch,
+        seed=recipe.seed,
+        epoch=epoch,
+        drop_last=train.drop_last,
+    )
+    if recipe.data.mix:
+        return mixed(plan, recipe.data.mix_share, len(prepared), recipe.seed, epoch)
+    return plan

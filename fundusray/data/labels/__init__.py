@@ -1,0 +1,1 @@
+"""What labels mean: classes, their order, and what could not be graded."""

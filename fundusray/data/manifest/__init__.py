@@ -1,0 +1,1 @@
+"""From what a publisher ships to the manifest: one checked row per photograph."""

@@ -1,0 +1,1 @@
+"""Photographs from bytes to pixels: headers, formats, decoding, the fundus circle, quality."""

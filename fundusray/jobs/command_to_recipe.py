@@ -1,0 +1,86 @@
+"""What every job begins with: from the command line to a recipe and its prepared set."""
+
+import sys
+from typing import Any
+
+from fundusray import config, recipes
+from fundusray.cluster import prepare as cluster_prepare
+from fundusray.cluster.runtime import start as cluster_start
+from fundusray.cluster.runtime.demand import require_room, require_writable
+from fundusray.command import Asked, settle
+from fundusray.config import Recipe, override
+from fundusray.data.manifest.contract import SOURCES
+from fundusray.data.manifest.recognise import find_root, source_of
+from fundusray.errors import InputError
+from fundusray.runs.check import check
+
+
+def recipe_of(asked: Asked, default: str) -> Recipe:
+    """The recipe a command line asks for, `default` where it names none.
+
+    Raises:
+        InputError: two names, an unknown one, or settings that cannot be.
+    """
+    if len(asked.words) > 1:
+        raise InputError(f"one recipe name at most, got {' '.join(asked.words)}")
+    recipe = recipes.find(asked.words[0] if asked.words else default)
+    if asked.smoke:
+        recipe = recipes.smoke(recipe)
+    changes = expanded(asked.changes)
+    if recipe.data.keywords and "data.keywords" in changes.keys() - asked.changes.keys():
+        _say_dropped(recipe, changes)
+    recipe = override(recipe, changes)
+    # What would run can be seen before there are any data.
+    return recipe if asked.show else settle(recipe, cluster_start.in_submitted_job())
+
+
+def expanded(changes: dict[str, str]) -> dict[str, Any]:
+    """The changes with `preset=<name>` and `data=<folder>` spelled out; what is given singly wins.
+
+    Raises:
+        InputError: an unknown preset, or a folder that is not there or of no known layout.
+    """
+    single = {key: value for key, value in changes.items() if key not in ("preset", "data")}
+    several: dict[str, Any] = {}
+    if "preset" in changes:
+        several |= recipes.PRESETS.find(changes["preset"])
+    if "data" in changes:
+        root = find_root(changes["data"])
+        source = source_of(root)
+        several |= {"data.source": source, "data.root": root}
+        if not SOURCES.facts(source).keywords:
+            several["data.keywords"] = ""
+    return several | single
+
+
+def _say_dropped(recipe: Recipe, changes: dict[str, Any]) -> None:
+    source = changes.get("data.source", recipe.data.source)
+    print(
+        f"{recipe.name}: data.keywords={recipe.data.keywords!r} is dropped, all photographs of "
+        f"{source} are kept",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def shown(recipe: Recipe) -> dict[str, Any]:
+    """Prints the recipe; the job's result."""
+    print(config.to_json(recipe))
+    return {"status": "shown", "recipe": recipe.name}
+
+
+def prepared_of(recipe: Recipe, trains: bool = True) -> str:
+    """Checks the recipe, joins or starts the cluster; the folder of the prepared set.
+
+    Args:
+        trains: False: a network that is there is only asked, by as many workers as there is room.
+
+    Raises:
+        InputError: the recipe cannot run, or its storage or this machine does not suffice.
+    """
+    check(recipe)
+    require_writable(recipe.run.storage)
+    cluster_start.start()
+    if trains:
+        require_room(recipe)
+    return cluster_prepare.prepare(recipe, recipe.run.storage)

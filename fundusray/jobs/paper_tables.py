@@ -1,0 +1,347 @@
+"""The job that makes a paper's table: every row run or reused, shown beside the published one."""
+
+import re
+import time
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any
+
+from fundusray import config, files, recipes
+from fundusray.cluster.papers import run_table
+from fundusray.cluster.papers.run_table import Outcome, Row
+from fundusray.cluster.papers.scales import SCALES, Scale, starts_of
+from fundusray.cluster.runtime import start as cluster_start
+from fundusray.cluster.runtime.demand import require_room, require_writable
+from fundusray.command import Asked, settle
+from fundusray.errors import InputError
+from fundusray.jobs import paper_notes as words
+from fundusray.jobs import training
+from fundusray.jobs.command_to_recipe import expanded
+from fundusray.jobs.test_looks import Looks, look
+from fundusray.models.bundle import read_recipe
+from fundusray.registry import unknown_name
+from fundusray.reports import paper_table as paper_report
+from fundusray.reports.number_text import count, duration
+from fundusray.reports.paper_table import Line, Told
+from fundusray.reports.trials import Trial
+from fundusray.runs.split_of_run import OpenSets
+
+NUMBERS = {"size": 4096, "epochs": 10_000, "batch": 100_000, "images": 10**9, "at_once": 1000}
+NUMBERS |= {"repeats": 100}
+"""Whole numbers that are this job's own, and the most each can be."""
+OWN = ("scale", "rows", "start", "baseline", "hourly", "network", *NUMBERS)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a command says beside dotted settings."""
+
+    table: str
+    scale: Scale
+    rows: str
+    starts: dict[str, str]
+    baseline: str
+    hourly: float
+    at_once: int
+    repeats: int
+    """Trainings of every row."""
+    changes: dict[str, Any]
+    """Dotted settings, for every row."""
+
+
+def table(asked: Asked) -> dict[str, Any]:
+    """Runs every row of a paper's table and writes it beside the published one."""
+    if not asked.words:
+        return listing()
+    wishes = wishes_of(asked)
+    names = run_table.rows_of(wishes.table, wishes.rows)
+    submitted = cluster_start.in_submitted_job()
+    places = (lambda recipe: recipe) if asked.show else (lambda recipe: settle(recipe, submitted))
+    rows = run_table.plan(names, wishes.scale, wishes.changes, wishes.starts, places)
+    if not any(row.runs for row in rows):
+        raise InputError(f"{wishes.table}: the chosen rows are published figures only, none runs")
+    if asked.show:
+        return _shown(rows, wishes.repeats)
+    base = baseline_of(rows, wishes)
+    storage = next(row.recipe.run.storage for row in rows if row.name == base)
+    require_writable(storage)
+    cluster_start.start()
+    for row in rows:
+        if row.runs and not row.refused:
+            require_room(row.recipe)
+    title = f"{wishes.table}-{wishes.scale.name}"
+    folder = run_table.table_folder(title, rows, storage, wishes.repeats)
+    files.sweep(folder)
+    sets, opened = run_table.prepared_sets(rows, storage), OpenSets()
+    rows = run_table.capped(rows, sets, opened, wishes.scale.images, folder)
+    rows = run_table.one_precision(rows, sets, opened, storage)
+    told = _told(rows, sets, opened, wishes, base, folder)
+    print(f"{told.title}\n{folder}", flush=True)
+    looks: dict[str, Looks] = {}
+    made = Table(rows, base, folder, told, wishes, looks, opened)
+    outcomes: dict[tuple[str, int], Outcome] = {}
+    trainings = run_table.repeated(rows, wishes.repeats)
+    total, due = sum(row.runs for row in trainings), 0.0
+
+    def tell(outcome: Outcome) -> None:
+        nonlocal due
+        outcomes[outcome.row.key] = outcome
+        if outcome.result:
+            manifest = opened.at(outcome.prepared).info["manifest"]
+            look(manifest, outcome.result, storage, folder, looks)
+        print(f"training {len(outcomes)} of {total}: {_said(outcome)}", flush=True)
+        # The table so far, for who looks in before the last row is done; of many eyes and
+        # trainings it takes its time, which is to be a small part of all.
+        if (began := time.monotonic()) >= due:
+            made.write(outcomes, page=False)
+            due = time.monotonic() + 10 * (time.monotonic() - began)
+
+    run_table.run(trainings, sets, opened, storage, wishes.at_once, tell)
+    ended = _ended(list(outcomes.values()), folder, made.write(outcomes, page=True))
+    before = max((one.earlier for one in looks.values()), default=0)
+    return ended | {"patients": told.about["patients"] or "known"} | Looks(before).result
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table under way."""
+
+    rows: list[Row]
+    base: str
+    folder: str
+    told: Told
+    wishes: Wishes
+    looks: dict[str, Looks]
+    """Of its test rows; see `looking`."""
+    opened: OpenSets
+
+    def write(self, outcomes: dict[tuple[str, int], Outcome], page: bool) -> dict[str, str]:
+        """Writes it as far as it is done; where its files are."""
+        done = list(outcomes.values())
+        notes = [*self.told.notes, *words.robust(done), *words.constant(done)]
+        notes += [note for one in self.looks.values() for note in one.notes]
+        lines = [
+            _line(
+                row,
+                [outcomes.get((row.name, repeat)) for repeat in range(self.wishes.repeats)],
+                row.name == self.base,
+                self.wishes.table,
+                self.opened,
+            )
+            for row in self.rows
+        ]
+        return paper_report.write(self.folder, lines, replace(self.told, notes=notes), page)
+
+
+def _told(
+    rows: list[Row],
+    sets: dict[str, str],
+    opened: OpenSets,
+    wishes: Wishes,
+    base: str,
+    folder: str,
+) -> Told:
+    """What stands around the rows. The baseline's data speak for all."""
+    recipe = next(row.recipe for row in rows if row.name == base)
+    splits = {
+        row.name: opened.split(sets[row.name], row.recipe) for row in rows if row.name in sets
+    }
+    start = opened.start(sets[base], recipe.model)
+    notes = words.notes_of(rows, wishes.scale, wishes.starts, base)
+    return Told(
+        title=words.title_of(wishes.table, rows, splits, wishes.scale, wishes.changes),
+        about=training.about_of(recipe, splits[base], start, "", ""),
+        notes=[*notes, *words.alike(rows, splits, wishes.table)],
+        orientation=words.for_orientation(rows),
+        hourly=wishes.hourly,
+        panel=words.panels(rows, splits, wishes.table),
+        examples=training.examples_of(recipe, splits[base].prepared, folder),
+    )
+
+
+def listing() -> dict[str, Any]:
+    """Prints every table with its rows; the job's result."""
+    found = run_table.tables()
+    for name, rows in found.items():
+        print(f"{name} ({words.title_words(name)})")
+        for row in rows:
+            print(f"  {row.removeprefix(name + '.')}")
+    print("python jobs/table.py <table> scale=small data.source=<source> data.root=<folder>")
+    return {"status": "shown", "tables": found}
+
+
+def wishes_of(asked: Asked) -> Wishes:
+    """The command line, its own words apart from the dotted settings.
+
+    Raises:
+        InputError: two tables, an unknown scale, a number that is none, a start that is not there.
+    """
+    if len(asked.words) > 1:
+        raise InputError(f"one table at a time, got {' '.join(asked.words)}")
+    given = {key: value for key, value in asked.changes.items() if key in OWN}
+    changes = expanded({k: value for k, value in asked.changes.items() if k not in OWN})
+    name = given.get("scale", "tiny" if asked.smoke else "paper")
+    if name not in SCALES:
+        raise unknown_name("scale", name, SCALES)
+    numbers = {key: _whole(key, given[key]) for key in NUMBERS if key in given}
+    at_once, repeats = (numbers.pop(key, 1) for key in ("at_once", "repeats"))
+    scale = replace(SCALES[name], network=given.get("network", ""), **numbers)
+    if {"data.source", "data.root"} & set(changes):
+        scale = replace(scale, drawn=0)
+    places = [part.strip() for part in given.get("start", "").split(",") if part.strip()]
+    starts = starts_of(files.absolute(place) for place in places)
+    return Wishes(
+        table=asked.words[0],
+        scale=scale,
+        rows=given.get("rows", ""),
+        starts=starts,
+        baseline=given.get("baseline", ""),
+        hourly=_price(given.get("hourly", "0")),
+        at_once=at_once,
+        repeats=repeats,
+        changes=changes,
+    )
+
+
+def _whole(key: str, text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= NUMBERS[key]:
+        raise InputError(f"{key}: a number from 1 to {NUMBERS[key]:,}, got {text!r}")
+    return int(text)
+
+
+def _price(text: str) -> float:
+    if not re.fullmatch(r"\d+(\.\d+)?", text):
+        raise InputError(f"hourly: the price of a worker's hour, e.g. 0.9, got {text!r}")
+    return float(text)
+
+
+def baseline_of(rows: list[Row], wishes: Wishes) -> str:
+    """The row the others are measured against: as asked, the one called baseline, or the first.
+
+    Raises:
+        InputError: an unknown row, or one that is not run.
+    """
+    able = [row.name for row in rows if row.runs and not row.refused]
+    if wishes.baseline:
+        asked = f"{wishes.table}.{wishes.baseline.removeprefix(wishes.table + '.')}"
+        if asked not in able:
+            raise unknown_name("baseline", wishes.baseline, able)
+        return asked
+    return next((name for name in able if name.endswith(".baseline")), able[0])
+
+
+def _shown(rows: list[Row], repeats: int) -> dict[str, Any]:
+    for row in rows:
+        seed, split = row.recipe.seed, row.recipe.split_seed
+        seeds = ", ".join(str(seed + repeat) for repeat in range(repeats))
+        often = f" ({repeats} trainings, seeds {seeds}, on the split of seed {split})"
+        start = f" (starts from {row.parent})" if row.parent else ""
+        why = row.refused or ("" if row.runs else "published figures only, not run")
+        start += often if repeats > 1 and not why else ""
+        print(f"{row.name}{start}: {why or config.to_json(row.recipe)}")
+    return {"status": "shown", "rows": [row.name for row in rows], "repeats": repeats}
+
+
+def _said(outcome: Outcome) -> str:
+    """One line on a finished row."""
+    if outcome.reason:
+        return f"{outcome.row.label}: failed: {outcome.reason}"
+    metrics = outcome.result["metrics"]
+    paper_kappa = outcome.row.published.published.get("kappa")
+    beside = f" (paper {paper_kappa})" if paper_kappa is not None else ""
+    return (
+        f"{outcome.row.label}: kappa {training.interval_text(metrics, 'kappa')}{beside} on "
+        f"{count(metrics['n'], 'eye')}, {duration(outcome.result['seconds'])}"
+    )
+
+
+def _line(
+    row: Row, outcomes: list[Outcome | None], baseline: bool, table: str, opened: OpenSets
+) -> Line:
+    """A row as the report wants it; one that is not done yet is there, too.
+
+    Args:
+        outcomes: of each of its trainings; None while it is waited for.
+    """
+    method = row.name.removeprefix(f"{table}.")
+    done = [outcome for outcome in outcomes if outcome is not None and outcome.result]
+    if not done:
+        trial = _unmeasured(row, outcomes[0], method)
+        return Line(name=row.name, trial=trial, start=words.started(row))
+    outcome, results = done[0], [outcome.result for outcome in done]
+    # As it was run, perhaps by an earlier command with other workers.
+    ran = read_recipe(outcome.result["bundle"])
+    recipe = replace(outcome.recipe, cluster=ran.cluster, train=ran.train)
+    split = opened.split(outcome.prepared, recipe)
+    trial = training.trial_of(recipe, split, outcome.result, method)
+    places = [one.result.get("predictions", "") if one else "" for one in outcomes]
+    trial = replace(
+        trial,
+        baseline=baseline,
+        published=_figures(row),
+        repeats=tuple(places) if len(places) > 1 else (),
+        seconds=fmean(result["seconds"] for result in results),
+    )
+    return Line(
+        name=row.name,
+        trial=trial,
+        start=words.started(row),
+        cores=outcome.result["workers"] * outcome.result["cpus"],
+        gpus=outcome.result["workers"] * outcome.result["gpus"],
+        workers=outcome.result["workers"],
+        trainings=len(done),
+    )
+
+
+def _unmeasured(row: Row, outcome: Outcome | None, method: str) -> Trial:
+    """A row without figures: failed, still waiting, or published only."""
+    status, reason = "waiting", "not run yet"
+    if outcome is not None:
+        status, reason = "failed", outcome.reason
+    elif not row.runs:
+        status, reason = "published", "figures of another work"
+    recipe = row.recipe
+    return Trial(
+        method=method,
+        loss=recipe.loss.name,
+        sampler=recipe.sampling.name,
+        batch=recipe.train.batch,
+        epochs_run=0,
+        epochs_asked=recipe.train.epochs,
+        best_epoch=0,
+        selected_by=recipe.train.select,
+        optimistic=False,
+        seconds=0.0,
+        weight_ratio=float("nan"),
+        published=_figures(row),
+        status=status,
+        reason=reason,
+    )
+
+
+def _figures(row: Row) -> dict[str, Any]:
+    published = row.published.published
+    return {key: value for key, value in published.items() if key != recipes.QUOTED}
+
+
+def _ended(outcomes: list[Outcome], folder: str, places: dict[str, str]) -> dict[str, Any]:
+    """Prints the table and where the files are; the job's result."""
+    print(files.read_bytes(places["table"]).decode())
+    for name, place in places.items():
+        print(f"{name}: {place}")
+    failed = {outcome.row.label: outcome.reason for outcome in outcomes if outcome.reason}
+    names = {outcome.row.name for outcome in outcomes}
+    result: dict[str, Any] = {"status": "finished", "folder": folder, "rows": len(names)}
+    result |= {"repeats": len(outcomes) // max(len(names), 1)}
+    # Where there is no test side the figures are of these two epochs of each training.
+    halved = {
+        outcome.row.label: epochs
+        for outcome in outcomes
+        if (epochs := outcome.result.get("held_out_epochs"))
+    }
+    result |= {"held_out_epochs": halved} if halved else {}
+    if failed:
+        listing_of = ", ".join(failed)
+        reason = f"{len(failed)} of {count(len(outcomes), 'training')} failed: {listing_of}"
+        result |= {"status": "failed", "code": 1, "reason": reason, "failed": failed}
+    return result | places

@@ -1,0 +1,1 @@
+"""What decodes and augments: NVIDIA DALI, tensors in memory, and the plain reference."""
