@@ -18,8 +18,8 @@ import torchattacks
 from rounds import conclude, seconds
 from torch import Tensor, nn
 
-from fundusray.attacks import evaluating, training_budget
-from fundusray.attacks.gradient import distance
+from fundusray.attacks import evaluation_mode, training_budget
+from fundusray.attacks.gradient import perturbation_distance
 from fundusray.config import Adversarial, Model
 from fundusray.models import build_model
 from fundusray.pipeline.loader import Batch
@@ -90,7 +90,7 @@ class Bench:
 
     def theirs(self, settings: Adversarial) -> Tensor:
         budget = training_budget(settings)
-        with evaluating(self.model):
+        with evaluation_mode(self.model):
             attack = torchattacks.PGD(
                 self.model, budget.eps, budget.step, budget.steps, budget.random_start
             )
@@ -114,7 +114,7 @@ class Bench:
         self.ours(settings)
         hook.remove()
         eps, (found,) = training_budget(settings).eps, seen
-        far = distance(found, self.batch.image, "linf")
+        far = perturbation_distance(found, self.batch.image, "linf")
         apart = (found - theirs).abs()
         # A gradient within rounding of 0 has either sign.
         same = (apart <= 1e-6).float().mean().item()

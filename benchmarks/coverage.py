@@ -33,11 +33,16 @@ from statistics import NormalDist
 import numpy as np
 
 from fundusray.metrics import METRICS
-from fundusray.metrics.confusion import counted, figures
-from fundusray.metrics.intervals import spreads
-from fundusray.metrics.jackknife import Patients
-from fundusray.metrics.paired_differences import correlation, difference, difference_ends, not_said
-from fundusray.metrics.predictions import Rows
+from fundusray.metrics.confusion import confusion_counts, confusion_figures
+from fundusray.metrics.intervals import figure_spreads
+from fundusray.metrics.jackknife import PatientFigures
+from fundusray.metrics.paired_differences import (
+    difference_ends,
+    figure_difference,
+    not_said,
+    patient_correlation,
+)
+from fundusray.metrics.predictions import PredictionRows
 from fundusray.metrics.spread import LEVEL, Spread
 from fundusray.reports.comparisons import holm
 
@@ -80,13 +85,17 @@ def logits_of(score: np.ndarray, noise: float) -> np.ndarray:
     return np.concatenate([np.zeros((len(score), 1)), np.cumsum(steps, axis=1)], axis=1)
 
 
-def side(targets: np.ndarray, logits: np.ndarray) -> Patients:
+def side(targets: np.ndarray, logits: np.ndarray) -> PatientFigures:
     """Two eyes a patient, one network."""
     num = len(targets)
-    return Patients(Rows(targets, logits, np.arange(num) // 2, np.zeros(num, np.int64)))
+    return PatientFigures(
+        PredictionRows(targets, logits, np.arange(num) // 2, np.zeros(num, np.int64))
+    )
 
 
-def sides(rng: np.random.Generator, patients: int, networks: int, noise: float) -> list[Patients]:
+def sides(
+    rng: np.random.Generator, patients: int, networks: int, noise: float
+) -> list[PatientFigures]:
     targets, scores = draw(rng, patients, networks, noise)
     return [side(targets, logits_of(score, noise)) for score in scores]
 
@@ -98,7 +107,7 @@ def long_run(noise: float, patients: int = LONG_RUN) -> dict[str, float]:
 
 
 def resampled(
-    rng: np.random.Generator, both: list[Patients], resamples: int
+    rng: np.random.Generator, both: list[PatientFigures], resamples: int
 ) -> list[dict[str, np.ndarray]]:
     """Each side's figures [resamples] under the same draws of patients, as before."""
     num = both[0].num_patients
@@ -106,12 +115,12 @@ def resampled(
     found = []
     for one in both:
         flat = times @ one.counts.reshape(num, -1)
-        values = figures(flat.reshape(resamples, one.num_classes, -1))
+        values = confusion_figures(flat.reshape(resamples, one.num_classes, -1))
         found.append(values | {"auc_referable": _weighted_auc(one, times)})
     return found
 
 
-def _weighted_auc(one: Patients, times: np.ndarray) -> np.ndarray:
+def _weighted_auc(one: PatientFigures, times: np.ndarray) -> np.ndarray:
     ranks, rows = one.ranks, one.rows
     order = np.argsort(ranks.order, kind="stable")
     weights = times[:, rows.patient[order]]
@@ -130,7 +139,7 @@ def percentiles(draws: np.ndarray) -> tuple[float, float]:
     return tuple(np.percentile(kept, [2.5, 97.5])) if len(kept) else (math.nan, math.nan)
 
 
-def target(name: str, one: Patients, truth: dict[str, float]) -> float:
+def target(name: str, one: PatientFigures, truth: dict[str, float]) -> float:
     """What an interval should hold; the mean of recalls is that of the classes that occur."""
     if name != "balanced_accuracy":
         return truth[name]
@@ -152,7 +161,7 @@ def cover(
     found: dict[str, Counter] = {name: Counter() for name in truth}
     for replicate in range(replicates):
         both = sides(rng, patients, 2, noise)
-        chance = [spreads(one) for one in both]
+        chance = [figure_spreads(one) for one in both]
         draws = []
         if resamples and replicate % BEFORE == 0:
             draws = resampled(rng, both, resamples)
@@ -170,7 +179,9 @@ def _after(a: Spread, b: Spread, right: float) -> Counter:
     if not a.ends:
         return Counter()
     low, high = a.ends(LEVEL)
-    less, more = (0.0, 0.0) if not_said(a, b) else difference_ends(a, b, correlation(a, b), LEVEL)
+    less, more = (
+        (0.0, 0.0) if not_said(a, b) else difference_ends(a, b, patient_correlation(a, b), LEVEL)
+    )
     flag = less > 0 or more < 0
     return Counter(given=1, held=int(low - 1e-9 <= right <= high + 1e-9), flag=int(flag))
 
@@ -195,8 +206,8 @@ def tables(
     found: Counter = Counter()
     for replicate in range(replicates):
         rows = sides(rng, patients, ROWS, noise)
-        chance = [spreads(one) for one in rows]
-        pairs = [difference(row[m], chance[0][m]) for row in chance[1:] for m in METRICS]
+        chance = [figure_spreads(one) for one in rows]
+        pairs = [figure_difference(row[m], chance[0][m]) for row in chance[1:] for m in METRICS]
         plain = [pair["verdict"] != "undecided" for pair in pairs]
         found.update(plain=any(plain), holm=any(holm([pair["p"] for pair in pairs])))
         if resamples and replicate % BEFORE == 0:
@@ -215,7 +226,7 @@ def tables(
 
 
 def kappa(targets: np.ndarray, logits: np.ndarray) -> float:
-    return float(figures(counted(targets, logits)[None])["kappa"][0])
+    return float(confusion_figures(confusion_counts(targets, logits)[None])["kappa"][0])
 
 
 def searches(
@@ -230,7 +241,7 @@ def searches(
         for (how, own), (targets, scores) in zip(errors.items(), (test, val), strict=True):
             kappas = [kappa(targets, logits_of(score, noise)) for score in scores]
             best = int(np.argmax(kappas))
-            spread = spreads(side(test[0], logits_of(test[1][best], noise)))["kappa"]
+            spread = figure_spreads(side(test[0], logits_of(test[1][best], noise)))["kappa"]
             own.append(spread.value - right)
             low, high = spread.ends(LEVEL) if spread.ends else (-1.0, 1.0)
             held[how] += low <= right <= high
@@ -247,9 +258,10 @@ def halved(rng: np.random.Generator, patients: int, noise: float, replicates: in
         # An epoch later a network's scores are shifted and steeper.
         logits = logits_of(np.where(half == 0, score, 0.8 * score - 0.7), noise)
         rows = [
-            Rows(targets, logits, np.arange(len(targets)) // 2, part) for part in (0 * half, half)
+            PredictionRows(targets, logits, np.arange(len(targets)) // 2, part)
+            for part in (0 * half, half)
         ]
-        errors.append([Patients(row).values["auc_referable"] - right for row in rows])
+        errors.append([PatientFigures(row).values["auc_referable"] - right for row in rows])
     return np.mean(errors, axis=0).tolist()
 
 

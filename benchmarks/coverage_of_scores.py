@@ -15,7 +15,7 @@ from collections import Counter
 
 import numpy as np
 
-from fundusray.metrics import difference, share, spread
+from fundusray.metrics import figure_difference, share, spread
 from fundusray.metrics.spread import LEVEL
 
 IMAGES = 2
@@ -82,7 +82,7 @@ def covered(patients: int, replicates: int, cases: dict) -> dict[str, Counter]:
             if pair[0].ends:
                 low, high = pair[0].ends(LEVEL)
                 count.update(given=1, held=low <= truth[name] <= high)
-            count.update(tried=1, flagged=difference(*pair)["verdict"] != "undecided")
+            count.update(tried=1, flagged=figure_difference(*pair)["verdict"] != "undecided")
     return found
 
 

@@ -25,7 +25,7 @@ from fundusray.pipeline.loader import Batch, make_loader
 from fundusray.tasks.classification import Objective
 from fundusray.training import numeric_precision
 from fundusray.training.optimizers import build_optimizer
-from fundusray.training.step import Way, train_step
+from fundusray.training.step import StepSettings, train_step
 
 NETWORKS = ("efficientnet_b0", "efficientnet_lite0")
 CLASSES = 5
@@ -76,15 +76,15 @@ def raw_set(size: Size) -> PreparedSet:
     return PreparedSet("memory", info, table, Stored([pixels], places))
 
 
-def step_of(name: str, compiled: bool, device: torch.device) -> Way:
+def step_of(name: str, compiled: bool, device: torch.device) -> StepSettings:
     """The trainer's own step over a network in bf16 channels last."""
-    how = numeric_precision.Mode("bf16", "channels_last")
+    how = numeric_precision.Precision("bf16", "channels_last")
     model = build_model(Model(name=name), CLASSES, seed=0).to(device).train()
-    numeric_precision.prepare(model, how)
+    numeric_precision.prepare_model(model, how)
     objective = Objective(Loss(), torch.ones(CLASSES, device=device))
     optimizer, precision = build_optimizer(model, Train()), numeric_precision.autocast(how, device)
     network = torch.compile(model) if compiled else model
-    return Way(network, model, optimizer, objective, Adversarial(), precision, mixup=0.0)
+    return StepSettings(network, model, optimizer, objective, Adversarial(), precision, mixup=0.0)
 
 
 def wait(device: torch.device) -> None:
@@ -122,7 +122,7 @@ def training(size: Size, device: torch.device) -> Iterator[tuple[str, float, str
         for compiled in (False, True):
             way = step_of(name, compiled, device)
 
-            def step(way: Way = way) -> float:
+            def step(way: StepSettings = way) -> float:
                 total = train_step(way, batch, scale=1 / size.batch, seed=0, progress=0.0)
                 return total.item() / size.batch
 

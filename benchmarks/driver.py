@@ -20,10 +20,10 @@ import pyarrow as pa
 from rounds import compare, conclude
 
 from fundusray import files
-from fundusray.cluster.results import finished, write_recipe
+from fundusray.cluster.results import finished_result, write_recipe
 from fundusray.cluster.train import planned
 from fundusray.config import Recipe, override
-from fundusray.data.manifest.build import SCHEMA, SKIPPED, stamped
+from fundusray.data.manifest.build import SCHEMA, SKIPPED, with_patient_counts
 from fundusray.data.prepared.prepared_set import open_set
 from fundusray.data.prepared.write import FORMAT
 from fundusray.runs.check import check_run
@@ -63,7 +63,7 @@ def manifest(rng: np.random.Generator) -> pa.Table:
         for field in SCHEMA
     ]
     about = {"classes": json.dumps(list("01234")), "target": "grade", "ordered": "true"}
-    return stamped(pa.table(columns, schema=SCHEMA.with_metadata(about)))
+    return with_patient_counts(pa.table(columns, schema=SCHEMA.with_metadata(about)))
 
 
 def write_set(folder: str) -> None:
@@ -96,7 +96,7 @@ def write_set(folder: str) -> None:
 def before_training(folder: str, storage: str) -> Run:
     """All that is done before workers are asked for."""
     run = planned(Recipe(), folder, storage)
-    finished(run.folder)
+    finished_result(run.folder)
     check_run(run)
     write_recipe(run.folder, run.recipe, storage)
     write_sides(run.folder, run.prepared.table, run.split.sides)

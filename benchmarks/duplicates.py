@@ -18,10 +18,10 @@ import torch
 from PIL import Image
 from rounds import compare, conclude, seconds
 
-from fundusray.data.drawn.source import draw
+from fundusray.data.drawn.source import draw_photograph
 from fundusray.data.duplicates import near_duplicates
 from fundusray.data.duplicates.fingerprint import LENGTH, SIDE, fingerprint
-from fundusray.data.duplicates.near_duplicates import find_pairs, groups
+from fundusray.data.duplicates.near_duplicates import duplicate_groups, find_pairs
 from fundusray.data.photographs.decode import encode_jpeg
 
 DRAWN, ANGLES = 1000, 16
@@ -43,7 +43,7 @@ def alter(pixels: np.ndarray, form: int) -> np.ndarray:
 
 def draw_prints(index: int) -> tuple[np.ndarray, np.ndarray]:
     """Prints of a drawn photograph and of its altered copy."""
-    pixels = draw(0, index, index % 5, side=128).image
+    pixels = draw_photograph(0, index, index % 5, side=128).image
     return fingerprint(pixels), fingerprint(alter(pixels, index % 4))
 
 
@@ -117,9 +117,9 @@ def main() -> int:
     agreed, times = [], []
     for num in SIZES:
         prints, originals = make_set(num, drawn, copies)
-        found: list[near_duplicates.Pair] = []
+        found: list[near_duplicates.DuplicatePair] = []
         times.append(seconds(lambda p=prints, f=found: f.extend(find_pairs(p, [""] * len(p)))))
-        label, rows = groups(num, found), np.arange(num - len(originals), num)
+        label, rows = duplicate_groups(num, found), np.arange(num - len(originals), num)
         recall = joined(label, np.stack([originals, rows], axis=1))
         expected = near_all(prints)
         against = joined(label, expected)
@@ -133,13 +133,13 @@ def main() -> int:
         agreed += [recall >= 0.99, against >= 0.995, extra == 0]
     noise = np.random.default_rng(0).normal(0, 12, (SIZES[1], drawn.shape[1]))
     burst = np.clip(drawn[0] + noise, -127, 127).astype(np.int8)
-    pairs: list[near_duplicates.Pair] = []
+    pairs: list[near_duplicates.DuplicatePair] = []
     burst_seconds = seconds(lambda: pairs.extend(find_pairs(burst, [""] * len(burst))))
-    agreed.append(set(groups(len(burst), pairs).tolist()) == {0})
+    agreed.append(set(duplicate_groups(len(burst), pairs).tolist()) == {0})
     print(f"{SIZES[1]:>6,} shots of one eye: {burst_seconds:6.2f} s")
     prints, _ = make_set(SIZES[1], drawn, copies)
     blind = [""] * len(prints)
-    label = groups(len(prints), find_pairs(prints, blind))
+    label = duplicate_groups(len(prints), find_pairs(prints, blind))
     agreed.append(joined(label, correlate_all(prints)) >= 0.995)
     ratio = compare(
         "4,000 prints, all pairs", lambda: correlate_all(prints),

@@ -27,16 +27,16 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.functional import to_tensor
 
 from fundusray.config import Data, Model
-from fundusray.data.drawn.source import draw
-from fundusray.data.manifest.build import build
+from fundusray.data.drawn.source import draw_photograph
+from fundusray.data.manifest.build import build_manifest
 from fundusray.data.photographs.decode import encode_jpeg
 from fundusray.data.prepared import prepared_set
 from fundusray.data.prepared.geometry import Geometry
 from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.data.prepared.preprocess import PREPROCESS, PreparedImage, Preprocess
-from fundusray.data.sampling import Plan
+from fundusray.data.sampling import EpochPlan
 from fundusray.models import build_model
-from fundusray.pipeline.augment.augmentation import parse
+from fundusray.pipeline.augment.augmentation import parse_augmentation
 from fundusray.pipeline.augment.draws import Draws
 from fundusray.pipeline.engines.plain import as_float
 from fundusray.pipeline.loader import Batch, Loader, make_loader
@@ -60,7 +60,7 @@ PREPROCESS["resize_only"] = Preprocess(resize, fill=0.0, min_side=lambda size: 0
 class Peer(Dataset):
     """Images as anyone would load them: a file, Pillow, torchvision."""
 
-    def __init__(self, paths: list[str], plan: Plan, work: Callable) -> None:
+    def __init__(self, paths: list[str], plan: EpochPlan, work: Callable) -> None:
         self.paths, self.plan, self.work = paths, plan, work
         self.rows = plan.rows.ravel()
 
@@ -123,7 +123,7 @@ class Augment:
 class Race:
     """Two ways of getting the same images, timed in turn."""
 
-    def __init__(self, name: str, data: Peer, loader: Loader, plan: Plan) -> None:
+    def __init__(self, name: str, data: Peer, loader: Loader, plan: EpochPlan) -> None:
         self.name, self.data, self.loader, self.plan = name, data, loader, plan
         # Its processes live on from round to round. Both sides begin an epoch with empty queues
         # and end with empty queues, so that no image is made outside of the clock.
@@ -176,10 +176,10 @@ def drain(batches: Iterator) -> None:
 
 def prepare(storage: str, data: Data) -> PreparedSet:
     """A prepared set by the real functions, in one shard."""
-    manifest = build(data, data.root, 0)
+    manifest = build_manifest(data, data.root, 0)
     folder = prepared_set.set_folder(storage, data, manifest)
     unit = prepared_set.write_shard(folder, 0, manifest.table, data, manifest.roots)
-    prepared_set.finish(folder, data, manifest, [unit])
+    prepared_set.assemble_set(folder, data, manifest, [unit])
     return prepared_set.open_set(folder)
 
 
@@ -199,7 +199,9 @@ def draw_raw(root: Path) -> list[str]:
     side = (RAW_WIDTH - RAW_HEIGHT) // 2
     for index in range(NUM_RAW):
         name = f"{index // 2 + 1}_{('left', 'right')[index % 2]}"
-        pixels = np.pad(draw(0, index, index % 5, RAW_HEIGHT).image, ((0, 0), (side, side), (0, 0)))
+        pixels = np.pad(
+            draw_photograph(0, index, index % 5, RAW_HEIGHT).image, ((0, 0), (side, side), (0, 0))
+        )
         paths.append(str(root / "train" / f"{name}.jpeg"))
         Path(paths[-1]).write_bytes(encode_jpeg(pixels))
         lines.append(f"{name},{index % 5}")
@@ -207,10 +209,10 @@ def draw_raw(root: Path) -> list[str]:
     return paths
 
 
-def plan_of(num: int, steps: int, batch: int = BATCH) -> Plan:
+def plan_of(num: int, steps: int, batch: int = BATCH) -> EpochPlan:
     """Rows 0..num-1 again and again."""
     place = np.arange(steps * batch).reshape(steps, batch)
-    return Plan(place % num, (place // num).astype(np.int32), np.ones(place.shape, bool))
+    return EpochPlan(place % num, (place // num).astype(np.int32), np.ones(place.shape, bool))
 
 
 def loader_of(prepared: PreparedSet, augment: str) -> Loader:
@@ -242,7 +244,7 @@ def race_augmented(prepared: PreparedSet, paths: list[str]) -> tuple[bool, float
     """c: as above, against torchvision v2."""
     plan = plan_of(NUM, 10)
     keys = {"seed": 0, "epoch": 0, "rows": plan.rows.ravel(), "repeat": plan.repeat.ravel()}
-    draws = parse("wu").draw(prepared.size, **keys)
+    draws = parse_augmentation("wu").draw(prepared.size, **keys)
     peer = Peer(paths, plan, Augment(draws, prepared.size))
     race = Race("augmented_256", peer, loader_of(prepared, "wu"), plan)
     # Pillow rounds otherwise, and draws the outermost half pixel otherwise.

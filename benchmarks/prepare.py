@@ -27,11 +27,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from fundusray.config import Data
-from fundusray.data.drawn.source import draw
-from fundusray.data.manifest.build import build
-from fundusray.data.photographs.decode import decode, encode_jpeg
+from fundusray.data.drawn.source import draw_photograph
+from fundusray.data.manifest.build import build_manifest
+from fundusray.data.photographs.decode import decode_photograph, encode_jpeg
 from fundusray.data.prepared import prepared_set
-from fundusray.data.prepared.blur import gaussian_blur, kernel
+from fundusray.data.prepared.blur import gaussian_blur, gaussian_kernel
 from fundusray.data.prepared.preprocess import PREPROCESS
 
 SIZE, THREADS, NUM = 512, 2, 16
@@ -43,7 +43,7 @@ def photographs() -> list[bytes]:
     contents = []
     rng = np.random.default_rng(0)
     for index in range(4):
-        drawn = Image.fromarray(draw(0, index, index, side=1024).image)
+        drawn = Image.fromarray(draw_photograph(0, index, index, side=1024).image)
         square = np.asarray(drawn.resize((HEIGHT, HEIGHT), Image.Resampling.BICUBIC))
         pixels = np.zeros((HEIGHT, WIDTH, 3), np.float32)
         left = (WIDTH - HEIGHT) // 2
@@ -74,7 +74,7 @@ def bench_decode(contents: list[bytes]) -> tuple[float, bool]:
     batch = np.empty((NUM, SIZE, SIZE, 3), np.uint8)
 
     def one(index: int) -> None:
-        pixels = decode(contents[index], SIZE).pixels
+        pixels = decode_photograph(contents[index], SIZE).pixels
         batch[index] = Image.fromarray(pixels).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
 
     def ours() -> None:
@@ -96,7 +96,7 @@ def bench_whole(contents: list[bytes]) -> tuple[float, bool]:
     step = PREPROCESS["graham"]
 
     def prepare(min_side: int, index: int) -> np.ndarray:
-        pixels = step.function(decode(contents[index], min_side).pixels, SIZE).pixels
+        pixels = step.function(decode_photograph(contents[index], min_side).pixels, SIZE).pixels
         encode_jpeg(pixels)
         return pixels
 
@@ -139,9 +139,9 @@ def scipy_blur(image: np.ndarray, sigma: float) -> np.ndarray:
 
 def bench_blur(content: bytes, sigma: float) -> tuple[float, bool]:
     """(ratio to the fastest exact way, outputs agree) of the blur at 512 pixels."""
-    pixels = PREPROCESS["resize"].function(decode(content, SIZE).pixels, SIZE).pixels
+    pixels = PREPROCESS["resize"].function(decode_photograph(content, SIZE).pixels, SIZE).pixels
     image = torch.from_numpy(pixels.transpose(2, 0, 1).copy()).float()
-    weights = torch.from_numpy(kernel(sigma)).float()
+    weights = torch.from_numpy(gaussian_kernel(sigma)).float()
     # The blur of the unit vectors is the matrix.
     matrix = torch.from_numpy(gaussian_filter1d(np.eye(SIZE), sigma, axis=0, mode="mirror")).float()
     ways: dict[str, Callable[[], object]] = {
@@ -169,7 +169,7 @@ def peak_memory(num: int) -> None:
     """Prepares `num` small photographs; prints the MiB resident before, and at most."""
     torch.set_num_threads(1)
     before = resident("VmRSS")
-    content = encode_jpeg(draw(0, 0, 2, side=192).image)
+    content = encode_jpeg(draw_photograph(0, 0, 2, side=192).image)
     with tempfile.TemporaryDirectory() as place:
         for index in range(num):
             folder = os.path.join(place, "raw", str(index % 2))
@@ -178,12 +178,12 @@ def peak_memory(num: int) -> None:
                 file.write(content)
         root = os.path.join(place, "raw")
         data = Data(source="folder", root=root, size=64)
-        manifest = build(data, root, 0)
+        manifest = build_manifest(data, root, 0)
         target = prepared_set.set_folder(place, data, manifest)
         chunks = [manifest.table.slice(start, 128) for start in range(0, num, 128)]
         roots = manifest.roots
         units = [prepared_set.write_shard(target, i, c, data, roots) for i, c in enumerate(chunks)]
-        prepared_set.finish(target, data, manifest, units)
+        prepared_set.assemble_set(target, data, manifest, units)
         assert len(prepared_set.open_set(target)) == num
     print(before, resident("VmHWM"))
 

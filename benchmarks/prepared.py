@@ -29,12 +29,12 @@ from nvidia.dali import Pipeline, fn, pipeline_def, types
 from rounds import conclude
 
 from fundusray.config import Data, Sampling
-from fundusray.data.drawn.source import draw
-from fundusray.data.manifest.build import build
+from fundusray.data.drawn.source import draw_photograph
+from fundusray.data.manifest.build import build_manifest
 from fundusray.data.photographs.decode import encode_jpeg
 from fundusray.data.prepared import prepared_set
 from fundusray.data.prepared.prepared_set import PreparedSet
-from fundusray.data.sampling import Plan, plan_epoch, share
+from fundusray.data.sampling import EpochPlan, plan_epoch, worker_share
 from fundusray.pipeline.loader import Loader, make_loader
 
 DRAWN, TURNS, SIZE, BATCH = 16, 8, 512, 32
@@ -55,7 +55,7 @@ def photographs(root: Path) -> None:
     lines = ["image,level"]
     for index in range(NUM):
         if index % TURNS == 0:
-            image = draw(0, index // TURNS, index // TURNS % 5, SIZE).image
+            image = draw_photograph(0, index // TURNS, index // TURNS % 5, SIZE).image
         turned = np.rot90(image if index % 2 else image[::-1], index % TURNS // 2)
         name = f"{index // 2 + 1}_{('left', 'right')[index % 2]}"
         (root / "train" / f"{name}.jpeg").write_bytes(encode_jpeg(np.ascontiguousarray(turned)))
@@ -66,18 +66,18 @@ def photographs(root: Path) -> None:
 def prepare(storage: str, root: str, encoding: str) -> PreparedSet:
     """A prepared set of several units by the real functions."""
     data = Data(source="eyepacs", root=root, size=SIZE, preprocess="resize", encoding=encoding)
-    manifest = build(data, root, 0)
+    manifest = build_manifest(data, root, 0)
     folder = prepared_set.set_folder(storage, data, manifest)
     chunks = [manifest.table.slice(start, UNIT) for start in range(0, NUM, UNIT)]
     roots = manifest.roots
     units = [
         prepared_set.write_shard(folder, i, chunk, data, roots) for i, chunk in enumerate(chunks)
     ]
-    prepared_set.finish(folder, data, manifest, units)
+    prepared_set.assemble_set(folder, data, manifest, units)
     return prepared_set.open_set(folder)
 
 
-def plan_of(epoch: int) -> Plan:
+def plan_of(epoch: int) -> EpochPlan:
     """Every row once, shuffled."""
     rows = np.arange(NUM)
     return plan_epoch(Sampling(), rows, rows % 5, num_classes=5, batch=BATCH, seed=0, epoch=epoch)
@@ -115,7 +115,7 @@ class Gather:
         self.prepared = prepared
         self.arrays = np.empty((2, BATCH, SIZE, SIZE, 3), np.uint8)
 
-    def epoch(self, plan: Plan) -> Iterator[torch.Tensor]:
+    def epoch(self, plan: EpochPlan) -> Iterator[torch.Tensor]:
         for step, rows in enumerate(plan.rows):
             pixels = self.prepared.pixels(rows, self.arrays[step % 2])
             yield torch.from_numpy(pixels).permute(0, 3, 1, 2)
@@ -135,7 +135,7 @@ class DaliJpeg:
         """The inputs of the next batch."""
         return (self.prepared.encoded(next(self.left)),)
 
-    def epoch(self, plan: Plan) -> Iterator[np.ndarray]:
+    def epoch(self, plan: EpochPlan) -> Iterator[np.ndarray]:
         """Begins and ends with empty queues."""
         self.left = iter(plan.rows)
         while True:
@@ -150,14 +150,14 @@ class DaliJpeg:
 class DaliNumpy:
     """The peer: .npy files in the order of one plan, again and again."""
 
-    def __init__(self, raw: PreparedSet, folder: Path, plan: Plan) -> None:
+    def __init__(self, raw: PreparedSet, folder: Path, plan: EpochPlan) -> None:
         folder.mkdir()
         for row in range(NUM):
             np.save(folder / f"{row}.npy", raw.pixels(np.array([row]))[0])
         paths = [str(folder / f"{row}.npy") for row in plan.rows.ravel()]
         self.pipe = built(from_numpy(paths, **DALI))
 
-    def epoch(self, plan: Plan) -> Iterator[Any]:
+    def epoch(self, plan: EpochPlan) -> Iterator[Any]:
         for _ in plan.rows:
             (pixels,) = self.pipe.run()
             yield pixels
@@ -168,7 +168,7 @@ class DaliNumpy:
             self.pipe.run()
 
 
-def rate(way: Any, plans: list[Plan], drained: Callable[[], None] | None = None) -> float:
+def rate(way: Any, plans: list[EpochPlan], drained: Callable[[], None] | None = None) -> float:
     """Images a second over some epochs."""
     time.sleep(SETTLE)
     if drained:
@@ -200,7 +200,9 @@ def pixels_of(raw: PreparedSet) -> np.ndarray:
     )
 
 
-def same(raw: PreparedSet, gather: Gather, loader: Loader, dali: DaliNumpy, plan: Plan) -> bool:
+def same(
+    raw: PreparedSet, gather: Gather, loader: Loader, dali: DaliNumpy, plan: EpochPlan
+) -> bool:
     """Whether all give, bit by bit, what numpy's indexing does."""
     every = pixels_of(raw)
     fine = len(every) == NUM
@@ -218,7 +220,7 @@ def same(raw: PreparedSet, gather: Gather, loader: Loader, dali: DaliNumpy, plan
     return fine
 
 
-def near(raw: PreparedSet, dali: DaliJpeg, plan: Plan) -> bool:
+def near(raw: PreparedSet, dali: DaliJpeg, plan: EpochPlan) -> bool:
     """Whether the peer decodes the same pictures, but for what JPEG costs."""
     apart = []
     for rows, batch in zip(plan.rows, dali.epoch(plan), strict=True):
@@ -238,7 +240,7 @@ def once(raw: PreparedSet) -> bool:
             parts = []
             for rank in range(world):
                 loader = make_loader(raw, batch=BATCH // world, augment="none", engine="memory")
-                own = share(plan, rank, world)
+                own = worker_share(plan, rank, world)
                 rows = [batch.row[batch.valid] for batch in loader.epoch(own, seed=0, epoch=epoch)]
                 parts.append(torch.stack(rows).numpy())
             together = np.concatenate(parts, axis=1)

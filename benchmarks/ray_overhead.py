@@ -20,13 +20,13 @@ import ray.train
 import torch
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from fundusray.cluster.runtime.start import start
+from fundusray.cluster.runtime.start import start_ray
 from fundusray.config import Adversarial, Loss, Model, Train
 from fundusray.models import build_model
 from fundusray.pipeline.loader import Batch
 from fundusray.tasks.classification import Objective
 from fundusray.training.optimizers import build_optimizer
-from fundusray.training.step import Way, step_seed, train_step
+from fundusray.training.step import StepSettings, step_seed, train_step
 
 ROUNDS, STEPS, BATCH, SIDE, THREADS = 3, 30, 8, 96, 1
 
@@ -37,7 +37,7 @@ def loop(config: dict[str, Any]) -> None:
     model = build_model(Model(name="resnet18"), 5, 0).to(memory_format=torch.channels_last)
     optimizer = build_optimizer(model, Train())
     objective = Objective(Loss(), torch.ones(5))
-    way = Way(model, model, optimizer, objective, Adversarial(), nullcontext(), mixup=0.0)
+    way = StepSettings(model, model, optimizer, objective, Adversarial(), nullcontext(), mixup=0.0)
     model.train()
     seconds = []
     for step in range(STEPS):
@@ -84,7 +84,7 @@ def measure(run: Any, folder: str) -> dict[str, Any]:
 
 def main() -> int:
     clock = time.perf_counter()
-    start()
+    start_ray()
     init = time.perf_counter() - clock
     ratios, fixed, hashes = [], [], set()
     with tempfile.TemporaryDirectory() as folder:

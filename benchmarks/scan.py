@@ -18,12 +18,12 @@ from PIL import Image
 from rounds import compare, conclude
 
 from fundusray.config import Data
-from fundusray.data.drawn.source import draw
-from fundusray.data.manifest.build import Manifest, build
-from fundusray.data.photographs.decode import decode, encode_jpeg
+from fundusray.data.drawn.source import draw_photograph
+from fundusray.data.manifest.build import Manifest, build_manifest
+from fundusray.data.photographs.decode import decode_photograph, encode_jpeg
 from fundusray.data.prepared.preprocess import PREPROCESS
-from fundusray.data.scan.examine import KNOWN_BY, examine
-from fundusray.data.scan.findings import conclude as findings_of
+from fundusray.data.scan.examine import IDENTITY_COLUMNS, examine_photographs
+from fundusray.data.scan.findings import conclude_scan as findings_of
 
 NUM, DIFFERENT, SIZE = 24, 6, 512
 HEIGHT, WIDTH = 2048, 3072
@@ -31,7 +31,7 @@ HEIGHT, WIDTH = 2048, 3072
 
 def photograph(index: int, height: int, width: int) -> bytes:
     """A drawn photograph with the grain of a sensor, without which it decodes much faster."""
-    drawn = Image.fromarray(draw(0, index, index % 5, side=min(height, 1024)).image)
+    drawn = Image.fromarray(draw_photograph(0, index, index % 5, side=min(height, 1024)).image)
     square = np.asarray(drawn.resize((height, height), Image.Resampling.BICUBIC))
     pixels = np.zeros((height, width, 3), np.float32)
     left = (width - height) // 2
@@ -53,8 +53,10 @@ def write(root: str, height: int, width: int) -> list[bytes]:
 
 def scan(manifest: Manifest, data: Data) -> None:
     """The whole scan, duplicates included."""
-    rows = examine(manifest.table, data, manifest.roots).to_pylist()
-    found = findings_of(manifest, {tuple(row[key] for key in KNOWN_BY): row for row in rows}, data)
+    rows = examine_photographs(manifest.table, data, manifest.roots).to_pylist()
+    found = findings_of(
+        manifest, {tuple(row[key] for key in IDENTITY_COLUMNS): row for row in rows}, data
+    )
     assert found.facts["status"] == {"ok": NUM, "repaired": 0, "refused": 0}
     assert len(found.facts["duplicates"]) == DIFFERENT
 
@@ -72,10 +74,10 @@ def bench(height: int, width: int, rounds: int) -> float:
     with tempfile.TemporaryDirectory() as root:
         contents = write(root, height, width)
         data = Data(source="folder", root=root, size=SIZE)
-        manifest = build(data, root, 0, labelled=False)
+        manifest = build_manifest(data, root, 0, labelled=False)
         side = PREPROCESS.find(data.preprocess).min_side(SIZE)
         full = each(contents, lambda content: Image.open(io.BytesIO(content)).convert("RGB"))
-        reduced = each(contents, lambda content: decode(content, side))
+        reduced = each(contents, lambda content: decode_photograph(content, side))
         ours = lambda: scan(manifest, data)  # noqa: E731
         of, told = f"{width}x{height}", {"items": NUM, "unit": "images"}
         compare(f"scan, reduced decode, {of}", reduced, ours, rounds, **told)

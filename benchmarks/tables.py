@@ -15,7 +15,7 @@ from rounds import compare, conclude
 
 from fundusray.config import Data
 from fundusray.data import SOURCES
-from fundusray.data.reading.folders import Folder
+from fundusray.data.reading.folders import FolderListing
 from fundusray.data.sources import eyepacs
 
 NUM = 1_000_000
@@ -26,7 +26,7 @@ def main() -> int:
     ids = [f"{i // 2}_{('left', 'right')[i % 2]}" for i in range(NUM)]
     text = "image,level\n" + "".join(f"{name},{i % 5}\n" for i, name in enumerate(ids))
     held = dict.fromkeys([f"{name}.jpeg" for name in ids[:-1]], 1)
-    listing = Folder("train/", held, [], set(), [], [])
+    listing = FolderListing("train/", held, [], set(), [], [])
     eyepacs.list_folder = lambda root, name="": listing
     with tempfile.TemporaryDirectory() as root:
         Path(root, "trainLabels.csv").write_text(text)

@@ -22,7 +22,7 @@ from fundusray.tasks.classification import Objective
 from fundusray.training import checkpoints, numeric_precision
 from fundusray.training.checkpoints import Position
 from fundusray.training.optimizers import build_optimizer
-from fundusray.training.step import Way, train_step
+from fundusray.training.step import StepSettings, train_step
 
 CASES = {"efficientnet_b0": 1.5, "resnet18": 1.7}
 SIDE, CLASSES = 256, 5
@@ -36,21 +36,21 @@ def batch_of(num: int, side: int, device: torch.device) -> Batch:
     return Batch(image, rows % CLASSES, rows, torch.ones_like(rows) > 0)
 
 
-def ours(name: str, way: numeric_precision.Mode, device: torch.device) -> Way:
+def ours(name: str, way: numeric_precision.Precision, device: torch.device) -> StepSettings:
     """The workers' own step over the network in that mode."""
     model = build_model(Model(name=name), CLASSES, seed=0).to(device).train()
-    numeric_precision.prepare(model, way)
+    numeric_precision.prepare_model(model, way)
     train = Train()
     objective = Objective(Loss(), torch.ones(CLASSES, device=device))
     optimizer, precision = build_optimizer(model, train), numeric_precision.autocast(way, device)
-    return Way(model, model, optimizer, objective, Adversarial(), precision, mixup=0.0)
+    return StepSettings(model, model, optimizer, objective, Adversarial(), precision, mixup=0.0)
 
 
 def on_cpu(name: str, rounds: int) -> float:
     """The ratio of one network at 256 px on this machine's cores."""
     device, num = torch.device("cpu"), 8
     batch = batch_of(num, SIDE, device)
-    chosen, timings = numeric_precision.probe(
+    chosen, timings = numeric_precision.probe_precisions(
         build_model(Model(name=name), CLASSES, seed=0), (num, 3, SIDE, SIDE), device, Train()
     )
     print(f"{name}: probe picks {chosen} of { ({k: round(v, 3) for k, v in timings.items()}) }")
@@ -82,13 +82,15 @@ def on_cpu(name: str, rounds: int) -> float:
 def checkpoint_share() -> float:
     """Share of a run that a checkpoint every train.checkpoint_seconds takes, of efficientnet_b0."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    way = ours("efficientnet_b0", numeric_precision.Mode("fp32", "channels_last"), device)
+    way = ours("efficientnet_b0", numeric_precision.Precision("fp32", "channels_last"), device)
     train_step(way, batch_of(2, 64, device), scale=0.5, seed=0, progress=0.0)
     taken = []
     with tempfile.TemporaryDirectory() as folder:
         for step in range(5):
             clock = time.perf_counter()
-            checkpoints.save(folder, way.model, way.optimizer, Position(step=step), "bench")
+            checkpoints.save_checkpoint(
+                folder, way.model, way.optimizer, Position(step=step), "bench"
+            )
             taken.append(time.perf_counter() - clock)
     share = sorted(taken)[2] / Train().checkpoint_seconds
     print(

@@ -16,7 +16,7 @@ from typing import Any
 
 from fundusray import config, files, recipes
 from fundusray.cluster.runtime.start import left_as_found
-from fundusray.config import Data, Recipe, fetched
+from fundusray.config import Data, Recipe, is_published
 from fundusray.data.manifest.contract import LABELS, SOURCES
 from fundusray.errors import DiskError, FundusError, InputError
 from fundusray.keywords import signature
@@ -32,7 +32,7 @@ JOB_STORAGE = "~/fundusray-runs"
 
 
 @dataclass(frozen=True)
-class Asked:
+class Command:
     """What a command line asks for."""
 
     words: list[str]
@@ -42,7 +42,7 @@ class Asked:
     smoke: bool
 
 
-def parse(arguments: list[str]) -> Asked:
+def parse_command(arguments: list[str]) -> Command:
     """Reads a command line.
 
     Raises:
@@ -66,10 +66,10 @@ def parse(arguments: list[str]) -> Asked:
         if given not in ("true", "false"):
             raise InputError(f"{name}: true or false, got {given!r}")
         switches[name] = given == "true"
-    return Asked(words, changes, **switches)
+    return Command(words, changes, **switches)
 
 
-def settle(recipe: Recipe, submitted: bool) -> Recipe:
+def with_absolute_places(recipe: Recipe, submitted: bool) -> Recipe:
     """The recipe with its places absolute.
 
     A submitted job runs in an unpacked copy of the working directory, where a relative path names
@@ -86,7 +86,7 @@ def settle(recipe: Recipe, submitted: bool) -> Recipe:
         "data.split_file": data.split_file,
         "data.id_key": data.id_key,
         "data.mix": data.mix,
-        "model.weights": "" if fetched(recipe.model.weights) else recipe.model.weights,
+        "model.weights": "" if is_published(recipe.model.weights) else recipe.model.weights,
         "model.init_from": "" if named else recipe.model.init_from,
     }
     several = "," in data.source
@@ -105,7 +105,7 @@ def settle(recipe: Recipe, submitted: bool) -> Recipe:
     default = JOB_STORAGE if submitted else LOCAL_STORAGE
     storage = files.absolute(storage or default)
     model = recipe.model
-    if model.weights and not fetched(model.weights):
+    if model.weights and not is_published(model.weights):
         recipe = replace(recipe, model=replace(model, weights=files.absolute(model.weights)))
     if model.init_from and not named:
         recipe = replace(recipe, model=replace(model, init_from=files.absolute(model.init_from)))
@@ -150,11 +150,11 @@ def _settled_roots(data: Data, roots: list[str]) -> list[str]:
     return absolute
 
 
-def usage(text: str) -> str:
+def usage_text(text: str) -> str:
     """A job's help: its docstring and every setting with its default."""
     lines = [text.strip(), "", "settings (key=value; lists with commas) and their defaults:"]
     recipe = Recipe()
-    for key in config.settings(recipe):
+    for key in config.setting_names(recipe):
         node: Any = recipe
         if "<" not in key:
             for part in key.split("."):
@@ -199,19 +199,19 @@ def _plain(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def main(text: str, act: Callable[[Asked], dict[str, Any]], arguments: list[str]) -> int:
+def main(text: str, act: Callable[[Command], dict[str, Any]], arguments: list[str]) -> int:
     """Runs a job; the exit code. The last line printed is `RESULT {json}`.
 
     Codes: 0 done, 1 a failed run or a fault of ours, 2 wrong input, 3 no usable checkpoint,
     4 disk full, 5 too many bad images, 6 folder in use, 130 Ctrl-C, 143 terminated.
     """
     if {"-h", "--help"} & set(arguments):
-        print(usage(text))
+        print(usage_text(text))
         return 0
     signal.signal(signal.SIGTERM, _terminate)
     try:
         with left_as_found():
-            result = act(parse(arguments))
+            result = act(parse_command(arguments))
     except KeyboardInterrupt:
         result = _stopped(130, "interrupted; the same command goes on where it stands")
     except SystemExit:  # of our handler, or the one Ray puts in its place

@@ -26,7 +26,7 @@ from fundusray.settings import (
     Sampling,
     Train,
     Tune,
-    fetched,
+    is_published,
 )
 from fundusray.settings.need import require
 
@@ -41,10 +41,10 @@ __all__ = [
     "Sampling",
     "Train",
     "Tune",
-    "fetched",
     "from_json",
+    "is_published",
     "override",
-    "settings",
+    "setting_names",
     "stored_recipe",
     "to_json",
     "with_places",
@@ -89,7 +89,7 @@ def override(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
         for parent in parents:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
-                raise unknown_name("setting", key, settings(recipe))
+                raise unknown_name("setting", key, setting_names(recipe))
         node[leaf] = value
     return _replace(recipe, tree, "", recipe)
 
@@ -100,11 +100,11 @@ def _replace(node: Any, tree: dict[str, Any], prefix: str, recipe: Recipe) -> An
     for key, value in tree.items():
         dotted = prefix + key
         if key not in hints or dotted == "published":
-            raise unknown_name("setting", dotted, settings(recipe))
+            raise unknown_name("setting", dotted, setting_names(recipe))
         current = getattr(node, key)
         if dataclasses.is_dataclass(current):
             if not isinstance(value, dict):
-                raise unknown_name("setting", dotted, settings(recipe))
+                raise unknown_name("setting", dotted, setting_names(recipe))
             new[key] = _replace(current, value, dotted + ".", recipe)
         elif isinstance(current, dict):
             if not isinstance(value, dict):
@@ -119,7 +119,7 @@ def _replace(node: Any, tree: dict[str, Any], prefix: str, recipe: Recipe) -> An
             convert = str if hints[key] == dict[str, str] else _loose
             new[key] = current | {name: convert(v) for name, v in value.items()}
         elif isinstance(value, dict):
-            raise unknown_name("setting", f"{dotted}.{next(iter(value))}", settings(recipe))
+            raise unknown_name("setting", f"{dotted}.{next(iter(value))}", setting_names(recipe))
         else:
             new[key] = _convert(value, hints[key], dotted)
     return dataclasses.replace(node, **new)
@@ -177,7 +177,7 @@ def _convert(value: Any, hint: Any, setting: str) -> Any:
     raise InputError(f"{setting}: needs {kind}, got {value!r}")
 
 
-def settings(recipe: Recipe) -> list[str]:
+def setting_names(recipe: Recipe) -> list[str]:
     """Every dotted key of a recipe."""
 
     def walk(node: Any, prefix: str) -> list[str]:
@@ -248,7 +248,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return tree
 
 
-PLACES = {
+PLACE_SETTINGS = {
     "data": ("root", "split_file", "id_key", "mix"),
     "model": ("weights", "init_from"),
     "run": ("storage",),
@@ -260,7 +260,7 @@ def with_places(recipe: Recipe, change: Callable[[str], str]) -> Recipe:
     """The recipe with every place changed, each of several roots by itself."""
     several = "," in recipe.data.source
     sections = {}
-    for section, names in PLACES.items():
+    for section, names in PLACE_SETTINGS.items():
         node = getattr(recipe, section)
         found = {name: getattr(node, name) for name in names}
         changed = {

@@ -14,12 +14,12 @@ ADDRESS = re.compile(r"(?<=[A-Za-z]):(?=/)|(?<=www)\.|@", re.IGNORECASE)
 ENTITIES = {":": "&#58;", ".": "&#46;", "@": "&#64;"}
 
 
-def printable(text: str) -> str:
+def printable_text(text: str) -> str:
     """The text with control and direction-turning characters written as escapes, e.g. `\\x1b`."""
-    return "".join(_escape(c) if unsafe(c) else c for c in text)
+    return "".join(_escape(c) if is_unsafe_character(c) else c for c in text)
 
 
-def unsafe(character: str) -> bool:
+def is_unsafe_character(character: str) -> bool:
     """Whether a character could move a cursor, end a line or turn the text around it."""
     return unicodedata.category(character) in UNPRINTABLE or character in TURNING
 
@@ -29,10 +29,10 @@ def _escape(character: str) -> str:
     return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
 
 
-def markdown(text: str) -> str:
+def escaped_markdown(text: str) -> str:
     """The text as it is, inside a line or a table cell of Markdown: no markup, no HTML, no link, no
     picture, no border of its own."""
-    text = printable(text).replace("\\", "\\\\").replace("&", "&amp;")
+    text = printable_text(text).replace("\\", "\\\\").replace("&", "&amp;")
     text = text.replace("<", "&lt;").replace(">", "&gt;")
     text = MARKS.sub(lambda mark: "\\" + mark[0], text)
     return ADDRESS.sub(lambda mark: ENTITIES[mark[0]], text)

@@ -36,7 +36,7 @@ class Phase:
     """train, or frozen: batch norms use and keep the statistics they came with."""
 
 
-def parse(text: str, epochs: int) -> tuple[Phase, ...]:
+def parse_phases(text: str, epochs: int) -> tuple[Phase, ...]:
     """The phases a text names; all parameters for `epochs` where it is empty.
 
     Raises:
@@ -86,12 +86,12 @@ def _factor(value: str, text: str) -> float:
     return number
 
 
-def stretched(text: str, epochs: Callable[[int], int], steps: Callable[[int], int]) -> str:
+def stretched_phases(text: str, epochs: Callable[[int], int], steps: Callable[[int], int]) -> str:
     """The text with the length of each phase changed; at least 1 of each."""
     if not text.strip():
         return ""
     told = []
-    for phase in parse(text, 1):
+    for phase in parse_phases(text, 1):
         length = f"epochs={max(1, epochs(phase.epochs))}"
         if phase.steps:
             length = f"steps={max(1, steps(phase.steps))}"

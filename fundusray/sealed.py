@@ -43,9 +43,9 @@ def json_from_bytes(raw: bytes, location: str) -> dict[str, Any]:
         # Written again it must be the same text: no flipped bit hides in a number or a name.
         whole = vouched and json_to_bytes({k: v for k, v in body.items() if k != SEAL}) == raw
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise damaged(location, f"not readable ({type(error).__name__})") from error
+        raise damaged_file_error(location, f"not readable ({type(error).__name__})") from error
     if not whole:
-        raise damaged(location, CHANGED if vouched else UNSEALED)
+        raise damaged_file_error(location, CHANGED if vouched else UNSEALED)
     return {key: value for key, value in body.items() if key != SEAL}
 
 
@@ -67,28 +67,28 @@ def table_from_bytes(content: bytes, location: str) -> pa.Table:
     """
     place = content.rfind(MARK)
     if place < 0:
-        raise damaged(location, UNSEALED if content else "empty")
+        raise damaged_file_error(location, UNSEALED if content else "empty")
     if _stamped(content, place + len(MARK)) != content:
-        raise damaged(location, CHANGED)
+        raise damaged_file_error(location, CHANGED)
     table = pq.read_table(pa.BufferReader(content))
     kept = {k: v for k, v in (table.schema.metadata or {}).items() if k != SEAL.encode()}
     return table.replace_schema_metadata(kept or None)
 
 
-def sealed(content: bytes) -> bytes:
+def sealed_content(content: bytes) -> bytes:
     """Any content with its digest behind it."""
     return content + hashlib.sha256(content).digest()
 
 
-def unsealed(whole: bytes, location: str) -> bytes:
-    """The content that `sealed` was given.
+def unsealed_content(whole: bytes, location: str) -> bytes:
+    """The content that `sealed_content` was given.
 
     Raises:
         DamagedError: it is not what was written, or nobody vouches for it.
     """
     content, digest = whole[:-32], whole[-32:]
     if hashlib.sha256(content).digest() != digest:
-        raise damaged(location, UNSEALED if whole else "empty")
+        raise damaged_file_error(location, UNSEALED if whole else "empty")
     return content
 
 
@@ -98,7 +98,7 @@ def _stamped(content: bytes, place: int) -> bytes:
     return before + hashlib.sha256(before + BLANK + after).hexdigest().encode() + after
 
 
-def damaged(location: str, reason: str) -> DamagedError:
+def damaged_file_error(location: str, reason: str) -> DamagedError:
     """The error for a file that is not what was written."""
     return DamagedError(
         f"{location}: {reason}; restore it from a copy, or delete it and give the command that "

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from fundusray.command import main, parse, settle, usage
+from fundusray.command import main, parse_command, usage_text, with_absolute_places
 from fundusray.config import Recipe, override
 from fundusray.errors import BadInputsError, InputError, LockedError
 
 
 def test_parse_words_changes_and_switches() -> None:
-    asked = parse(["wu.table5.baseline", "train.epochs=5", "show=true", "data.root=/a=b"])
+    asked = parse_command(["wu.table5.baseline", "train.epochs=5", "show=true", "data.root=/a=b"])
     assert asked.words == ["wu.table5.baseline"]
     assert asked.changes == {"train.epochs": "5", "data.root": "/a=b"}
     assert asked.show and not asked.smoke
@@ -20,14 +20,14 @@ def test_parse_words_changes_and_switches() -> None:
 @pytest.mark.parametrize("bad", [["--epochs"], ["a=1", "a=2"], ["show=perhaps"]])
 def test_parse_refuses(bad: list[str]) -> None:
     with pytest.raises(InputError):
-        parse(bad)
+        parse_command(bad)
 
 
 def test_settle_makes_places_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
     given = {"data.source": "eyepacs", "data.root": "photos", "run.storage": "out"}
-    recipe = settle(override(Recipe(), given), submitted=False)
+    recipe = with_absolute_places(override(Recipe(), given), submitted=False)
     assert recipe.data.root == str(tmp_path / "photos")
     assert recipe.run.storage == str(tmp_path / "out")
 
@@ -36,32 +36,34 @@ def test_settle_refuses_relative_places_in_a_submitted_job(tmp_path: Path) -> No
     for key in ("data.root", "run.storage"):
         given = {"data.source": "eyepacs", "data.root": str(tmp_path), key: "relative"}
         with pytest.raises(InputError, match=f"{key}=relative.*absolute path or a URI"):
-            settle(override(Recipe(), given), submitted=True)
+            with_absolute_places(override(Recipe(), given), submitted=True)
 
 
 def test_relative_weights_are_refused_in_a_submitted_job(tmp_path: Path) -> None:
     for place in ("w.safetensors", "weights/w.pth"):
         with pytest.raises(InputError, match=f"model.weights={place}.*absolute path or a URI"):
-            settle(override(Recipe(), {"model.weights": place}), submitted=True)
+            with_absolute_places(override(Recipe(), {"model.weights": place}), submitted=True)
     for place in ("imagenet", "", "s3://bucket/w.pth", str(tmp_path / "w.pth")):
-        settled = settle(override(Recipe(), {"model.weights": place}), submitted=True)
+        settled = with_absolute_places(override(Recipe(), {"model.weights": place}), submitted=True)
         assert settled.model.weights == place
 
 
 def test_settle_refuses_options_in_a_uri() -> None:
     asked = override(Recipe(), {"run.storage": "s3://bucket/runs?region=eu-west-1"})
     with pytest.raises(InputError, match=r"give s3://bucket/runs and .*AWS_REGION"):
-        settle(asked, submitted=True)
+        with_absolute_places(asked, submitted=True)
 
 
 def test_settle_wants_a_root_that_is_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"needs data\.root"):
-        settle(override(Recipe(), {"data.source": "eyepacs"}), submitted=False)
+        with_absolute_places(override(Recipe(), {"data.source": "eyepacs"}), submitted=False)
     gone = str(tmp_path / "gone")
     with pytest.raises(InputError, match="no such folder"):
-        settle(override(Recipe(), {"data.source": "folder", "data.root": gone}), submitted=False)
+        with_absolute_places(
+            override(Recipe(), {"data.source": "folder", "data.root": gone}), submitted=False
+        )
     with pytest.raises(InputError, match="draws its own"):
-        settle(override(Recipe(), {"data.root": gone}), submitted=False)
+        with_absolute_places(override(Recipe(), {"data.root": gone}), submitted=False)
 
 
 def last(capsys: pytest.CaptureFixture[str]) -> dict:
@@ -100,7 +102,7 @@ def test_a_good_end(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_usage_lists_every_setting() -> None:
-    text = usage("A job.")
+    text = usage_text("A job.")
     assert "train.epochs=20" in text and "loss.args.<name>" in text and "smoke=true" in text
 
 
@@ -109,18 +111,18 @@ def test_several_sources_need_as_many_roots(tmp_path):
         (tmp_path / name).mkdir()
     roots = f"{tmp_path}/a, {tmp_path}/b"
     both = override(Recipe(), {"data.source": "eyepacs,synthetic,aptos", "data.root": roots})
-    assert settle(both, False).data.root == f"{tmp_path}/a,{tmp_path}/b"
+    assert with_absolute_places(both, False).data.root == f"{tmp_path}/a,{tmp_path}/b"
     with pytest.raises(InputError, match=r"needs 2 roots .* data\.root has 1"):
-        settle(override(both, {"data.root": f"{tmp_path}/a"}), False)
+        with_absolute_places(override(both, {"data.root": f"{tmp_path}/a"}), False)
     with pytest.raises(InputError, match=r"data.root=b: a submitted job"):
-        settle(override(both, {"data.root": f"{tmp_path}/a,b"}), True)
+        with_absolute_places(override(both, {"data.root": f"{tmp_path}/a,b"}), True)
 
 
 def test_files_that_a_recipe_names_become_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     asked = override(Recipe(), {"data.split_file": "mine.csv", "data.id_key": "key"})
-    settled = settle(asked, False)
+    settled = with_absolute_places(asked, False)
     assert settled.data.split_file == str(tmp_path / "mine.csv")
     assert settled.data.id_key == str(tmp_path / "key")
     with pytest.raises(InputError, match=r"data.split_file=mine.csv: a submitted job"):
-        settle(asked, True)
+        with_absolute_places(asked, True)

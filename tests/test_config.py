@@ -16,7 +16,7 @@ from fundusray.config import (
     Tune,
     from_json,
     override,
-    settings,
+    setting_names,
     to_json,
 )
 from fundusray.errors import InputError
@@ -197,7 +197,7 @@ class TestOverride:
 
     def test_every_setting_can_be_set_to_its_own_value(self):
         recipe = Recipe()
-        for key in settings(recipe):
+        for key in setting_names(recipe):
             if key.endswith("<name>"):
                 continue
             node = recipe
@@ -308,7 +308,7 @@ def test_the_seed_of_the_split_is_the_trainings_until_it_has_its_own():
 
 
 def test_settings_are_all_there_is_to_set():
-    keys = settings(Recipe())
+    keys = setting_names(Recipe())
     assert "train.epochs" in keys and "data.fractions" in keys and "seed" in keys
     assert (
         "loss.args.<name>" in keys and "data.columns.<name>" in keys and len(keys) == len(set(keys))

@@ -3,8 +3,8 @@
 import pytest
 
 from fundusray import config
-from fundusray.harmless import markdown, printable
-from fundusray.models.bundle import card
+from fundusray.harmless import escaped_markdown, printable_text
+from fundusray.models.bundle import model_card
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from fundusray.models.bundle import card
     ],
 )
 def test_what_could_move_a_cursor_or_turn_text_is_shown_as_an_escape(given, shown):
-    assert printable(given) == shown
+    assert printable_text(given) == shown
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_what_could_move_a_cursor_or_turn_text_is_shown_as_an_escape(given, show
     ],
 )
 def test_markdown_from_outside_is_text(given, shown):
-    assert markdown(given) == shown
+    assert escaped_markdown(given) == shown
 
 
 def test_a_card_is_no_door_for_markup():
@@ -43,7 +43,7 @@ def test_a_card_is_no_door_for_markup():
     start = config.Model(init_from="/data/![x](http://evil)/bundle")
     recipe = config.Recipe(model=start)
     info = {"counts": [1] * len(evil), "place": "/x/[a](http://b)/<script>"}
-    text = card(recipe, evil, info)
+    text = model_card(recipe, evil, info)
     for wrong in ("<", "![", "](", "http://", "\x1b", "\u202e", "**b"):
         assert wrong not in text.replace("\\]", "]\0"), wrong
     assert "\\!\\[x\\]" in text

@@ -4,17 +4,21 @@ import pytest
 
 from fundusray.config import Train
 from fundusray.errors import InputError
-from fundusray.phases import Phase, parse, stretched
+from fundusray.phases import Phase, parse_phases, stretched_phases
 
 YU = "head(epochs=5) + all(epochs=20)"
 LI = "all(steps=550) + all(steps=350, lr=0.2) + all(steps=495, lr=0.05)"
 
 
 def test_phases_of_the_papers() -> None:
-    assert parse(YU, 1) == (Phase(trainable="head", epochs=5), Phase(epochs=20))
-    assert parse(LI, 1) == (Phase(steps=550), Phase(steps=350, lr=0.2), Phase(steps=495, lr=0.05))
-    assert parse("  ", 7) == (Phase(epochs=7),)
-    assert parse("head( steps=3 , norm=frozen )", 1) == (
+    assert parse_phases(YU, 1) == (Phase(trainable="head", epochs=5), Phase(epochs=20))
+    assert parse_phases(LI, 1) == (
+        Phase(steps=550),
+        Phase(steps=350, lr=0.2),
+        Phase(steps=495, lr=0.05),
+    )
+    assert parse_phases("  ", 7) == (Phase(epochs=7),)
+    assert parse_phases("head( steps=3 , norm=frozen )", 1) == (
         Phase(trainable="head", steps=3, norm="frozen"),
     )
 
@@ -45,17 +49,17 @@ def test_what_cannot_be_is_refused_with_what_would_be_right(text: str, told: str
 
 
 def test_stretched_keeps_all_but_the_length() -> None:
-    halves = stretched(LI, lambda n: n // 2, lambda n: n // 50)
+    halves = stretched_phases(LI, lambda n: n // 2, lambda n: n // 50)
     assert halves == "all(steps=11) + all(steps=7, lr=0.2) + all(steps=9, lr=0.05)"
-    assert stretched(YU, lambda n: n // 10, lambda n: n) == "head(epochs=1) + all(epochs=2)"
+    assert stretched_phases(YU, lambda n: n // 10, lambda n: n) == "head(epochs=1) + all(epochs=2)"
     frozen = "head(epochs=3, lr=10, norm=frozen)"
-    assert stretched(frozen, lambda n: n, lambda n: n) == frozen
-    assert stretched("", lambda n: n, lambda n: n) == ""
+    assert stretched_phases(frozen, lambda n: n, lambda n: n) == frozen
+    assert stretched_phases("", lambda n: n, lambda n: n) == ""
 
 
 @pytest.mark.parametrize("lr", [1e6, 1e-7, 1e20, 0.1234567890123, 10.0])
 def test_any_factor_is_read_as_it_was_written(lr: float) -> None:
     for text in (f"all(steps=1) + head(steps=2, lr={lr:e})", f"all(steps=1)+head(steps=2,lr={lr})"):
-        told = parse(stretched(text, lambda n: n, lambda n: n), 1)
-        assert told == parse(text, 1)
+        told = parse_phases(stretched_phases(text, lambda n: n, lambda n: n), 1)
+        assert told == parse_phases(text, 1)
         assert told[1].lr == pytest.approx(lr, rel=1e-6)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from fundusray import recipes
-from fundusray.command import parse
+from fundusray.command import parse_command
 from fundusray.config import override
 from fundusray.losses import LOSSES
-from fundusray.phases import parse as parse_phases
+from fundusray.phases import parse_phases as parse_phases
 from fundusray.training.objectives import OBJECTIVES
 
 ROOT = Path(__file__).parent.parent
@@ -40,12 +40,14 @@ def test_job_commands_are_understood(line: str) -> None:
     words = shlex.split(line.split("#")[0])
     start = next(i for i, word in enumerate(words) if word.startswith("jobs/"))
     assert (ROOT / words[start]).is_file()
-    asked = parse(words[start + 1 :])
+    asked = parse_command(words[start + 1 :])
     if words[start] not in ("jobs/evaluate.py", "jobs/ensemble.py", "jobs/two_eyes.py"):
         named = asked.words and words[start] != "jobs/table.py"
         name = asked.words[0] if named else "balancing"
         own = {"data", "preset"} | OWN.get(words[start], set())
-        override(recipes.find(name), {k: v for k, v in asked.changes.items() if k not in own})
+        override(
+            recipes.find_recipe(name), {k: v for k, v in asked.changes.items() if k not in own}
+        )
 
 
 def test_the_file_table_is_true() -> None:

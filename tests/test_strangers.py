@@ -40,9 +40,9 @@ def tempered(logits, target, *, counts, strength: Annotated[float, Within(0, 1)]
 SOURCE = '''
 """Photographs graded for glaucoma: discs.csv (photo,patient,cup) and photos/<photo>.jpg."""
 from fundusray.data.reading.rows import (
-    convert,
+    converted_column,
     find_photographs,
-    gather,
+    joined_parts,
     one_of,
     read_name,
     table_rows,
@@ -60,27 +60,27 @@ def discs(data, root, seed):
     """The stranger's layout."""
     root = need_folder(root, "source 'discs' expects discs.csv")
     rows = table_rows(read_table(root, "discs.csv", ("photo", "patient", "cup")), "photo")
-    rows.columns["patient_id"] = convert(rows, "patient", read_name, "a name")
+    rows.columns["patient_id"] = converted_column(rows, "patient", read_name, "a name")
     cups = {"0": 0, "1": 1, "2": 2, "": -1}
-    rows.columns["glaucoma"] = convert(rows, "cup", one_of(cups), "0, 1, 2 or nothing")
+    rows.columns["glaucoma"] = converted_column(rows, "cup", one_of(cups), "0, 1, 2 or nothing")
     find_photographs(rows, [list_folder(root, "photos")], "photo", "photos/{}.jpg")
-    return gather([rows], {"glaucoma": CLASSES})
+    return joined_parts([rows], {"glaucoma": CLASSES})
 '''
 
 AUGMENTATION = '''
 """Darker pictures."""
 import numpy as np
 
-from fundusray.pipeline.augment.draws import still
+from fundusray.pipeline.augment.draws import no_effect
 from fundusray.pipeline.augment.operations import OPERATIONS
-from fundusray.pipeline.augment.values import number
+from fundusray.pipeline.augment.values import checked_number
 
 
 @OPERATIONS.register("darken")
 def darken(dice, by: float = 0.2):
     """All colours times a factor from 1 - by to 1."""
-    effect = still(dice)
-    effect.colour[:, :, :3] *= dice.uniform(1 - number("by", by, 0, 1), 1)[:, None, None]
+    effect = no_effect(dice)
+    effect.colour[:, :, :3] *= dice.uniform(1 - checked_number("by", by, 0, 1), 1)[:, None, None]
     return effect
 '''
 
@@ -151,10 +151,10 @@ from fundusray.config import Data, from_json, override, to_json
 from fundusray.data.manifest import build
 from fundusray.jobs.training import trial_from
 from fundusray.losses import effective_weights
-from fundusray.pipeline.augment.augmentation import parse
-from fundusray.recipes import find
+from fundusray.pipeline.augment.augmentation import parse_augmentation
+from fundusray.recipes import find_recipe
 from fundusray.reports import html, sentences, leaderboards
-from fundusray.reports.trials import measure
+from fundusray.reports.trials import measure_trials
 
 built = manifest.build(Data(source="discs", target="glaucoma"), discs, 0)
 said["manifest"] = {
@@ -173,7 +173,7 @@ both = manifest.build(several, f"{discs},{work}/drawn", 0, labelled=False)
 said["joined"] = sorted(set(both.table["glaucoma"].to_pylist()))
 
 rows = np.arange(64)
-draws = parse("darken(0.5)").draw(32, seed=1, epoch=0, rows=rows, repeat=0 * rows)
+draws = parse_augmentation("darken(0.5)").draw(32, seed=1, epoch=0, rows=rows, repeat=0 * rows)
 factors = np.where(draws.coloured, draws.colour[:, 0, 0], draws.brightness)
 said["factors"] = np.unique(factors).tolist()
 
@@ -190,10 +190,10 @@ several = [predictions["sharp"], predictions["plain"]]
 said["repeated"] = metrics.repeated_paired(several, several[::-1])
 
 import fundusray.files as files
-recipe = override(find("demo"), {"loss.name": "tempered", "loss.args.strength": 0.01})
+recipe = override(find_recipe("demo"), {"loss.name": "tempered", "loss.args.strength": 0.01})
 said["equal"] = from_json(to_json(recipe)) == recipe
 trials = []
-for name, own in (("plain", find("demo")), ("tempered", recipe)):
+for name, own in (("plain", find_recipe("demo")), ("tempered", recipe)):
     place = f"{work}/{name}.parquet"
     files.write_table(place, predictions["sharp" if name == "tempered" else "plain"])
     result = {"status": "finished", "predictions": place}

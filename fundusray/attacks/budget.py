@@ -83,7 +83,7 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def shown(eps: float) -> str:
+def length_text(eps: float) -> str:
     """A length where pixels are in [0, 1] as people write it: 2/255."""
     return f"{eps * LEVELS:.4g}/{LEVELS}"
 

@@ -1,8 +1,8 @@
 """FGSM and PGD: start, step along the gradient, project; in L-inf and L2.
 
 Only gradients with respect to images are taken: weights, their gradients and batch statistics stay
-as they are, if the network is in evaluation mode (`evaluating`). Losses are summed over images, so
-what happens to one does not depend on the others.
+as they are, if the network is in evaluation mode (`evaluation_mode`). Losses are summed over
+images, so what happens to one does not depend on the others.
 
 Attacked images are float32 whatever the type of the images: in bf16 a pixel of 0.8 and the next one
 are a level of 255 apart, so a budget could not be kept. The network sees them in the images' type.
@@ -36,7 +36,7 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[nn.Module]:
+def evaluation_mode(model: nn.Module) -> Iterator[nn.Module]:
     """The model in evaluation mode; afterwards every layer is in the mode it was in."""
     training = [layer for layer in model.modules() if layer.training]
     model.eval()
@@ -61,7 +61,7 @@ def input_gradient(
     return gradient.nan_to_num_(nan=0.0), logits.detach()
 
 
-def steepest(gradient: Tensor, budget: Budget) -> Tensor:
+def steepest_move(gradient: Tensor, budget: Budget) -> Tensor:
     """The move by `budget.step` that raises a linear function most; none where the gradient is 0.
 
     linf: step sign(g) (Goodfellow et al. 2015, section 4); l2: step g / ||g||.
@@ -74,7 +74,7 @@ def steepest(gradient: Tensor, budget: Budget) -> Tensor:
     return scaled * (budget.step / _length(scaled).clamp_min(1.0))
 
 
-def project(attacked: Tensor, image: Tensor, budget: Budget) -> Tensor:
+def project_into_budget(attacked: Tensor, image: Tensor, budget: Budget) -> Tensor:
     """The nearest images within eps of `image`, then within [0, 1]."""
     offset = attacked - image
     if budget.norm == "linf":
@@ -89,17 +89,17 @@ def _length(image: Tensor) -> Tensor:
     return torch.linalg.vector_norm(image, dim=(1, 2, 3), keepdim=True)
 
 
-def distance(attacked: Tensor, image: Tensor, norm: str) -> Tensor:
+def perturbation_distance(attacked: Tensor, image: Tensor, norm: str) -> Tensor:
     """How far each attacked image is from its original, float64 [B]."""
     order = float("inf") if norm == "linf" else 2
     return torch.linalg.vector_norm((attacked - image).double(), order, dim=(1, 2, 3))
 
 
-def checked(attacked: Tensor, image: Tensor, budget: Budget) -> Tensor:
+def checked_within_budget(attacked: Tensor, image: Tensor, budget: Budget) -> Tensor:
     """The attacked images, after measuring that they are within the budget and in [0, 1]."""
     if not len(image):
         return attacked
-    far = distance(attacked, image, budget.norm).max().item()
+    far = perturbation_distance(attacked, image, budget.norm).max().item()
     assert far <= budget.eps + SLACK * max(1.0, budget.eps), f"{far} is beyond {budget}"
     low, high = (bound.item() for bound in attacked.aminmax())
     assert 0 <= low <= high <= 1, f"attacked pixels in [{low}, {high}], not in [0, 1]"
@@ -128,13 +128,13 @@ def pgd(
     if not len(image):
         return image
     predict, image = _widened(predict, image)
-    attacked = image if offset is None else project(image + offset, image, budget)
+    attacked = image if offset is None else project_into_budget(image + offset, image, budget)
     best, worth = attacked, image.new_full((len(image),), -torch.inf)
     for _ in range(budget.steps):
         gradient, logits = input_gradient(predict, attacked, goal, ascend)
         if budget.best:
             best, worth = _better(attacked, ascend(logits, goal), best, worth)
-        attacked = project(attacked + steepest(gradient, budget), image, budget)
+        attacked = project_into_budget(attacked + steepest_move(gradient, budget), image, budget)
     if budget.best:
         # With a graph that nobody uses: without one, autocast would keep weights cast without one
         # for whoever learns from these images.
@@ -142,7 +142,7 @@ def pgd(
             logits = predict(attacked).float().detach()
         value = ascend(logits, goal)
         attacked, _ = _better(attacked, value, best, worth)
-    return checked(attacked, image, budget)
+    return checked_within_budget(attacked, image, budget)
 
 
 def _widened(predict: Predict, image: Tensor) -> tuple[Predict, Tensor]:
@@ -179,13 +179,13 @@ def pgd_until_fooled(
         live = (~success(predict(image), target)).nonzero()[:, 0]
     attacked = image.clone()
     if offset is not None:
-        attacked[live] = project(image + offset, image, budget)[live]
+        attacked[live] = project_into_budget(image + offset, image, budget)[live]
     for _ in range(budget.steps):
         if not len(live):
             break
         gradient, logits = input_gradient(predict, attacked[live], target[live])
         robust = ~success(logits, target[live])
         live, gradient = live[robust], gradient[robust]
-        moved = attacked[live] + steepest(gradient, budget)
-        attacked[live] = project(moved, image[live], budget)
-    return checked(attacked, image, budget)
+        moved = attacked[live] + steepest_move(gradient, budget)
+        attacked[live] = project_into_budget(moved, image[live], budget)
+    return checked_within_budget(attacked, image, budget)

@@ -36,7 +36,7 @@ def _mix(state: Tensor) -> Tensor:
     return state
 
 
-def uniforms(seed: int, row: Tensor, use: int, num: int) -> Tensor:
+def uniform_numbers(seed: int, row: Tensor, use: int, num: int) -> Tensor:
     """Numbers within (0, 1), float32 [B, num], for rows int64 [B]; seed in [0, 2^63)."""
     state = _mix(torch.full_like(row, seed))
     state = _mix(state ^ row)
@@ -46,9 +46,9 @@ def uniforms(seed: int, row: Tensor, use: int, num: int) -> Tensor:
     return bits.float().add_(0.5).mul_(2.0**-BITS)
 
 
-def normals(seed: int, row: Tensor, use: int, num: int) -> Tensor:
+def normal_numbers(seed: int, row: Tensor, use: int, num: int) -> Tensor:
     """Numbers of the standard normal distribution, float32 [B, num]."""
-    return torch.erfinv(uniforms(seed, row, use, num).mul_(2).sub_(1)).mul_(math.sqrt(2))
+    return torch.erfinv(uniform_numbers(seed, row, use, num).mul_(2).sub_(1)).mul_(math.sqrt(2))
 
 
 def random_offset(image: Tensor, row: Tensor, seed: int, budget: Budget) -> Tensor:
@@ -59,18 +59,18 @@ def random_offset(image: Tensor, row: Tensor, seed: int, budget: Budget) -> Tens
     """
     num = image.shape[1:].numel()
     if budget.norm == "linf":
-        offset = uniforms(seed, row, START, num).mul_(2).sub_(1).mul_(budget.eps)
+        offset = uniform_numbers(seed, row, START, num).mul_(2).sub_(1).mul_(budget.eps)
         return offset.view(image.shape)
-    direction = normals(seed, row, START, num)
-    length = budget.eps * uniforms(seed, row, LENGTH, 1)
+    direction = normal_numbers(seed, row, START, num)
+    length = budget.eps * uniform_numbers(seed, row, LENGTH, 1)
     return (direction * (length / direction.norm(dim=1, keepdim=True))).view(image.shape)
 
 
 def slight_offset(image: Tensor, row: Tensor, seed: int, std: float) -> Tensor:
     """Normal noise of this standard deviation for images [B, 3, S, S]."""
-    return normals(seed, row, START, image.shape[1:].numel()).mul_(std).view(image.shape)
+    return normal_numbers(seed, row, START, image.shape[1:].numel()).mul_(std).view(image.shape)
 
 
-def drawn(row: Tensor, seed: int, share: float) -> Tensor:
+def drawn_rows(row: Tensor, seed: int, share: float) -> Tensor:
     """Which rows belong to a random share of all, bool [B]."""
-    return uniforms(seed, row, SHARE, 1)[:, 0] < share
+    return uniform_numbers(seed, row, SHARE, 1)[:, 0] < share

@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 
 from fundusray import files
-from fundusray.cluster.evaluate import predicted
+from fundusray.cluster.evaluate import predictions_location
 from fundusray.cluster.prediction_rows import predictions_of
 from fundusray.data.prepared.prepared_set import PreparedSet, open_set
 from fundusray.errors import InputError
-from fundusray.metrics import METRICS, paired, summary
+from fundusray.metrics import METRICS, figure_summary, paired_differences
 from fundusray.models.second_stage import SecondStage, fellow_probabilities, fit_second_stage
 from fundusray.runs.provenance import Unseen
 
@@ -46,7 +46,7 @@ def judge_both_eyes(
             f"fit={fit}: {bundle} was trained on other photographs than these, so there is no "
             f"{fit} side to fit a second stage on; leave data.source and data.root out"
         )
-    own = {name: _seen(data, predicted(bundle, prepared, rows, folder)) for name, rows in
+    own = {name: _seen(data, predictions_location(bundle, prepared, rows, folder)) for name, rows in
            (("fit", learned), ("judged", judged.rows))}  # fmt: skip
     rows, _, probabilities, fellow, has_fellow = own["judged"]
     if not has_fellow.any():
@@ -69,9 +69,12 @@ def _written(one: pa.Table, both: pa.Table, stage: SecondStage, folder: str) -> 
     location = files.join(folder, "both_eyes.parquet")
     files.write_table(location, both)
     files.write_json(files.join(folder, "both_eyes.json"), asdict(stage))
-    differences = paired(both, one)
+    differences = paired_differences(both, one)
     return {
-        "networks": [{"network": ONE} | summary(one), {"network": BOTH} | summary(both)],
+        "networks": [
+            {"network": ONE} | figure_summary(one),
+            {"network": BOTH} | figure_summary(both),
+        ],
         "differences": [{"metric": metric} | differences[metric] for metric in METRICS],
         "predictions": location,
         "second_stage": files.join(folder, "both_eyes.json"),

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from fundusray.data.labels.class_names import is_ordered, positions
+from fundusray.data.labels.class_names import class_positions, is_ordered
 from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.errors import InputError
 from fundusray.models.bundle import Bundle
@@ -28,7 +28,7 @@ def in_classes_of(data: PreparedSet, place: str, bundle: Bundle) -> PreparedSet:
     """
     if tuple(bundle.classes) == tuple(data.classes):
         return data
-    places = positions(data.classes, bundle.classes)
+    places = class_positions(data.classes, bundle.classes)
     counts = np.bincount(data.targets(), minlength=len(data.classes))
     unknown = [
         f"{name!r} ({num:,} photographs)"

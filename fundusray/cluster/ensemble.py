@@ -14,13 +14,19 @@ import pyarrow as pa
 
 from fundusray import files
 from fundusray.cluster.class_matching import order_known
-from fundusray.cluster.evaluate import predicted
+from fundusray.cluster.evaluate import predictions_location
 from fundusray.config import Recipe
-from fundusray.data.manifest.patients import caveat
+from fundusray.data.manifest.patients import unknown_patients_caveat
 from fundusray.data.prepared.prepared_set import PreparedSet, open_set
-from fundusray.data.split.leaks import find_leaks, told
+from fundusray.data.split.leaks import find_leaks, leak_sentence
 from fundusray.errors import InputError
-from fundusray.metrics import METRICS, is_ordered, paired, predictions_table, summary
+from fundusray.metrics import (
+    METRICS,
+    figure_summary,
+    is_ordered,
+    paired_differences,
+    predictions_table,
+)
 from fundusray.models.bundle import Bundle, load_bundle
 from fundusray.models.weight_averaging import mean_of_weights, require_alike
 from fundusray.runs.provenance import require_pixels, unseen
@@ -30,7 +36,7 @@ WEIGHTS, PREDICTIONS = "mean of weights", "mean of predictions"
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedMembers:
     """The rows of a set that an ensemble can be judged on."""
 
     sides: np.ndarray
@@ -77,7 +83,9 @@ def mean_of_predictions(tables: Sequence[pa.Table]) -> pa.Table:
     return predictions_table(*parts, first["target"].to_numpy(), logits, ordered=ordered)
 
 
-def judged_rows(data: PreparedSet, bundles: Sequence[str], members: Sequence[Bundle]) -> Judged:
+def judged_rows(
+    data: PreparedSet, bundles: Sequence[str], members: Sequence[Bundle]
+) -> JudgedMembers:
     """The rows that no member was trained on.
 
     Of a member trained on these photographs, the side it reports on. Of one trained on others,
@@ -100,10 +108,12 @@ def judged_rows(data: PreparedSet, bundles: Sequence[str], members: Sequence[Bun
             "no row of these photographs is new to every member: they were trained under different "
             "splits; train them with one data.split_file, or give other photographs (data.source=)"
         )
-    return Judged(sides, optimistic, list(dict.fromkeys(notes)))
+    return JudgedMembers(sides, optimistic, list(dict.fromkeys(notes)))
 
 
-def compare(bundles: Sequence[str], recipe: Recipe, prepared: str, folder: str) -> dict[str, Any]:
+def compare_members(
+    bundles: Sequence[str], recipe: Recipe, prepared: str, folder: str
+) -> dict[str, Any]:
     """Judges members, their mean and the mean of their answers on the same rows of a set.
 
     Writes into `folder`: `bundle` (the mean of weights), `split.csv` (its test side is what was
@@ -130,7 +140,7 @@ def compare(bundles: Sequence[str], recipe: Recipe, prepared: str, folder: str) 
     own = replace(recipe.data, split_file=files.join(folder, "split.csv"))
     whole = replace(recipe, name=f"{members[0].recipe.name}.mean", data=own, published={})
     mean = files.join(folder, "bundle")
-    unknown = caveat(data.table)
+    unknown = unknown_patients_caveat(data.table)
     known_of_set = {"manifest": data.info["manifest"], "ordered": order_known(members[0])}
     known_of_set |= {"patients": unknown} if unknown else {}
     mean_of_weights(bundles, mean, whole, known_of_set)
@@ -140,10 +150,10 @@ def compare(bundles: Sequence[str], recipe: Recipe, prepared: str, folder: str) 
     tables, places = _predicted(found, prepared, rows, folder)
     networks = [
         {"network": name, "bundle": found.get(name, ""), "predictions": places[name]}
-        | summary(tables[name])
+        | figure_summary(tables[name])
         for name in tables
     ]
-    leak = told(find_leaks(data.table, judged.sides))
+    leak = leak_sentence(find_leaks(data.table, judged.sides))
     caution = unknown if any(row["num_unknown"] for row in networks) else ""
     result = {
         "networks": networks,
@@ -167,7 +177,7 @@ def _predicted(
     tables, places = {}, {}
     for number, (name, bundle) in enumerate(found.items(), 1):
         part = files.join(folder, "mean" if name == WEIGHTS else f"member-{number}")
-        places[name] = predicted(bundle, prepared, rows, part)
+        places[name] = predictions_location(bundle, prepared, rows, part)
         tables[name] = files.read_table(places[name])
     tables[PREDICTIONS] = mean_of_predictions([tables[n] for n in found if n != WEIGHTS])
     places[PREDICTIONS] = files.join(folder, "predictions.parquet")
@@ -186,6 +196,6 @@ def _differences(tables: dict[str, pa.Table], members: Sequence[str]) -> list[di
     pairs = [(whole, member) for whole in (WEIGHTS, PREDICTIONS) for member in members]
     found = []
     for name, against in [*pairs, (WEIGHTS, PREDICTIONS)]:
-        each = paired(tables[name], tables[against])
+        each = paired_differences(tables[name], tables[against])
         found += [{"network": name, "against": against, "metric": m} | each[m] for m in METRICS]
     return found

@@ -12,15 +12,15 @@ from fundusray.cluster.class_matching import in_classes_of, order_known
 from fundusray.cluster.prediction_rows import predictions_of
 from fundusray.cluster.runtime.hands import Workers
 from fundusray.cluster.runtime.pool import Pool, is_whole
-from fundusray.cluster.runtime.start import cpus_each, resources
+from fundusray.cluster.runtime.start import cluster_resources, cpus_each
 from fundusray.cluster.runtime.train_workers import MOST_CPUS
 from fundusray.cluster.runtime.units import Unit, unit_key
 from fundusray.conditions import Clean, Condition, described
 from fundusray.data.prepared.prepared_set import PreparedSet, open_set
 from fundusray.errors import InputError
-from fundusray.metrics import summary
+from fundusray.metrics import figure_summary
 from fundusray.models.bundle import load_bundle
-from fundusray.models.load_weights import digest
+from fundusray.models.load_weights import weights_digest
 from fundusray.runs.provenance import Unseen
 from fundusray.tasks import Columns, task_of
 from fundusray.tasks.classification import logits_of
@@ -34,7 +34,7 @@ LEAST = 32
 """Rows of one unit of a costly condition."""
 
 
-def predicted(
+def predictions_location(
     bundle: str,
     prepared: str,
     rows: np.ndarray,
@@ -53,7 +53,7 @@ def predicted(
         InputError: the set has classes that the bundle does not know, or a training that still
             runs wrote the bundle anew meanwhile.
     """
-    weights, data = digest(bundle), open_set(prepared)
+    weights, data = weights_digest(bundle), open_set(prepared)
     key = _key(weights, data, rows, condition)
     location = files.join(folder, f"predictions-{key}.parquet")
     if is_whole(location):
@@ -84,7 +84,7 @@ def _key(weights: str, data: PreparedSet, rows: np.ndarray, condition: Condition
     return files.hash_json([weights, *shown, rows.tolist(), str(condition)], 8)
 
 
-def answers(bundle: str, prepared: str, folder: str) -> dict[str, Any]:
+def answer_unlabelled(bundle: str, prepared: str, folder: str) -> dict[str, Any]:
     """What a bundle says of photographs without a label, e.g. of ungradable ones.
 
     Writes `answers.parquet` and `.csv` into `folder`: image_id, patient_id, called (the class),
@@ -96,7 +96,7 @@ def answers(bundle: str, prepared: str, folder: str) -> dict[str, Any]:
     """
     data, opened = open_set(prepared), load_bundle(bundle)
     rows = np.arange(len(data))
-    parts = files.join(folder, f"parts-{_key(digest(bundle), data, rows, CLEAN)}")
+    parts = files.join(folder, f"parts-{_key(weights_digest(bundle), data, rows, CLEAN)}")
     found, columns = _spread(bundle, prepared, rows, CLEAN, parts)
     files.remove(parts)
     logits = logits_of(columns).astype(np.float64)
@@ -125,12 +125,12 @@ def answers(bundle: str, prepared: str, folder: str) -> dict[str, Any]:
     }
 
 
-def evaluate(
+def evaluate_bundle(
     bundle: str, judged: Unseen, prepared: str, folder: str, condition: Condition = CLEAN
 ) -> dict[str, Any]:
     """The figures of a bundle on the rows of a set that are new to it, under a condition.
 
-    Predictions are written into `folder`, see `predicted`.
+    Predictions are written into `folder`, see `predictions_location`.
 
     Raises:
         InputError: the set has classes that the bundle does not know, or no row is new to it.
@@ -140,7 +140,7 @@ def evaluate(
             f"none of the {len(judged.sides):,} photographs is new to {bundle}: it was trained on "
             "them or chose its epoch by them; give others (data.source=, data.root=)"
         )
-    location = predicted(bundle, prepared, judged.rows, folder, condition)
+    location = predictions_location(bundle, prepared, judged.rows, folder, condition)
     return {
         "status": "finished",
         "folder": folder,
@@ -150,7 +150,7 @@ def evaluate(
         "reported_split": judged.side,
         "optimistic": judged.side == "val",
         "notes": judged.notes,
-        "metrics": summary(files.read_table(location)),
+        "metrics": figure_summary(files.read_table(location)),
     }
 
 
@@ -159,7 +159,7 @@ def _spread(
 ) -> tuple[np.ndarray, Columns]:
     """(rows, columns) of some rows, sorted; each unit's is a file in `parts` that stays until the
     caller removes it."""
-    gpu, weights = resources()["GPU"] > 0, digest(bundle)
+    gpu, weights = cluster_resources()["GPU"] > 0, weights_digest(bundle)
     units = units_of(weights, rows, condition)
     threads = cpus_each(len(units), MOST_CPUS, float(gpu))
     opened = partial(opened_evaluator, bundle, weights, prepared, threads, gpu)
@@ -188,7 +188,7 @@ def opened_evaluator(
         InputError: there is no bundle, or it has other weights.
     """
     opened = load_bundle(bundle)
-    if digest(bundle) != weights:
+    if weights_digest(bundle) != weights:
         raise InputError(
             f"{bundle} was written anew while it predicted, by a training that still runs; give "
             "the command again, or after the training"

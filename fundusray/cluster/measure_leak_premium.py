@@ -5,18 +5,18 @@ from typing import Any
 import pyarrow as pa
 
 from fundusray import files
-from fundusray.cluster.train import train
+from fundusray.cluster.train import train_recipe
 from fundusray.config import override
 from fundusray.data.manifest import patients
 from fundusray.data.split import split_files
-from fundusray.data.split.leak_arms import arrange
+from fundusray.data.split.leak_arms import arrange_arms
 from fundusray.errors import InputError
 from fundusray.runs.run import Run
 
 ARMS = ("patient", "image")
 
 
-def measure(run: Run, folder: str, repeats: int) -> dict[str, Any]:
+def measure_leak_premium(run: Run, folder: str, repeats: int) -> dict[str, Any]:
     """Trains a run's recipe under both splits, `repeats` times with a seed each.
 
     Split files are written into `folder`; runs that are there already are not made again.
@@ -36,11 +36,11 @@ def measure(run: Run, folder: str, repeats: int) -> dict[str, Any]:
     parts: dict[str, list[pa.Table]] = {arm: [] for arm in ARMS}
     for repeat in range(repeats):
         seed, split_seed = recipe.seed + repeat, recipe.split_seed + repeat
-        arms = arrange(table, recipe.data.fractions, split_seed)
+        arms = arrange_arms(table, recipe.data.fractions, split_seed)
         for arm in ARMS:
             sides = getattr(arms, arm)
             split_file = files.join(folder, f"split-{arm}-{split_seed}.csv")
-            split_files.write(split_file, table, sides)
+            split_files.write_split_file(split_file, table, sides)
             tried = override(
                 recipe,
                 {
@@ -53,13 +53,13 @@ def measure(run: Run, folder: str, repeats: int) -> dict[str, Any]:
             )
             known, tested = run.sets.split(run.set_folder, tried).leaks.judged["test"]
             assert tested == arms.tested
-            result = train(tried, run.set_folder, run.storage, run.sets)
+            result = train_recipe(tried, run.set_folder, run.storage, run.sets)
             runs.append(
                 {"repeat": repeat, "arm": arm, "seed": seed, "folder": result["folder"]}
                 | {"tested": tested, "swapped": arms.swapped, "known": known}
             )
             parts[arm].append(_of_repeat(result["predictions"], repeat))
-    unknown = patients.caveat(table)
+    unknown = patients.unknown_patients_caveat(table)
     return {
         "runs": runs,
         "unknown": unknown,

@@ -21,12 +21,18 @@ from fundusray.data.labels.class_names import order_unknown
 from fundusray.data.manifest import build as manifests
 from fundusray.data.manifest.build import Manifest
 from fundusray.data.manifest.leftovers import by_reason
-from fundusray.data.manifest.patients import OFFER, caveat
+from fundusray.data.manifest.patients import OFFER, unknown_patients_caveat
 from fundusray.data.photographs import digests
 from fundusray.data.prepared.masks import mask_kinds
-from fundusray.data.prepared.prepared_set import damage, described, finish, set_folder, write_shard
+from fundusray.data.prepared.prepared_set import (
+    assemble_set,
+    set_damage,
+    set_description,
+    set_folder,
+    write_shard,
+)
 from fundusray.errors import DamagedError, InputError, LockedError
-from fundusray.harmless import printable
+from fundusray.harmless import printable_text
 from fundusray.lock import locked
 
 MOST = 128
@@ -67,7 +73,7 @@ def data_root(recipe: Recipe, storage: str) -> str:
     return ",".join(drawn if name == "synthetic" else next(left) for name in sources)
 
 
-class Target(NamedTuple):
+class WantedSet(NamedTuple):
     """The set that a command wants."""
 
     folder: str
@@ -79,7 +85,7 @@ class Target(NamedTuple):
     """What is damaged in it."""
 
 
-def prepare(recipe: Recipe, storage: str) -> str:
+def prepare_set(recipe: Recipe, storage: str) -> str:
     """The folder of the recipe's prepared set, which is made unless it is there.
 
     A set is of these very photographs: with one changed in place it is another set. A second call,
@@ -93,7 +99,7 @@ def prepare(recipe: Recipe, storage: str) -> str:
     """
     data = recipe.data
     root = data_root(recipe, storage)
-    manifest = manifests.build(data, root, recipe.split_seed)
+    manifest = manifests.build_manifest(data, root, recipe.split_seed)
     data = dataclasses.replace(data, masks=mask_kinds(data, manifest.table))
     for note in manifest.notes:
         print(note, flush=True)
@@ -109,15 +115,15 @@ def prepare(recipe: Recipe, storage: str) -> str:
         began = time.monotonic()
         before, still = _looked_at(folder, manifest)
         units = _make_units(folder, manifest, data, still)
-        after = digests.stamps(manifest.table, manifest.roots)
+        after = digests.file_stamps(manifest.table, manifest.roots)
         # What changed under way is read again next time.
         stamps = [was if was == now else "" for was, now in zip(before, after, strict=True)]
-        finish(folder, data, manifest, units, stamps, target.inside)
+        assemble_set(folder, data, manifest, units, stamps, target.inside)
         _say(folder, manifest, data, f"{time.monotonic() - began:.1f} s")
     return folder
 
 
-def _our_turn(base: str, manifest: Manifest, stack: ExitStack) -> Target:
+def _our_turn(base: str, manifest: Manifest, stack: ExitStack) -> WantedSet:
     """The set, made by whomever, or its folder locked for us to make it."""
     look = lru_cache(maxsize=1)(lambda: _inside(base, manifest))
     told = False
@@ -136,23 +142,23 @@ def _our_turn(base: str, manifest: Manifest, stack: ExitStack) -> Target:
     return target
 
 
-def _target(base: str, look: Callable[[], tuple[str, pa.Table]]) -> Target:
+def _target(base: str, look: Callable[[], tuple[str, pa.Table]]) -> WantedSet:
     """The set of these photographs as it stands.
 
     The first set of some rows has the name that their table gives; it is prepared without being
     read before. One of the same rows with other photographs has a name of its own beside it.
     """
-    info, fault = described(base)
+    info, fault = set_description(base)
     if info is None:
-        return Target(base, "", False, (fault,) if fault else ())
+        return WantedSet(base, "", False, (fault,) if fault else ())
     inside, held = look()
     for folder in (base, f"{base}-{inside[:8]}"):
-        info, _ = described(folder)
+        info, _ = set_description(folder)
         if info and info["contents"] == inside:
-            faults = () if files.is_uri(folder) else tuple(damage(folder, info))
+            faults = () if files.is_uri(folder) else tuple(set_damage(folder, info))
             _remember(folder, held)
-            return Target(folder, inside, not faults, faults)
-    return Target(f"{base}-{inside[:8]}", inside, False)
+            return WantedSet(folder, inside, not faults, faults)
+    return WantedSet(f"{base}-{inside[:8]}", inside, False)
 
 
 def _inside(base: str, manifest: Manifest) -> tuple[str, pa.Table]:
@@ -160,9 +166,11 @@ def _inside(base: str, manifest: Manifest) -> tuple[str, pa.Table]:
     name, beside = files.base_name(base), base.rpartition("/")[0]
     sets = [n for n, _, _ in files.list_dir(beside) if n == name or n.startswith(f"{name}-")]
     rows = manifest.table.num_rows
-    known = [digests.read(files.join(beside, other), rows) for other in sets]
-    held = digests.contents(manifest.table, manifest.roots, [k for k in known if k is not None])
-    return digests.summary(held), held
+    known = [digests.read_contents(files.join(beside, other), rows) for other in sets]
+    held = digests.content_table(
+        manifest.table, manifest.roots, [k for k in known if k is not None]
+    )
+    return digests.content_summary(held), held
 
 
 def _remember(folder: str, held: pa.Table) -> None:
@@ -178,16 +186,16 @@ def _remember(folder: str, held: pa.Table) -> None:
 
 def _looked_at(folder: str, manifest: Manifest) -> tuple[list[str], np.ndarray]:
     """(stamps of every row's files, which rows [N] a unit that is there can still be of)."""
-    now = digests.stamps(manifest.table, manifest.roots)
-    before = digests.read(folder, manifest.table.num_rows)
+    now = digests.file_stamps(manifest.table, manifest.roots)
+    before = digests.read_contents(folder, manifest.table.num_rows)
     if before is None:
         nothing = [""] * len(now)
         files.write_table(files.join(folder, digests.NAME), digests.as_table(now, nothing, nothing))
         return now, np.zeros(len(now), bool)
-    return now, digests.still(now, before)
+    return now, digests.unchanged_rows(now, before)
 
 
-def cut(manifest: Manifest, data: Data) -> list[pa.Table]:
+def unit_chunks(manifest: Manifest, data: Data) -> list[pa.Table]:
     """The manifest's rows in chunks of one unit each."""
     rows = manifest.table.num_rows
     length = min(MOST, max(LEAST, -(-rows // PARTS)))
@@ -205,7 +213,7 @@ def _make_units(
         FundusError: our own, as a task raised it.
         UnitsLostError: workers keep dying of a chunk; names it.
     """
-    units = [_unit(i, chunk, data) for i, chunk in enumerate(cut(manifest, data))]
+    units = [_unit(i, chunk, data) for i, chunk in enumerate(unit_chunks(manifest, data))]
     stills = np.split(still, np.cumsum([unit.rows for unit in units])[:-1])
     wanted = [
         replace(unit, arguments=(*unit.arguments, part.tolist()))
@@ -257,12 +265,12 @@ def _say(folder: str, manifest: Manifest, data: Data, note: str) -> None:
         f"{info['num_skipped']:,} skipped{apart}; {twins}; {note}; {folder}\n{_classes_said(info)}",
         flush=True,
     )
-    if unknown := caveat(kept):
+    if unknown := unknown_patients_caveat(kept):
         print(f"{unknown}; {OFFER}", flush=True)
     if "csv" in data.source and not data.id_key:
         print(f"  photographs lie in {_places_said(manifest)}")
     for line in by_reason(manifest.skipped.to_pylist()):
-        print(f"  {printable(line)}", flush=True)
+        print(f"  {printable_text(line)}", flush=True)
 
 
 def _places_said(manifest: Manifest) -> str:
@@ -271,7 +279,7 @@ def _places_said(manifest: Manifest) -> str:
     tops = Counter(path.rpartition("/")[0].split("/")[0] or "." for path in paths)
     said = ", ".join(f"{name} ({num:,})" for name, num in tops.most_common(FOLDERS))
     more = f" and {len(tops) - FOLDERS:,} more folders" if len(tops) > FOLDERS else ""
-    return printable(said) + more
+    return printable_text(said) + more
 
 
 def _classes_said(info: dict[str, Any]) -> str:

@@ -8,23 +8,23 @@ import numpy as np
 
 import fundusray
 from fundusray import config, files
-from fundusray.cluster.results import finished, say, write_recipe, write_result
+from fundusray.cluster.results import finished_result, print_damage, write_recipe, write_result
 from fundusray.cluster.runtime import entry
 from fundusray.cluster.runtime.pool import Pool
-from fundusray.cluster.runtime.train_workers import run, tidy, worker_cpus
+from fundusray.cluster.runtime.train_workers import remove_leftovers, run_train_workers, worker_cpus
 from fundusray.cluster.runtime.units import Unit
-from fundusray.cluster.train import computed
+from fundusray.cluster.train import workers_done
 from fundusray.config import Data, Recipe
 from fundusray.data.manifest.contract import GRADES
 from fundusray.data.prepared.preprocess import PREPROCESS
-from fundusray.data.prepared.preprocess import check_args as check_preprocess
-from fundusray.data.sampling import share
+from fundusray.data.prepared.preprocess import check_preprocess_args as check_preprocess
+from fundusray.data.sampling import worker_share
 from fundusray.errors import InputError
 from fundusray.lock import locked
-from fundusray.metrics import summary
-from fundusray.models import check as check_model
+from fundusray.metrics import figure_summary
+from fundusray.models import check_model as check_model
 from fundusray.models.load_weights import start_digest
-from fundusray.phases import parse
+from fundusray.phases import parse_phases
 from fundusray.pipeline.augment import augmentation
 from fundusray.settings.deciding import SCHEMA, deciding
 from fundusray.training import drawn_lesions
@@ -34,7 +34,7 @@ from fundusray.training.job import Job
 from fundusray.training.outcome import outcome_of
 
 
-def check(recipe: Recipe) -> None:
+def check_pretraining(recipe: Recipe) -> None:
     """Refuses what cannot run before anything is drawn.
 
     Raises:
@@ -42,7 +42,7 @@ def check(recipe: Recipe) -> None:
     """
     check_preprocess(recipe.data.preprocess, recipe.data.preprocess_args)
     for text in (augmentation.train_text(recipe.data), augmentation.view_text(recipe.data)):
-        augmentation.check(text, recipe.data.size)
+        augmentation.check_augmentation(text, recipe.data.size)
     check_model(recipe.model, augmentation.smallest_side(recipe.data), len(GRADES))
     _check_training(recipe)
     rows, batch = len(sides(recipe)["train"]), recipe.train.batch
@@ -54,12 +54,12 @@ def check(recipe: Recipe) -> None:
             "learn from; give more images or a smaller train.batch"
         )
     grades = np.arange(recipe.data.num_images) % len(GRADES)
-    share(plan_of_drawn(recipe, grades, 0), 0, recipe.cluster.most)
+    worker_share(plan_of_drawn(recipe, grades, 0), 0, recipe.cluster.most)
 
 
 def _check_training(recipe: Recipe) -> None:
     """Refuses ways to train that masks cannot follow, or that the papers' recipes bring along."""
-    phases = parse(recipe.train.phases, recipe.train.epochs)
+    phases = parse_phases(recipe.train.phases, recipe.train.epochs)
     for key, given in {
         "adversarial.eps": recipe.adversarial.eps,
         "train.mixup": recipe.train.mixup,
@@ -73,7 +73,7 @@ def _check_training(recipe: Recipe) -> None:
             )
 
 
-def pretrain(recipe: Recipe, storage: str) -> dict[str, Any]:
+def pretrain_network(recipe: Recipe, storage: str) -> dict[str, Any]:
     """Runs one pretraining to its end, or goes on where it stands; the run's `result.json`.
 
     The bundle it names holds the classification network alone.
@@ -83,20 +83,20 @@ def pretrain(recipe: Recipe, storage: str) -> dict[str, Any]:
         LockedError: another process works in the same folder.
         RunFailedError: as `running.run`; it and a signal leave a checkpoint to go on from.
     """
-    check(recipe)
+    check_pretraining(recipe)
     start = start_digest(recipe.model)
     key = files.hash_json([SCHEMA, deciding(recipe), drawn_lesions.VERSION, start], 16)
     name = f"pretrain-{recipe.run.name or recipe.name}-{key[:8]}"
     folder = files.join(storage, name)
-    done, _ = finished(folder)
+    done, _ = finished_result(folder)
     if done:
         return done
     with locked(folder):
-        done, faults = finished(folder)
+        done, faults = finished_result(folder)
         if done:  # another process has finished it just now
             return done
-        say(faults)
-        tidy(folder)
+        print_damage(faults)
+        remove_leftovers(folder)
         write_recipe(folder, recipe, storage)
         job = Job(
             recipe=config.to_json(recipe),
@@ -107,8 +107,8 @@ def pretrain(recipe: Recipe, storage: str) -> dict[str, Any]:
             threads=worker_cpus(recipe),
             attempt=secrets.token_hex(8),
         )
-        if not computed(folder, key):
-            run(entry.pretrain, recipe, job, name, recipe.cluster.workers)
+        if not workers_done(folder, key):
+            run_train_workers(entry.pretrain, recipe, job, name, recipe.cluster.workers)
         result = _result(folder, outcome_of(folder, key))
         if not recipe.train.keep_checkpoints:
             files.remove(files.join(folder, "checkpoints"))
@@ -144,7 +144,7 @@ def draw_parts(recipe: Recipe, storage: str) -> str:
 
 
 def _draw(data: Data, seed: int, location: str, index: int) -> None:
-    drawn = drawn_lesions.sketch(data, seed, index * PART, (index + 1) * PART)
+    drawn = drawn_lesions.draw_part(data, seed, index * PART, (index + 1) * PART)
     files.write_bytes(location, drawn_lesions.to_bytes(drawn))
 
 
@@ -157,6 +157,6 @@ def _result(folder: str, outcome: dict[str, Any]) -> dict[str, Any]:
         "predictions": predictions,
         "history": outcome["history"],
         "seconds": outcome["seconds"],
-        "metrics": summary(files.read_table(predictions)),
+        "metrics": figure_summary(files.read_table(predictions)),
         "version": fundusray.__version__,
     }

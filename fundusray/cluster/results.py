@@ -45,13 +45,13 @@ def read_result(folder: str) -> dict[str, Any] | None:
     return result
 
 
-def finished(folder: str) -> tuple[dict[str, Any] | None, list[str]]:
+def finished_result(folder: str) -> tuple[dict[str, Any] | None, list[str]]:
     """(a run's result where all of it is what was written, else None; what is damaged)."""
     try:
         result, expected = _read(folder)
     except DamagedError as error:
         return None, [str(error)]
-    faults = changed(folder, expected)
+    faults = changed_files(folder, expected)
     return (None if faults else result), faults
 
 
@@ -64,7 +64,7 @@ def _read(folder: str) -> tuple[dict[str, Any] | None, dict[str, str]]:
     return result, result.pop("files", {})
 
 
-def changed(folder: str, expected: dict[str, str]) -> list[str]:
+def changed_files(folder: str, expected: dict[str, str]) -> list[str]:
     """Which files are missing or not what was written."""
     there = digests(folder, expected)
     return [
@@ -74,7 +74,7 @@ def changed(folder: str, expected: dict[str, str]) -> list[str]:
     ]
 
 
-def say(faults: list[str]) -> None:
+def print_damage(faults: list[str]) -> None:
     """Names what is damaged and about to be made again."""
     for fault in faults:
         print(f"{fault.partition(';')[0]}: made again", file=sys.stderr, flush=True)

@@ -14,17 +14,17 @@ from fundusray.config import Data, Recipe
 from fundusray.data.manifest import build as manifests
 from fundusray.data.manifest.build import Manifest
 from fundusray.data.photographs import digests
-from fundusray.data.prepared.preprocess import PREPROCESS, check_args
+from fundusray.data.prepared.preprocess import PREPROCESS, check_preprocess_args
 from fundusray.data.scan.examine import (
     VERSION,
-    examine,
-    holding,
-    known_by,
-    lost,
+    current_rows,
+    examine_photographs,
     read_parts,
+    refused_photograph,
+    row_identity,
     write_part,
 )
-from fundusray.data.scan.findings import Findings, conclude
+from fundusray.data.scan.findings import Findings, conclude_scan
 from fundusray.lock import locked
 from fundusray.settings.deciding import SCHEMA, differing
 
@@ -53,7 +53,7 @@ def scan_folder(recipe: Recipe, root: str, storage: str) -> str:
     return files.join(storage, f"{name}-scan-{key}")
 
 
-def scan(recipe: Recipe, storage: str, limit: float = LIMIT) -> tuple[str, Manifest, Findings]:
+def scan_set(recipe: Recipe, storage: str, limit: float = LIMIT) -> tuple[str, Manifest, Findings]:
     """The folder of a scan with its tables, what was scanned, and what was found.
 
     A second call goes on where the first stopped, and examines only what is new or has changed
@@ -66,16 +66,16 @@ def scan(recipe: Recipe, storage: str, limit: float = LIMIT) -> tuple[str, Manif
         DiskError: the disk is full.
     """
     data = recipe.data
-    check_args(data.preprocess, data.preprocess_args)
+    check_preprocess_args(data.preprocess, data.preprocess_args)
     root = data_root(recipe, storage)
-    manifest = manifests.build(data, root, recipe.split_seed, labelled=False)
+    manifest = manifests.build_manifest(data, root, recipe.split_seed, labelled=False)
     folder = scan_folder(recipe, root, storage)
     with locked(folder):
         parts = files.join(folder, "parts")
         files.sweep(folder)
         files.sweep(parts)
         examined = _examined(folder, parts, manifest, data, limit)
-        findings = conclude(manifest, examined, data)
+        findings = conclude_scan(manifest, examined, data)
         files.write_table(files.join(folder, "scan.parquet"), findings.table)
         files.write_table(files.join(folder, "duplicates.parquet"), findings.pairs)
     return folder, manifest, findings
@@ -86,13 +86,13 @@ def _examined(
 ) -> dict[tuple[Any, ...], dict[str, Any]]:
     """The row of every photograph as it is now, by what it is known by."""
     table, roots = manifest.table, manifest.roots
-    keys = [known_by(row, data) for row in table.to_pylist()]
-    known, before = read_parts(parts), digests.read(folder, len(keys))
+    keys = [row_identity(row, data) for row in table.to_pylist()]
+    known, before = read_parts(parts), digests.read_contents(folder, len(keys))
     # Of a photograph that was never examined, examining it tells what is in its file.
     wanted = [key in known for key in keys]
     earlier = [] if before is None else [before]
-    held = digests.contents(table, roots, earlier, wanted)
-    found = holding(known, keys, held)
+    held = digests.content_table(table, roots, earlier, wanted)
+    found = current_rows(known, keys, held)
     left = [i for i, row in enumerate(found) if row is None]
     if left:
         _examine(parts, manifest, left, data, limit)
@@ -126,7 +126,7 @@ def _examine(parts: str, manifest: Manifest, left: list[int], data: Data, limit:
         if unit.tries == CHUNK_TRIES:
             alone = [chunk.slice(i, 1) for i in range(len(chunk))]
             return [Unit(f"{unit.key}.{i}", (r,), 1, tries=ROW_TRIES) for i, r in enumerate(alone)]
-        write_part(parts, lost(chunk, data, DIED.format(limit=limit)))
+        write_part(parts, refused_photograph(chunk, data, DIED.format(limit=limit)))
         note(1)
         return []
 
@@ -142,6 +142,6 @@ def _examine(parts: str, manifest: Manifest, left: list[int], data: Data, limit:
 
 def _part(parts: str, data: Data, roots: dict[str, str], limit: float, chunk: pa.Table) -> int:
     """Examines some photographs and keeps the rows; how many are refused."""
-    examined = examine(chunk, data, roots, limit)
+    examined = examine_photographs(chunk, data, roots, limit)
     write_part(parts, examined)
     return examined["status"].to_pylist().count("refused")

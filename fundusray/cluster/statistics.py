@@ -9,7 +9,7 @@ import numpy as np
 from fundusray.cluster.runtime.pool import Pool
 from fundusray.cluster.runtime.units import Unit
 from fundusray.data.photographs.decode import BadImage
-from fundusray.data.prepared.colour_statistics import Sums, add, describe, sum_levels
+from fundusray.data.prepared.colour_statistics import LevelSums, add_sums, describe_sums, sum_levels
 from fundusray.data.prepared.prepared_set import PreparedSet, open_set
 from fundusray.errors import InputError
 from fundusray.pipeline.engines import plain
@@ -18,7 +18,7 @@ LENGTH = 256
 """Rows of one unit."""
 
 
-def statistics(prepared: str, rows: np.ndarray) -> dict[str, Any]:
+def set_colour_statistics(prepared: str, rows: np.ndarray) -> dict[str, Any]:
     """Mean [3], std [3] and covariance [3][3] of RGB over all pixels of some rows, in [0, 1].
 
     "the mean and standard deviation of the data set" (Kon, 4): give it the train side of the split.
@@ -37,10 +37,10 @@ def statistics(prepared: str, rows: np.ndarray) -> dict[str, Any]:
     chunks = [rows[start : start + LENGTH] for start in range(0, len(rows), LENGTH)]
     units = [Unit(str(i), (chunk,), len(chunk)) for i, chunk in enumerate(chunks)]
     with Pool("measuring", partial(_sums, prepared)) as pool:
-        return describe(add(pool.values(units).values()))
+        return describe_sums(add_sums(pool.values(units).values()))
 
 
-def _sums(prepared: str, rows: np.ndarray) -> Sums:
+def _sums(prepared: str, rows: np.ndarray) -> LevelSums:
     return sum_levels(_images(open_set(prepared), rows))
 
 
@@ -52,7 +52,7 @@ def _images(prepared: PreparedSet, rows: np.ndarray) -> Iterator[np.ndarray]:
             continue
         (content,) = prepared.encoded(np.array([row]))
         try:
-            yield plain.decode(content, prepared.size)
+            yield plain.decode_image(content, prepared.size)
         except BadImage as error:
             image_id = prepared.image_ids()[row]
             raise InputError(f"{prepared.folder}: image {image_id!r} {error}") from error

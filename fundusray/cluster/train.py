@@ -6,14 +6,20 @@ from typing import Any
 import fundusray
 from fundusray import config, files
 from fundusray.cluster.batch_probe import with_batch
-from fundusray.cluster.results import changed, finished, say, write_recipe, write_result
+from fundusray.cluster.results import (
+    changed_files,
+    finished_result,
+    print_damage,
+    write_recipe,
+    write_result,
+)
 from fundusray.cluster.runtime.entry import work
-from fundusray.cluster.runtime.train_workers import run as run_workers
-from fundusray.cluster.runtime.train_workers import tidy, worker_cpus, worker_gpus
+from fundusray.cluster.runtime.train_workers import remove_leftovers, worker_cpus, worker_gpus
+from fundusray.cluster.runtime.train_workers import run_train_workers as run_workers
 from fundusray.config import Recipe
 from fundusray.lock import locked
 from fundusray.losses import effective_weights, weight_ratio
-from fundusray.metrics import summary
+from fundusray.metrics import figure_summary
 from fundusray.runs.check import check, check_run, chosen_without_order
 from fundusray.runs.run import Run, plan_run
 from fundusray.runs.split_of_run import OpenSets, write_sides
@@ -42,7 +48,7 @@ def planned(
     return plan_run(recipe, prepared_folder, storage, sets)
 
 
-def train(
+def train_recipe(
     recipe: Recipe,
     prepared_folder: str,
     storage: str,
@@ -69,19 +75,19 @@ def fit(run: Run, callbacks: tuple[Any, ...] = (), label: str = "") -> dict[str,
         RunFailedError: as `running.run`; it and a signal leave a checkpoint to go on from.
     """
     recipe, folder = run.recipe, run.folder
-    done, _ = finished(folder)
+    done, _ = finished_result(folder)
     if done:
         return done
     check_run(run)
     with locked(folder):
-        done, faults = finished(folder)
+        done, faults = finished_result(folder)
         if done:  # another process has finished it just now
             return done
-        say(faults)
-        tidy(folder)
+        print_damage(faults)
+        remove_leftovers(folder)
         write_recipe(folder, recipe, run.storage)
         write_sides(folder, run.prepared.table, run.split.sides)
-        if not computed(folder, run.key):
+        if not workers_done(folder, run.key):
             shown = "-".join(filter(None, [label, files.base_name(folder)]))
             run_workers(work, recipe, job_of(run), shown, recipe.cluster.workers, callbacks)
         result = _result(run, outcome_of(folder, run.key))
@@ -107,15 +113,15 @@ def job_of(run: Run) -> Job:
     )
 
 
-def computed(folder: str, key: str) -> bool:
+def workers_done(folder: str, key: str) -> bool:
     """Whether the workers of a run are done and what they wrote is whole; the mode that they
     computed in is then put back, should its file be damaged."""
     outcome = outcome_of(folder, key)
     if not outcome:
         return False
     files.write_json(files.join(folder, "mode.json"), outcome["way"])
-    faults = changed(folder, outcome["tables"])
-    say(faults)
+    faults = changed_files(folder, outcome["tables"])
+    print_damage(faults)
     return not faults
 
 
@@ -146,7 +152,7 @@ def _result(run: Run, outcome: dict[str, Any]) -> dict[str, Any]:
         "mode": outcome["mode"],
         "quarantined": outcome["quarantined"],
         "weight_ratio": weight_ratio(weights),
-        "metrics": summary(files.read_table(predictions)),
+        "metrics": figure_summary(files.read_table(predictions)),
         "robust": _robust(recipe, folder, outcome),
         "key": run.key,
         "schema": SCHEMA,
@@ -160,4 +166,4 @@ def _robust(recipe: Recipe, folder: str, outcome: dict[str, Any]) -> dict[str, A
         return {}
     attacked = files.join(folder, "attacked.parquet")
     told = {"predictions": attacked, "optimistic": outcome.get("robust_optimistic", False)}
-    return told | summary(files.read_table(attacked))
+    return told | figure_summary(files.read_table(attacked))

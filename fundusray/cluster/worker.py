@@ -8,9 +8,9 @@ import ray.train
 import ray.train.torch
 import torch
 
-from fundusray.cluster.runtime.signals import Watcher
-from fundusray.cluster.runtime.train_workers import note, noted
-from fundusray.cluster.runtime.watchdog import Pulse
+from fundusray.cluster.runtime.signals import StopWatcher
+from fundusray.cluster.runtime.train_workers import failure_noted, note_failure
+from fundusray.cluster.runtime.watchdog import Heartbeat
 from fundusray.config import from_json
 from fundusray.data.manifest.contract import GRADES
 from fundusray.data.prepared.prepared_set import open_set
@@ -32,8 +32,8 @@ Learned = Callable[[Job, Ranks], tuple[Examples, Task]]
 class RaySupervisor:
     """Ray Train and the run's driver, as a worker sees them; see `supervision.Supervisor`."""
 
-    def __init__(self, job: Job, pulse: Pulse) -> None:
-        self._pulse, self._watcher = pulse, Watcher(job.folder, job.attempt)
+    def __init__(self, job: Job, pulse: Heartbeat) -> None:
+        self._pulse, self._watcher = pulse, StopWatcher(job.folder, job.attempt)
 
     def heartbeat(self, step: int) -> None:
         self._pulse.step = step
@@ -66,7 +66,7 @@ def noting_faults(job: Job, train: Callable[[], None]) -> None:
     An error that another attempt cannot cure is noted for the driver, by whichever rank meets it,
     and the replacement workers leave at once instead of failing the same way again.
     """
-    if noted(job):
+    if failure_noted(job):
         return
     torch.set_num_threads(job.threads)
     try:
@@ -74,13 +74,13 @@ def noting_faults(job: Job, train: Callable[[], None]) -> None:
     except StoppedError:
         return
     except FundusError as error:
-        note(job, error)
+        note_failure(job, error)
         raise
 
 
 def _train(job: Job, learned: Learned) -> None:
     ranks = Ranks(ray.train.torch.get_device())
-    pulse = Pulse(job.attempt, ranks.rank)
+    pulse = Heartbeat(job.attempt, ranks.rank)
     trainer = Trainer(job, *learned(job, ranks), ranks, RaySupervisor(job, pulse))
     with pulse:
         trainer.run()

@@ -2,6 +2,6 @@
 
 from fundusray.data import sources
 from fundusray.data.drawn import source as drawn_source
-from fundusray.data.manifest.contract import SOURCES, Found, Problem
+from fundusray.data.manifest.contract import SOURCES, RowProblem, SourceContent
 
-__all__ = ["SOURCES", "Found", "Problem", "drawn_source", "sources"]
+__all__ = ["SOURCES", "RowProblem", "SourceContent", "drawn_source", "sources"]

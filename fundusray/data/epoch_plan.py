@@ -3,12 +3,12 @@
 import numpy as np
 
 from fundusray.config import Recipe
-from fundusray.data.prepared.copies import mixed
+from fundusray.data.prepared.copies import mix_copies
 from fundusray.data.prepared.prepared_set import PreparedSet
-from fundusray.data.sampling import Plan, plan_epoch
+from fundusray.data.sampling import EpochPlan, plan_epoch
 
 
-def epoch_plan(recipe: Recipe, prepared: PreparedSet, rows: np.ndarray, epoch: int) -> Plan:
+def epoch_plan(recipe: Recipe, prepared: PreparedSet, rows: np.ndarray, epoch: int) -> EpochPlan:
     """The order of one training epoch over `rows`; rows beyond the set are copies of data.mix.
 
     Raises:
@@ -26,5 +26,5 @@ def epoch_plan(recipe: Recipe, prepared: PreparedSet, rows: np.ndarray, epoch: i
         drop_last=train.drop_last,
     )
     if recipe.data.mix:
-        return mixed(plan, recipe.data.mix_share, len(prepared), recipe.seed, epoch)
+        return mix_copies(plan, recipe.data.mix_share, len(prepared), recipe.seed, epoch)
     return plan

@@ -20,7 +20,7 @@ from fundusray.registry import Registry
 _EPOCH, _REMAINDER, _CLASS, _WITHIN_BATCH, _MIX = range(5)
 
 
-class Plan(NamedTuple):
+class EpochPlan(NamedTuple):
     """An epoch: T steps of a global batch of B rows."""
 
     rows: np.ndarray  # int64 [T, B] positions in the prepared set
@@ -67,7 +67,7 @@ def plan_epoch(
     seed: int,
     epoch: int,
     drop_last: bool = False,
-) -> Plan:
+) -> EpochPlan:
     """The plan of one training epoch over `rows` [N], whose classes are `targets` [N].
 
     An incomplete last batch is filled with the epoch's first rows, which are not valid, or is
@@ -91,12 +91,12 @@ def plan_epoch(
     return _fold(order, batch)
 
 
-def plan_eval(rows: np.ndarray, batch: int) -> Plan:
+def plan_eval(rows: np.ndarray, batch: int) -> EpochPlan:
     """The plan that shows every row once, in the given order; the last batch is padded."""
     return _fold(np.asarray(rows, np.int64), batch)
 
 
-def share(plan: Plan, rank: int, world: int) -> Plan:
+def worker_share(plan: EpochPlan, rank: int, world: int) -> EpochPlan:
     """The part of worker `rank` of `world`: a contiguous slice of each global batch.
 
     Slices begin at even places, so that neighbours 2i and 2i + 1 fall to one worker. Where
@@ -115,7 +115,7 @@ def share(plan: Plan, rank: int, world: int) -> Plan:
         )
     first, last = (2 * (place * pairs // world) for place in (rank, rank + 1))
     last = batch if rank == world - 1 else last
-    return Plan(*(part[:, first:last] for part in plan))
+    return EpochPlan(*(part[:, first:last] for part in plan))
 
 
 def _each_once(sampling: Sampling, counts: Sequence[int], batch: int) -> list[float]:
@@ -248,14 +248,14 @@ def _stream(own: np.ndarray, start: int, length: int, seed: int, k: int) -> np.n
     return np.concatenate(cycles)[skip : skip + length]
 
 
-def _fold(order: np.ndarray, batch: int) -> Plan:
+def _fold(order: np.ndarray, batch: int) -> EpochPlan:
     """The rows in batches, the last one padded with the first rows."""
     steps = -(-len(order) // batch)
     place = np.arange(steps * batch)
     rows = order[place % max(len(order), 1)]
     valid = place < len(order)
     parts = (rows, _occurrences(rows).astype(np.int32), valid)
-    return Plan(*(part.reshape(steps, batch) for part in parts))
+    return EpochPlan(*(part.reshape(steps, batch) for part in parts))
 
 
 def _occurrences(rows: np.ndarray) -> np.ndarray:
@@ -267,7 +267,7 @@ def _occurrences(rows: np.ndarray) -> np.ndarray:
     return before
 
 
-def uniform(size: int, seed: int, epoch: int) -> np.ndarray:
+def keyed_uniform(size: int, seed: int, epoch: int) -> np.ndarray:
     """Numbers in [0, 1), float64 [size], that depend on nothing but the key."""
     return (_raw(size, seed, _MIX, epoch) >> np.uint64(11)) * 2.0**-53
 

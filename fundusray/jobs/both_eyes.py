@@ -4,24 +4,24 @@ from typing import Any
 
 from fundusray import files
 from fundusray.cluster.both_eyes import judge_both_eyes
-from fundusray.command import Asked
+from fundusray.command import Command
 from fundusray.data.prepared.prepared_set import open_set
 from fundusray.errors import InputError
-from fundusray.jobs.command_to_recipe import prepared_of, shown
+from fundusray.jobs.command_to_recipe import prepared_of, print_recipe
 from fundusray.jobs.evaluating import asked_recipe
-from fundusray.jobs.test_looks import look
+from fundusray.jobs.test_looks import record_look
 from fundusray.jobs.training import interval_text
 from fundusray.models.bundle import load_bundle
-from fundusray.models.load_weights import bundle_folder, digest
+from fundusray.models.load_weights import bundle_folder, weights_digest
 from fundusray.registry import unknown_name
-from fundusray.reports.number_text import count
+from fundusray.reports.number_text import count_text
 from fundusray.runs.provenance import unseen
 
 SIDES = ("train", "val")
 """What a second stage can be fitted on."""
 
 
-def both_eyes(asked: Asked) -> dict[str, Any]:
+def both_eyes(asked: Command) -> dict[str, Any]:
     """Fits a second stage on both eyes of the training patients and judges it beside the network
     alone, in pairs."""
     if len(asked.words) != 1:
@@ -34,15 +34,15 @@ def both_eyes(asked: Asked) -> dict[str, Any]:
     bundle = load_bundle(place)
     recipe = asked_recipe(place, bundle.recipe, changes)
     if asked.show:
-        return shown(recipe)
+        return print_recipe(recipe)
     prepared = prepared_of(recipe, trains=False)
     opened = open_set(prepared)
     judged = unseen(opened, place, bundle)
-    key = files.hash_json([digest(place), files.base_name(prepared), fit], 8)
+    key = files.hash_json([weights_digest(place), files.base_name(prepared), fit], 8)
     folder = files.join(recipe.run.storage, f"{recipe.name}-both-eyes-{key}")
     result = judge_both_eyes(place, judged, prepared, folder, fit)
     looked = {"predictions": result["predictions"], "reported_split": judged.side}
-    looks = look(opened.info["manifest"], looked, recipe.run.storage, folder)
+    looks = record_look(opened.info["manifest"], looked, recipe.run.storage, folder)
     print(_said(result, fit, judged.side))
     for note in [*judged.notes, *looks.notes]:
         print(f"  {note}")
@@ -54,7 +54,8 @@ def both_eyes(asked: Asked) -> dict[str, Any]:
 def _said(result: dict[str, Any], fit: str, side: str) -> str:
     """The figures of one and of both eyes, and their differences."""
     lines = [
-        f"both eyes, fitted on {count(result['fitted_on'], 'photograph')} ({fit}), judged on the "
+        f"both eyes, fitted on {count_text(result['fitted_on'], 'photograph')} ({fit}), judged "
+        f"on the "
         f"{side} rows, {result['pairs']} of them with a fellow eye"
     ]
     for row in result["networks"]:

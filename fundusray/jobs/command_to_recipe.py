@@ -7,7 +7,7 @@ from fundusray import config, recipes
 from fundusray.cluster import prepare as cluster_prepare
 from fundusray.cluster.runtime import start as cluster_start
 from fundusray.cluster.runtime.demand import require_room, require_writable
-from fundusray.command import Asked, settle
+from fundusray.command import Command, with_absolute_places
 from fundusray.config import Recipe, override
 from fundusray.data.manifest.contract import SOURCES
 from fundusray.data.manifest.recognise import find_root, source_of
@@ -15,7 +15,7 @@ from fundusray.errors import InputError
 from fundusray.runs.check import check
 
 
-def recipe_of(asked: Asked, default: str) -> Recipe:
+def recipe_of(asked: Command, default: str) -> Recipe:
     """The recipe a command line asks for, `default` where it names none.
 
     Raises:
@@ -23,18 +23,18 @@ def recipe_of(asked: Asked, default: str) -> Recipe:
     """
     if len(asked.words) > 1:
         raise InputError(f"one recipe name at most, got {' '.join(asked.words)}")
-    recipe = recipes.find(asked.words[0] if asked.words else default)
+    recipe = recipes.find_recipe(asked.words[0] if asked.words else default)
     if asked.smoke:
-        recipe = recipes.smoke(recipe)
-    changes = expanded(asked.changes)
+        recipe = recipes.smoke_recipe(recipe)
+    changes = expanded_changes(asked.changes)
     if recipe.data.keywords and "data.keywords" in changes.keys() - asked.changes.keys():
         _say_dropped(recipe, changes)
     recipe = override(recipe, changes)
     # What would run can be seen before there are any data.
-    return recipe if asked.show else settle(recipe, cluster_start.in_submitted_job())
+    return recipe if asked.show else with_absolute_places(recipe, cluster_start.in_submitted_job())
 
 
-def expanded(changes: dict[str, str]) -> dict[str, Any]:
+def expanded_changes(changes: dict[str, str]) -> dict[str, Any]:
     """The changes with `preset=<name>` and `data=<folder>` spelled out; what is given singly wins.
 
     Raises:
@@ -63,7 +63,7 @@ def _say_dropped(recipe: Recipe, changes: dict[str, Any]) -> None:
     )
 
 
-def shown(recipe: Recipe) -> dict[str, Any]:
+def print_recipe(recipe: Recipe) -> dict[str, Any]:
     """Prints the recipe; the job's result."""
     print(config.to_json(recipe))
     return {"status": "shown", "recipe": recipe.name}
@@ -80,7 +80,7 @@ def prepared_of(recipe: Recipe, trains: bool = True) -> str:
     """
     check(recipe)
     require_writable(recipe.run.storage)
-    cluster_start.start()
+    cluster_start.start_ray()
     if trains:
         require_room(recipe)
-    return cluster_prepare.prepare(recipe, recipe.run.storage)
+    return cluster_prepare.prepare_set(recipe, recipe.run.storage)

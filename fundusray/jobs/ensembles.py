@@ -7,23 +7,23 @@ from typing import Any
 from fundusray import files
 from fundusray.cluster import ensemble as cluster_ensemble
 from fundusray.cluster.runtime import start as cluster_start
-from fundusray.command import Asked, settle
+from fundusray.command import Command, with_absolute_places
 from fundusray.config import Recipe, override
 from fundusray.data.prepared.prepared_set import open_set
 from fundusray.errors import InputError
-from fundusray.jobs.command_to_recipe import prepared_of, shown
-from fundusray.jobs.test_looks import look
+from fundusray.jobs.command_to_recipe import prepared_of, print_recipe
+from fundusray.jobs.test_looks import record_look
 from fundusray.jobs.training import about_of, examples_of, interval_text, trial_from
 from fundusray.metrics import METRICS
 from fundusray.models.bundle import load_bundle
-from fundusray.models.load_weights import bundle_folder, digest
+from fundusray.models.load_weights import bundle_folder, weights_digest
 from fundusray.reports import leaderboards
-from fundusray.reports.number_text import TOO_FEW, people
+from fundusray.reports.number_text import TOO_FEW, people_text
 from fundusray.runs.provenance import start_on
 from fundusray.runs.split_of_run import split_of
 
 
-def ensemble(asked: Asked) -> dict[str, Any]:
+def ensemble(asked: Command) -> dict[str, Any]:
     """Averages bundles, in weights and in answers, and judges both beside the single networks."""
     bundles = [bundle_folder(word) for word in asked.words]
     if len(set(bundles)) < max(len(bundles), 2):
@@ -36,22 +36,22 @@ def ensemble(asked: Asked) -> dict[str, Any]:
     recipe = override(load_bundle(bundles[0]).recipe, blank | asked.changes)
     if "data.source" in asked.changes and "data.root" not in asked.changes:
         recipe = override(recipe, {"data.root": ""})
-    recipe = settle(recipe, cluster_start.in_submitted_job())
+    recipe = with_absolute_places(recipe, cluster_start.in_submitted_job())
     if asked.show:
-        return shown(recipe)
+        return print_recipe(recipe)
     prepared = prepared_of(recipe, trains=False)
-    weights = [digest(place) for place in bundles]
+    weights = [weights_digest(place) for place in bundles]
     storage = recipe.run.storage
     places = [files.relative(place, storage, storage) for place in bundles]
     key = files.hash_json([sorted(weights), places, files.base_name(prepared)], 8)
     folder = files.join(storage, f"{recipe.name}-ensemble-{key}")
-    found = cluster_ensemble.compare(bundles, recipe, prepared, folder)
+    found = cluster_ensemble.compare_members(bundles, recipe, prepared, folder)
     side = "val" if found["optimistic"] else "test"
     seen = {"predictions": found["predictions"], "reported_split": side}
-    looks = look(open_set(prepared).info["manifest"], seen, recipe.run.storage, folder)
+    looks = record_look(open_set(prepared).info["manifest"], seen, recipe.run.storage, folder)
     found["notes"] += looks.notes
     paths = _page(folder, found, bundles, recipe, prepared)
-    print(told(found))
+    print(ensemble_text(found))
     print(f"table: {found['table']}\nbundle of the mean: {found['bundle']}")
     print(f"report: {paths['report']}")
     places = {key: found[key] for key in ("bundle", "predictions", "table")} | paths
@@ -84,10 +84,10 @@ def _page(
     return leaderboards.write_search(folder, trials, {}, about, examples_of(recipe, opened, folder))
 
 
-def told(found: dict[str, Any]) -> str:
+def ensemble_text(found: dict[str, Any]) -> str:
     """The figures of `cluster.ensemble.compare` in words, the paired differences last."""
     first = found["networks"][0]
-    lines = [f"{people(first, 'image')}, new to every member"]
+    lines = [f"{people_text(first, 'image')}, new to every member"]
     if found["optimistic"]:
         lines[0] += "; best epochs were chosen on them: optimistic"
     lines += [f"note: {note}" for note in found["notes"]]

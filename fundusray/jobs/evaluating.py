@@ -7,33 +7,33 @@ import numpy as np
 import pyarrow as pa
 
 from fundusray import files, recipes
-from fundusray.attacks import shown as length_shown
+from fundusray.attacks import length_text as length_shown
 from fundusray.cluster import evaluate as cluster_evaluate
 from fundusray.cluster.class_matching import in_classes_of
 from fundusray.cluster.runtime import start as cluster_start
-from fundusray.command import Asked, settle
+from fundusray.command import Command, with_absolute_places
 from fundusray.conditions import Clean, parse_condition
 from fundusray.config import Recipe, override
 from fundusray.data.prepared.prepared_set import PreparedSet, open_set
 from fundusray.data.sampling import plan_epoch
 from fundusray.errors import InputError
-from fundusray.harmless import printable
-from fundusray.jobs.command_to_recipe import expanded, prepared_of, shown
+from fundusray.harmless import printable_text
+from fundusray.jobs.command_to_recipe import expanded_changes, prepared_of, print_recipe
 from fundusray.jobs.method_notes import notes_of
-from fundusray.jobs.training import about_of, trial_from, written
+from fundusray.jobs.training import about_of, trial_from, write_training_report
 from fundusray.models.bundle import Bundle, load_bundle
-from fundusray.models.load_weights import bundle_folder, digest
+from fundusray.models.load_weights import bundle_folder, weights_digest
 from fundusray.reports import leaderboards
-from fundusray.reports.number_text import count
+from fundusray.reports.number_text import count_text
 from fundusray.runs.provenance import Unseen, require_pixels, start_on, unseen
 from fundusray.runs.split_of_run import Split
-from fundusray.training.timetable import Timetable, passes
+from fundusray.training.timetable import Timetable, passes_over_rows
 
 SPLITTING = ("split", "split_file", "fractions", "split_seed")
 """Settings of the data that decide who is on which side."""
 
 
-def evaluate(asked: Asked) -> dict[str, Any]:
+def evaluate(asked: Command) -> dict[str, Any]:
     """Measures a bundle on its own test rows, or on all other photographs it does not know, under
     the condition that `condition=` names."""
     if len(asked.words) != 1:
@@ -43,7 +43,7 @@ def evaluate(asked: Asked) -> dict[str, Any]:
     bundle = load_bundle(place)
     recipe = asked_recipe(place, bundle.recipe, asked.changes)
     if asked.show:
-        return shown(recipe)
+        return print_recipe(recipe)
     prepared = prepared_of(recipe, trains=False)
     if recipe.data.judge == "ungradable":
         if condition != Clean():
@@ -55,14 +55,14 @@ def evaluate(asked: Asked) -> dict[str, Any]:
     opened = in_classes_of(open_set(prepared), place, bundle)
     judged = unseen(opened, place, bundle)
     how = [] if condition == Clean() else [str(condition)]
-    key = files.hash_json([digest(place), files.base_name(prepared), *how], 8)
+    key = files.hash_json([weights_digest(place), files.base_name(prepared), *how], 8)
     folder = files.join(recipe.run.storage, f"{recipe.name}-evaluation-{key}")
-    result = cluster_evaluate.evaluate(place, judged, prepared, folder, condition)
+    result = cluster_evaluate.evaluate_bundle(place, judged, prepared, folder, condition)
     result["best"] = bundle.info.get("best", {})
     told = changes_of(files.read_table(result["predictions"]))
     result["notes"] = judged.notes + changes_said(str(condition), told)
     trial, about = page_of(recipe, bundle, opened, judged, result)
-    report = written(recipe, opened, result, trial, about)
+    report = write_training_report(recipe, opened, result, trial, about)
     return report | {"prepared": prepared, "condition": str(condition)} | told
 
 
@@ -86,7 +86,8 @@ def changes_said(condition: str, told: dict[str, Any]) -> list[str]:
         return []
     share = f" ({told['successes'] / told['right']:.0%})" if told["right"] else ""
     return [
-        f"measured under {condition}: of {count(told['right'], 'image')} that the network is right "
+        f"measured under {condition}: of {count_text(told['right'], 'image')} that the network "
+        f"is right "
         f"of as they are, {told['successes']:,} are made wrong{share}; the largest change is "
         f"{length_shown(told['linf'])} of a pixel, {told['l2']:.3g} of an image (L2, pixels in "
         "[0, 1]). Any other class than the right one will do, so a kappa of these rows is no worst "
@@ -96,10 +97,10 @@ def changes_said(condition: str, told: dict[str, Any]) -> list[str]:
 
 def _ungradable(recipe: Recipe, place: str, prepared: str) -> dict[str, Any]:
     """What a network calls photographs that nobody could grade, printed and listed."""
-    key = files.hash_json([digest(place), files.base_name(prepared)], 8)
+    key = files.hash_json([weights_digest(place), files.base_name(prepared)], 8)
     folder = files.join(recipe.run.storage, f"{recipe.name}-ungradable-{key}")
-    result = cluster_evaluate.answers(place, prepared, folder)
-    called = ", ".join(f"{printable(name)} {num:,}" for name, num in result["called"].items())
+    result = cluster_evaluate.answer_unlabelled(place, prepared, folder)
+    called = ", ".join(f"{printable_text(name)} {num:,}" for name, num in result["called"].items())
     print(f"{result['n']} ungradable photographs, called: {called}")
     print(f"  mean probability of what they are called: {result['probability']:.3f}")
     print("  no figure: there is no grade to hold these answers against")
@@ -113,14 +114,14 @@ def asked_recipe(place: str, trained: Recipe, asked: dict[str, str]) -> Recipe:
     Raises:
         InputError: other pixels, or another split, than the network was trained with.
     """
-    changes = expanded(asked)
+    changes = expanded_changes(asked)
     changes.pop("condition", None)
     # Its weights are in the bundle; what they once started from may be gone.
     still = {"run.storage": "", "model.weights": "", "model.init_from": ""}
     recipe = override(trained, still | changes)
     if "data.source" in changes and "data.root" not in changes:
         recipe = override(recipe, {"data.root": ""})
-    recipe = settle(recipe, cluster_start.in_submitted_job())
+    recipe = with_absolute_places(recipe, cluster_start.in_submitted_job())
     require_pixels(place, trained.data, recipe.data)
     for key in SPLITTING:
         theirs, ours = getattr(trained.data, key), getattr(recipe.data, key)
@@ -135,14 +136,14 @@ def asked_recipe(place: str, trained: Recipe, asked: dict[str, str]) -> Recipe:
 
 def page_of(
     recipe: Recipe, bundle: Bundle, opened: PreparedSet, judged: Unseen, result: dict[str, Any]
-) -> tuple[leaderboards.Trial, leaderboards.About]:
+) -> tuple[leaderboards.ReportTrial, leaderboards.PageFacts]:
     """What the page of an evaluation says; of the training, what the bundle knows."""
     counts = bundle.info.get("counts") if "manifest" in bundle.info else None
     clean = result.get("condition", "clean") == "clean"
     name = recipe.name if clean else f"{recipe.name}, {result['condition']}"
     trial = trial_from(recipe, result, name, counts, _epochs(recipe, counts))
     # Of other photographs nothing was published; its own start is not in the recipe any more.
-    own = recipes.published(bundle.recipe) if judged.side != "all" and clean else {}
+    own = recipes.published_figures(bundle.recipe) if judged.side != "all" and clean else {}
     trial = replace(trial, published=own)
     split, start = Split(opened, judged.sides), start_on(recipe.model, opened.table)
     about = about_of(recipe, split, start, name, "fp32 channels_last")
@@ -168,4 +169,4 @@ def _epochs(recipe: Recipe, counts: list[int] | None) -> int:
         epoch=0,
         drop_last=recipe.train.drop_last,
     )
-    return Timetable(passes(recipe), len(plan.rows)).epochs
+    return Timetable(passes_over_rows(recipe), len(plan.rows)).epochs

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from fundusray import recipes
-from fundusray.attacks import judging_budget, shown
+from fundusray.attacks import judging_budget, length_text
 from fundusray.config import Recipe
-from fundusray.losses import class_effects, sentences
+from fundusray.losses import class_effect_sentences, class_effects
 from fundusray.reports import training_repeats
-from fundusray.reports.number_text import count, estimate, number
+from fundusray.reports.number_text import count_text, estimate_text, number_text
 
 FLATTERED = (
     "of the network that was best on these very rows, so the figures under attack are optimistic"
@@ -31,14 +31,14 @@ def notes_of(
         _replayed(recipe),
         _chosen(result),
         _undefined(result),
-        unlearned(result),
+        unlearned_note(result),
     ]
     found += [result.get("ended", ""), _robust(recipe, result)]
     found = [note for note in found if note]
     if counts is None:
         return found
     said = class_effects(recipe.loss, recipe.sampling, counts, batch=recipe.train.batch)
-    return found + sentences(said, classes)
+    return found + class_effect_sentences(said, classes)
 
 
 def _ours(recipe: Recipe) -> str:
@@ -86,7 +86,7 @@ def _undefined(result: dict[str, Any]) -> str:
     )
 
 
-def unlearned(result: dict[str, Any]) -> str:
+def unlearned_note(result: dict[str, Any]) -> str:
     """That no epoch was better than a network that has learned nothing."""
     best = result.get("best") or {}
     if best.get("better", True):
@@ -94,8 +94,9 @@ def unlearned(result: dict[str, Any]) -> str:
     metric = best["metric"].removeprefix("val_").replace("_", " ")
     return (
         f"no epoch was better by {metric} than always answering one class, which reaches "
-        f"{number(best['constant'])} on the validation rows: kept is epoch {best['epoch']}, whose "
-        f"validation loss was lowest ({metric} {number(best['value'])})"
+        f"{number_text(best['constant'])} on the validation rows: kept is epoch {best['epoch']}, "
+        f"whose "
+        f"validation loss was lowest ({metric} {number_text(best['value'])})"
     )
 
 
@@ -105,7 +106,7 @@ def networks_said(result: dict[str, Any]) -> str:
     parts = []
     if epochs := result.get("held_out_epochs"):
         whose = "two networks" if len(set(epochs)) > 1 else "one network, which both chose"
-        unit = training_repeats.unit(result.get("metrics", {}))
+        unit = training_repeats.interval_unit(result.get("metrics", {}))
         parts.append(
             f"figures of {whose}: each half of the {unit} judged by the epoch that was best "
             f"on the other half ({epochs[0]} and {epochs[1]}; the bundle is of epoch "
@@ -113,7 +114,7 @@ def networks_said(result: dict[str, Any]) -> str:
         )
     if number_of := result.get("start_chosen", 0):
         parts.append(
-            f"{count(number_of, 'judged image')} chose the epoch of the network that it began "
+            f"{count_text(number_of, 'judged image')} chose the epoch of the network that it began "
             "from: the figures flatter"
         )
     return "; ".join(parts)
@@ -124,10 +125,12 @@ def _robust(recipe: Recipe, result: dict[str, Any]) -> str:
     if not robust:
         return ""
     budget = judging_budget(recipe.adversarial)
-    how = f"{budget.steps}-step PGD, {budget.norm} within {shown(budget.eps)}"
+    how = f"{budget.steps}-step PGD, {budget.norm} within {length_text(budget.eps)}"
     return (
-        f"under attack ({how}): accuracy {estimate(robust, 'accuracy')} on {robust['n']} images, "
-        f"balanced {estimate(robust, 'balanced_accuracy')}; {constant_words(robust)}. The attack "
+        f"under attack ({how}): accuracy {estimate_text(robust, 'accuracy')} on {robust['n']} "
+        f"images, "
+        f"balanced {estimate_text(robust, 'balanced_accuracy')}; {constant_words(robust)}. The "
+        f"attack "
         "makes any other class of the right one, so a kappa of these rows is no worst case"
         + (f"; {FLATTERED}" if robust["optimistic"] else "")
     )
@@ -139,6 +142,6 @@ def constant_words(robust: dict[str, Any]) -> str:
         value is not None for name, value in robust.items() if re.fullmatch(r"recall_\d+", name)
     )
     return (
-        f"always answering the most frequent class has {number(robust['majority_accuracy'])}, "
-        f"balanced {number(1 / max(present, 1))}"
+        f"always answering the most frequent class has {number_text(robust['majority_accuracy'])}, "
+        f"balanced {number_text(1 / max(present, 1))}"
     )

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from fundusray import phases, recipes
-from fundusray.cluster.papers.run_table import Outcome, Row
+from fundusray.cluster.papers.run_table import RowOutcome, TableRow
 from fundusray.cluster.papers.scales import Scale
-from fundusray.config import Recipe, fetched, override
-from fundusray.jobs.method_notes import constant_words, unlearned
+from fundusray.config import Recipe, is_published, override
+from fundusray.jobs.method_notes import constant_words, unlearned_note
 from fundusray.losses import class_effects, same_loss
 from fundusray.models import weights_here
-from fundusray.reports.number_text import count, estimate, listed, number
+from fundusray.reports.number_text import count_text, estimate_text, listed_text, number_text
 from fundusray.runs.split_of_run import Split
 
 PAPERS = {
@@ -22,7 +22,7 @@ PAPERS = {
     "li": "Li et al., Explaining diabetic retinopathy detection via integrated gradients",
 }
 IMAGENET = "ImageNet weights"
-UNTOLD = ("data.root", "run.", "cluster.", "tune.", "data.id_key")
+UNSTATED_START = ("data.root", "run.", "cluster.", "tune.", "data.id_key")
 """Settings that say where and not what, so that a title can do without them."""
 
 
@@ -34,7 +34,11 @@ def title_words(table: str) -> str:
 
 
 def title_of(
-    table: str, rows: list[Row], splits: dict[str, Split], scale: Scale, changes: dict[str, str]
+    table: str,
+    rows: list[TableRow],
+    splits: dict[str, Split],
+    scale: Scale,
+    changes: dict[str, str],
 ) -> str:
     """Paper, table, scale, and everything that is not as published."""
     parts = [*_instead(rows, splits, scale), *_own_settings(changes)]
@@ -44,7 +48,7 @@ def title_of(
     return f"{title_words(table)}, {how}{said}"
 
 
-def _instead(rows: list[Row], splits: dict[str, Split], scale: Scale) -> list[str]:
+def _instead(rows: list[TableRow], splits: dict[str, Split], scale: Scale) -> list[str]:
     """`64 px instead of 512`, and so on, for what the scale and the data change."""
     ran = [row for row in rows if row.runs and not row.refused]
     pairs = [(row.recipe, row.published) for row in ran]
@@ -67,16 +71,16 @@ def _instead(rows: list[Row], splits: dict[str, Split], scale: Scale) -> list[st
     if counts:
         found.append(f"{_either(counts)} training images")
     by = {
-        started(row)
+        start_text(row)
         for row in rows
-        if fetched(row.published.model.weights)
-        and not (scale.network and fetched(row.recipe.model.weights))
+        if is_published(row.published.model.weights)
+        and not (scale.network and is_published(row.recipe.model.weights))
         and row.recipe.model.weights != row.published.model.weights
     }
-    by -= {started(row) for row in rows if row.parent}
+    by -= {start_text(row) for row in rows if row.parent}
     if by:
         found.append(f"{_either(by)} instead of {IMAGENET}")
-    elif scale.network and any(fetched(row.recipe.model.weights) for row in ran):
+    elif scale.network and any(is_published(row.recipe.model.weights) for row in ran):
         found.append(f"{IMAGENET} of {scale.network} instead of those of the paper's networks")
     return found
 
@@ -93,32 +97,39 @@ def _either(values: set[Any]) -> str:
 
 def _length(recipe: Recipe) -> str:
     """`20 epochs`, `5+20 epochs`, `550+350+495 steps`."""
-    parts = phases.parse(recipe.train.phases, recipe.train.epochs)
+    parts = phases.parse_phases(recipe.train.phases, recipe.train.epochs)
     unit = "steps" if parts[-1].steps else "epochs"
     return "+".join(str(part.steps or part.epochs) for part in parts) + f" {unit}"
 
 
 def _own_settings(changes: dict[str, str]) -> list[str]:
     """The settings given for every row that the title does not say already."""
-    told = (*UNTOLD, "data.source", "data.size", "train.epochs", "train.batch", "model.name")
+    told = (
+        *UNSTATED_START,
+        "data.source",
+        "data.size",
+        "train.epochs",
+        "train.batch",
+        "model.name",
+    )
     # data=<folder> empties the keywords, which most rows do not have.
     given = {key: value for key, value in changes.items() if (key, value) != ("data.keywords", "")}
     return [f"{key}={value}" for key, value in given.items() if not key.startswith(told)]
 
 
-def started(row: Row) -> str:
+def start_text(row: TableRow) -> str:
     """What a row starts from, in words."""
     if row.parent:
         return f"network of {row.parent.rpartition('.')[2]}"
     place = row.recipe.model.weights or row.recipe.model.init_from
     if not place:
         return "random start"
-    if fetched(place):
+    if is_published(place):
         return f"{IMAGENET} {place.partition('/')[2]}".strip()
     return "start from " + "/".join(place.rstrip("/").split("/")[-2:])
 
 
-def for_orientation(rows: list[Row]) -> bool:
+def for_orientation(rows: list[TableRow]) -> bool:
     """Whether a row that runs is not the published one, so that its figures are no target."""
     return any(
         not recipes.as_published(
@@ -131,7 +142,7 @@ def for_orientation(rows: list[Row]) -> bool:
     )
 
 
-def notes_of(rows: list[Row], scale: Scale, starts: dict[str, str], base: str) -> list[str]:
+def notes_of(rows: list[TableRow], scale: Scale, starts: dict[str, str], base: str) -> list[str]:
     """What a reader must know of how the rows came to be."""
     ran, found = [row for row in rows if row.runs], []
     if for_orientation(rows):
@@ -161,7 +172,7 @@ def notes_of(rows: list[Row], scale: Scale, starts: dict[str, str], base: str) -
     if scale.network:
         found.append(_other_network(ran, scale.network, starts))
     if starts:
-        places = listed(list(starts.values()))
+        places = listed_text(list(starts.values()))
         found.append(f"Rows that the paper starts from ImageNet weights start from {places}.")
     drawn = [row for row in ran if not row.recipe.data.split_file or scale.images]
     if any(row.recipe.data.split == "image" for row in drawn):
@@ -175,13 +186,15 @@ def notes_of(rows: list[Row], scale: Scale, starts: dict[str, str], base: str) -
     return [*found, f"Differences are to {base}."]
 
 
-def _other_network(rows: list[Row], network: str, starts: dict[str, str]) -> str:
+def _other_network(rows: list[TableRow], network: str, starts: dict[str, str]) -> str:
     """What is in place of the paper's networks and of the weights that they start from."""
     theirs = _either({row.published.model.name for row in rows})
-    begun = [row for row in rows if fetched(row.published.model.weights)]
+    begun = [row for row in rows if is_published(row.published.model.weights)]
     said = f"Every row has {network} in place of the paper's {theirs}"
     if begun and not starts:
-        which = "" if len(begun) == len(rows) else f" ({count(len(begun), 'row')} of {len(rows)})"
+        which = (
+            "" if len(begun) == len(rows) else f" ({count_text(len(begun), 'row')} of {len(rows)})"
+        )
         said += (
             f"; where the paper starts from {IMAGENET} of its network{which}, it starts from those "
             f"of {network} in {weights_here(network)}"
@@ -191,7 +204,9 @@ def _other_network(rows: list[Row], network: str, starts: dict[str, str]) -> str
     return f"{said}. The paper's figures are of its networks and stand for orientation alone."
 
 
-def panels(rows: list[Row], splits: dict[str, Split], table: str) -> dict[str, dict[str, Any]]:
+def class_effects_of_rows(
+    rows: list[TableRow], splits: dict[str, Split], table: str
+) -> dict[str, dict[str, Any]]:
     """Row -> what its loss and sampling do to each class of its training images."""
     return {
         row.name.removeprefix(f"{table}."): dict(
@@ -207,10 +222,10 @@ def panels(rows: list[Row], splits: dict[str, Split], table: str) -> dict[str, d
     }
 
 
-def alike(rows: list[Row], splits: dict[str, Split], table: str) -> list[str]:
+def same_loss_notes(rows: list[TableRow], splits: dict[str, Split], table: str) -> list[str]:
     """A sentence for every row whose loss is that of an earlier one, rows of one data set each; of
     attacked or blended images even the same loss is another objective."""
-    groups: dict[tuple[Any, ...], list[Row]] = {}
+    groups: dict[tuple[Any, ...], list[TableRow]] = {}
     for row in rows:
         if row.name in splits:
             recipe, counts = row.recipe, tuple(splits[row.name].counts)
@@ -225,7 +240,7 @@ def alike(rows: list[Row], splits: dict[str, Split], table: str) -> list[str]:
     return found
 
 
-def robust(outcomes: Sequence[Outcome]) -> list[str]:
+def robust_notes(outcomes: Sequence[RowOutcome]) -> list[str]:
     """What attacked rows reached under the attack that judges, beside the paper's figure and that
     of a network which always answers the same."""
     found = []
@@ -233,8 +248,8 @@ def robust(outcomes: Sequence[Outcome]) -> list[str]:
         figures = outcome.result.get("robust")
         if figures:
             theirs = outcome.row.published.published.get("robust_accuracy")
-            beside = f" (paper {number(theirs)})" if theirs is not None else ""
-            said = f"accuracy {estimate(figures, 'accuracy')}"
+            beside = f" (paper {number_text(theirs)})" if theirs is not None else ""
+            said = f"accuracy {estimate_text(figures, 'accuracy')}"
             flattered = "; optimistic: the epoch was chosen on these rows"
             caution = flattered if figures["optimistic"] else ""
             found.append(
@@ -244,7 +259,7 @@ def robust(outcomes: Sequence[Outcome]) -> list[str]:
     return found
 
 
-def constant(outcomes: Sequence[Outcome]) -> list[str]:
+def constant_rows(outcomes: Sequence[RowOutcome]) -> list[str]:
     """The rows of which no epoch was better than always answering the same."""
-    said = [(outcome.row.label, unlearned(outcome.result)) for outcome in outcomes]
+    said = [(outcome.row.label, unlearned_note(outcome.result)) for outcome in outcomes]
     return [f"{name}: {words}." for name, words in said if words]

@@ -8,22 +8,22 @@ from typing import Any
 
 from fundusray import config, files, recipes
 from fundusray.cluster.papers import run_table
-from fundusray.cluster.papers.run_table import Outcome, Row
+from fundusray.cluster.papers.run_table import RowOutcome, TableRow
 from fundusray.cluster.papers.scales import SCALES, Scale, starts_of
 from fundusray.cluster.runtime import start as cluster_start
 from fundusray.cluster.runtime.demand import require_room, require_writable
-from fundusray.command import Asked, settle
+from fundusray.command import Command, with_absolute_places
 from fundusray.errors import InputError
 from fundusray.jobs import paper_notes as words
 from fundusray.jobs import training
-from fundusray.jobs.command_to_recipe import expanded
-from fundusray.jobs.test_looks import Looks, look
+from fundusray.jobs.command_to_recipe import expanded_changes
+from fundusray.jobs.test_looks import TestLooks, record_look
 from fundusray.models.bundle import read_recipe
 from fundusray.registry import unknown_name
 from fundusray.reports import paper_table as paper_report
-from fundusray.reports.number_text import count, duration
-from fundusray.reports.paper_table import Line, Told
-from fundusray.reports.trials import Trial
+from fundusray.reports.number_text import count_text, duration_text
+from fundusray.reports.paper_table import DifferenceText, Line
+from fundusray.reports.trials import ReportTrial
 from fundusray.runs.split_of_run import OpenSets
 
 NUMBERS = {"size": 4096, "epochs": 10_000, "batch": 100_000, "images": 10**9, "at_once": 1000}
@@ -33,7 +33,7 @@ OWN = ("scale", "rows", "start", "baseline", "hourly", "network", *NUMBERS)
 
 
 @dataclass(frozen=True)
-class Wishes:
+class TableOptions:
     """What a command says beside dotted settings."""
 
     table: str
@@ -49,15 +49,19 @@ class Wishes:
     """Dotted settings, for every row."""
 
 
-def table(asked: Asked) -> dict[str, Any]:
+def table(asked: Command) -> dict[str, Any]:
     """Runs every row of a paper's table and writes it beside the published one."""
     if not asked.words:
-        return listing()
-    wishes = wishes_of(asked)
+        return list_tables()
+    wishes = table_options(asked)
     names = run_table.rows_of(wishes.table, wishes.rows)
     submitted = cluster_start.in_submitted_job()
-    places = (lambda recipe: recipe) if asked.show else (lambda recipe: settle(recipe, submitted))
-    rows = run_table.plan(names, wishes.scale, wishes.changes, wishes.starts, places)
+    places = (
+        (lambda recipe: recipe)
+        if asked.show
+        else (lambda recipe: with_absolute_places(recipe, submitted))
+    )
+    rows = run_table.plan_rows(names, wishes.scale, wishes.changes, wishes.starts, places)
     if not any(row.runs for row in rows):
         raise InputError(f"{wishes.table}: the chosen rows are published figures only, none runs")
     if asked.show:
@@ -65,7 +69,7 @@ def table(asked: Asked) -> dict[str, Any]:
     base = baseline_of(rows, wishes)
     storage = next(row.recipe.run.storage for row in rows if row.name == base)
     require_writable(storage)
-    cluster_start.start()
+    cluster_start.start_ray()
     for row in rows:
         if row.runs and not row.refused:
             require_room(row.recipe)
@@ -73,22 +77,22 @@ def table(asked: Asked) -> dict[str, Any]:
     folder = run_table.table_folder(title, rows, storage, wishes.repeats)
     files.sweep(folder)
     sets, opened = run_table.prepared_sets(rows, storage), OpenSets()
-    rows = run_table.capped(rows, sets, opened, wishes.scale.images, folder)
+    rows = run_table.capped_rows(rows, sets, opened, wishes.scale.images, folder)
     rows = run_table.one_precision(rows, sets, opened, storage)
     told = _told(rows, sets, opened, wishes, base, folder)
     print(f"{told.title}\n{folder}", flush=True)
-    looks: dict[str, Looks] = {}
-    made = Table(rows, base, folder, told, wishes, looks, opened)
-    outcomes: dict[tuple[str, int], Outcome] = {}
-    trainings = run_table.repeated(rows, wishes.repeats)
+    looks: dict[str, TestLooks] = {}
+    made = TableCommand(rows, base, folder, told, wishes, looks, opened)
+    outcomes: dict[tuple[str, int], RowOutcome] = {}
+    trainings = run_table.repeated_rows(rows, wishes.repeats)
     total, due = sum(row.runs for row in trainings), 0.0
 
-    def tell(outcome: Outcome) -> None:
+    def tell(outcome: RowOutcome) -> None:
         nonlocal due
         outcomes[outcome.row.key] = outcome
         if outcome.result:
             manifest = opened.at(outcome.prepared).info["manifest"]
-            look(manifest, outcome.result, storage, folder, looks)
+            record_look(manifest, outcome.result, storage, folder, looks)
         print(f"training {len(outcomes)} of {total}: {_said(outcome)}", flush=True)
         # The table so far, for who looks in before the last row is done; of many eyes and
         # trainings it takes its time, which is to be a small part of all.
@@ -96,29 +100,29 @@ def table(asked: Asked) -> dict[str, Any]:
             made.write(outcomes, page=False)
             due = time.monotonic() + 10 * (time.monotonic() - began)
 
-    run_table.run(trainings, sets, opened, storage, wishes.at_once, tell)
+    run_table.run_table(trainings, sets, opened, storage, wishes.at_once, tell)
     ended = _ended(list(outcomes.values()), folder, made.write(outcomes, page=True))
     before = max((one.earlier for one in looks.values()), default=0)
-    return ended | {"patients": told.about["patients"] or "known"} | Looks(before).result
+    return ended | {"patients": told.about["patients"] or "known"} | TestLooks(before).result
 
 
 @dataclass(frozen=True)
-class Table:
+class TableCommand:
     """A table under way."""
 
-    rows: list[Row]
+    rows: list[TableRow]
     base: str
     folder: str
-    told: Told
-    wishes: Wishes
-    looks: dict[str, Looks]
+    told: DifferenceText
+    wishes: TableOptions
+    looks: dict[str, TestLooks]
     """Of its test rows; see `looking`."""
     opened: OpenSets
 
-    def write(self, outcomes: dict[tuple[str, int], Outcome], page: bool) -> dict[str, str]:
+    def write(self, outcomes: dict[tuple[str, int], RowOutcome], page: bool) -> dict[str, str]:
         """Writes it as far as it is done; where its files are."""
         done = list(outcomes.values())
-        notes = [*self.told.notes, *words.robust(done), *words.constant(done)]
+        notes = [*self.told.notes, *words.robust_notes(done), *words.constant_rows(done)]
         notes += [note for one in self.looks.values() for note in one.notes]
         lines = [
             _line(
@@ -130,17 +134,19 @@ class Table:
             )
             for row in self.rows
         ]
-        return paper_report.write(self.folder, lines, replace(self.told, notes=notes), page)
+        return paper_report.write_paper_table(
+            self.folder, lines, replace(self.told, notes=notes), page
+        )
 
 
 def _told(
-    rows: list[Row],
+    rows: list[TableRow],
     sets: dict[str, str],
     opened: OpenSets,
-    wishes: Wishes,
+    wishes: TableOptions,
     base: str,
     folder: str,
-) -> Told:
+) -> DifferenceText:
     """What stands around the rows. The baseline's data speak for all."""
     recipe = next(row.recipe for row in rows if row.name == base)
     splits = {
@@ -148,20 +154,20 @@ def _told(
     }
     start = opened.start(sets[base], recipe.model)
     notes = words.notes_of(rows, wishes.scale, wishes.starts, base)
-    return Told(
+    return DifferenceText(
         title=words.title_of(wishes.table, rows, splits, wishes.scale, wishes.changes),
         about=training.about_of(recipe, splits[base], start, "", ""),
-        notes=[*notes, *words.alike(rows, splits, wishes.table)],
+        notes=[*notes, *words.same_loss_notes(rows, splits, wishes.table)],
         orientation=words.for_orientation(rows),
         hourly=wishes.hourly,
-        panel=words.panels(rows, splits, wishes.table),
+        panel=words.class_effects_of_rows(rows, splits, wishes.table),
         examples=training.examples_of(recipe, splits[base].prepared, folder),
     )
 
 
-def listing() -> dict[str, Any]:
+def list_tables() -> dict[str, Any]:
     """Prints every table with its rows; the job's result."""
-    found = run_table.tables()
+    found = run_table.tables_by_name()
     for name, rows in found.items():
         print(f"{name} ({words.title_words(name)})")
         for row in rows:
@@ -170,7 +176,7 @@ def listing() -> dict[str, Any]:
     return {"status": "shown", "tables": found}
 
 
-def wishes_of(asked: Asked) -> Wishes:
+def table_options(asked: Command) -> TableOptions:
     """The command line, its own words apart from the dotted settings.
 
     Raises:
@@ -179,7 +185,7 @@ def wishes_of(asked: Asked) -> Wishes:
     if len(asked.words) > 1:
         raise InputError(f"one table at a time, got {' '.join(asked.words)}")
     given = {key: value for key, value in asked.changes.items() if key in OWN}
-    changes = expanded({k: value for k, value in asked.changes.items() if k not in OWN})
+    changes = expanded_changes({k: value for k, value in asked.changes.items() if k not in OWN})
     name = given.get("scale", "tiny" if asked.smoke else "paper")
     if name not in SCALES:
         raise unknown_name("scale", name, SCALES)
@@ -190,7 +196,7 @@ def wishes_of(asked: Asked) -> Wishes:
         scale = replace(scale, drawn=0)
     places = [part.strip() for part in given.get("start", "").split(",") if part.strip()]
     starts = starts_of(files.absolute(place) for place in places)
-    return Wishes(
+    return TableOptions(
         table=asked.words[0],
         scale=scale,
         rows=given.get("rows", ""),
@@ -215,7 +221,7 @@ def _price(text: str) -> float:
     return float(text)
 
 
-def baseline_of(rows: list[Row], wishes: Wishes) -> str:
+def baseline_of(rows: list[TableRow], wishes: TableOptions) -> str:
     """The row the others are measured against: as asked, the one called baseline, or the first.
 
     Raises:
@@ -230,7 +236,7 @@ def baseline_of(rows: list[Row], wishes: Wishes) -> str:
     return next((name for name in able if name.endswith(".baseline")), able[0])
 
 
-def _shown(rows: list[Row], repeats: int) -> dict[str, Any]:
+def _shown(rows: list[TableRow], repeats: int) -> dict[str, Any]:
     for row in rows:
         seed, split = row.recipe.seed, row.recipe.split_seed
         seeds = ", ".join(str(seed + repeat) for repeat in range(repeats))
@@ -242,7 +248,7 @@ def _shown(rows: list[Row], repeats: int) -> dict[str, Any]:
     return {"status": "shown", "rows": [row.name for row in rows], "repeats": repeats}
 
 
-def _said(outcome: Outcome) -> str:
+def _said(outcome: RowOutcome) -> str:
     """One line on a finished row."""
     if outcome.reason:
         return f"{outcome.row.label}: failed: {outcome.reason}"
@@ -251,12 +257,12 @@ def _said(outcome: Outcome) -> str:
     beside = f" (paper {paper_kappa})" if paper_kappa is not None else ""
     return (
         f"{outcome.row.label}: kappa {training.interval_text(metrics, 'kappa')}{beside} on "
-        f"{count(metrics['n'], 'eye')}, {duration(outcome.result['seconds'])}"
+        f"{count_text(metrics['n'], 'eye')}, {duration_text(outcome.result['seconds'])}"
     )
 
 
 def _line(
-    row: Row, outcomes: list[Outcome | None], baseline: bool, table: str, opened: OpenSets
+    row: TableRow, outcomes: list[RowOutcome | None], baseline: bool, table: str, opened: OpenSets
 ) -> Line:
     """A row as the report wants it; one that is not done yet is there, too.
 
@@ -267,7 +273,7 @@ def _line(
     done = [outcome for outcome in outcomes if outcome is not None and outcome.result]
     if not done:
         trial = _unmeasured(row, outcomes[0], method)
-        return Line(name=row.name, trial=trial, start=words.started(row))
+        return Line(name=row.name, trial=trial, start=words.start_text(row))
     outcome, results = done[0], [outcome.result for outcome in done]
     # As it was run, perhaps by an earlier command with other workers.
     ran = read_recipe(outcome.result["bundle"])
@@ -285,7 +291,7 @@ def _line(
     return Line(
         name=row.name,
         trial=trial,
-        start=words.started(row),
+        start=words.start_text(row),
         cores=outcome.result["workers"] * outcome.result["cpus"],
         gpus=outcome.result["workers"] * outcome.result["gpus"],
         workers=outcome.result["workers"],
@@ -293,7 +299,7 @@ def _line(
     )
 
 
-def _unmeasured(row: Row, outcome: Outcome | None, method: str) -> Trial:
+def _unmeasured(row: TableRow, outcome: RowOutcome | None, method: str) -> ReportTrial:
     """A row without figures: failed, still waiting, or published only."""
     status, reason = "waiting", "not run yet"
     if outcome is not None:
@@ -301,7 +307,7 @@ def _unmeasured(row: Row, outcome: Outcome | None, method: str) -> Trial:
     elif not row.runs:
         status, reason = "published", "figures of another work"
     recipe = row.recipe
-    return Trial(
+    return ReportTrial(
         method=method,
         loss=recipe.loss.name,
         sampler=recipe.sampling.name,
@@ -319,12 +325,12 @@ def _unmeasured(row: Row, outcome: Outcome | None, method: str) -> Trial:
     )
 
 
-def _figures(row: Row) -> dict[str, Any]:
+def _figures(row: TableRow) -> dict[str, Any]:
     published = row.published.published
     return {key: value for key, value in published.items() if key != recipes.QUOTED}
 
 
-def _ended(outcomes: list[Outcome], folder: str, places: dict[str, str]) -> dict[str, Any]:
+def _ended(outcomes: list[RowOutcome], folder: str, places: dict[str, str]) -> dict[str, Any]:
     """Prints the table and where the files are; the job's result."""
     print(files.read_bytes(places["table"]).decode())
     for name, place in places.items():
@@ -342,6 +348,6 @@ def _ended(outcomes: list[Outcome], folder: str, places: dict[str, str]) -> dict
     result |= {"held_out_epochs": halved} if halved else {}
     if failed:
         listing_of = ", ".join(failed)
-        reason = f"{len(failed)} of {count(len(outcomes), 'training')} failed: {listing_of}"
+        reason = f"{len(failed)} of {count_text(len(outcomes), 'training')} failed: {listing_of}"
         result |= {"status": "failed", "code": 1, "reason": reason, "failed": failed}
     return result | places

@@ -10,60 +10,60 @@ from fundusray.cluster import measure_leak_premium
 from fundusray.cluster.prepare import data_root
 from fundusray.cluster.results import read_result
 from fundusray.cluster.runtime.demand import require_writable
-from fundusray.cluster.runtime.start import start
-from fundusray.cluster.scan import scan as scan_set
-from fundusray.cluster.statistics import statistics
-from fundusray.command import Asked
+from fundusray.cluster.runtime.start import start_ray
+from fundusray.cluster.scan import scan_set as scan_set
+from fundusray.cluster.statistics import set_colour_statistics
+from fundusray.command import Command
 from fundusray.config import Recipe, override
-from fundusray.data.manifest.build import build
-from fundusray.data.manifest.patients import caveat
-from fundusray.data.photographs.decode import BadImage, decode
+from fundusray.data.manifest.build import build_manifest
+from fundusray.data.manifest.patients import unknown_patients_caveat
+from fundusray.data.photographs.decode import BadImage, decode_photograph
 from fundusray.data.photographs.read import read_photo
 from fundusray.data.prepared.prepared_set import open_set
-from fundusray.data.prepared.preprocess import roomy
+from fundusray.data.prepared.preprocess import smallest_decode_side
 from fundusray.data.scan.examine import thumbnails
 from fundusray.errors import InputError
-from fundusray.jobs.command_to_recipe import prepared_of, recipe_of, shown
-from fundusray.jobs.test_looks import Looks, look
+from fundusray.jobs.command_to_recipe import prepared_of, print_recipe, recipe_of
+from fundusray.jobs.test_looks import TestLooks, record_look
 from fundusray.pipeline.preprocess_sheet import preprocess_sheet
 from fundusray.reports import leak_premium as premium_report
 from fundusray.reports import scan_summary as scan_report
-from fundusray.reports.contact_sheet import Cell, contact_sheet
+from fundusray.reports.contact_sheet import SheetCell, contact_sheet
 from fundusray.runs.run import plan_run
 from fundusray.runs.split_of_run import split_of
 
 
-def prepare(asked: Asked) -> dict[str, Any]:
+def prepare(asked: Command) -> dict[str, Any]:
     """Prepares a set; its folder."""
     recipe = recipe_of(asked, "balancing")
     if asked.show:
-        return shown(recipe)
+        return print_recipe(recipe)
     folder = prepared_of(recipe)
-    unknown = caveat(open_set(folder).table)
+    unknown = unknown_patients_caveat(open_set(folder).table)
     ends = {"prepared": folder, "patients": unknown or "known"}
     return {"status": "finished", "folder": folder} | ends
 
 
-def leak_premium(asked: Asked) -> dict[str, Any]:
+def leak_premium(asked: Command) -> dict[str, Any]:
     """Trains one recipe under a split by image and one by patient, and compares them in pairs."""
     repeats, asked = _own_number(asked, "repeats", "3", 100)
     recipe = with_test_share(recipe_of(asked, "balancing"))
     if asked.show:
-        return shown(recipe)
+        return print_recipe(recipe)
     prepared = prepared_of(recipe)
     run = plan_run(recipe, prepared, recipe.run.storage)
     key = files.hash_json([run.key, repeats], 8)
     name = recipe.run.name or recipe.name
     folder = files.join(recipe.run.storage, f"{name}-leak-premium-{key}")
-    found = measure_leak_premium.measure(run, folder, repeats)
-    looks: dict[str, Looks] = {}
+    found = measure_leak_premium.measure_leak_premium(run, folder, repeats)
+    looks: dict[str, TestLooks] = {}
     manifest = run.prepared.info["manifest"]
     for trained in found["runs"]:
         result = read_result(trained["folder"])
         assert result is not None, "the premium is of finished runs"
-        look(manifest, result, recipe.run.storage, folder, looks)
-    before = Looks(max((one.earlier for one in looks.values()), default=0))
-    places = premium_report.write(folder, name, found)
+        record_look(manifest, result, recipe.run.storage, folder, looks)
+    before = TestLooks(max((one.earlier for one in looks.values()), default=0))
+    places = premium_report.write_premium(folder, name, found)
     print(files.read_bytes(places["report"]).decode())
     print(f"table: {places['table']}")
     print(f"test rows looked at {before.earlier:,} times before")
@@ -87,7 +87,7 @@ def with_test_share(recipe: Recipe) -> Recipe:
     return changed
 
 
-def _own_number(asked: Asked, name: str, default: str, most: int) -> tuple[int, Asked]:
+def _own_number(asked: Command, name: str, default: str, most: int) -> tuple[int, Command]:
     """A whole number that is this job's own (`repeats=3`), and the rest of the command."""
     changes = dict(asked.changes)
     given = changes.pop(name, default)
@@ -96,26 +96,31 @@ def _own_number(asked: Asked, name: str, default: str, most: int) -> tuple[int, 
     return int(given), replace(asked, changes=changes)
 
 
-def sheet(asked: Asked) -> dict[str, Any]:
+def sheet(asked: Command) -> dict[str, Any]:
     """Draws some photographs as taken and after each preprocessing; where the picture is."""
     num, asked = _own_number(asked, "photos", "6", 50)
     recipe = recipe_of(asked, "balancing")
     if asked.show:
-        return shown(recipe)
+        return print_recipe(recipe)
     data, storage = recipe.data, recipe.run.storage
-    manifest = build(data, data_root(recipe, storage), recipe.split_seed, labelled=False)
+    manifest = build_manifest(data, data_root(recipe, storage), recipe.split_seed, labelled=False)
     # Spread over the set, so that several cameras and grades are seen.
     rows = np.linspace(0, manifest.table.num_rows - 1, min(num, manifest.table.num_rows))
     photos = []
     for row in manifest.table.take(rows.round().astype(int)).to_pylist():
         try:
             content = read_photo(manifest.roots[row["dataset"]], row["path"])
-            photos.append((row["image_id"], decode(content, roomy(data.size)).pixels))
+            photos.append(
+                (
+                    row["image_id"],
+                    decode_photograph(content, smallest_decode_side(data.size)).pixels,
+                )
+            )
         except (BadImage, OSError) as error:
             print(f"left out: {row['image_id']} ({error})")
     if not photos:
         raise InputError(f"{data.root}: none of the chosen photographs can be read; scan the set")
-    cells = [[Cell(*cell) for cell in cells] for cells in preprocess_sheet(photos, data.size)]
+    cells = [[SheetCell(*cell) for cell in cells] for cells in preprocess_sheet(photos, data.size)]
     content = contact_sheet(cells, title=f"Preprocessing, {data.size} px")
     place = files.join(storage, f"preprocessing-{manifest.hash}-{data.size}.png")
     files.write_bytes(place, content)
@@ -123,14 +128,14 @@ def sheet(asked: Asked) -> dict[str, Any]:
     return {"status": "finished", "sheet": place}
 
 
-def colour_statistics(asked: Asked) -> dict[str, Any]:
+def colour_statistics(asked: Command) -> dict[str, Any]:
     """Measures the colours of the train side; prints them as settings of a recipe."""
     recipe = recipe_of(asked, "balancing")
     if asked.show:
-        return shown(recipe)
+        return print_recipe(recipe)
     prepared = prepared_of(recipe)
     split = split_of(open_set(prepared), recipe)
-    found = statistics(prepared, split.rows["train"])
+    found = set_colour_statistics(prepared, split.rows["train"])
     key = files.hash_json([split.prepared.info["manifest"], split.digest], 8)
     place = files.join(recipe.run.storage, f"statistics-{files.base_name(prepared)}-{key}.json")
     files.write_json(place, found)
@@ -141,20 +146,20 @@ def colour_statistics(asked: Asked) -> dict[str, Any]:
     return {"status": "finished", "statistics": place, "prepared": prepared} | found
 
 
-def scan(asked: Asked) -> dict[str, Any]:
+def scan(asked: Command) -> dict[str, Any]:
     """Looks at every photograph of a set before anyone trains on it; where the findings are."""
     recipe = recipe_of(asked, "balancing")
     if asked.show:
-        return shown(recipe)
+        return print_recipe(recipe)
     require_writable(recipe.run.storage)
-    start()
+    start_ray()
     folder, manifest, findings = scan_set(recipe, recipe.run.storage)
-    names = {name for row in scan_report.chosen(findings.facts) for name, _ in row}
+    names = {name for row in scan_report.contact_sheet_rows(findings.facts) for name, _ in row}
     pictures = thumbnails(manifest.table, names, manifest.roots, 256)
-    places = scan_report.write(folder, findings.facts, pictures)
+    places = scan_report.write_scan(folder, findings.facts, pictures)
     print(files.read_bytes(places["summary"]).decode())
     places |= {"scan": files.join(folder, "scan.parquet")}
     for name, place in places.items():
         print(f"{name.replace('_', ' ')}: {place}")
-    unknown = caveat(manifest.table)
+    unknown = unknown_patients_caveat(manifest.table)
     return {"status": "finished", "folder": folder, "patients": unknown or "known"} | places

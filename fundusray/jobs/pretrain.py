@@ -5,9 +5,9 @@ from typing import Any
 
 from fundusray.cluster import pretrain as cluster_pretrain
 from fundusray.cluster.runtime.demand import require_room, require_writable
-from fundusray.cluster.runtime.start import start
-from fundusray.command import Asked
-from fundusray.jobs.command_to_recipe import recipe_of, shown
+from fundusray.cluster.runtime.start import start_ray
+from fundusray.command import Command
+from fundusray.jobs.command_to_recipe import print_recipe, recipe_of
 from fundusray.jobs.training import interval_text
 
 DEFAULTS = {
@@ -43,7 +43,7 @@ FIXED = {
 """What a recipe for real photographs asks for that drawn ones do not have."""
 
 
-def pretrain(asked: Asked) -> dict[str, Any]:
+def pretrain(asked: Command) -> dict[str, Any]:
     """Pretrains a recipe's network on drawn photographs; says how to start from it."""
     chosen = replace(asked, changes=DEFAULTS | FIXED | asked.changes, smoke=False)
     if asked.smoke:
@@ -51,12 +51,12 @@ def pretrain(asked: Asked) -> dict[str, Any]:
         chosen = replace(chosen, changes=chosen.changes | few | asked.changes)
     recipe = recipe_of(chosen, "balancing")
     if asked.show:
-        return shown(recipe)
-    cluster_pretrain.check(recipe)
+        return print_recipe(recipe)
+    cluster_pretrain.check_pretraining(recipe)
     require_writable(recipe.run.storage)
-    start()
+    start_ray()
     require_room(recipe)
-    result = cluster_pretrain.pretrain(recipe, recipe.run.storage)
+    result = cluster_pretrain.pretrain_network(recipe, recipe.run.storage)
     metrics, bundle = result["metrics"], result["bundle"]
     print(f"{metrics['n']} drawn photographs that were not learned from")
     for name in ("accuracy", "balanced_accuracy", "kappa"):

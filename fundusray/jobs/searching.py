@@ -7,51 +7,51 @@ from typing import Any
 from fundusray import files
 from fundusray.cluster import evaluate as cluster_evaluate
 from fundusray.cluster import train as cluster_train
-from fundusray.cluster.results import finished
+from fundusray.cluster.results import finished_result
 from fundusray.cluster.runtime import start as cluster_start
 from fundusray.cluster.search import tune as cluster_tune
 from fundusray.cluster.search.record import HEAD
-from fundusray.cluster.search.study import Space
-from fundusray.command import Asked
+from fundusray.cluster.search.study import SearchSpace
+from fundusray.command import Command
 from fundusray.config import override
 from fundusray.errors import InputError, NoCheckpointError
-from fundusray.jobs.command_to_recipe import prepared_of, recipe_of, shown
-from fundusray.jobs.test_looks import Looks, look
+from fundusray.jobs.command_to_recipe import prepared_of, print_recipe, recipe_of
+from fundusray.jobs.test_looks import TestLooks, record_look
 from fundusray.jobs.training import about_of, examples_of, interval_text, trial_of
 from fundusray.models.bundle import load_bundle
 from fundusray.reports import leaderboards
-from fundusray.reports.number_text import number, people
+from fundusray.reports.number_text import number_text, people_text
 from fundusray.runs.identity import reseeded
 from fundusray.runs.provenance import unseen
 from fundusray.runs.run import Run
 from fundusray.training import checkpoints
 
 
-def tune(asked: Asked, space: Space) -> dict[str, Any]:
+def tune(asked: Command, space: SearchSpace) -> dict[str, Any]:
     """Searches a space and writes the leaderboard; given a search's folder in place of a recipe,
     writes its report anew."""
     if asked.words and files.exists(files.join(files.absolute(asked.words[0]), HEAD)):
         return _again(asked, space)
     recipe = recipe_of(asked, "balancing")
     if asked.show:
-        return shown(recipe)
+        return print_recipe(recipe)
     cluster_tune.check_space(recipe, space)
     prepared, storage = prepared_of(recipe), recipe.run.storage
     run = cluster_train.planned(recipe, prepared, storage)
-    return reported(run, cluster_tune.search(run, space), space)
+    return report_search(run, cluster_tune.run_search(run, space), space)
 
 
-def _again(asked: Asked, space: Space) -> dict[str, Any]:
+def _again(asked: Command, space: SearchSpace) -> dict[str, Any]:
     """The report of a search as it stands, from its record alone."""
     if len(asked.words) > 1 or asked.changes or asked.smoke:
         raise InputError(f"{asked.words[0]} is a search: it is reported as it is, without settings")
-    run, found = cluster_tune.recorded(files.absolute(asked.words[0]), space)
-    cluster_start.start()
+    run, found = cluster_tune.recorded_search(files.absolute(asked.words[0]), space)
+    cluster_start.start_ray()
     print(f"search {found['folder']}: reported from its record, nothing is run", flush=True)
-    return shown(run.recipe) if asked.show else reported(run, found, space)
+    return print_recipe(run.recipe) if asked.show else report_search(run, found, space)
 
 
-def reported(run: Run, found: dict[str, Any], space: Space) -> dict[str, Any]:
+def report_search(run: Run, found: dict[str, Any], space: SearchSpace) -> dict[str, Any]:
     """Writes the report of a search and prints what was chosen; the job's result.
 
     Args:
@@ -68,10 +68,10 @@ def reported(run: Run, found: dict[str, Any], space: Space) -> dict[str, Any]:
     about = about_of(recipe, run.split, run.start, f"{recipe.name}: balancing methods", modes)
     chosen = next((trial for trial in trials if trial.chosen), None)
     seen = next((trial for trial in trials if trial.predictions), None)
-    looks = Looks()
+    looks = TestLooks()
     if seen is not None:
         figures = {"predictions": seen.predictions, "reported_split": seen.side}
-        looks = look(opened.info["manifest"], figures, recipe.run.storage, folder)
+        looks = record_look(opened.info["manifest"], figures, recipe.run.storage, folder)
     about["notes"] += looks.notes
     examples = examples_of(recipe, opened, folder)
     paths = leaderboards.write_search(folder, trials, found["study"], about, examples)
@@ -83,11 +83,14 @@ def reported(run: Run, found: dict[str, Any], space: Space) -> dict[str, Any]:
         row = next(row for row in leaderboards.leaderboard(trials) if row["chosen"])
         print(
             f"chosen: {row['method']}, by validation {chosen.selected_by} "
-            f"{number(chosen.validation)}, the best of {len(trials)} trials"
+            f"{number_text(chosen.validation)}, the best of {len(trials)} trials"
         )
         side = "test" if chosen.side == "test" else "validation"
         if row["n"]:
-            print(f"  kappa {interval_text(row, 'kappa')} on {people(row, 'image')} ({side} rows)")
+            print(
+                f"  kappa {interval_text(row, 'kappa')} on {people_text(row, 'image')} ({side} "
+                f"rows)"
+            )
         ends |= {"chosen": row["method"], "validation": chosen.validation}
         ends |= {key: row[key] for key in ("bundle", "predictions")}
     for note in looks.notes:
@@ -99,10 +102,10 @@ def reported(run: Run, found: dict[str, Any], space: Space) -> dict[str, Any]:
 def _whole_result(run: Run, entry: dict[str, Any], number: int) -> dict[str, Any] | None:
     """The result of one of a trial's trainings, made whole where a file of it is damaged; None of
     one that did not finish."""
-    result, faults = finished(entry["folders"][number])
+    result, faults = finished_result(entry["folders"][number])
     if faults:  # what is damaged is named and made again
         recipe = reseeded(override(run.recipe, entry["proposed"]), number)
-        result = cluster_train.train(recipe, run.set_folder, run.storage, run.sets)
+        result = cluster_train.train_recipe(recipe, run.set_folder, run.storage, run.sets)
     return result
 
 
@@ -111,7 +114,7 @@ def _searched(
     entry: dict[str, Any],
     result: dict[str, Any] | None,
     method: Callable[[dict[str, Any]], str],
-) -> leaderboards.Trial:
+) -> leaderboards.ReportTrial:
     """A search's trial as the report wants it; one stopped early is judged by its best epoch."""
     recipe, name = override(run.recipe, entry["proposed"]), method(entry["proposed"])
     first = entry["folders"][0]
@@ -137,12 +140,14 @@ def _early(run: Run, folder: str) -> dict[str, Any]:
     place = files.join(folder, "bundle")
     bundle = load_bundle(place)
     judged = unseen(run.prepared, place, bundle)
-    result = cluster_evaluate.evaluate(place, judged, run.set_folder, folder)
+    result = cluster_evaluate.evaluate_bundle(place, judged, run.set_folder, folder)
     # The first bundle is written before the first checkpoint; a kill may fall in between.
     kept = {"history": [], "best": bundle.info["best"], "seconds": 0.0}
     reason = "others did better by then"
     try:
-        name, _ = checkpoints.newest(files.join(folder, "checkpoints"), bundle.info["key"])
+        name, _ = checkpoints.newest_checkpoint(
+            files.join(folder, "checkpoints"), bundle.info["key"]
+        )
     except NoCheckpointError as error:
         # The bundle is whole, so the trial can be judged; only the way there is not known.
         name, reason = "", f"{reason}; {error}"

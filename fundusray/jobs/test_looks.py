@@ -14,12 +14,12 @@ from fundusray import files
 from fundusray.verified import DamagedError
 
 FOLDER = "looks"
-SHOWN = 3
+MOST_NAMED = 3
 """Earlier commands that a note names."""
 
 
 @dataclass(frozen=True)
-class Looks:
+class TestLooks:
     """What was known of the test rows before this command looked at them."""
 
     earlier: int = 0
@@ -33,13 +33,13 @@ class Looks:
         return {"test_rows_looked_at_before": self.earlier}
 
 
-def look(
+def record_look(
     manifest: str,
     seen: dict[str, Any],
     storage: str,
     folder: str,
-    others: dict[str, Looks] | None = None,
-) -> Looks:
+    others: dict[str, TestLooks] | None = None,
+) -> TestLooks:
     """Notes that this command shows figures of test rows, there and in the folder's `looks.json`.
 
     Validation rows, which choose the epoch anyhow, are not counted.
@@ -51,7 +51,7 @@ def look(
         others: the looks of the same command by their rows; the same rows count once.
     """
     if seen["reported_split"] == "val":
-        return Looks()
+        return TestLooks()
     rows = sorted(files.read_table(seen["predictions"])["image_id"].to_pylist())
     key = files.hash_json([manifest, rows], 16)
     if others is not None and key in others:
@@ -69,7 +69,7 @@ def look(
     files.write_json(files.join(place, name), mine)
     own = [one for one in [*earlier, mine] if one.get("folder") == mine["folder"]]
     files.write_json(files.join(folder, "looks.json"), {"looks": own})
-    looks = Looks(len(earlier), [_sentence(earlier)] if earlier else [])
+    looks = TestLooks(len(earlier), [_sentence(earlier)] if earlier else [])
     if others is not None:
         others[key] = looks
     return looks
@@ -90,7 +90,9 @@ def _sentence(earlier: list[dict[str, Any]]) -> str:
     count = len(earlier)
     by = [str(one["folder"]) for one in earlier if "folder" in one]
     names = sorted(set(by), key=by.index)
-    shown = ", ".join(names[-SHOWN:]) + (f" and {len(names) - SHOWN} more" if names[SHOWN:] else "")
+    shown = ", ".join(names[-MOST_NAMED:]) + (
+        f" and {len(names) - MOST_NAMED} more" if names[MOST_NAMED:] else ""
+    )
     times = "once" if count == 1 else f"{count:,} times"
     return (
         f"These test rows were looked at {times} before (by {shown or 'commands not recorded'}); "

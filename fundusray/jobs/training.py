@@ -12,34 +12,34 @@ from fundusray import files, recipes
 from fundusray.cluster import prepare as cluster_prepare
 from fundusray.cluster import train as cluster_train
 from fundusray.cluster.runtime import start as cluster_start
-from fundusray.command import Asked
+from fundusray.command import Command
 from fundusray.config import Recipe
 from fundusray.data.labels.class_names import order_unknown
-from fundusray.data.manifest.joining import locate
+from fundusray.data.manifest.joining import locate_sources
 from fundusray.data.manifest.leftovers import by_reason
-from fundusray.data.manifest.patients import caveat, separation
+from fundusray.data.manifest.patients import separation_sentence, unknown_patients_caveat
 from fundusray.data.prepared.prepared_set import PreparedSet
-from fundusray.data.split.leaks import SIDES, told
-from fundusray.harmless import printable
-from fundusray.jobs.command_to_recipe import prepared_of, recipe_of, shown
+from fundusray.data.split.leaks import SIDES, leak_sentence
+from fundusray.harmless import printable_text
+from fundusray.jobs.command_to_recipe import prepared_of, print_recipe, recipe_of
 from fundusray.jobs.method_notes import constant_words, networks_said, notes_of
-from fundusray.jobs.test_looks import look
+from fundusray.jobs.test_looks import record_look
 from fundusray.losses import LOSSES, effective_weights, weight_ratio
 from fundusray.metrics import METRICS, withheld
 from fundusray.pipeline.augment.augmentation import train_text, view_text
 from fundusray.pipeline.examples import example_images
 from fundusray.reports import figures, leaderboards, sentences
-from fundusray.reports.number_text import TOO_FEW, people
+from fundusray.reports.number_text import TOO_FEW, people_text
 from fundusray.runs.provenance import Start
 from fundusray.runs.run import timetable_of
 from fundusray.runs.split_of_run import Split
 
 
-def train(asked: Asked) -> dict[str, Any]:
+def train(asked: Command) -> dict[str, Any]:
     """Trains one recipe and writes its report."""
     recipe = recipe_of(asked, "balancing")
     if asked.show:
-        return shown(recipe)
+        return print_recipe(recipe)
     prepared = prepared_of(recipe)
     run = cluster_train.planned(recipe, prepared, recipe.run.storage)
     result = cluster_train.fit(run)
@@ -48,31 +48,31 @@ def train(asked: Asked) -> dict[str, Any]:
     about = about_of(recipe, run.split, run.start, recipe.name, result["mode"])
     notes = notes_of(recipe, result, run.counts, run.prepared.classes)
     about["notes"] += _undecoded(result) + notes
-    ends = written(recipe, run.prepared, result, trial, about)
+    ends = write_training_report(recipe, run.prepared, result, trial, about)
     return ends | {"prepared": prepared}
 
 
-def written(
+def write_training_report(
     recipe: Recipe,
     opened: PreparedSet,
     result: dict[str, Any],
-    trial: leaderboards.Trial,
-    about: leaderboards.About,
+    trial: leaderboards.ReportTrial,
+    about: leaderboards.PageFacts,
 ) -> dict[str, Any]:
     """The report of one training or evaluation, its summary printed; the job's result, but for
     where the prepared set is."""
     folder = result["folder"]
     files.sweep(folder)
-    looks = look(opened.info["manifest"], result, recipe.run.storage, folder)
+    looks = record_look(opened.info["manifest"], result, recipe.run.storage, folder)
     about["notes"] += looks.notes
     examples = examples_of(recipe, opened, folder)
     paths = leaderboards.write_run(folder, trial, about, examples)
     metrics, side = result["metrics"], result["reported_split"]
-    print(f"{people(metrics, 'image')} ({side} rows)")
+    print(f"{people_text(metrics, 'image')} ({side} rows)")
     if said := networks_said(result):
         print(said)
     without = withheld(files.read_table(result["predictions"]))
-    shown_as = {"auc_referable": printable(sentences.auc_name(about))}
+    shown_as = {"auc_referable": printable_text(sentences.auc_name(about))}
     for name in METRICS:
         said = "not given, as the order of the classes is not known"
         said = said if name in without else interval_text(metrics, name)
@@ -107,7 +107,7 @@ def trial_of(
     result: dict[str, Any],
     method: str,
     proposed: dict[str, Any] | None = None,
-) -> leaderboards.Trial:
+) -> leaderboards.ReportTrial:
     """A training of the recipe on a split, as the report wants it."""
     epochs = timetable_of(recipe, split).epochs
     return trial_from(recipe, result, method, split.counts, epochs, proposed)
@@ -120,11 +120,11 @@ def trial_from(
     counts: list[int] | None,
     epochs: int,
     proposed: dict[str, Any] | None = None,
-) -> leaderboards.Trial:
+) -> leaderboards.ReportTrial:
     """As `trial_of`, from the training images per class, None where they are not known."""
     best, history = result.get("best", {}), result.get("history", [])
     weights = effective_weights(recipe.loss.name, recipe.loss.args, counts) if counts else []
-    return leaderboards.Trial(
+    return leaderboards.ReportTrial(
         method=method,
         loss=recipe.loss.name,
         sampler=recipe.sampling.name,
@@ -142,7 +142,7 @@ def trial_from(
         weight_ratio=weight_ratio(weights) if weights else math.nan,
         weighs_cross_entropy=LOSSES.facts(recipe.loss.name).weighs_cross_entropy,
         overrides=proposed or {},
-        published=recipes.published(recipe),
+        published=recipes.published_figures(recipe),
         bundle=result.get("bundle", ""),
         predictions=result.get("predictions", ""),
         history=history,
@@ -156,7 +156,7 @@ def trial_from(
 
 def about_of(
     recipe: Recipe, split: Split, start: Start, title: str, mode: str
-) -> leaderboards.About:
+) -> leaderboards.PageFacts:
     """What the page says around the figures.
 
     Args:
@@ -186,9 +186,9 @@ def about_of(
         "recipe": recipe.name,
         "source": f"{recipe.data.source} {recipe.data.root}".strip(),
         "splits": splits,
-        "split": separation(opened.table, _how(recipe), split.leaks),
-        "patients": caveat(opened.table),
-        "leak": "; ".join(filter(None, [told(split.leaks), began])),
+        "split": separation_sentence(opened.table, _how(recipe), split.leaks),
+        "patients": unknown_patients_caveat(opened.table),
+        "leak": "; ".join(filter(None, [leak_sentence(split.leaks), began])),
         "classes": list(opened.classes),
         "ordered": opened.ordered,
         "preprocess": _pixels_said(recipe),
@@ -197,7 +197,9 @@ def about_of(
         "mode": mode,
         "seed": _seeds_said(recipe),
         "prepared": _quarantine(opened),
-        "resources": {key: f"{value:g}" for key, value in cluster_start.resources().items()},
+        "resources": {
+            key: f"{value:g}" for key, value in cluster_start.cluster_resources().items()
+        },
         "versions": {"fundusray": fundusray.__version__, "python": platform.python_version()},
         "notes": _data_notes(opened) + start.unasked,
     }
@@ -279,7 +281,7 @@ def _quarantine(opened: PreparedSet) -> dict[str, Any]:
 def examples_of(recipe: Recipe, opened: PreparedSet, folder: str) -> str:
     """Writes the sheet of photographs as taken, prepared and augmented; where it is."""
     data = recipe.data
-    places = locate(data, cluster_prepare.data_root(recipe, recipe.run.storage))
+    places = locate_sources(data, cluster_prepare.data_root(recipe, recipe.run.storage))
     roots = {name: root for name, (_, root) in places.items()}
     sheet = example_images(opened, roots, train_text(data), data.pipeline, recipe.seed)
     location = files.join(folder, "examples.png")

@@ -5,14 +5,14 @@ training set's images per class. Outputs are class logits [B, K]; of a loss that
 (its fact `output`) what that head puts out. Whoever trains averages over the rows that count, so
 padding weighs nothing and two workers add up to one. A loss whose signature has `progress` (share
 of the run's steps done), `valid` (False on padding) or `batch_counts` (images per class in the
-global batch) is given them; `compute` does so.
+global batch) is given them; `compute_loss` does so.
 
 A new loss is a file here, or a plugin's: `@LOSSES.register("name", **facts)` tells what else is to
 be known of it (`table.LossFacts`), and its signature what its keywords may be.
 """
 
 from fundusray.losses.arguments import check_args, check_output
-from fundusray.losses.class_effects import Panel, panel, sentences
+from fundusray.losses.class_effects import ClassEffects, class_effect_sentences, class_effects
 from fundusray.losses.classes import (
     balanced_softmax,
     class_balanced,
@@ -25,7 +25,7 @@ from fundusray.losses.classes import (
 )
 from fundusray.losses.equivalence import same_loss
 from fundusray.losses.ordinal import coral, corn, quadratic_kappa, squared_error
-from fundusray.losses.registry import LOSSES, LossFacts, compute, num_outputs
+from fundusray.losses.registry import LOSSES, LossFacts, compute_loss, num_outputs
 from fundusray.losses.weights import (
     class_balanced_weights,
     deferred_weights,
@@ -38,15 +38,17 @@ from fundusray.registry import import_folder
 
 __all__ = [
     "LOSSES",
+    "ClassEffects",
     "LossFacts",
-    "Panel",
     "balanced_softmax",
     "check_args",
     "check_output",
     "class_balanced",
     "class_balanced_weights",
+    "class_effect_sentences",
+    "class_effects",
     "class_weights",
-    "compute",
+    "compute_loss",
     "coral",
     "corn",
     "cross_entropy",
@@ -58,11 +60,9 @@ __all__ = [
     "ldam",
     "ldam_margins",
     "num_outputs",
-    "panel",
     "power_weights",
     "quadratic_kappa",
     "same_loss",
-    "sentences",
     "squared_error",
     "weight_ratio",
 ]

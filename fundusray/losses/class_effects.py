@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from fundusray.losses.arguments import check_args
-from fundusray.losses.registry import LOSSES, compute, num_outputs
-from fundusray.losses.showings import sampling_said, shown
+from fundusray.losses.registry import LOSSES, compute_loss, num_outputs
+from fundusray.losses.showings import class_showings, sampling_sentence
 from fundusray.losses.weights import effective_weights, weight_ratio
 from fundusray.settings import Loss, Sampling
 
@@ -22,8 +22,8 @@ EVEN = 1.05
 """Largest over smallest weight up to which classes are said to weigh the same."""
 
 
-class Panel(TypedDict):
-    """What `panel` finds; lists have one number per class."""
+class ClassEffects(TypedDict):
+    """What `class_effects` finds; lists have one number per class."""
 
     loss: str
     sampling: str
@@ -50,14 +50,14 @@ class Panel(TypedDict):
     """Share of it where the network answers the training set's class frequencies."""
 
 
-def panel(
+def class_effects(
     loss: Loss,
     sampling: Sampling,
     counts: Sequence[int],
     *,
     batch: int = 1,
     progress: float = 0.0,
-) -> Panel:
+) -> ClassEffects:
     """What `loss` with `sampling` does to each class, given its number of training images [K].
 
     `batch` is the global batch size, which rounds the epoch of quotas up; `progress` the share of
@@ -69,7 +69,7 @@ def panel(
         InputError: a wrong loss argument, no training image, quotas that do not fit the classes.
     """
     check_args(loss.name, loss.args)
-    seen = shown(sampling, counts, batch)
+    seen = class_showings(sampling, counts, batch)
     weights = effective_weights(loss.name, loss.args, counts, progress)
     parts = list(zip(weights, seen.images, seen.effective, strict=True))
     total = sum(weight * images for weight, images, _ in parts)
@@ -77,9 +77,9 @@ def panel(
     squares = sum((w * images) ** 2 / effective for w, images, effective in parts if effective)
     blank = torch.zeros(num_outputs(loss.name, len(counts)))
     prior = LOSSES.facts(loss.name).prior(counts)
-    return Panel(
+    return ClassEffects(
         loss=_named(loss),
-        sampling=sampling_said(sampling),
+        sampling=sampling_sentence(sampling),
         counts=list(counts),
         weights=weights,
         weights_at_end=effective_weights(loss.name, loss.args, counts),
@@ -110,7 +110,7 @@ def gradient_shares(
     target = torch.arange(len(rows)).repeat_interleave(torch.tensor(rows))
     raw = outputs.double().expand(len(target), -1).clone().requires_grad_(True)
     tensor = torch.tensor(counts, dtype=torch.float64)
-    values = compute(loss.name, loss.args, raw, target, counts=tensor, progress=progress)
+    values = compute_loss(loss.name, loss.args, raw, target, counts=tensor, progress=progress)
     (gradient,) = torch.autograd.grad(values.mean(), raw)
     norms = gradient.norm(dim=1)
     means = [norms[target == k].mean().item() if n else 0.0 for k, n in enumerate(rows)]
@@ -119,7 +119,7 @@ def gradient_shares(
     return [part / total if total > 0 else 0.0 for part in expected]
 
 
-def sentences(found: Panel, classes: Sequence[str] = ()) -> list[str]:
+def class_effect_sentences(found: ClassEffects, classes: Sequence[str] = ()) -> list[str]:
     """The panel in words, a sentence or two to each question; `classes` are the classes' names."""
     names = list(classes) or [f"class {k}" for k in range(len(found["counts"]))]
     present = [k for k, count in enumerate(found["counts"]) if count]
@@ -133,7 +133,7 @@ def sentences(found: Panel, classes: Sequence[str] = ()) -> list[str]:
     return lines
 
 
-def _weights_said(found: Panel, names: list[str], present: list[int]) -> str:
+def _weights_said(found: ClassEffects, names: list[str], present: list[int]) -> str:
     start, end = found["weights"], found["weights_at_end"]
     said = f"{found['loss']} {_ratio_said(start, names, present)}."
     if end != start:
@@ -153,7 +153,7 @@ def _ratio_said(weights: list[float], names: list[str], present: list[int]) -> s
     return said + (": in effect no weighting" if ratio < EVEN else "")
 
 
-def _shown_said(found: Panel, name: str, rare: int) -> str:
+def _shown_said(found: ClassEffects, name: str, rare: int) -> str:
     images, distinct = found["images"][rare], found["distinct"][rare]
     said = (
         f"An epoch with {found['sampling']} shows {sum(found['images']):,.0f} images, "
@@ -165,7 +165,7 @@ def _shown_said(found: Panel, name: str, rare: int) -> str:
     return said + f". Weights and repeats counted, the epoch is worth {epoch:,.0f} images."
 
 
-def _gradient_said(found: Panel, names: list[str], common: int, rare: int) -> str:
+def _gradient_said(found: ClassEffects, names: list[str], common: int, rare: int) -> str:
     blank, prior, counts = found["gradient_blank"], found["gradient_prior"], found["counts"]
     if not any(prior) and not any(blank):
         return "No class has a gradient at the start."

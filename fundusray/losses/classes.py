@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fundusray.errors import InputError
 from fundusray.keywords import Above, AtLeast, OneOf, Within, is_number
-from fundusray.losses.registry import LOSSES, of_target, widen
+from fundusray.losses.registry import LOSSES, at_least_float32, of_target
 from fundusray.losses.weights import (
     class_balanced_weights,
     deferred_weights,
@@ -50,7 +50,9 @@ def cross_entropy(
 
     Label smoothing: Szegedy et al., Rethinking the Inception architecture (2016), section 7.
     """
-    return F.cross_entropy(widen(logits), target, reduction="none", label_smoothing=smoothing)
+    return F.cross_entropy(
+        at_least_float32(logits), target, reduction="none", label_smoothing=smoothing
+    )
 
 
 @LOSSES.register("focal")
@@ -59,7 +61,7 @@ def focal(logits: Tensor, target: Tensor, *, counts: Tensor, gamma: NotNegative 
 
     Lin et al., Focal loss for dense object detection (2017), eq. 4, in its softmax form.
     """
-    log_p = -F.cross_entropy(widen(logits), target, reduction="none")
+    log_p = -F.cross_entropy(at_least_float32(logits), target, reduction="none")
     # 1 - p without cancellation; the floor keeps the gradient of (1 - p)^gamma finite at p = 1.
     rest = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).tiny)
     return -(rest**gamma) * log_p
@@ -91,7 +93,7 @@ def class_balanced(
     term times (1 - p)^gamma, p the probability of that class's right answer. For the last two the
     paper lets the output biases begin at -log(K - 1); here they begin as the network has them.
     """
-    wide = widen(logits)
+    wide = at_least_float32(logits)
     if base == "softmax":
         plain = F.cross_entropy(wide, target, reduction="none")
     else:
@@ -154,7 +156,7 @@ def balanced_softmax(logits: Tensor, target: Tensor, *, counts: Tensor) -> Tenso
     are made from the logits alone, as if every class were equally frequent. Equal counts are cross
     entropy. A class without images is left out of the sum, and its rows cost nothing.
     """
-    wide, counts = widen(logits), counts.to(logits.device)
+    wide, counts = at_least_float32(logits), counts.to(logits.device)
     present = counts > 0
     shifted = wide + counts.clamp_min(1).log().to(wide.dtype)
     shifted = shifted.masked_fill(~present, torch.finfo(wide.dtype).min)
@@ -186,7 +188,7 @@ def ldam(
     they have no bound, `scale` also makes the network surer of itself. max_margin 0 with scale 1 is
     cross entropy.
     """
-    wide = widen(logits)
+    wide = at_least_float32(logits)
     margins = of_target(ldam_margins(counts, max_margin), target, wide)
     shifted = wide - F.one_hot(target, wide.shape[1]) * margins[:, None]
     return _weighted(scale * shifted, target, deferred_weights(counts, beta, defer, progress))
@@ -212,5 +214,5 @@ def _one_versus_rest(wide: Tensor, target: Tensor, gamma: float) -> Tensor:
 
 
 def _weighted(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    loss = F.cross_entropy(widen(logits), target, reduction="none")
+    loss = F.cross_entropy(at_least_float32(logits), target, reduction="none")
     return loss * of_target(weights, target, loss)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from fundusray.losses.arguments import check_args
-from fundusray.losses.registry import LOSSES, compute, num_outputs
-from fundusray.losses.showings import Shown, sampling_said, shown
+from fundusray.losses.registry import LOSSES, compute_loss, num_outputs
+from fundusray.losses.showings import ClassShowings, class_showings, sampling_sentence
 from fundusray.settings import Loss, Sampling
 
 TOLERANCE = 0.01
@@ -34,7 +34,7 @@ class _Row(NamedTuple):
     output: str  # the model.output it learns from; "" for class logits
     values: Tensor  # [P, R] losses of the grid at P stages of the run; 1 if they do not change
     gradients: Tensor  # [P, R, W]
-    shown: Shown
+    shown: ClassShowings
     counts: tuple[int, ...]
 
 
@@ -68,7 +68,7 @@ def same_loss(
     return told
 
 
-def grid(present: Sequence[int], width: int) -> tuple[Tensor, Tensor]:
+def comparison_grid(present: Sequence[int], width: int) -> tuple[Tensor, Tensor]:
     """(outputs [R, W] float64, targets [R]): every class in `present` on the same outputs."""
     draws = torch.randn(
         len(SPREADS), DRAWS, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64
@@ -81,15 +81,15 @@ def grid(present: Sequence[int], width: int) -> tuple[Tensor, Tensor]:
 def _measured(name: str, loss: Loss, sampling: Sampling, counts: Sequence[int], batch: int) -> _Row:
     """The loss on the grid; a loss of whole batches takes the grid for one."""
     check_args(loss.name, loss.args)
-    seen = shown(sampling, counts, batch)
+    seen = class_showings(sampling, counts, batch)
     present = [k for k, count in enumerate(counts) if count]
-    raw, target = grid(present, num_outputs(loss.name, len(counts)))
+    raw, target = comparison_grid(present, num_outputs(loss.name, len(counts)))
     raw.requires_grad_(True)
     tensor = torch.tensor(counts, dtype=torch.float64)
     values, gradients = [], []
     changes = "progress" in inspect.signature(LOSSES[loss.name]).parameters
     for stage in STAGES if changes else STAGES[:1]:
-        value = compute(loss.name, loss.args, raw, target, counts=tensor, progress=stage)
+        value = compute_loss(loss.name, loss.args, raw, target, counts=tensor, progress=stage)
         gradients.append(torch.autograd.grad(value.sum(), raw)[0])
         values.append(value.detach())
     output = LOSSES.facts(loss.name).output
@@ -145,7 +145,7 @@ def _said(row: _Row, other: _Row, factor: float, gap: float, tolerance: float) -
         f"“{row.name}” is the same loss as “{other.name}”{size}: on {sizes} training images "
         f"their values and gradients agree {apart}"
     )
-    one, two = sampling_said(row.sampling), sampling_said(other.sampling)
+    one, two = sampling_sentence(row.sampling), sampling_sentence(other.sampling)
     if row.sampling == other.sampling:
         cause = f"Both rows use {one}"
     elif _shows_alike(row, other, tolerance):

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fundusray.losses.priors import border_log_odds, mean_class, next_border_log_odds
-from fundusray.losses.registry import LOSSES, widen
+from fundusray.losses.registry import LOSSES, at_least_float32
 
 KAPPA_FLOOR = 1e-10
 """Added to both sides of the kappa ratio: keeps the logarithm finite at perfect agreement, and
@@ -62,7 +62,7 @@ def corn(logits: Tensor, target: Tensor, *, counts: Tensor) -> Tensor:
 def squared_error(logits: Tensor, target: Tensor, *, counts: Tensor) -> Tensor:
     """(output - class index)^2 of raw outputs [B, 1]: regression on the grade."""
     assert logits.shape[1:] == (1,), f"squared_error takes [B, 1], got {tuple(logits.shape)}"
-    wide = widen(logits)
+    wide = at_least_float32(logits)
     return (wide[:, 0] - target.to(wide.dtype)) ** 2
 
 
@@ -84,7 +84,7 @@ def quadratic_kappa(
     keep = torch.ones_like(target, dtype=torch.bool) if valid is None else valid
     # Here what does not count may hold anything, as NaN times 0 would be NaN; its gradient in the
     # network would be NaN all the same.
-    p = widen(logits).masked_fill(~keep[:, None], 0.0).softmax(dim=1)
+    p = at_least_float32(logits).masked_fill(~keep[:, None], 0.0).softmax(dim=1)
     num_classes = p.shape[1]
     keep = (keep / keep.sum().clamp_min(1)).to(p.dtype)
     grades = torch.arange(num_classes, device=p.device, dtype=p.dtype) / (num_classes - 1)
@@ -100,4 +100,4 @@ def _borders(raw: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     """(outputs [B, K-1] in float32 or wider, border numbers [K-1])."""
     need = len(counts) - 1
     assert raw.shape[1:] == (need,), f"needs [B, {need}], got {tuple(raw.shape)}"
-    return widen(raw), torch.arange(need, device=raw.device)
+    return at_least_float32(raw), torch.arange(need, device=raw.device)

@@ -45,7 +45,7 @@ class LossFacts:
 LOSSES: Registry[Callable[..., Tensor]] = Registry("loss", LossFacts)
 
 
-def compute(
+def compute_loss(
     name: str,
     args: dict[str, Any],
     raw: Tensor,
@@ -69,7 +69,7 @@ def compute(
     extra = {key: value for key, value in offered.items() if key in taken}
     # Widened outputs alone would not do: within autocast a product of matrices is bf16 again.
     with torch.autocast(raw.device.type, enabled=False):
-        return function(widen(raw), target, counts=counts, **extra, **args)
+        return function(at_least_float32(raw), target, counts=counts, **extra, **args)
 
 
 def num_outputs(name: str, num_classes: int) -> int:
@@ -77,7 +77,7 @@ def num_outputs(name: str, num_classes: int) -> int:
     return LOSSES.facts(name).width(num_classes)
 
 
-def widen(raw: Tensor) -> Tensor:
+def at_least_float32(raw: Tensor) -> Tensor:
     """The outputs in float32, or in float64 if they are: whatever the network's precision."""
     return raw.to(torch.promote_types(raw.dtype, torch.float32))
 

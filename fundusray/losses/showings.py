@@ -8,7 +8,7 @@ from fundusray.settings import Sampling
 from fundusray.settings.choices import registry
 
 
-class Shown(NamedTuple):
+class ClassShowings(NamedTuple):
     """Images of each class [K] that one epoch shows."""
 
     images: list[float]
@@ -25,13 +25,13 @@ class Shown(NamedTuple):
         return [images / total for images in self.images]
 
 
-def sampling_said(sampling: Sampling) -> str:
+def sampling_sentence(sampling: Sampling) -> str:
     """The sampling in words, e.g. `class quotas 0.5, 0.3, 0.2`."""
     quotas = ", ".join(f"{quota:g}" for quota in sampling.quotas)
     return " ".join(filter(None, (registry("sampling.name").facts(sampling.name).title, quotas)))
 
 
-def shown(sampling: Sampling, counts: Sequence[int], batch: int = 1) -> Shown:
+def class_showings(sampling: Sampling, counts: Sequence[int], batch: int = 1) -> ClassShowings:
     """What an epoch of `sampling` shows of `counts` [K] training images in global batches.
 
     natural: every image once. oversample: every class as often as the most frequent. quotas: as
@@ -46,7 +46,7 @@ def shown(sampling: Sampling, counts: Sequence[int], batch: int = 1) -> Shown:
         raise InputError("no class has a training image; check data.split and data.fractions")
     images = registry("sampling.name").facts(sampling.name).images(sampling, counts, batch)
     pairs = [(each, count) for each, count in zip(images, counts, strict=True)]
-    return Shown(
+    return ClassShowings(
         images=images,
         distinct=[min(round(each), count) for each, count in pairs],
         effective=[_effective(each, count) for each, count in pairs],

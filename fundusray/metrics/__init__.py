@@ -1,6 +1,7 @@
 """Every figure from rows: one line per image with its target and logits.
 
-What a figure is stands in `standard`, `confusion` and `ranks`, how sure it is in `intervals` and
+What a figure is stands in `standard`, `confusion_matrix` and `ranks`, how sure it is in
+`intervals` and
 `by_patient`, how two networks are compared in `pairing`, what several trainings of a method say in
 `repeats`. docs/statistics.md shows by simulation what the intervals cover.
 
@@ -14,8 +15,8 @@ from fundusray.metrics import standard
 from fundusray.metrics.any_statistic import interval, paired_interval
 from fundusray.metrics.by_patient import share, spread
 from fundusray.metrics.confusion import from_confusion
-from fundusray.metrics.paired_differences import difference, paired
-from fundusray.metrics.predictions import NO_ORDER, Rows, is_ordered, predictions_table
+from fundusray.metrics.paired_differences import figure_difference, paired_differences
+from fundusray.metrics.predictions import NO_ORDER, PredictionRows, is_ordered, predictions_table
 from fundusray.metrics.registered import (
     METRICS,
     MetricFacts,
@@ -24,33 +25,33 @@ from fundusray.metrics.registered import (
     selectors,
     withheld,
 )
-from fundusray.metrics.repeats import repeated, repeated_paired
-from fundusray.metrics.summary import confusion, point, summary
+from fundusray.metrics.repeats import repeated_differences, repeated_summary
+from fundusray.metrics.summary import confusion_matrix, figure_summary, point_figures
 from fundusray.registry import import_folder
 
 __all__ = [
     "METRICS",
     "NO_ORDER",
     "MetricFacts",
-    "Rows",
-    "confusion",
+    "PredictionRows",
+    "confusion_matrix",
     "constant_answer",
-    "difference",
+    "figure_difference",
+    "figure_summary",
     "from_confusion",
     "interval",
     "is_ordered",
     "needing_order",
-    "paired",
+    "paired_differences",
     "paired_interval",
-    "point",
+    "point_figures",
     "predictions_table",
-    "repeated",
-    "repeated_paired",
+    "repeated_differences",
+    "repeated_summary",
     "selectors",
     "share",
     "spread",
     "standard",
-    "summary",
     "withheld",
 ]
 

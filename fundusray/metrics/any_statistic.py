@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from fundusray.metrics.by_patient import Span, Statistic, spread
-from fundusray.metrics.confusion import plain
-from fundusray.metrics.paired_differences import difference
+from fundusray.metrics.confusion import float_or_none
+from fundusray.metrics.paired_differences import figure_difference
 from fundusray.metrics.spread import LEVEL
 
 
@@ -34,7 +34,7 @@ def interval(
     """
     found = spread(statistic, rows, patients, span=span, smooth=smooth)
     low, high = found.ends(LEVEL) if found.ends else (None, None)
-    return {"value": plain(found.value), "low": low, "high": high, "why": found.why}
+    return {"value": float_or_none(found.value), "low": low, "high": high, "why": found.why}
 
 
 def paired_interval(
@@ -57,4 +57,4 @@ def paired_interval(
         InputError: no rows, or not as many of them as patients.
     """
     first, second = (spread(statistic, rows, patients, span=span, smooth=smooth) for rows in (a, b))
-    return difference(first, second, higher)
+    return figure_difference(first, second, higher)

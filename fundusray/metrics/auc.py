@@ -12,7 +12,7 @@ would be ranked against each other, which lowers the figure.
 import numpy as np
 
 
-def scores(logits: np.ndarray) -> tuple[np.ndarray, int]:
+def referable_scores(logits: np.ndarray) -> tuple[np.ndarray, int]:
     """(log odds of referable [N], the first referable class)."""
     first = 2 if logits.shape[1] > 2 else 1
     score = np.logaddexp.reduce(logits[:, first:], axis=1)
@@ -20,11 +20,11 @@ def scores(logits: np.ndarray) -> tuple[np.ndarray, int]:
     return np.round(score - np.logaddexp.reduce(logits[:, :first], axis=1), 12), first
 
 
-class Ranks:
+class OrderedPairs:
     """The ordered pairs that each image is in, found once: [N] of the rows."""
 
     def __init__(self, targets: np.ndarray, logits: np.ndarray, part: np.ndarray) -> None:
-        score, first = scores(logits)
+        score, first = referable_scores(logits)
         self.positive = targets >= first
         self.part = part
         self.order = np.unique(score, return_inverse=True)[1].astype(np.int64)

@@ -12,19 +12,19 @@ With C the matrix (rows truth, columns prediction), r_k = C_kk / sum_j C_kj and 
 import numpy as np
 
 
-def cells(targets: np.ndarray, logits: np.ndarray) -> np.ndarray:
+def confusion_cells(targets: np.ndarray, logits: np.ndarray) -> np.ndarray:
     """The cell of each row in a matrix laid out in one line, K * target + answer, [N]."""
     return targets * logits.shape[1] + logits.argmax(axis=1)
 
 
-def counted(targets: np.ndarray, logits: np.ndarray) -> np.ndarray:
+def confusion_counts(targets: np.ndarray, logits: np.ndarray) -> np.ndarray:
     """[K, K] counts, rows truth and columns prediction."""
     classes = logits.shape[1]
-    flat = np.bincount(cells(targets, logits), minlength=classes**2)
+    flat = np.bincount(confusion_cells(targets, logits), minlength=classes**2)
     return flat.reshape(classes, classes)
 
 
-def figures(counts: np.ndarray) -> dict[str, np.ndarray]:
+def confusion_figures(counts: np.ndarray) -> dict[str, np.ndarray]:
     """accuracy, balanced_accuracy, kappa, cohen_kappa, sensitivity, specificity and recall_<k> of
     [R, K, K], each [R]; NaN: undefined."""
     counts = np.asarray(counts, np.float64)
@@ -51,9 +51,12 @@ def figures(counts: np.ndarray) -> dict[str, np.ndarray]:
 
 def from_confusion(counts: np.ndarray) -> dict[str, float | None]:
     """accuracy, balanced_accuracy, kappa, sensitivity, ... and recall_<k> of one [K, K] matrix."""
-    return {name: plain(value[0]) for name, value in figures(np.asarray(counts)[None]).items()}
+    return {
+        name: float_or_none(value[0])
+        for name, value in confusion_figures(np.asarray(counts)[None]).items()
+    }
 
 
-def plain(value: float) -> float | None:
+def float_or_none(value: float) -> float | None:
     """A float, or None where it is undefined."""
     return float(value) if np.isfinite(value) else None

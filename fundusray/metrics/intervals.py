@@ -29,7 +29,7 @@ import math
 import numpy as np
 
 from fundusray.metrics import by_patient
-from fundusray.metrics.jackknife import Patients
+from fundusray.metrics.jackknife import PatientFigures
 from fundusray.metrics.registered import METRICS
 from fundusray.metrics.spread import (
     FEW,
@@ -48,7 +48,7 @@ FEW_OF_A_CLASS = 3
 """Patients of each class that the mean of the recalls needs."""
 
 
-def spreads(side: Patients) -> dict[str, Spread]:
+def figure_spreads(side: PatientFigures) -> dict[str, Spread]:
     """Of each figure its value and its chance."""
     found = {}
     for name, value in side.values.items():
@@ -75,7 +75,7 @@ def spreads(side: Patients) -> dict[str, Spread]:
     return found
 
 
-def _parts(side: Patients, name: str) -> tuple[np.ndarray, np.ndarray, str]:
+def _parts(side: PatientFigures, name: str) -> tuple[np.ndarray, np.ndarray, str]:
     """Hits and eyes of each patient [P] that a share is of, and whose patients these are."""
     counts = side.counts
     if name == "accuracy":
@@ -86,7 +86,7 @@ def _parts(side: Patients, name: str) -> tuple[np.ndarray, np.ndarray, str]:
     return counts[:, k, k], counts[:, k].sum(axis=1), f" of class {k}"
 
 
-def _balanced(side: Patients, value: float) -> Spread:
+def _balanced(side: PatientFigures, value: float) -> Spread:
     classes = np.flatnonzero(side.confusion.sum(axis=1))
     shares = [share_spread(*_parts(side, f"recall_{k}"), FEW_OF_A_CLASS) for k in classes]
     parts = np.stack([share.influence for share in shares], axis=1) / len(classes)
@@ -108,7 +108,7 @@ def _balanced(side: Patients, value: float) -> Spread:
     return Spread(value, influence, ends)
 
 
-def _kappa(side: Patients, name: str, value: float) -> Spread:
+def _kappa(side: PatientFigures, name: str, value: float) -> Spread:
     influence, error = jackknife(side.left_out[name])
     most = int(side.confusion.sum(axis=1).argmax())
     others = np.delete(side.counts, most, axis=1).sum(axis=(1, 2)) > 0
@@ -137,7 +137,7 @@ def _certain(value: float, num: int, level: float) -> tuple[float, float]:
     return (near, far) if value > 0 else (-far, -near)
 
 
-def _auc(side: Patients, value: float) -> Spread:
+def _auc(side: PatientFigures, value: float) -> Spread:
     influence, error = jackknife(side.left_out["auc_referable"])
     nums = [int(kind.sum()) for kind in side.referable]
     if min(nums) < FEW or not math.isfinite(error):

@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 
 from fundusray.errors import InputError
-from fundusray.metrics.confusion import plain
-from fundusray.metrics.intervals import spreads
-from fundusray.metrics.jackknife import Patients
+from fundusray.metrics.confusion import float_or_none
+from fundusray.metrics.intervals import figure_spreads
+from fundusray.metrics.jackknife import PatientFigures
 from fundusray.metrics.predictions import NO_ORDER
 from fundusray.metrics.registered import higher_is_better, withheld
 from fundusray.metrics.spread import LEVEL, Spread, drawn_ends, squares
@@ -33,7 +33,7 @@ NOT_MEANT |= {"verdict": "undecided", "why": NO_ORDER}
 """The difference of a figure that needs an order of the classes where none is known."""
 
 
-def paired(a: pa.Table, b: pa.Table) -> dict[str, dict[str, Any]]:
+def paired_differences(a: pa.Table, b: pa.Table) -> dict[str, dict[str, Any]]:
     """Of each metric and recall_<k>: difference (a - b), low, high, p, verdict, why.
 
     The verdict on a is "better" or "worse" where the 95 % interval leaves 0 out, else "undecided".
@@ -44,8 +44,10 @@ def paired(a: pa.Table, b: pa.Table) -> dict[str, dict[str, Any]]:
         InputError: the tables do not hold the same images with the same targets and patients.
     """
     a, b = same_rows(a, b)
-    first, second = spreads(Patients.of(a)), spreads(Patients.of(b))
-    found = {name: difference(first[name], second[name], higher_is_better(name)) for name in first}
+    first, second = figure_spreads(PatientFigures.of(a)), figure_spreads(PatientFigures.of(b))
+    found = {
+        name: figure_difference(first[name], second[name], higher_is_better(name)) for name in first
+    }
     return found | {name: dict(NOT_MEANT) for name in {*withheld(a), *withheld(b)}}
 
 
@@ -68,16 +70,20 @@ def same_rows(a: pa.Table, b: pa.Table) -> tuple[pa.Table, pa.Table]:
     return a, b
 
 
-def difference(a: Spread, b: Spread, higher: bool = True) -> dict[str, Any]:
+def figure_difference(a: Spread, b: Spread, higher: bool = True) -> dict[str, Any]:
     """difference, low, high, p, verdict and why of one figure; `higher`: whether more is better."""
-    found: dict[str, Any] = {"difference": plain(a.value - b.value), "low": None, "high": None}
+    found: dict[str, Any] = {
+        "difference": float_or_none(a.value - b.value),
+        "low": None,
+        "high": None,
+    }
     found |= {"p": None, "verdict": "undecided", "why": not_said(a, b)}
     if found["why"]:
         return found
     if a.draws is not None and b.draws is not None:
         low, high, p = _of_draws(a.draws - b.draws)
     else:
-        together = correlation(a, b)
+        together = patient_correlation(a, b)
         low, high = difference_ends(a, b, together, LEVEL)
         p = _p_value(a, b, together)
     return found | {"low": low, "high": high, "p": p, "verdict": verdict(low, high, higher)}
@@ -105,7 +111,7 @@ def not_said(a: Spread, b: Spread) -> str:
     return "both answer alike here" if alike else ""
 
 
-def correlation(a: Spread, b: Spread) -> float:
+def patient_correlation(a: Spread, b: Spread) -> float:
     """How much the same patients move both sides; 0 where one side has no spread.
 
     As though MORE patients beyond those who differ did so, half of them each way: the variance of

@@ -73,12 +73,13 @@ def _owners(predictions: pa.Table) -> pa.StringArray:
 
 
 def patients_of(predictions: pa.Table) -> pa.StringArray:
-    """The patients, an image of an unknown one as one of its own; as `read` orders them."""
+    """The patients, an image of an unknown one as one of its own; as `read_predictions` orders
+    them."""
     names = pc.unique(_owners(predictions))
     return names.take(pc.sort_indices(names))
 
 
-class Rows(NamedTuple):
+class PredictionRows(NamedTuple):
     """A table as arrays, N rows of P patients."""
 
     targets: np.ndarray  # int64 [N]
@@ -87,7 +88,7 @@ class Rows(NamedTuple):
     part: np.ndarray  # int64 [N], which network predicted the row; 0 where there is one only
 
 
-def read(predictions: pa.Table) -> Rows:
+def read_predictions(predictions: pa.Table) -> PredictionRows:
     """A table as arrays.
 
     Raises:
@@ -104,7 +105,7 @@ def read(predictions: pa.Table) -> Rows:
     part = np.zeros(len(logits), np.int64)
     if "half" in predictions.column_names:
         part = np.unique(predictions["half"].to_numpy(), return_inverse=True)[1]
-    return Rows(
+    return PredictionRows(
         predictions["target"].to_numpy().astype(np.int64),
         logits,
         place[coded.indices.to_numpy()],

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from fundusray.metrics.predictions import Rows, is_ordered
+from fundusray.metrics.predictions import PredictionRows, is_ordered
 from fundusray.registry import Registry
 
 UNDER_ATTACK = "robust_"
@@ -40,7 +40,7 @@ class MetricFacts:
         assert self.higher or self.constant is None, "what chooses an epoch is better if larger"
 
 
-METRICS: Registry[Callable[[Rows], float]] = Registry("metric", MetricFacts)
+METRICS: Registry[Callable[[PredictionRows], float]] = Registry("metric", MetricFacts)
 """name -> (rows) -> value, NaN where these rows do not define it. The rows are targets, logits,
 patient and part (`table.Rows`)."""
 

@@ -32,32 +32,32 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fundusray.errors import InputError
-from fundusray.metrics.intervals import spreads
-from fundusray.metrics.jackknife import Patients
-from fundusray.metrics.paired_differences import NOT_MEANT, paired, same_rows, verdict
+from fundusray.metrics.intervals import figure_spreads
+from fundusray.metrics.jackknife import PatientFigures
+from fundusray.metrics.paired_differences import NOT_MEANT, paired_differences, same_rows, verdict
 from fundusray.metrics.predictions import NO_ORDER, patients_of
 from fundusray.metrics.registered import higher_is_better, span_of, withheld
 from fundusray.metrics.spread import LEVEL, z_quantile
-from fundusray.metrics.summary import summary
+from fundusray.metrics.summary import figure_summary
 
 STEPS = 80
 """Halvings of a search for a quantile: to the last bits of a float."""
 
 
-def repeated(tables: Sequence[pa.Table], *, elsewhere: bool = False) -> dict[str, Any]:
-    """`summary` of several trainings of one method, each figure the mean over them.
+def repeated_summary(tables: Sequence[pa.Table], *, elsewhere: bool = False) -> dict[str, Any]:
+    """`figure_summary` of several trainings of one method, each figure the mean over them.
 
     Args:
         elsewhere: each training was judged on rows of its own, under another split, which may
             share patients; n, num_patients and num_unknown are then those of the first.
 
     Besides its keys: repeats, and `<m>_seed_sd`, the standard deviation of `<m>` over the
-    trainings; None of a single one, whose intervals are those of `summary`.
+    trainings; None of a single one, whose intervals are those of `figure_summary`.
 
     Raises:
         InputError: the tables do not hold the same images, targets and patients, or no rows.
     """
-    each = [summary(table) for table in tables]
+    each = [figure_summary(table) for table in tables]
     names = [name for name in each[0] if f"{name}_low" in each[0]]
     result = each[0] | {"repeats": len(tables)}
     if len(tables) == 1:
@@ -65,7 +65,7 @@ def repeated(tables: Sequence[pa.Table], *, elsewhere: bool = False) -> dict[str
     moved = _influences(tables, elsewhere)
     for name in names:
         values, lows, highs = ([one[name + end] for one in each] for end in ("", "_low", "_high"))
-        found = combined(values, lows, highs, np.stack([one[name] for one in moved]))
+        found = combine_repeats(values, lows, highs, np.stack([one[name] for one in moved]))
         least, most = span_of(name)
         low, high = found["low"], found["high"]
         result[name], result[f"{name}_seed_sd"] = found["value"], found["seed_sd"]
@@ -78,24 +78,25 @@ def repeated(tables: Sequence[pa.Table], *, elsewhere: bool = False) -> dict[str
     return result
 
 
-def repeated_paired(
+def repeated_differences(
     a: Sequence[pa.Table], b: Sequence[pa.Table], *, elsewhere: bool = False
 ) -> dict[str, dict[str, Any]]:
-    """`paired` of two methods that were trained as often, the trainings of one place compared.
+    """`paired_differences` of two methods that were trained as often, the trainings of one place
+    compared.
 
     Args:
         elsewhere: each pair was judged on rows of its own, under another split.
 
     Besides its keys: repeats and seed_sd (of the difference over the trainings). As there, p is
-    the level at which the interval would just touch 0. Of one training each `paired`, with seed_sd
-    None.
+    the level at which the interval would just touch 0. Of one training each `paired_differences`,
+    with seed_sd None.
 
     Raises:
         InputError: not as many of both, or tables that do not hold the same rows.
     """
     if len(a) != len(b) or not a:
         raise InputError(f"trainings are compared one by one, got {len(a)} and {len(b)} of them")
-    each = [paired(x, y) for x, y in zip(a, b, strict=True)]
+    each = [paired_differences(x, y) for x, y in zip(a, b, strict=True)]
     if len(a) == 1:
         return {name: row | {"repeats": 1, "seed_sd": None} for name, row in each[0].items()}
     ours, theirs = (_influences(tables, elsewhere) for tables in (a, b))
@@ -105,7 +106,7 @@ def repeated_paired(
             [one[name][key] for one in each] for key in ("difference", "low", "high")
         )
         moved = np.stack([x[name] - y[name] for x, y in zip(ours, theirs, strict=True)])
-        found = combined(values, lows, highs, moved)
+        found = combine_repeats(values, lows, highs, moved)
         low, high = found["low"], found["high"]
         said = "undecided" if low is None else verdict(low, high, higher_is_better(name))
         result[name] = each[0][name] | {
@@ -133,14 +134,14 @@ def _influences(tables: Sequence[pa.Table], elsewhere: bool) -> list[dict[str, n
     found = []
     for table, names in zip(tables, named, strict=True):
         places, own = pc.index_in(names, everyone).to_numpy(), {}
-        for name, spread in spreads(Patients.of(table)).items():
+        for name, spread in figure_spreads(PatientFigures.of(table)).items():
             own[name] = np.zeros(len(everyone))
             own[name][places] = spread.influence
         found.append(own)
     return found
 
 
-def combined(
+def combine_repeats(
     values: Sequence[float | None],
     lows: Sequence[float | None],
     highs: Sequence[float | None],
@@ -172,7 +173,7 @@ def combined(
     below, above = (
         max(0.0, float(np.mean(far))) for far in (points - np.array(lows), np.array(highs) - points)
     )
-    student = quantile(LEVEL, number - 1) * seeds
+    student = t_exceeded(LEVEL, number - 1) * seeds
     result["low"] = value - max(given * below, math.hypot(shared * below, student))
     result["high"] = value + max(given * above, math.hypot(shared * above, student))
     facing = (below if value > 0 else above) / z_quantile(LEVEL)
@@ -231,7 +232,7 @@ def two_sided(student: float, freedom: int) -> float:
 
 
 @functools.cache
-def quantile(level: float, freedom: int) -> float:
+def t_exceeded(level: float, freedom: int) -> float:
     """What |t| of Student's distribution exceeds with probability `level`."""
     return _where(lambda student: two_sided(student, freedom) <= level)
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from fundusray.metrics.auc import Ranks
-from fundusray.metrics.confusion import counted, figures
-from fundusray.metrics.predictions import Rows
+from fundusray.metrics.auc import OrderedPairs
+from fundusray.metrics.confusion import confusion_counts, confusion_figures
+from fundusray.metrics.predictions import PredictionRows
 from fundusray.metrics.registered import METRICS
 
 
@@ -25,7 +25,7 @@ def _half(targets: np.ndarray) -> float:
 
 
 @METRICS.register("accuracy", title="accuracy", constant=_most_frequent, under_attack=True)
-def accuracy(rows: Rows) -> float:
+def accuracy(rows: PredictionRows) -> float:
     """The share of rows whose answer is right."""
     return _figure(rows, "accuracy")
 
@@ -36,22 +36,22 @@ def accuracy(rows: Rows) -> float:
     constant=_one_of_those_present,
     under_attack=True,
 )
-def balanced_accuracy(rows: Rows) -> float:
+def balanced_accuracy(rows: PredictionRows) -> float:
     """The mean of the recalls of the classes that have rows."""
     return _figure(rows, "balanced_accuracy")
 
 
 @METRICS.register("kappa", title="kappa", span=(-1.0, 1.0), needs_order=True, constant=_nothing)
-def kappa(rows: Rows) -> float:
+def kappa(rows: PredictionRows) -> float:
     """Cohen's kappa with quadratic weights."""
     return _figure(rows, "kappa")
 
 
 @METRICS.register("auc_referable", title="AUC", needs_order=True, constant=_half)
-def auc_referable(rows: Rows) -> float:
+def auc_referable(rows: PredictionRows) -> float:
     """The AUC of referable disease, of pairs within a part."""
-    return Ranks(rows.targets, rows.logits, rows.part).auc()
+    return OrderedPairs(rows.targets, rows.logits, rows.part).auc()
 
 
-def _figure(rows: Rows, name: str) -> float:
-    return float(figures(counted(rows.targets, rows.logits)[None])[name][0])
+def _figure(rows: PredictionRows, name: str) -> float:
+    return float(confusion_figures(confusion_counts(rows.targets, rows.logits)[None])[name][0])

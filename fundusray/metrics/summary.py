@@ -5,29 +5,29 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from fundusray.metrics.confusion import counted, plain
-from fundusray.metrics.intervals import spreads
-from fundusray.metrics.jackknife import Patients
-from fundusray.metrics.predictions import NO_ORDER, Rows, num_unknown, read
+from fundusray.metrics.confusion import confusion_counts, float_or_none
+from fundusray.metrics.intervals import figure_spreads
+from fundusray.metrics.jackknife import PatientFigures
+from fundusray.metrics.predictions import NO_ORDER, PredictionRows, num_unknown, read_predictions
 from fundusray.metrics.registered import METRICS, withheld
 from fundusray.metrics.spread import LEVEL
 
 
-def point(targets: np.ndarray, logits: np.ndarray) -> dict[str, float | None]:
+def point_figures(targets: np.ndarray, logits: np.ndarray) -> dict[str, float | None]:
     """METRICS of some rows; None where undefined (the AUC of one class, say)."""
     targets, logits = np.asarray(targets, np.int64), np.asarray(logits, np.float64)
     alone = np.arange(len(targets))
-    rows = Rows(targets, logits, alone, np.zeros(len(targets), np.int64))
-    return {name: plain(METRICS.find(name)(rows)) for name in METRICS}
+    rows = PredictionRows(targets, logits, alone, np.zeros(len(targets), np.int64))
+    return {name: float_or_none(METRICS.find(name)(rows)) for name in METRICS}
 
 
-def confusion(predictions: pa.Table) -> np.ndarray:
+def confusion_matrix(predictions: pa.Table) -> np.ndarray:
     """[K, K] counts, rows truth and columns prediction; those of two tables add up."""
-    rows = read(predictions)
-    return counted(rows.targets, rows.logits)
+    rows = read_predictions(predictions)
+    return confusion_counts(rows.targets, rows.logits)
 
 
-def summary(predictions: pa.Table) -> dict[str, Any]:
+def figure_summary(predictions: pa.Table) -> dict[str, Any]:
     """n, num_patients, num_unknown, num_networks, majority_accuracy (what always answering the most
     frequent class would reach) and, of each metric and recall_<k>, value and interval.
 
@@ -42,7 +42,7 @@ def summary(predictions: pa.Table) -> dict[str, Any]:
     Raises:
         InputError: no rows.
     """
-    side = Patients.of(predictions)
+    side = PatientFigures.of(predictions)
     counts = side.confusion
     result: dict[str, Any] = {
         "n": int(counts.sum()),
@@ -51,9 +51,9 @@ def summary(predictions: pa.Table) -> dict[str, Any]:
         "num_networks": side.num_networks,
         "majority_accuracy": float(counts.sum(axis=1).max() / counts.sum()),
     }
-    for name, spread in spreads(side).items():
+    for name, spread in figure_spreads(side).items():
         low, high = spread.ends(LEVEL) if spread.ends else (None, None)
-        result[name] = plain(spread.value)
+        result[name] = float_or_none(spread.value)
         result |= {f"{name}_low": low, f"{name}_high": high, f"{name}_why": spread.why}
     for name in withheld(predictions):
         result |= {f"{name}{end}": None for end in ("", "_low", "_high")}

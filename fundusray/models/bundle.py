@@ -19,20 +19,20 @@ from torch import Tensor, nn
 import fundusray
 from fundusray import config, files
 from fundusray.errors import InputError
-from fundusray.harmless import markdown
+from fundusray.harmless import escaped_markdown
 from fundusray.models.classifiers import build_model
-from fundusray.models.load_weights import BUNDLE_WEIGHTS, bundle_folder, numbers
+from fundusray.models.load_weights import BUNDLE_WEIGHTS, bundle_folder, rounded_numbers
 from fundusray.verified import DamagedError, read_info, read_part, read_verified, write_verified
 
 __all__ = [
     "Bundle",
     "DamagedError",
+    "library_versions",
     "load_bundle",
     "read_about",
     "read_recipe",
     "read_verified",
     "save_bundle",
-    "versions",
     "write_verified",
 ]
 
@@ -56,7 +56,7 @@ class Bundle:
     info: dict[str, Any]
 
 
-def versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
     """What computed a result."""
     packages = {name: version(name) for name in ("torch", "timm", "torchvision")}
     return {"fundusray": fundusray.__version__, "python": platform.python_version()} | packages
@@ -87,9 +87,9 @@ def save_bundle(
     content = {
         BUNDLE_WEIGHTS: safetensors.torch.save(tensors),
         "recipe.json": config.to_json(recipe).encode(),
-        "card.md": card(recipe, classes, info, _pixels(tensors)).encode(),
+        "card.md": model_card(recipe, classes, info, _pixels(tensors)).encode(),
     }
-    about = {"classes": list(classes), "info": info, "versions": versions()}
+    about = {"classes": list(classes), "info": info, "versions": library_versions()}
     write_verified(folder, content, about)
 
 
@@ -116,7 +116,8 @@ def load_bundle(folder: str) -> Bundle:
         model.load_state_dict(safetensors.torch.load(content[BUNDLE_WEIGHTS]), strict=True)
     except RuntimeError as error:
         raise InputError(
-            f"{folder}: its weights do not fit {recipe.model.name} as {versions()} builds it; it "
+            f"{folder}: its weights do not fit {recipe.model.name} as {library_versions()} "
+            f"builds it; it "
             f"was written by {about['versions']}: {error}"
         ) from error
     return Bundle(model.eval(), recipe, tuple(about["classes"]), _info(about, folder))
@@ -160,10 +161,10 @@ def _pixels(tensors: dict[str, Tensor]) -> str:
     """How the network normalises pixels, in words."""
     if not {"mean", "std"} <= set(tensors):
         return ""
-    return f"by mean {numbers(tensors['mean'])} and std {numbers(tensors['std'])}"
+    return f"by mean {rounded_numbers(tensors['mean'])} and std {rounded_numbers(tensors['std'])}"
 
 
-def card(
+def model_card(
     recipe: config.Recipe, classes: Sequence[str], info: dict[str, Any], pixels: str = ""
 ) -> str:
     """The model card, Markdown; `pixels` says how the network normalises them."""
@@ -173,23 +174,24 @@ def card(
         split = "patient where one is known, near-duplicates together"
     length = recipe.train.phases or f"{recipe.train.epochs} epochs"
     lines = [
-        f"# {markdown(recipe.name)}",
+        f"# {escaped_markdown(recipe.name)}",
         "",
         f"- Network: {_network(model)}",
         *([f"- Pixels in [0, 1] are normalised {pixels}"] if pixels else []),
         f"- Data: {data.source}, {data.preprocess} at {data.size} px, split by {split}",
         f"- Loss: {recipe.loss.name} {recipe.loss.args or ''}".rstrip(),
         f"- Sampling: {recipe.sampling.name}; {length}, seed {recipe.seed}",
-        f"- Classes: {', '.join(markdown(name) for name in classes)}",
-        f"- Versions: {', '.join(f'{name} {number}' for name, number in versions().items())}",
+        f"- Classes: {', '.join(escaped_markdown(name) for name in classes)}",
+        f"- Versions: "
+        f"{', '.join(f'{name} {number}' for name, number in library_versions().items())}",
     ]
     for key, value in info.items():
         if key == "counts":
             lines.append(f"- Training images per class: {_counts(value, classes)}")
         elif key == "patients":
-            lines.append(f"- {markdown(value[:1].upper() + value[1:])}")
+            lines.append(f"- {escaped_markdown(value[:1].upper() + value[1:])}")
         elif not isinstance(value, (dict, list)):
-            lines.append(f"- {markdown(key)}: {markdown(str(value))}")
+            lines.append(f"- {escaped_markdown(key)}: {escaped_markdown(str(value))}")
     for key, value in info.items():
         if isinstance(value, dict) and "accuracy" in value:
             lines += _table(key, value)
@@ -198,7 +200,7 @@ def card(
 
 def _network(model: config.Model) -> str:
     hidden = f", hidden layers {','.join(map(str, model.hidden))}" if model.hidden else ""
-    start = markdown(model.init_from or model.weights) or "random weights"
+    start = escaped_markdown(model.init_from or model.weights) or "random weights"
     flips = f", judged under flips ({model.flips})" if model.flips != "none" else ""
     return f"{model.name}{hidden}, output {model.output}{flips}, started from {start}"
 
@@ -206,7 +208,7 @@ def _network(model: config.Model) -> str:
 def _table(split: str, summary: dict[str, Any]) -> list[str]:
     rows = [
         "",
-        f"## Measured on {markdown(split)}",
+        f"## Measured on {escaped_markdown(split)}",
         "",
         f"{_people(summary)}; intervals are 95 %, by patient.",
         "",
@@ -219,7 +221,7 @@ def _table(split: str, summary: dict[str, Any]) -> list[str]:
         cells = ["-" if number is None else f"{number:.4f}" for number in numbers]
         if summary.get(f"{name}_why") and summary.get(name) is not None:
             cells[1:] = ["too few to say", "-"]
-        rows.append(f"| {markdown(name)} | {' | '.join(cells)} |")
+        rows.append(f"| {escaped_markdown(name)} | {' | '.join(cells)} |")
     return rows
 
 
@@ -234,4 +236,4 @@ def _people(summary: dict[str, Any]) -> str:
 
 def _counts(counts: Any, classes: Sequence[str]) -> str:
     pairs = counts.items() if isinstance(counts, dict) else zip(classes, counts, strict=True)
-    return ", ".join(f"{markdown(name)} {count}" for name, count in pairs)
+    return ", ".join(f"{escaped_markdown(name)} {count}" for name, count in pairs)

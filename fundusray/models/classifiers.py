@@ -21,7 +21,7 @@ __all__ = [
     "MODELS",
     "Classifier",
     "build_model",
-    "check",
+    "check_model",
     "feature_layers",
     "head_parameters",
     "load_weights",
@@ -99,7 +99,7 @@ def build_model(model: config.Model, num_classes: int, seed: int) -> Classifier:
     if model.weights:
         built.notes += load_weights(built, model)
     if model.init_from:
-        built.notes += stored.go_on(built, model, num_classes)
+        built.notes += stored.load_start_bundle(built, model, num_classes)
     return built
 
 
@@ -132,19 +132,19 @@ def load_weights(built: Classifier, model: config.Model) -> list[str]:
     """
     network = network_of(model)
     what = f"{model.weights} for {model.name}"
-    if config.fetched(model.weights):
+    if config.is_published(model.weights):
         about = network.published(_tag(model.weights))
         _normalise(built, model, torch.tensor(about.mean), torch.tensor(about.std))
         state, origin = published_weights(model, about.url, built.net.state_dict())
         state, read = _read(built.net, state, network)
-        return [origin, *read, *stored.fit(built.net, state, network.heads, what)]
-    found = stored.read(model.weights)
+        return [origin, *read, *stored.fit_state(built.net, state, network.heads, what)]
+    found = stored.read_weights(model.weights)
     if found.normalisation:
         _normalise(built, model, *found.normalisation)
     other = stored.other_head(found, model, built.num_classes)
     state, read = _read(built.net, found.state, network)
     notes = [f"{what}: {note}" for note in read]
-    return notes + stored.fit(built.net, state, network.heads, what, other)
+    return notes + stored.fit_state(built.net, state, network.heads, what, other)
 
 
 def _read(
@@ -164,7 +164,9 @@ def _normalise(built: Classifier, model: config.Model, mean: Tensor, std: Tensor
             own.copy_(value.view(1, 3, 1, 1))
 
 
-def check(model: config.Model, size: int | None = None, num_classes: int | None = None) -> None:
+def check_model(
+    model: config.Model, size: int | None = None, num_classes: int | None = None
+) -> None:
     """Checks a network's settings and what it starts from, building nothing.
 
     With `size`, the side in pixels of the images it is shown; with `num_classes`, whether head and
@@ -186,7 +188,7 @@ def check(model: config.Model, size: int | None = None, num_classes: int | None 
         heads.raw_width(model.output, num_classes)
     if model.init_from:
         stored.check_start(model, num_classes)
-    if config.fetched(model.weights):
+    if config.is_published(model.weights):
         network.published(_tag(model.weights))
         package = PACKAGES.get(model.name) if not _tag(model.weights) else None
         if package and installed_file(package):

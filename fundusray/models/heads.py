@@ -27,7 +27,7 @@ ROUNDS = 50
 """Most rounds of `fit_thresholds`; a handful is what it takes."""
 
 
-class Coral(nn.Module):
+class CoralHead(nn.Module):
     """K - 1 logits of P(y > k) that share one weight vector and differ in their biases only.
 
     Cao, Mirjalili and Raschka, Rank consistent ordinal regression (2020), eq. 5. The biases start
@@ -112,15 +112,15 @@ def _as_they_are(raw: Tensor, thresholds: Tensor | None) -> Tensor:
 
 def _of_number(raw: Tensor, thresholds: Tensor | None) -> Tensor:
     assert thresholds is not None, "a regression has thresholds"
-    return ladder(_widened(raw) - thresholds)
+    return border_class_logits(_widened(raw) - thresholds)
 
 
 def _of_coral(raw: Tensor, thresholds: Tensor | None) -> Tensor:
-    return ladder(_widened(raw).sort(dim=1, descending=True).values)
+    return border_class_logits(_widened(raw).sort(dim=1, descending=True).values)
 
 
 def _of_corn(raw: Tensor, thresholds: Tensor | None) -> Tensor:
-    return ladder(corn_logits(_widened(raw)))
+    return border_class_logits(corn_logits(_widened(raw)))
 
 
 def _widened(raw: Tensor) -> Tensor:
@@ -145,14 +145,14 @@ HEADS.register("regression", title="one number cut at fitted thresholds", needs_
     Head(_single, _of_number)
 )
 HEADS.register("coral", title="one logit per border, weights shared", needs_order=True)(
-    Head(_borders, _of_coral, Coral)
+    Head(_borders, _of_coral, CoralHead)
 )
 HEADS.register("corn", title="one logit per border, each given the one below", needs_order=True)(
     Head(_borders, _of_corn)
 )
 
 
-def ladder(steps: Tensor) -> Tensor:
+def border_class_logits(steps: Tensor) -> Tensor:
     """[B, K] class logits from logit P(y > k) [B, K - 1]."""
     return F.pad(steps.cumsum(dim=1), (1, 0))
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from fundusray.errors import InputError
-from fundusray.models.weight_files import parse, unwrapped
+from fundusray.models.weight_files import parse_weights, unwrapped_state
 
 
 class Package(NamedTuple):
@@ -103,7 +103,9 @@ def packaged_weights(name: str, own: Mapping[str, Tensor]) -> tuple[dict[str, Te
     package = PACKAGES[name]
     path = installed_file(package)
     content = require_known_file(package, path)
-    state = in_timms_names(unwrapped(parse(content, os.fspath(path)), os.fspath(path)), own)
+    state = in_timms_names(
+        unwrapped_state(parse_weights(content, os.fspath(path)), os.fspath(path)), own
+    )
     origin = f"the installed package {about(package)}"
     return state, f"{name} starts from the ImageNet weights in {origin}"
 

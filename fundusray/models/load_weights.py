@@ -9,13 +9,19 @@ from torch import Tensor, nn
 
 from fundusray import config, files
 from fundusray.errors import InputError
-from fundusray.models.weight_files import AROUND, layer_names, matching, parse, unwrapped
+from fundusray.models.weight_files import (
+    AROUND,
+    layer_names,
+    matching_part,
+    parse_weights,
+    unwrapped_state,
+)
 from fundusray.verified import MANIFEST, read_verified
 
 BUNDLE_WEIGHTS = "model.safetensors"
 
 
-class Stored(NamedTuple):
+class StoredWeights(NamedTuple):
     """Tensors by plain name, and of a bundle, the network that they are of."""
 
     state: dict[str, Tensor]
@@ -45,9 +51,9 @@ def bundle_folder(location: str) -> str:
     return inner if of_run and files.exists(files.join(inner, MANIFEST)) else location
 
 
-def digest(location: str) -> str:
+def weights_digest(location: str) -> str:
     """A hash of the weights that `model.weights` names; published ones, and "", are their name."""
-    if not location or config.fetched(location):
+    if not location or config.is_published(location):
         return location
     location = bundle_folder(location)
     if not files.exists(location):
@@ -65,14 +71,14 @@ def start_digest(model: config.Model) -> str:
         InputError: there is no such file or bundle.
     """
     if not model.init_from:
-        return digest(model.weights)
+        return weights_digest(model.weights)
     weights = files.join(bundle_folder(model.init_from), BUNDLE_WEIGHTS)
     if not files.exists(weights):
         raise _no_bundle(model.init_from)
     return f"bundle {files.sha256_file(weights)[:16]}"
 
 
-def read(location: str) -> Stored:
+def read_weights(location: str) -> StoredWeights:
     """The tensors of a .safetensors or .pth file, or of a bundle, by plain name.
 
     A bundle may be given as its folder, as the weights file in it, or as the run it is of.
@@ -86,10 +92,10 @@ def read(location: str) -> Stored:
         raise no_file(location)
     if files.is_dir(location):
         bundle = _read_bundle(location, "model.weights")
-        return bundle._replace(state=unwrapped(bundle.state, location))
-    state = parse(files.read_bytes(location), location)
-    plain = unwrapped(state, location)
-    return Stored(plain, normalisation=_normalisation(state) or _hub_normalisation(location))
+        return bundle._replace(state=unwrapped_state(bundle.state, location))
+    state = parse_weights(files.read_bytes(location), location)
+    plain = unwrapped_state(state, location)
+    return StoredWeights(plain, normalisation=_normalisation(state) or _hub_normalisation(location))
 
 
 def _hub_normalisation(location: str) -> tuple[Tensor, Tensor] | None:
@@ -119,20 +125,20 @@ def _normalisation(state: Any) -> tuple[Tensor, Tensor] | None:
 
 
 def read_state(location: str) -> dict[str, Tensor]:
-    """The tensors alone of what `read` reads."""
-    return read(location).state
+    """The tensors alone of what `read_weights` reads."""
+    return read_weights(location).state
 
 
-def _read_bundle(location: str, setting: str) -> Stored:
+def _read_bundle(location: str, setting: str) -> StoredWeights:
     """A bundle with its tensors under their full names; `setting` is what errors speak of."""
     content, about = read_verified(location)
     if BUNDLE_WEIGHTS not in content:
         raise InputError(f"{setting}: {location} holds no {BUNDLE_WEIGHTS}")
-    state = parse(content[BUNDLE_WEIGHTS], files.join(location, BUNDLE_WEIGHTS))
+    state = parse_weights(content[BUNDLE_WEIGHTS], files.join(location, BUNDLE_WEIGHTS))
     if "recipe.json" not in content or "classes" not in about:
-        return Stored(state, normalisation=_normalisation(state))
+        return StoredWeights(state, normalisation=_normalisation(state))
     recipe = config.stored_recipe(content["recipe.json"].decode(), location)
-    return Stored(state, recipe.model, len(about["classes"]), _normalisation(state))
+    return StoredWeights(state, recipe.model, len(about["classes"]), _normalisation(state))
 
 
 def _no_bundle(location: str) -> InputError:
@@ -143,7 +149,7 @@ def _no_bundle(location: str) -> InputError:
     )
 
 
-def check_start(model: config.Model, num_classes: int | None) -> Stored:
+def check_start(model: config.Model, num_classes: int | None) -> StoredWeights:
     """The bundle that `model.init_from` names, whole and of this very network.
 
     Raises:
@@ -176,7 +182,7 @@ def _told(model: config.Model, num_classes: int) -> str:
     return f"{model.name}{size}{hidden}, output {model.output}, {num_classes} classes"
 
 
-def go_on(built: nn.Module, model: config.Model, num_classes: int) -> list[str]:
+def load_start_bundle(built: nn.Module, model: config.Model, num_classes: int) -> list[str]:
     """Loads the bundle of `model.init_from` whole into a built network; notes on what differs.
 
     The recipe says how pixels are normalised; where it does not, the bundle.
@@ -191,20 +197,20 @@ def go_on(built: nn.Module, model: config.Model, num_classes: int) -> list[str]:
     built.load_state_dict(bundle.state | own, strict=True)
     if all(torch.equal(value, bundle.state[name]) for name, value in own.items()):
         return []
-    before = tuple(numbers(bundle.state[name]) for name in AROUND[:2])
-    now = tuple(numbers(built.get_buffer(name)) for name in AROUND[:2])
+    before = tuple(rounded_numbers(bundle.state[name]) for name in AROUND[:2])
+    now = tuple(rounded_numbers(built.get_buffer(name)) for name in AROUND[:2])
     return [
         f"{model.init_from} was trained with model.mean and model.std {before}, "
         f"this run normalises with {now}"
     ]
 
 
-def numbers(tensor: Tensor) -> tuple[float, ...]:
+def rounded_numbers(tensor: Tensor) -> tuple[float, ...]:
     """The numbers of a small float32 tensor as people write them."""
     return tuple(round(value, 6) for value in tensor.flatten().tolist())
 
 
-def other_head(found: Stored, model: config.Model, num_classes: int) -> str:
+def other_head(found: StoredWeights, model: config.Model, num_classes: int) -> str:
     """How a bundle's last layers differ in meaning from a network's; "" if not, or not known."""
     if found.model is None or found.model.name != model.name:
         return ""
@@ -212,7 +218,7 @@ def other_head(found: Stored, model: config.Model, num_classes: int) -> str:
     return "" if theirs == ours else f"is of {theirs} in the bundle, of {ours} here"
 
 
-def fit(
+def fit_state(
     net: nn.Module,
     state: dict[str, Tensor],
     heads: tuple[str, ...],
@@ -228,7 +234,7 @@ def fit(
         InputError: another architecture; the first names and shapes that differ.
     """
     own = net.state_dict()
-    state, beside = matching(dict(state), _features(own, heads))
+    state, beside = matching_part(dict(state), _features(own, heads))
     state, foreign = _without_foreign(state, own, heads)
     beside += foreign
     notes = [f"{what}: left out {layer_names(beside)}"] if beside else []

@@ -13,7 +13,7 @@ from fundusray import config
 from fundusray.errors import InputError
 from fundusray.models.installed_weights import PACKAGES, about, installed_file, packaged_weights
 from fundusray.models.networks import network_of
-from fundusray.models.weight_files import unwrapped
+from fundusray.models.weight_files import unwrapped_state
 
 CONNECT_SECONDS = 10.0
 """How long an unanswered connection is waited for."""
@@ -49,7 +49,7 @@ def published_weights(
             "give a file that is here, model.weights=<.safetensors or .pth>, "
             "or start at random, model.weights="
         ) from error
-    return unwrapped(state, url), f"{model.name} starts from the ImageNet weights of {place}"
+    return unwrapped_state(state, url), f"{model.name} starts from the ImageNet weights of {place}"
 
 
 def weights_here(name: str) -> str:

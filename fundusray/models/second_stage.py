@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from fundusray.errors import InputError
-from fundusray.models.heads import fit_thresholds, ladder
+from fundusray.models.heads import border_class_logits, fit_thresholds
 
 RIDGE = 1e-3
 """Weight of the squared weights beside the mean squared error of the grade."""
@@ -34,7 +34,7 @@ class SecondStage:
         """[N, K] class logits of eyes from probabilities [N, K] of them and of their fellows."""
         scores = np.hstack([own, fellow]) @ np.array(self.weights) + self.constant
         steps = torch.from_numpy(scores)[:, None] - torch.tensor(self.thresholds)
-        return ladder(steps.float()).numpy()
+        return border_class_logits(steps.float()).numpy()
 
 
 def fit_second_stage(own: np.ndarray, fellow: np.ndarray, targets: np.ndarray) -> SecondStage:

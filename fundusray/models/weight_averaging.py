@@ -10,7 +10,7 @@ from torch import Tensor
 from fundusray.config import Recipe
 from fundusray.errors import InputError
 from fundusray.models.bundle import Bundle, load_bundle, save_bundle
-from fundusray.models.load_weights import numbers
+from fundusray.models.load_weights import rounded_numbers
 
 DECIDING = ("name", "image_size", "hidden", "output")
 """Settings of a model that make tensors of one name mean the same in two bundles."""
@@ -84,4 +84,4 @@ def _settings(*bundles: Bundle) -> Iterator[tuple[Any, ...]]:
     for key in DECIDING:
         yield key, *(getattr(bundle.recipe.model, key) for bundle in bundles)
     for key in ("mean", "std"):
-        yield key, *(numbers(bundle.model.get_buffer(key)) for bundle in bundles)
+        yield key, *(rounded_numbers(bundle.model.get_buffer(key)) for bundle in bundles)

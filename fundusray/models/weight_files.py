@@ -28,7 +28,7 @@ MOST_INSTRUCTIONS = 1_000_000
 """Of a .pth file's pickle: a large network needs some ten thousand."""
 
 
-def parse(content: bytes, location: str) -> Any:
+def parse_weights(content: bytes, location: str) -> Any:
     """The value in a .safetensors or .pth file; nothing in it is run.
 
     Raises:
@@ -96,7 +96,7 @@ def _counted(stream: io.BytesIO, left: int) -> int:
     return left
 
 
-def unwrapped(state: Any, location: str) -> dict[str, Tensor]:
+def unwrapped_state(state: Any, location: str) -> dict[str, Tensor]:
     """Plain name to tensor, out of the wrappings training scripts put around a state dict.
 
     Raises:
@@ -119,7 +119,7 @@ def unwrapped(state: Any, location: str) -> dict[str, Tensor]:
     for name, value in state.items():
         if reason := _without_values(value):
             raise InputError(f"model.weights: {location}: {name} {reason}")
-    return unprefixed(dict(state))
+    return unprefixed_state(dict(state))
 
 
 def _without_values(value: Tensor) -> str:
@@ -134,7 +134,7 @@ def _without_values(value: Tensor) -> str:
     return ""
 
 
-def unprefixed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def unprefixed_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The state without the prefixes that all of its names share, one inside the other."""
     plain = state
     while True:
@@ -146,7 +146,9 @@ def unprefixed(state: dict[str, Tensor]) -> dict[str, Tensor]:
         plain = {name.removeprefix(shared[0]): plain[name] for name in names}
 
 
-def matching(state: dict[str, Tensor], wanted: set[str]) -> tuple[dict[str, Tensor], list[str]]:
+def matching_part(
+    state: dict[str, Tensor], wanted: set[str]
+) -> tuple[dict[str, Tensor], list[str]]:
     """(the part of a state that is the wanted network, the names beside it).
 
     A file may hold the network under one of PREFIXES and another head, a projector or a decoder
@@ -159,7 +161,7 @@ def matching(state: dict[str, Tensor], wanted: set[str]) -> tuple[dict[str, Tens
         return state, []
     for prefix in PREFIXES:
         inner = {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}
-        inner = unprefixed(inner)
+        inner = unprefixed_state(inner)
         if wanted <= inner.keys():
             return inner, [name for name in state if not name.startswith(prefix)]
     return state, []

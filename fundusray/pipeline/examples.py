@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fundusray.data.photographs.decode import decode
+from fundusray.data.photographs.decode import decode_photograph
 from fundusray.data.photographs.read import read_photo
 from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.data.sampling import plan_eval
@@ -49,7 +49,7 @@ def example_images(
         name, grade = prepared.image_ids()[row], prepared.classes[targets[row]]
         label = f"{name}, {grade}: as prepared, augmented three times"
         if path:
-            original = decode(read_photo(roots[dataset], path), min_side=SIDE).pixels
+            original = decode_photograph(read_photo(roots[dataset], path), min_side=SIDE).pixels
             shown.insert(0, _fit(original))
             label = label.replace(": as prepared", ": as taken, as prepared")
         sheet.append((label, shown))

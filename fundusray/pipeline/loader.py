@@ -11,12 +11,19 @@ from torch import Tensor
 from fundusray.data.photographs.decode import BadImage
 from fundusray.data.prepared.masks import num_planes
 from fundusray.data.prepared.prepared_set import PreparedSet
-from fundusray.data.sampling import Plan
+from fundusray.data.sampling import EpochPlan
 from fundusray.errors import InputError
-from fundusray.pipeline.augment.augmentation import Augmentation, parse
-from fundusray.pipeline.engines.memory import Memory
-from fundusray.pipeline.engines.plain import Frame, Made, Plain, Work, fill_level, unpacked
-from fundusray.pipeline.undecodable import Quarantine
+from fundusray.pipeline.augment.augmentation import Augmentation, parse_augmentation
+from fundusray.pipeline.engines.memory import MemoryEngine
+from fundusray.pipeline.engines.plain import (
+    EngineFrame,
+    Made,
+    PlainEngine,
+    Work,
+    fill_level,
+    unpacked,
+)
+from fundusray.pipeline.undecodable import UndecodableImages
 from fundusray.registry import Registry, unknown_name
 
 
@@ -67,7 +74,7 @@ class Needs(NamedTuple):
     """What an engine is made for."""
 
     prepared: PreparedSet
-    frame: Frame
+    frame: EngineFrame
     batch: int
     """Rows of the largest batch."""
     device: str
@@ -84,7 +91,7 @@ class Loader:
         batch: int,
         augmentation: Augmentation,
         engine: Engine,
-        quarantine: Quarantine,
+        quarantine: UndecodableImages,
     ) -> None:
         self._prepared, self._batch = prepared, batch
         self._augmentation, self._engine, self._quarantine = augmentation, engine, quarantine
@@ -97,7 +104,7 @@ class Loader:
         """Rows found not to decode, with the reason; their places in a batch are not valid."""
         return self._quarantine.rows
 
-    def epoch(self, plan: Plan, *, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def epoch(self, plan: EpochPlan, *, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of a plan from step `start` on; augmentation depends on (seed, epoch).
 
         It may be left at any step; beginning another epoch ends it. An image that does not decode
@@ -112,7 +119,9 @@ class Loader:
         self._turn += 1
         return self._batches(plan, seed, epoch, start, self._turn)
 
-    def _batches(self, plan: Plan, seed: int, epoch: int, start: int, turn: int) -> Iterator[Batch]:
+    def _batches(
+        self, plan: EpochPlan, seed: int, epoch: int, start: int, turn: int
+    ) -> Iterator[Batch]:
         self._quarantine.check_share()
         made: Iterator[Made] | None = None
         kinds = len(self._prepared.mask_kinds)
@@ -135,7 +144,7 @@ class Loader:
             yield Batch(image, *parts, None if planes is None else unpacked(planes, kinds))
             step += 1
 
-    def _works(self, plan: Plan, seed: int, epoch: int, start: int) -> Iterator[Work]:
+    def _works(self, plan: EpochPlan, seed: int, epoch: int, start: int) -> Iterator[Work]:
         masked = bool(self._prepared.mask_kinds)
         for rows, repeat in zip(plan.rows[start:], plan.repeat[start:], strict=True):
             keys = {"seed": seed, "epoch": epoch, "rows": rows, "repeat": repeat}
@@ -159,10 +168,10 @@ class Loader:
 
 
 def _reader(
-    prepared: PreparedSet, engine: Engine, quarantine: Quarantine
+    prepared: PreparedSet, engine: Engine, quarantine: UndecodableImages
 ) -> Callable[[np.ndarray], Any]:
     """What an engine is given of some rows."""
-    if isinstance(engine, Memory):
+    if isinstance(engine, MemoryEngine):
         return np.asarray
     return prepared.pixels if prepared.encoding == "raw" else quarantine.encoded
 
@@ -189,10 +198,10 @@ def make_loader(
             not read such a set, or DALI is not installed.
     """
     _check(prepared, engine, device)
-    augmentation = parse(augment)
+    augmentation = parse_augmentation(augment)
     side = augmentation.side(prepared.size)
     raw, augmented = prepared.encoding == "raw", bool(augmentation.steps)
-    frame = Frame(
+    frame = EngineFrame(
         prepared.size,
         side,
         fill_level(prepared.fill),
@@ -204,10 +213,10 @@ def make_loader(
     needs = Needs(prepared, frame, batch, device, threads)
     if raw and not augmented and engine != "memory":
         # What is not touched needs no engine: the other ones would only copy it once more.
-        made: Engine = Memory(prepared, frame, device, resident=False)
+        made: Engine = MemoryEngine(prepared, frame, device, resident=False)
     else:
         made = ENGINES.find(engine)(needs)
-    return Loader(prepared, batch, augmentation, made, Quarantine(prepared, max_bad))
+    return Loader(prepared, batch, augmentation, made, UndecodableImages(prepared, max_bad))
 
 
 def _check(prepared: PreparedSet, engine: str, device: str) -> None:
@@ -228,21 +237,21 @@ def _check(prepared: PreparedSet, engine: str, device: str) -> None:
 
 @ENGINES.register("memory", encodings=("raw",))
 def _memory(needs: Needs) -> Engine:
-    return Memory(needs.prepared, needs.frame, needs.device, resident=True)
+    return MemoryEngine(needs.prepared, needs.frame, needs.device, resident=True)
 
 
 @ENGINES.register("plain")
 def _plain(needs: Needs) -> Engine:
-    return Plain(needs.frame, needs.device)
+    return PlainEngine(needs.frame, needs.device)
 
 
 @ENGINES.register("dali")
 def _dali(needs: Needs) -> Engine:
     try:
-        from fundusray.pipeline.engines.dali import Dali
+        from fundusray.pipeline.engines.dali import DaliEngine
     except ModuleNotFoundError as error:
         raise InputError(
             f"NVIDIA DALI is not installed ({error}); "
             f"give data.pipeline=plain, the slower reference, or install the lock file"
         ) from error
-    return Dali(needs.frame, batch=needs.batch, device=needs.device, threads=needs.threads)
+    return DaliEngine(needs.frame, batch=needs.batch, device=needs.device, threads=needs.threads)

@@ -10,10 +10,10 @@ from fundusray.data.prepared.write import QUALITY
 from fundusray.errors import BadInputsError
 from fundusray.pipeline.engines.plain import Content, fill_level
 
-SHOWN = 20
+MOST_NAMED = 20
 
 
-class Quarantine:
+class UndecodableImages:
     """Which rows are set aside, and what the engine is given in their place."""
 
     def __init__(self, prepared: PreparedSet, max_bad: float) -> None:
@@ -63,10 +63,10 @@ class Quarantine:
         lines = [
             f"{bad:,} of {num:,} images of the prepared set {self._prepared.folder} do not decode"
             f" ({bad / num:.1%}; data.max_bad allows {self._max_bad:.1%}):",
-            *(f"  {ids[row]!r}: {reason}" for row, reason in list(self.rows.items())[:SHOWN]),
+            *(f"  {ids[row]!r}: {reason}" for row, reason in list(self.rows.items())[:MOST_NAMED]),
         ]
-        if bad > SHOWN:
-            lines.append(f"  and {bad - SHOWN:,} more")
+        if bad > MOST_NAMED:
+            lines.append(f"  and {bad - MOST_NAMED:,} more")
         enough = np.ceil(bad / num * 1000) / 1000
         lines.append(
             f"remove that folder and prepare it again, or set data.max_bad={enough:g} to go on "

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from fundusray.config import Recipe, override
-from fundusray.phases import stretched
+from fundusray.phases import stretched_phases
 from fundusray.recipes.rows import PRESETS, RECIPES, description
 from fundusray.registry import import_folder
 
@@ -14,17 +14,17 @@ __all__ = [
     "RECIPES",
     "as_published",
     "description",
-    "find",
-    "names",
-    "published",
-    "smoke",
+    "find_recipe",
+    "published_figures",
+    "recipe_names",
+    "smoke_recipe",
 ]
 
 QUOTED = "reference_only"
 """Key of a row's published figures that are another work's: they are shown and not run."""
 
 
-def find(name: str) -> Recipe:
+def find_recipe(name: str) -> Recipe:
     """The recipe of that name.
 
     Raises:
@@ -33,12 +33,12 @@ def find(name: str) -> Recipe:
     return RECIPES.find(name)()
 
 
-def names() -> list[str]:
+def recipe_names() -> list[str]:
     """Every recipe's name, sorted."""
     return sorted(RECIPES)
 
 
-def smoke(recipe: Recipe) -> Recipe:
+def smoke_recipe(recipe: Recipe) -> Recipe:
     """The recipe shrunk to seconds on a CPU: drawn photographs, small images, one epoch, random
     start, two trials. What else it asks for, its loss and sampling above all, stays."""
     # A batch of about 8 that the workers can share evenly, two images each at least.
@@ -56,7 +56,7 @@ def smoke(recipe: Recipe) -> Recipe:
             "data.size": size,
             "model.weights": "",
             "model.init_from": "",
-            "train.phases": stretched(recipe.train.phases, lambda n: 1, lambda n: 2),
+            "train.phases": stretched_phases(recipe.train.phases, lambda n: 1, lambda n: 2),
             "adversarial.steps": min(recipe.adversarial.steps, 2),
             "adversarial.judge_steps": 2,
             "train.epochs": 1,
@@ -87,11 +87,11 @@ def _rests_on(recipe: Recipe) -> tuple[Any, ...]:
     return photographs, classes, pixels, learned
 
 
-def published(recipe: Recipe) -> dict[str, Any]:
+def published_figures(recipe: Recipe) -> dict[str, Any]:
     """The figures of the paper's row that a recipe is (`as_published`), its own name's first; {}
     where it is none, as one that was shrunk or is of other photographs."""
     for name in sorted(RECIPES, key=lambda name: (name != recipe.name, name)):
-        row = find(name)
+        row = find_recipe(name)
         if row.published and QUOTED not in row.published and as_published(recipe, row):
             return row.published
     return {}

@@ -2,7 +2,7 @@
 grader for its cost."""
 
 from fundusray.config import Data, Loss, Model, Recipe, Train, Tune
-from fundusray.recipes.rows import recipe
+from fundusray.recipes.rows import register_recipe
 
 TURNED = (
     "hflip(0.5) + vflip(0.5) + affine(scale=(0.9, 1.1), translate=0.03, rotate=180, shear=0) "
@@ -11,7 +11,7 @@ TURNED = (
 """A fundus has no upright of its own: turned by any angle, flipped both ways."""
 
 
-@recipe("demo")
+@register_recipe("demo")
 def demo() -> Recipe:
     """EfficientNet-Lite0 from ImageNet on 400 drawn photographs: minutes on two CPU cores, kappa
     far above chance."""
@@ -25,7 +25,7 @@ def demo() -> Recipe:
     )
 
 
-@recipe("balancing")
+@register_recipe("balancing")
 def balancing() -> Recipe:
     """EfficientNet-Lite0 from ImageNet at 224 pixels, split by patient: what
     jobs/tune_balancing.py varies by default."""
@@ -38,7 +38,7 @@ def balancing() -> Recipe:
     )
 
 
-@recipe("screening")
+@register_recipe("screening")
 def screening() -> Recipe:
     """The grader that is best for its cost: EfficientNet-Lite0 from ImageNet at 224 pixels, one
     number cut at fitted thresholds, turned all the way round, weights averaged, judged under flips.

@@ -13,7 +13,7 @@ model .568.
 """
 
 from fundusray.config import Data, Model, Recipe, Train, override
-from fundusray.recipes.rows import PRESETS, recipe
+from fundusray.recipes.rows import PRESETS, register_recipe
 
 QUICK_START: dict[str, str | int | float | bool] = {
     "adversarial.method": "pgd",
@@ -100,19 +100,19 @@ def _trained(source: str) -> Recipe:
     )
 
 
-@recipe("kon.odir_only", ours=OWN, accuracy=0.6, train_accuracy=0.95)
+@register_recipe("kon.odir_only", ours=OWN, accuracy=0.6, train_accuracy=0.95)
 def odir_only() -> Recipe:
     """ODIR's normal eyes alone."""
     return _trained("odir")
 
 
-@recipe("kon.composite_std", ours=OWN, accuracy=0.623, majority=0.59)
+@register_recipe("kon.composite_std", ours=OWN, accuracy=0.623, majority=0.59)
 def composite_std() -> Recipe:
     """ODIR's normal eyes and BRSET together."""
     return _trained("odir,brset")
 
 
-@recipe("kon.composite_adv", ours=OWN_ATTACKED, robust_accuracy=0.568, majority=0.59)
+@register_recipe("kon.composite_adv", ours=OWN_ATTACKED, robust_accuracy=0.568, majority=0.59)
 def composite_adv() -> Recipe:
     """That network trained on with attacked images; the paper's figure is below the majority class.
     Alone, also give model.init_from=<bundle of kon.composite_std>; jobs/table.py finds it by its
@@ -121,7 +121,7 @@ def composite_adv() -> Recipe:
     return override(_trained("odir,brset"), QUICK_START | changes)
 
 
-@recipe(
+@register_recipe(
     "kon.composite_std_code", ours="accuracy to choose the epoch", accuracy=0.623, majority=0.59
 )
 def composite_std_code() -> Recipe:

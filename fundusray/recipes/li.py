@@ -10,7 +10,7 @@ say whether its kappa is weighted.
 """
 
 from fundusray.config import Data, Model, Recipe, Sampling, Train
-from fundusray.recipes.rows import recipe
+from fundusray.recipes.rows import register_recipe
 
 OWN = (
     "Adam, 1024 units in each of the two layers, no dropout or weight decay, no augmentation, "
@@ -43,7 +43,7 @@ def _trained() -> Recipe:
     )
 
 
-@recipe(
+@register_recipe(
     "li.table1.baseline_pratt",
     ours=OWN,
     accuracy=0.7376,
@@ -58,7 +58,7 @@ def table1_baseline_pratt() -> Recipe:
     return _trained()
 
 
-@recipe(
+@register_recipe(
     "li.table1.ours",
     ours=OWN,
     accuracy=0.75154,

@@ -25,7 +25,7 @@ PRESETS: Registry[dict[str, Any]] = Registry("preset")
 """Changes by name that any recipe can be given: preset=madry_quickstart."""
 
 
-def recipe(name: str, ours: str = "", **published: float | str) -> Callable:
+def register_recipe(name: str, ours: str = "", **published: float | str) -> Callable:
     """A decorator that enters a function under `name`.
 
     The recipe it returns then bears that name and the paper's figures.

@@ -10,7 +10,7 @@ here it keeps the shares of the grades (stratified). `OWN` is what the paper doe
 from collections.abc import Callable
 
 from fundusray.config import Data, Model, Recipe, Train, override
-from fundusray.recipes.rows import recipe
+from fundusray.recipes.rows import register_recipe
 
 OWN = (
     "Adam at 1e-4 with a cosine schedule and no weight decay, no dropout where none is named, "
@@ -48,7 +48,7 @@ def _row(
     name: str, accuracy: float, balanced_accuracy: float, kappa: float, time: str
 ) -> Callable[[Callable[[], Recipe]], Callable[[], Recipe]]:
     """A row of a table: its name and the three figures and the time it gives."""
-    return recipe(
+    return register_recipe(
         f"wu.{name}",
         ours=OWN,
         accuracy=accuracy,

@@ -16,7 +16,7 @@ there train.warmup=0.032, 8 of 250 epochs.
 """
 
 from fundusray.config import Data, Model, Recipe, Train, override
-from fundusray.recipes.rows import PRESETS, recipe
+from fundusray.recipes.rows import PRESETS, register_recipe
 
 NGC: dict[str, str | int | float | bool] = {
     "loss.args.smoothing": 0.1,
@@ -79,31 +79,31 @@ def _trained(network: str, weights: str, batch: int) -> Recipe:
     )
 
 
-@recipe("yu.resnet18_pretrained", ours=OWN, accuracy=0.80669)
+@register_recipe("yu.resnet18_pretrained", ours=OWN, accuracy=0.80669)
 def resnet18_pretrained() -> Recipe:
     """ResNet-18 from ImageNet weights."""
     return _trained("resnet18", V1, batch=64)
 
 
-@recipe("yu.resnet18_scratch", ours=OWN)
+@register_recipe("yu.resnet18_scratch", ours=OWN)
 def resnet18_scratch() -> Recipe:
     """ResNet-18 from a random start; the paper gives a curve, no figure."""
     return _trained("resnet18", "", batch=64)
 
 
-@recipe("yu.resnet50_pretrained", ours=OWN, accuracy=0.828612)
+@register_recipe("yu.resnet50_pretrained", ours=OWN, accuracy=0.828612)
 def resnet50_pretrained() -> Recipe:
     """ResNet-50 from ImageNet weights."""
     return _trained("resnet50", V2, batch=16)
 
 
-@recipe("yu.resnet50_scratch", ours=OWN)
+@register_recipe("yu.resnet50_scratch", ours=OWN)
 def resnet50_scratch() -> Recipe:
     """ResNet-50 from a random start; the paper gives a curve, no figure."""
     return _trained("resnet50", "", batch=16)
 
 
-@recipe("yu.resnet50_pretrained_class_weights", ours=OWN, accuracy=0.756868)
+@register_recipe("yu.resnet50_pretrained_class_weights", ours=OWN, accuracy=0.756868)
 def resnet50_pretrained_class_weights() -> Recipe:
     """ResNet-50 as above with the paper's weights: images of grade 0 (20,655) over the grade's."""
     weights = (1.0, 10.5652173913043, 4.9061757719714, 29.5916905444126, 35.5507745266781)
@@ -112,7 +112,7 @@ def resnet50_pretrained_class_weights() -> Recipe:
     return override(_trained("resnet50", V2, batch=16), changes)
 
 
-@recipe(
+@register_recipe(
     "yu.ngc_resnet50",
     ours="batches of 256, mixup's alpha of 0.2 (NVIDIA's), a stratified split, accuracy to choose "
     "the epoch",

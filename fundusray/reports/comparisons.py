@@ -4,15 +4,21 @@ about the published ones."""
 from typing import Any
 
 from fundusray.metrics import METRICS
-from fundusray.reports.number_text import count, known, listed, number, signed
-from fundusray.reports.training_repeats import subject
-from fundusray.reports.trials import Measured, baseline_of
+from fundusray.reports.number_text import (
+    count_text,
+    is_finite_number,
+    listed_text,
+    number_text,
+    signed_text,
+)
+from fundusray.reports.training_repeats import verdict_subject
+from fundusray.reports.trials import MeasuredTrial, baseline_of
 
 LEVEL = 0.05
 DECIDED = {"better": 1, "worse": -1, "undecided": 0}
 
 
-def comparisons(measured: list[Measured]) -> list[dict[str, Any]]:
+def comparisons(measured: list[MeasuredTrial]) -> list[dict[str, Any]]:
     """One row per row of the table and metric: the difference to the baseline on the same patients.
 
     Keys: row, metric, difference, low, high (95 %, not corrected), verdict, p, holm (the verdict
@@ -33,11 +39,11 @@ def comparisons(measured: list[Measured]) -> list[dict[str, Any]]:
             row |= {key: versus[key] for key in ("difference", "low", "high", "verdict")}
             row["p"] = versus["p"]
             row |= {"repeats": versus.get("repeats", 1), "seed_sd": versus.get("seed_sd")}
-            row["about"] = subject(row["repeats"])
+            row["about"] = verdict_subject(row["repeats"])
             sides = [t.trial for t in (m, base) if t is not None]
             row["flattered"] = any(trial.start_chosen for trial in sides)
             theirs = [t.trial.published.get(metric) for t in (m, base) if t is not None]
-            row["paper"] = theirs[0] - theirs[1] if all(map(known, theirs)) else None
+            row["paper"] = theirs[0] - theirs[1] if all(map(is_finite_number, theirs)) else None
             found.append(row)
     kept = holm([row["p"] for row in found])
     for row, rejected in zip(found, kept, strict=True):
@@ -71,7 +77,7 @@ def _claim(paper: float | None, verdict: str) -> str:
     return "supported" if decided * paper > 0 else "contradicted"
 
 
-def decided(compared: list[dict[str, Any]]) -> list[str]:
+def decided_differences(compared: list[dict[str, Any]]) -> list[str]:
     """Which of the paper's differences to the baseline are decided here."""
     claims = [row for row in compared if row["claim"]]
     if not claims:
@@ -80,29 +86,30 @@ def decided(compared: list[dict[str, Any]]) -> list[str]:
     for claim in ("supported", "contradicted"):
         names = [
             f"{row['row']} in {row['metric'].replace('_', ' ')} "
-            f"(paper {signed(row['paper'])}, here {signed(row['difference'])})"
+            f"(paper {signed_text(row['paper'])}, here {signed_text(row['difference'])})"
             + (" ‡" if row["flattered"] else "")
             for row in claims
             if row["claim"] == claim
         ]
         if names:
-            words.append(f"{claim}: {listed(names).replace('“', '').replace('”', '')}")
+            words.append(f"{claim}: {listed_text(names).replace('“', '').replace('”', '')}")
     number_decided = sum(row["claim"] != "undecided" for row in claims)
-    opening = f"Of {count(len(claims), 'difference')} to the baseline that the paper prints, "
+    opening = f"Of {count_text(len(claims), 'difference')} to the baseline that the paper prints, "
     opening += (
         f"the direction of {number_decided} is decided here, after Holm's correction{_of(claims)}"
     )
     return [f"{opening}; {'; '.join(words)}." if words else f"{opening}."]
 
 
-def many(compared: list[dict[str, Any]]) -> list[str]:
+def comparison_count_text(compared: list[dict[str, Any]]) -> list[str]:
     if not compared:
         return []
     plain = sum(row["verdict"] != "undecided" for row in compared)
     left = sum(row["holm"] != "undecided" for row in compared)
     return [
         f"{len(compared)} comparisons were made. Intervals are not corrected for that: of so many, "
-        f"about {number(LEVEL * len(compared), 1)} would be decided by chance alone. {plain} are "
+        f"about {number_text(LEVEL * len(compared), 1)} would be decided by chance alone. "
+        f"{plain} are "
         f"decided without a correction, {left} after Holm's (family-wise error rate {LEVEL:g}; p "
         "is the level at which a difference's interval would just touch 0)."
     ]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from fundusray.reports.number_text import printable
+from fundusray.reports.number_text import printable_text
 
 GROUND, INK, MUTED = "#14181d", "#f2f4f6", "#b9c1c9"
 GAP = 8
@@ -18,7 +18,7 @@ POINTS, TITLE_POINTS = 12, 16
 DOTS = "…"
 
 
-class Cell(NamedTuple):
+class SheetCell(NamedTuple):
     """One picture of a sheet."""
 
     image: np.ndarray
@@ -26,7 +26,7 @@ class Cell(NamedTuple):
     caption: str
 
 
-def contact_sheet(rows: list[list[Cell]], *, side: int = 192, title: str = "") -> bytes:
+def contact_sheet(rows: list[list[SheetCell]], *, side: int = 192, title: str = "") -> bytes:
     """A PNG of the rows, each picture within a square of `side` pixels, its caption below.
 
     Pictures keep their proportions. Captions are wrapped, and characters that would not be seen
@@ -106,7 +106,7 @@ def _drawable(text: str, font: ImageFont.FreeTypeFont) -> str:
     """The text with characters that would be an empty box, or nothing, written as escapes."""
     lacking = bytes(font.getmask("\uffff"))
     shown = []
-    for character in printable(text):
+    for character in printable_text(text):
         ink = bytes(font.getmask(character))
         drawn = character == " " or (ink and ink != lacking)
         shown.append(character if drawn else character.encode("unicode_escape").decode())

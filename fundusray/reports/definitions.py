@@ -3,10 +3,10 @@
 from collections import Counter
 
 from fundusray.metrics import METRICS
-from fundusray.reports.number_text import TOO_FEW, printable
-from fundusray.reports.selection import CHOSEN
-from fundusray.reports.sentences import auc_name, independence, rows_named, split_said
-from fundusray.reports.trials import About, Measured, chosen_of
+from fundusray.reports.number_text import TOO_FEW, printable_text
+from fundusray.reports.selection import CHOICE_SENTENCES
+from fundusray.reports.sentences import auc_name, independence_note, rows_named, split_text
+from fundusray.reports.trials import MeasuredTrial, PageFacts, chosen_of
 
 DEFINITIONS = [
     (
@@ -47,24 +47,24 @@ DEFINITIONS = [
 ]
 
 
-def definitions(measured: list[Measured], about: About) -> list[tuple[str, str]]:
+def definitions(measured: list[MeasuredTrial], about: PageFacts) -> list[tuple[str, str]]:
     """(term, meaning) of everything the page measures."""
     selected = Counter(m.trial.selected_by for m in measured).most_common(1)
-    how, named = split_said(about), rows_named(measured)
+    how, named = split_text(about), rows_named(measured)
     facts = {
         "too_few": TOO_FEW,
         "selected": selected[0][0].removeprefix("val_") if selected else "metric",
         "rows": named if named == "all" else f"the {named}",
         "split": f", {how}" if how else "",
     }
-    whole = [*DEFINITIONS, *([CHOSEN] if chosen_of(measured) else [])]
-    classes = [printable(str(name)) for name in about.get("classes") or ()]
+    whole = [*DEFINITIONS, *([CHOICE_SENTENCES] if chosen_of(measured) else [])]
+    classes = [printable_text(str(name)) for name in about.get("classes") or ()]
     positive = f"class “{classes[2]}” or worse" if len(classes) > 2 else "grade 2 or worse"
     facts["positive"] = f"class “{classes[1]}”" if len(classes) == 2 else positive
-    facts["auc"] = printable(auc_name(about))
+    facts["auc"] = printable_text(auc_name(about))
     whole += [(f.title, f.meaning) for f in map(METRICS.facts, METRICS) if f.meaning]
     terms = [(term.format(**facts), meaning.format(**facts)) for term, meaning in whole]
-    if caveat := independence(measured, about):
+    if caveat := independence_note(measured, about):
         # Right behind what is said of intervals.
         terms.insert(1, ("Patients", f"{caveat[0].upper()}{caveat[1:]}."))
     return terms

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image
 
-from fundusray.reports.number_text import change, known, number, short
+from fundusray.reports.number_text import change_text, is_finite_number, number_text, shortened_text
 
 INK, MUTED, FAINT = "#1b2430", "#5b6673", "#d5dbe1"
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -49,7 +49,7 @@ STYLE = {
 }
 
 
-class Estimate(NamedTuple):
+class IntervalLine(NamedTuple):
     """One line of the interval plot."""
 
     name: str
@@ -62,7 +62,7 @@ class Estimate(NamedTuple):
     baseline: bool
 
 
-def styled(draw: Callable[..., Figure]) -> Callable[..., bytes]:
+def figure_style(draw: Callable[..., Figure]) -> Callable[..., bytes]:
     """A drawing function that returns PNG bytes: equal input, equal bytes."""
 
     @functools.wraps(draw)
@@ -86,8 +86,8 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 
 
-@styled
-def confusion(matrix: np.ndarray, classes: Sequence[str], title: str) -> Figure:
+@figure_style
+def confusion_plot(matrix: np.ndarray, classes: Sequence[str], title: str) -> Figure:
     """Counts and row shares [K, K], true class down, and each class's recall (Wu's Figure 2)."""
     num_classes = len(matrix)
     totals = matrix.sum(axis=1)
@@ -105,7 +105,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str], title: str) -> Figure:
             _cell(axes, predicted, true, text, share, num_classes)
         text = f"{recall[true]:.2f}" if totals[true] else "–"
         _cell(axes, num_classes + 1, true, text, recall[true], num_classes)
-    names = [short(name, 18) for name in classes]
+    names = [shortened_text(name, 18) for name in classes]
     columns = [*range(num_classes), num_classes + 1]
     axes.set_xticks(columns, [*names, "recall"], rotation=30, ha="right", rotation_mode="anchor")
     labels = [f"{name}\n{total:,} eyes" for name, total in zip(names, totals, strict=True)]
@@ -114,7 +114,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str], title: str) -> Figure:
     axes.spines[:].set_visible(False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    figure.suptitle(short(title, 46), x=0.01, ha="left", fontsize=9.5, fontweight="bold")
+    figure.suptitle(shortened_text(title, 46), x=0.01, ha="left", fontsize=9.5, fontweight="bold")
     return figure
 
 
@@ -124,8 +124,8 @@ def _cell(axes: Axes, x: int, y: int, text: str, share: float, num_classes: int)
     axes.text(x, y, text, ha="center", va="center", color=color, fontsize=points, linespacing=1.15)
 
 
-@styled
-def curves(
+@figure_style
+def training_curves(
     history: list[dict[str, Any]],
     metric: str,
     best_epoch: int,
@@ -154,26 +154,28 @@ def curves(
         axes.set_xlabel("epoch")
         axes.grid(axis="y")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
-    figure.suptitle(short(title, 46), x=0.01, ha="left", fontsize=9.5, fontweight="bold")
+    figure.suptitle(shortened_text(title, 46), x=0.01, ha="left", fontsize=9.5, fontweight="bold")
     return figure
 
 
 def _mark_best(axes: Axes, history: list[dict[str, Any]], key: str, best_epoch: int) -> None:
-    best = [row for row in history if row.get("epoch") == best_epoch and known(row.get(key))]
+    best = [
+        row for row in history if row.get("epoch") == best_epoch and is_finite_number(row.get(key))
+    ]
     if best:
         value = best[0][key]
         axes.plot([best_epoch], [value], "o", color=ORANGE, markersize=6, fillstyle="none", mew=1.6)
-        said = f"best {number(value)}\nepoch {best_epoch}"
+        said = f"best {number_text(value)}\nepoch {best_epoch}"
         axes.text(0.98, 0.04, said, ha="right", va="bottom", transform=axes.transAxes, color=ORANGE)
 
 
 def _series(history: list[dict[str, Any]], key: str) -> tuple[list[int], list[float]]:
-    rows = [row for row in history if known(row.get(key))]
+    rows = [row for row in history if is_finite_number(row.get(key))]
     return [row["epoch"] for row in rows], [row[key] for row in rows]
 
 
-@styled
-def forest(estimates: Sequence[Estimate]) -> Figure:
+@figure_style
+def interval_plot(estimates: Sequence[IntervalLine]) -> Figure:
     """Kappa with its interval, and its paired difference to the baseline, one line per trial.
 
     A filled mark is a decided difference, a hollow one is not; a cross is the paper's value.
@@ -185,14 +187,14 @@ def forest(estimates: Sequence[Estimate]) -> Figure:
     places = range(len(estimates))
     for place, row in enumerate(estimates):
         _interval(left, place, row.kappa, row.low, row.high, BLUE, filled=True)
-        if known(row.paper):
+        if is_finite_number(row.paper):
             left.plot([row.paper], [place], "x", color=INK, markersize=5.5, mew=1.2, zorder=4)
         if row.baseline:
             left.axvline(row.kappa, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
     left.axvline(0, color=ORANGE, linewidth=0.9, zorder=0)
     left.set_yticks(places, [_named(e) for e in estimates])
     left.set_ylim(len(estimates) - 0.4, -0.6)
-    papers = any(known(e.paper) for e in estimates)
+    papers = any(is_finite_number(e.paper) for e in estimates)
     left.set_title("kappa" + (", × paper" if papers else ""))
     left.set_xlabel("0: majority baseline, chance     1: perfect")
     if compared:
@@ -205,12 +207,12 @@ def forest(estimates: Sequence[Estimate]) -> Figure:
     return figure
 
 
-def _named(estimate: Estimate) -> str:
-    name = short(estimate.name)
+def _named(estimate: IntervalLine) -> str:
+    name = shortened_text(estimate.name)
     return f"{name} (baseline)" if estimate.baseline and "baseline" not in name else name
 
 
-def _differences(axes: Axes, estimates: Sequence[Estimate]) -> None:
+def _differences(axes: Axes, estimates: Sequence[IntervalLine]) -> None:
     """The right half of the interval plot: trial minus baseline, with the numbers in words."""
     for place, row in enumerate(estimates):
         d = row.difference
@@ -219,7 +221,7 @@ def _differences(axes: Axes, estimates: Sequence[Estimate]) -> None:
         color = VERDICTS.get(d["verdict"], MUTED)
         filled = d["verdict"] != "undecided"
         _interval(axes, place, d["difference"], d["low"], d["high"], color, filled=filled)
-        said = f"{change(d)} {d['verdict']}"
+        said = f"{change_text(d)} {d['verdict']}"
         transform = axes.get_yaxis_transform()
         axes.text(1.02, place, said, va="center", transform=transform, fontsize=8, color=color)
     axes.axvline(0, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
@@ -238,9 +240,9 @@ def _interval(
     *,
     filled: bool,
 ) -> None:
-    if known(low) and known(high):
+    if is_finite_number(low) and is_finite_number(high):
         axes.plot([low, high], [place, place], color=color, linewidth=1.8, zorder=2)
-    if known(value):
+    if is_finite_number(value):
         face = color if filled else "white"
         axes.plot(
             [value],
@@ -254,13 +256,13 @@ def _interval(
         )
 
 
-@styled
+@figure_style
 def search_history(history: list[dict[str, Any]]) -> Figure:
     """The value of each trial of a search, in order, and the best so far (higher is better)."""
     figure = _figure(5.6, 2.7)
     axes = figure.add_subplot()
-    done = [row for row in history if known(row.get("value"))]
-    lost = [row for row in history if not known(row.get("value"))]
+    done = [row for row in history if is_finite_number(row.get("value"))]
+    lost = [row for row in history if not is_finite_number(row.get("value"))]
     numbers = [row["number"] for row in done]
     values = [row["value"] for row in done]
     if done:
@@ -282,8 +284,8 @@ def search_history(history: list[dict[str, Any]]) -> Figure:
     return figure
 
 
-@styled
-def importances(shares: dict[str, float]) -> Figure:
+@figure_style
+def importance_plot(shares: dict[str, float]) -> Figure:
     """The share of the spread in value that each setting explains, largest on top."""
     ordered = sorted(shares.items(), key=lambda pair: (-pair[1], pair[0]))
     figure = _figure(5.6, 1.0 + 0.3 * len(ordered))
@@ -292,7 +294,7 @@ def importances(shares: dict[str, float]) -> Figure:
     axes.barh(places, [share for _, share in ordered], color=BLUE, height=0.62)
     for place, (_, share) in enumerate(ordered):
         axes.text(share + 0.01, place, f"{share:.0%}", va="center")
-    axes.set_yticks(places, [short(name) for name, _ in ordered])
+    axes.set_yticks(places, [shortened_text(name) for name, _ in ordered])
     axes.set_ylim(len(ordered) - 0.4, -0.6)
     axes.set_xlim(0, max([share for _, share in ordered], default=1.0) * 1.15 + 0.02)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
@@ -324,7 +326,7 @@ def _sheet(pairs: Sequence[tuple[str, Sequence[np.ndarray]]], tile: int) -> byte
         figure = Figure(figsize=(width / 100, height / 100), dpi=100)
         for place, (title, _) in enumerate(pairs):
             top = 1 - (place * (tile + line + gap) + line / 2) / height
-            figure.text(gap / width, top, short(title, 72), va="center", fontsize=10)
+            figure.text(gap / width, top, shortened_text(title, 72), va="center", fontsize=10)
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         sheet = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

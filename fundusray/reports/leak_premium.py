@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from fundusray import files, metrics
-from fundusray.reports.number_text import change, count, estimate, number
+from fundusray.reports.number_text import change_text, count_text, estimate_text, number_text
 
 CONCLUSIONS = {
     "better": "flattered by the leak",
@@ -15,7 +15,7 @@ CONCLUSIONS = {
 }
 
 
-def rows(patient: str, image: str) -> list[dict[str, Any]]:
+def premium_rows(patient: str, image: str) -> list[dict[str, Any]]:
     """One row per metric: both splits' figures, the paired difference (image - patient), 95 %
     patient-clustered intervals, n, patients and the majority baseline.
 
@@ -24,9 +24,11 @@ def rows(patient: str, image: str) -> list[dict[str, Any]]:
         image: of networks that were trained on their fellow eyes; the same rows.
     """
     tables = [files.read_table(location) for location in (patient, image)]
-    ours, theirs = (by_repeat(table) for table in tables)
-    without, with_leak = (metrics.repeated(parts, elsewhere=True) for parts in (ours, theirs))
-    differences = metrics.repeated_paired(theirs, ours, elsewhere=True)
+    ours, theirs = (premium_by_repeat(table) for table in tables)
+    without, with_leak = (
+        metrics.repeated_summary(parts, elsewhere=True) for parts in (ours, theirs)
+    )
+    differences = metrics.repeated_differences(theirs, ours, elsewhere=True)
     found = []
     for metric in metrics.METRICS:
         difference = differences[metric]
@@ -41,20 +43,20 @@ def rows(patient: str, image: str) -> list[dict[str, Any]]:
     return found
 
 
-def by_repeat(table: pa.Table) -> list[pa.Table]:
+def premium_by_repeat(table: pa.Table) -> list[pa.Table]:
     """The rows of each repeat, whose number is before the colon of their ids."""
     numbers = [name.partition(":")[0] for name in table["image_id"].to_pylist()]
     mask = np.array(numbers)
     return [table.filter(pa.array(mask == number)) for number in dict.fromkeys(numbers)]
 
 
-def write(folder: str, title: str, found: dict[str, Any]) -> dict[str, str]:
+def write_premium(folder: str, title: str, found: dict[str, Any]) -> dict[str, str]:
     """Writes premium.md, premium.csv and premium.json into `folder`; where two of them are.
 
     Args:
         found: runs and predictions, as the measurement gives them.
     """
-    table = rows(found["predictions"]["patient"], found["predictions"]["image"])
+    table = premium_rows(found["predictions"]["patient"], found["predictions"]["image"])
     files.write_json(files.join(folder, "premium.json"), found | {"table": table})
     files.write_csv(files.join(folder, "premium.csv"), table)
     text = markdown_table(title, found["runs"], table, found.get("unknown", ""))
@@ -71,23 +73,24 @@ def markdown_table(
         unknown: of which photographs patients are unknown, in a sentence.
     """
     first = table[0]
-    repeats = count(len({run["repeat"] for run in runs}), "repeat")
+    repeats = count_text(len({run["repeat"] for run in runs}), "repeat")
     known = [run["known"] for run in runs if run["arm"] == "image"]
     swapped = [run["swapped"] for run in runs if run["arm"] == "image"]
     tested = [run["tested"] for run in runs if run["arm"] == "image"]
     lines = [
         f"# Leak premium: {title}",
         "",
-        f"{count(first['n'], 'tested eye')} of {count(first['num_patients'], 'patient')} in "
-        f"{repeats}; majority baseline accuracy {number(first['majority'])}.",
+        f"{count_text(first['n'], 'tested eye')} of "
+        f"{count_text(first['num_patients'], 'patient')} in "
+        f"{repeats}; majority baseline accuracy {number_text(first['majority'])}.",
         "",
         "| metric | split by patient | split by image | premium (image - patient) | verdict |",
         "| --- | ---: | ---: | ---: | --- |",
     ]
     for row in table:
         ends = {"low": row["premium_low"], "high": row["premium_high"]}
-        premium = change({"difference": row["premium"]} | ends)
-        sides = [estimate(row, arm) for arm in ("patient", "image")]
+        premium = change_text({"difference": row["premium"]} | ends)
+        sides = [estimate_text(row, arm) for arm in ("patient", "image")]
         name = row["metric"].replace("_", " ")
         lines.append(f"| {name} | {sides[0]} | {sides[1]} | {premium} | {row['verdict']} |")
     return "\n".join(

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from fundusray.reports.number_text import DASH, estimate, listed, number
-from fundusray.reports.trials import Measured, Trial
+from fundusray.reports.number_text import DASH, estimate_text, listed_text, number_text
+from fundusray.reports.trials import MeasuredTrial, ReportTrial
 
 UNSTATED = "kappa_of_unstated_kind"
 """Key of a kappa of which the paper does not say whether it is weighted."""
@@ -22,26 +22,26 @@ WORDS = {
 HEADS = ["row", "figure", "the paper's name for it", "paper", "here"]
 
 
-def further(trials: Sequence[Trial]) -> list[str]:
+def further_keys(trials: Sequence[ReportTrial]) -> list[str]:
     """The published keys beyond a table's columns for which something is measured."""
     return [key for key in KINDS if any(key in trial.published for trial in trials)]
 
 
-def figures(measured: Sequence[Measured]) -> list[list[str]]:
+def further_figures(measured: Sequence[MeasuredTrial]) -> list[list[str]]:
     """Rows under HEADS of the further figures of the paper, as text."""
     found = []
     for m in measured:
         published = m.trial.published
-        for key in further([m.trial]):
+        for key in further_keys([m.trial]):
             metric = KINDS[key]
-            cells = [WORDS[metric], _name(key, published), number(published[key])]
+            cells = [WORDS[metric], _name(key, published), number_text(published[key])]
             found.append([m.trial.method, *cells, _here(m, metric)])
             if key == UNSTATED:
                 found.append([m.trial.method, WORDS["kappa"], DASH, DASH, _here(m, "kappa")])
     return found
 
 
-def columns(measured: Measured, keys: Sequence[str]) -> dict[str, Any]:
+def further_columns(measured: MeasuredTrial, keys: Sequence[str]) -> dict[str, Any]:
     """The same as columns of a table: measured with its interval, and `paper_<key>`."""
     row: dict[str, Any] = {}
     for key in keys:
@@ -51,12 +51,12 @@ def columns(measured: Measured, keys: Sequence[str]) -> dict[str, Any]:
     return row
 
 
-def notes(trials: Sequence[Trial]) -> list[str]:
+def published_notes(trials: Sequence[ReportTrial]) -> list[str]:
     """What a reader must know of the paper's names for its figures."""
     found = []
     swapped = {trial.published[SWAPPED] for trial in trials if SWAPPED in trial.published}
     for names in sorted(swapped):
-        words = listed([name.strip() for name in names.split(",")])
+        words = listed_text([name.strip() for name in names.split(",")])
         found.append(
             f"The paper prints {words} under each other's name: with the shares of its grades they "
             "cannot be what they are called. Here each stands under its own name, of any disease "
@@ -77,5 +77,5 @@ def _name(key: str, published: dict[str, Any]) -> str:
     return WORDS[key] if key == UNSTATED else key
 
 
-def _here(measured: Measured, metric: str) -> str:
-    return estimate(measured.summary, metric) if measured.summary else ""
+def _here(measured: MeasuredTrial, metric: str) -> str:
+    return estimate_text(measured.summary, metric) if measured.summary else ""

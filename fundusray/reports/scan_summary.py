@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from fundusray import files
-from fundusray.reports.contact_sheet import Cell, contact_sheet
-from fundusray.reports.number_text import count, people, printable
+from fundusray.reports.contact_sheet import SheetCell, contact_sheet
+from fundusray.reports.number_text import count_text, people_text, printable_text
 
-SHOWN = 10
+MOST_NAMED = 10
 """Names after which a list ends in how many more there are."""
 COLUMNS = 6
 ROWS = 4
@@ -27,17 +27,21 @@ MEANING = {
 }
 
 
-def write(folder: str, facts: dict[str, Any], pictures: dict[str, np.ndarray]) -> dict[str, str]:
+def write_scan(
+    folder: str, facts: dict[str, Any], pictures: dict[str, np.ndarray]
+) -> dict[str, str]:
     """Writes summary.txt, summary.json and contact_sheet.png; their places.
 
     Args:
         facts: of `fundusray.data.scan.findings`.
-        pictures: image_id -> uint8 [H, W, 3], of all that `chosen` names.
+        pictures: image_id -> uint8 [H, W, 3], of all that `contact_sheet_rows` names.
     """
-    rows = [[Cell(pictures[i], caption) for i, caption in row] for row in chosen(facts)]
-    title = f"{facts['source']}: {count(facts['photographs'], 'photograph')}"
+    rows = [
+        [SheetCell(pictures[i], caption) for i, caption in row] for row in contact_sheet_rows(facts)
+    ]
+    title = f"{facts['source']}: {count_text(facts['photographs'], 'photograph')}"
     contents = {
-        "summary.txt": summary(facts).encode(),
+        "summary.txt": scan_text(facts).encode(),
         "contact_sheet.png": contact_sheet(rows, title=title),
     }
     for name, content in contents.items():
@@ -47,7 +51,7 @@ def write(folder: str, facts: dict[str, Any], pictures: dict[str, np.ndarray]) -
     return {key: files.join(folder, name) for key, name in names.items()}
 
 
-def chosen(facts: dict[str, Any]) -> list[list[tuple[str, str]]]:
+def contact_sheet_rows(facts: dict[str, Any]) -> list[list[tuple[str, str]]]:
     """The sheet's rows of (image_id, caption): near-duplicates, repaired, flagged, examples."""
     rows = _in_rows([_twins(group, facts) for group in _by_weight(facts["duplicates"])])
     repaired = [
@@ -90,7 +94,7 @@ def _in_rows(groups: list[list[tuple[str, str]]]) -> list[list[tuple[str, str]]]
     return rows[:ROWS]
 
 
-def summary(facts: dict[str, Any]) -> str:
+def scan_text(facts: dict[str, Any]) -> str:
     """The scan in words and numbers."""
     parts = (_what(facts), _status(facts), _flags(facts), _labels(facts))
     parts += (_duplicates(facts), _split(facts), _next(facts))
@@ -101,8 +105,8 @@ def _what(facts: dict[str, Any]) -> Iterator[str]:
     size = f"{facts['bytes'] / 1e6:,.1f} MB"
     told = {"n": facts["photographs"], "num_patients": facts["patients"]}
     told["num_unknown"] = facts["unknown_patients"]
-    yield f"{people(told, 'photograph')}, {size} ({printable(facts['source'])})"
-    yield from (f"  {printable(note)}" for note in facts["notes"])
+    yield f"{people_text(told, 'photograph')}, {size} ({printable_text(facts['source'])})"
+    yield from (f"  {printable_text(note)}" for note in facts["notes"])
     if len(facts["datasets"]) > 1:
         yield f"  sets:  {_counted(facts['datasets'])}"
     yield f"  sizes: {_counted(facts['sizes'])}"
@@ -124,7 +128,7 @@ def _status(facts: dict[str, Any]) -> Iterator[str]:
         yield from _listed(f"  {name}:", lines)
     missing = [f"{row['where']}: {row['reason']}" for row in facts["missing"]]
     yield from _listed(f"  set aside by the source ({len(missing):,}):", missing)
-    yield from (f"  {printable(line)}" for line in facts["untaken"])
+    yield from (f"  {printable_text(line)}" for line in facts["untaken"])
 
 
 def _flags(facts: dict[str, Any]) -> Iterator[str]:
@@ -144,10 +148,12 @@ def _labels(facts: dict[str, Any]) -> Iterator[str]:
         order = "in their order" if facts["ordered"] else "their order is not known"
         yield f"labels ({facts['target']}; {order})"
     for name, num in facts["labels"].items() if total else ():
-        yield f"  {printable(name):30} {num:>7,}  {num / total:6.1%}"
+        yield f"  {printable_text(name):30} {num:>7,}  {num / total:6.1%}"
     if facts["unlabelled"]:
         of_them = f", {len(facts['ungradable']):,} of them ungradable" * bool(facts["ungradable"])
-        said = f"{count(facts['unlabelled'], 'photograph')} without a label of {facts['target']}"
+        said = (
+            f"{count_text(facts['unlabelled'], 'photograph')} without a label of {facts['target']}"
+        )
         yield said + of_them
     yield from _listed("", [f"{row['where']}: {row['reason']}" for row in facts["ungradable"]])
 
@@ -158,7 +164,7 @@ def _duplicates(facts: dict[str, Any]) -> Iterator[str]:
         yield "near-duplicates: none"
         return
     images = sum(len(group["images"]) for group in groups)
-    yield f"near-duplicates: {count(len(groups), 'group')} of {images:,} photographs in all"
+    yield f"near-duplicates: {count_text(len(groups), 'group')} of {images:,} photographs in all"
     identical = sum(group["identical"] for group in groups)
     several = sum(_of_several(group) for group in groups)
     differing = Counter(name for g in groups for name in g["conflict"].split(",") if name)
@@ -183,7 +189,9 @@ def _split(facts: dict[str, Any]) -> Iterator[str]:
     for key, what in (("patients", "patient"), ("twins", "group")):
         if names := facts["leaks"][key]:
             of = " of near-duplicates" if key == "twins" else ""
-            yield f"  LEAK: {count(len(names), what)}{of} on more than one side: {_names(names)}"
+            yield (
+                f"  LEAK: {count_text(len(names), what)}{of} on more than one side: {_names(names)}"
+            )
     for side, (known, total) in facts["leaks"]["judged"].items():
         if known:
             yield f"  {known:,} of {total:,} {side} images have a patient or twin in train"
@@ -210,18 +218,21 @@ def _next(facts: dict[str, Any]) -> Iterator[str]:
         )
     if conflicts:
         steps.append(
-            f"{count(conflicts, 'group')} of near-duplicates with different labels: decide which "
+            f"{count_text(conflicts, 'group')} of near-duplicates with different labels: decide "
+            f"which "
             "one holds and correct the table, or take them out (duplicates.parquet)"
         )
     if flags["no_fundus"]:
         steps.append("look at what seems to be no fundus, and take it out of the table")
     if flags["torn"]:
-        steps.append(f"fetch {count(len(flags['torn']), 'torn photograph')} again, or take it out")
+        steps.append(
+            f"fetch {count_text(len(flags['torn']), 'torn photograph')} again, or take it out"
+        )
     if flags["masks"]:
-        steps.append(f"mend the masks of {count(len(flags['masks']), 'photograph')}")
+        steps.append(f"mend the masks of {count_text(len(flags['masks']), 'photograph')}")
     if several:
         steps.append(
-            f"{count(several, 'group')} of near-duplicates with several patients: data.split="
+            f"{count_text(several, 'group')} of near-duplicates with several patients: data.split="
             "patient (the default) keeps each on one side, data.split=image does not"
         )
     if leaks["patients"] or leaks["twins"]:
@@ -236,7 +247,8 @@ def _next(facts: dict[str, Any]) -> Iterator[str]:
     steps = steps or ["nothing stands in the way of jobs/prepare.py with the same data settings"]
     if unknown := facts["unknown_patients"]:
         steps.append(
-            f"the patients of {count(unknown, 'photograph')} are unknown: eyes of one person may "
+            f"the patients of {count_text(unknown, 'photograph')} are unknown: eyes of one "
+            f"person may "
             "fall on two sides; if file names tell patients, give data.patient_pattern="
         )
     yield "what to do next"
@@ -251,22 +263,22 @@ def _of_several(group: dict[str, Any]) -> bool:
 
 def _counted(counts: dict[str, int]) -> str:
     """`a 12, b 3 and 5 more`."""
-    shown = [f"{printable(name)} {num:,}" for name, num in list(counts.items())[:SHOWN]]
+    shown = [f"{printable_text(name)} {num:,}" for name, num in list(counts.items())[:MOST_NAMED]]
     return ", ".join(shown) + _more(len(counts))
 
 
 def _names(names: list[str]) -> str:
-    return ", ".join(printable(name) for name in names[:SHOWN]) + _more(len(names))
+    return ", ".join(printable_text(name) for name in names[:MOST_NAMED]) + _more(len(names))
 
 
 def _more(total: int) -> str:
-    return f" and {total - SHOWN:,} more" if total > SHOWN else ""
+    return f" and {total - MOST_NAMED:,} more" if total > MOST_NAMED else ""
 
 
 def _listed(head: str, lines: list[str]) -> Iterator[str]:
     """The head, the first lines and how many more there are; nothing without lines."""
     if lines and head:
         yield head
-    yield from (f"    {printable(line)}" for line in lines[:SHOWN])
-    if len(lines) > SHOWN:
-        yield f"    and {len(lines) - SHOWN:,} more"
+    yield from (f"    {printable_text(line)}" for line in lines[:MOST_NAMED])
+    if len(lines) > MOST_NAMED:
+        yield f"    and {len(lines) - MOST_NAMED:,} more"

@@ -10,7 +10,7 @@ from fundusray import files, metrics
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class ReportTrial:
     """One training: its settings, how it went, where its results are."""
 
     method: str
@@ -63,7 +63,7 @@ class Trial:
     """Why it stopped or failed."""
 
 
-class About(TypedDict, total=False):
+class PageFacts(TypedDict, total=False):
     """What the page says around the figures; whatever is left out is not shown."""
 
     title: str
@@ -95,10 +95,10 @@ class About(TypedDict, total=False):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class MeasuredTrial:
     """A trial with what its predictions say; `summary` is empty where there are none."""
 
-    trial: Trial
+    trial: ReportTrial
     summary: dict[str, Any] = field(default_factory=dict)
     """metrics.summary of its predictions; metrics.repeated of several trainings."""
     versus: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -112,7 +112,7 @@ class Measured:
         return self.summary.get("kappa")
 
 
-def measure(trials: list[Trial]) -> list[Measured]:
+def measure_trials(trials: list[ReportTrial]) -> list[MeasuredTrial]:
     """Every trial measured, best kappa first, those without one after, failed ones last.
 
     Where none has a kappa, as the order of the classes is not known, the best balanced accuracy is
@@ -127,20 +127,20 @@ def measure(trials: list[Trial]) -> list[Measured]:
     return sorted(measured, key=_place)
 
 
-def _measure(trial: Trial, base: list[pa.Table | None]) -> Measured:
+def _measure(trial: ReportTrial, base: list[pa.Table | None]) -> MeasuredTrial:
     if not _has_predictions(trial):
-        return Measured(trial=trial)
+        return MeasuredTrial(trial=trial)
     tables = _tables(trial)
     own = [table for table in tables if table is not None]
-    return Measured(
+    return MeasuredTrial(
         trial=trial,
-        summary=metrics.repeated(own) if len(own) > 1 else metrics.summary(own[0]),
+        summary=metrics.repeated_summary(own) if len(own) > 1 else metrics.figure_summary(own[0]),
         versus=_versus(tables, base),
-        confusion=metrics.confusion(own[0]),
+        confusion=metrics.confusion_matrix(own[0]),
     )
 
 
-def _tables(trial: Trial) -> list[pa.Table | None]:
+def _tables(trial: ReportTrial) -> list[pa.Table | None]:
     """The predictions of every training, None for one that failed."""
     places = trial.repeats or (trial.predictions,)
     return [files.read_table(place) if place else None for place in places]
@@ -154,12 +154,12 @@ def _versus(
     if not both or any(_rows(a) != _rows(b) for a, b in both):
         return {}
     if len(both) == 1:
-        return metrics.paired(*both[0])
+        return metrics.paired_differences(*both[0])
     ours, theirs = zip(*both, strict=True)
-    return metrics.repeated_paired(ours, theirs)
+    return metrics.repeated_differences(ours, theirs)
 
 
-def _has_predictions(trial: Trial) -> bool:
+def _has_predictions(trial: ReportTrial) -> bool:
     return trial.status != "failed" and bool(trial.predictions or any(trial.repeats))
 
 
@@ -170,29 +170,29 @@ def _rows(table: pa.Table) -> tuple[list[str], list[tuple]]:
     return names, sorted(zip(*columns, strict=True))
 
 
-def _place(measured: Measured) -> tuple[bool, bool, float, float]:
+def _place(measured: MeasuredTrial) -> tuple[bool, bool, float, float]:
     kappa, balanced = measured.kappa, measured.summary.get("balanced_accuracy")
     failed = measured.trial.status == "failed"
     return failed, kappa is None, -(kappa or 0.0), 0.0 if kappa is not None else -(balanced or 0.0)
 
 
-def baseline_of(measured: list[Measured]) -> Measured | None:
+def baseline_of(measured: list[MeasuredTrial]) -> MeasuredTrial | None:
     """The trial the others were compared with, or None."""
     return next((m for m in measured if m.trial.baseline and m.summary), None)
 
 
-def baseline_first(measured: list[Measured]) -> list[Measured]:
+def baseline_first(measured: list[MeasuredTrial]) -> list[MeasuredTrial]:
     """Those with figures, the baseline before the others, as the paper's Figure 2 shows them."""
     base = baseline_of(measured)
     rest = [m for m in measured if m.summary and m is not base]
     return [base, *rest] if base else rest
 
 
-def chosen_of(measured: list[Measured]) -> Measured | None:
+def chosen_of(measured: list[MeasuredTrial]) -> MeasuredTrial | None:
     """The trial that its search chose, or None."""
     return next((m for m in measured if m.trial.chosen), None)
 
 
-def searched(measured: list[Measured]) -> bool:
+def is_search(measured: list[MeasuredTrial]) -> bool:
     """Whether these are the trials of a search, each with a value on validation rows."""
     return any(m.trial.validation is not None for m in measured)

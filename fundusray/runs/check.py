@@ -8,17 +8,17 @@ from fundusray.attacks import judging_budget, training_budget
 from fundusray.config import Recipe, override
 from fundusray.data import SOURCES
 from fundusray.data.epoch_plan import epoch_plan
-from fundusray.data.labels.class_names import positions
-from fundusray.data.prepared.copies import beside
+from fundusray.data.labels.class_names import class_positions
+from fundusray.data.prepared.copies import with_copies
 from fundusray.data.prepared.prepared_set import PreparedSet
-from fundusray.data.prepared.preprocess import check_args as check_preprocess
-from fundusray.data.sampling import share
+from fundusray.data.prepared.preprocess import check_preprocess_args as check_preprocess
+from fundusray.data.sampling import worker_share
 from fundusray.data.split.assign_sides import reported_split
-from fundusray.data.split.leaks import refusal
+from fundusray.data.split.leaks import leak_refusal
 from fundusray.errors import InputError
 from fundusray.losses import LOSSES, check_args, check_output, effective_weights
 from fundusray.metrics import needing_order
-from fundusray.models import check as check_model
+from fundusray.models import check_model as check_model
 from fundusray.models.heads import HEADS
 from fundusray.pipeline.augment import augmentation
 from fundusray.runs.run import Run
@@ -41,7 +41,7 @@ def check(recipe: Recipe) -> None:
         SOURCES.find(source.strip())
     check_preprocess(data.preprocess, data.preprocess_args)
     for text in (augmentation.train_text(data), augmentation.view_text(data)):
-        augmentation.check(text, data.size)
+        augmentation.check_augmentation(text, data.size)
     check_args(recipe.loss.name, recipe.loss.args)
     check_model(recipe.model, augmentation.smallest_side(data))
     if recipe.adversarial.eps:
@@ -90,9 +90,9 @@ def check_run(run: Run) -> None:
         raise InputError("the train split holds one class only; training needs at least two")
     check_choice(recipe.train.select, targets[rows["val"]], classes)
     effective_weights(recipe.loss.name, recipe.loss.args, split.counts)
-    share(epoch_plan(recipe, prepared, rows["train"], 0), 0, recipe.cluster.most)
+    worker_share(epoch_plan(recipe, prepared, rows["train"], 0), 0, recipe.cluster.most)
     if run.copies is not None:
-        beside(prepared, run.copies)
+        with_copies(prepared, run.copies)
 
 
 def _check_leaks(run: Run) -> None:
@@ -100,7 +100,7 @@ def _check_leaks(run: Run) -> None:
     if run.recipe.data.allow_leak:
         return
     if run.split.leaks:
-        raise InputError(refusal(run.split.leaks))
+        raise InputError(leak_refusal(run.split.leaks))
     if leak := run.start.leak(run.split.sides):
         raise InputError(
             f"{leak}; the figures would be too good. Give the start's own split "
@@ -144,7 +144,7 @@ def require_start_order(start: str, classes: Sequence[str]) -> None:
     if not start:
         return
     theirs = read_verified(start)[1]["classes"]
-    places = positions(theirs, classes)
+    places = class_positions(theirs, classes)
     if len(theirs) == len(classes) and None not in places and places != sorted(places):
         raise InputError(
             f"model.init_from={start} has the classes in the order {list(theirs)}, the data in the "

@@ -12,7 +12,7 @@ from fundusray import config, files
 from fundusray.config import Data
 from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.data.split import split_files
-from fundusray.data.split.assign_sides import kin, reported_split, rows_by_side
+from fundusray.data.split.assign_sides import linked_groups, reported_split, rows_by_side
 from fundusray.errors import InputError
 from fundusray.models.bundle import Bundle, read_about, read_recipe
 from fundusray.models.load_weights import bundle_folder
@@ -50,7 +50,7 @@ def run_of(place: str) -> str:
 def start_of(model: config.Model) -> str:
     """The bundle that a run starts from; "" where it starts at random or from weights alone."""
     named = model.init_from or model.weights
-    if not named or config.fetched(named):
+    if not named or config.is_published(named):
         return ""
     place = bundle_folder(named)
     return place if model.init_from or files.exists(files.join(place, MANIFEST)) else ""
@@ -76,7 +76,7 @@ def rows_known_to(table: pa.Table, places: Iterable[str]) -> KnownRows:
                     hashes[side].add(digest)
         elif "pretrained" not in _info(place):
             unasked.append(place)
-    ours, (group, _) = np.array(table["sha256"].to_pylist(), dtype=object), kin(table)
+    ours, (group, _) = np.array(table["sha256"].to_pylist(), dtype=object), linked_groups(table)
     found = [np.isin(ours, list(hashes[side] - {""})) for side in ("train", "val")]
     trained, chosen = (np.isin(group, group[rows]) for rows in found)
     return KnownRows(trained, chosen, unasked)
@@ -225,7 +225,7 @@ def _own_sides(data: PreparedSet, place: str, bundle: Bundle) -> np.ndarray:
     """The side of each row [N] in the split the network was trained under."""
     beside = files.join(run_of(place), "manifest.parquet")
     if not files.exists(beside):
-        return split_files.assign(data.table, bundle.recipe.data, bundle.recipe.split_seed)
+        return split_files.assign_split(data.table, bundle.recipe.data, bundle.recipe.split_seed)
     # The file that the recipe names may have been changed since, or be gone.
     theirs = files.read_table(beside)
     sides = dict(zip(*(theirs[name].to_pylist() for name in ("image_id", "split")), strict=True))

@@ -13,7 +13,7 @@ from fundusray.models.load_weights import start_digest
 from fundusray.runs.identity import run_folder, run_key
 from fundusray.runs.provenance import Start
 from fundusray.runs.split_of_run import OpenSets, Split
-from fundusray.training.timetable import Timetable, passes
+from fundusray.training.timetable import Timetable, passes_over_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,7 @@ def timetable_of(recipe: Recipe, split: Split) -> Timetable:
         InputError: a batch larger than the rows, or quotas that do not fit the classes.
     """
     plan = epoch_plan(recipe, split.prepared, split.rows["train"], 0)
-    return Timetable(passes(recipe), len(plan.rows))
+    return Timetable(passes_over_rows(recipe), len(plan.rows))
 
 
 def plan_run(recipe: Recipe, set_folder: str, storage: str, sets: OpenSets | None = None) -> Run:

@@ -12,7 +12,7 @@ from fundusray.config import Model, Recipe
 from fundusray.data.prepared.prepared_set import PreparedSet, open_set
 from fundusray.data.split import split_files
 from fundusray.data.split.assign_sides import rows_by_side
-from fundusray.data.split.leaks import Leaks, find_leaks
+from fundusray.data.split.leaks import SplitLeaks, find_leaks
 from fundusray.errors import DamagedError
 from fundusray.runs.provenance import Start, start_of, start_on
 
@@ -33,10 +33,10 @@ class Split:
     @cached_property
     def digest(self) -> str:
         """A hash of who is where."""
-        return split_files.digest(self.prepared.table, self.sides)
+        return split_files.assignment_digest(self.prepared.table, self.sides)
 
     @cached_property
-    def leaks(self) -> Leaks:
+    def leaks(self) -> SplitLeaks:
         """Patients and near-duplicates that are on two sides."""
         return find_leaks(self.prepared.table, self.sides)
 
@@ -104,7 +104,7 @@ def split_of(prepared: PreparedSet, recipe: Recipe) -> Split:
     Raises:
         InputError: a split file that does not fit, no publisher's split, or a side that gets none.
     """
-    return Split(prepared, split_files.assign(prepared.table, recipe.data, recipe.split_seed))
+    return Split(prepared, split_files.assign_split(prepared.table, recipe.data, recipe.split_seed))
 
 
 def write_sides(folder: str, table: pa.Table, sides: np.ndarray) -> None:
@@ -114,7 +114,7 @@ def write_sides(folder: str, table: pa.Table, sides: np.ndarray) -> None:
     place = table.schema.get_field_index("split")
     table = table.set_column(place, table.schema.field("split"), column)
     files.write_table(files.join(folder, "manifest.parquet"), table)
-    split_files.write(files.join(folder, "split.csv"), table, sides)
+    split_files.write_split_file(files.join(folder, "split.csv"), table, sides)
 
 
 def written_split(folder: str, prepared: PreparedSet, digest: str) -> Split:

@@ -3,7 +3,15 @@
 Each field's docstring is its help; `__post_init__` refuses what cannot be.
 """
 
-from fundusray.settings.learning import FLIPS, Adversarial, Loss, Model, Sampling, Train, fetched
+from fundusray.settings.learning import (
+    FLIPS,
+    Adversarial,
+    Loss,
+    Model,
+    Sampling,
+    Train,
+    is_published,
+)
 from fundusray.settings.photographs import Data
 from fundusray.settings.places import Cluster, Results, Tune
 from fundusray.settings.recipe import Recipe
@@ -20,5 +28,5 @@ __all__ = [
     "Sampling",
     "Train",
     "Tune",
-    "fetched",
+    "is_published",
 ]

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from fundusray.phases import parse
+from fundusray.phases import parse_phases
 from fundusray.registry import unknown_name
 from fundusray.settings.choices import registry, require_choice
 from fundusray.settings.deciding import SILENT
@@ -17,13 +17,13 @@ FLIPS: dict[str, tuple[tuple[int, ...], ...]] = {
     "both": ((), (3,), (2,), (2, 3)),
 }
 """What an image [B, C, H, W] is judged under -> the dimensions that are turned round each time."""
-PUBLISHED = "imagenet"
+PUBLISHED_WORD = "imagenet"
 """What `model.weights` calls published weights: installed with a package, or fetched."""
 
 
-def fetched(weights: str) -> bool:
+def is_published(weights: str) -> bool:
     """Whether `model.weights` names published weights (imagenet, imagenet/<tag>) and no file."""
-    return weights == PUBLISHED or weights.startswith(f"{PUBLISHED}/")
+    return weights == PUBLISHED_WORD or weights.startswith(f"{PUBLISHED_WORD}/")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,7 +220,7 @@ class Train:
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "train.epochs", "at least 1", self.epochs)
         require(self.batch >= 2 or self.batch == 0, "train.batch", "auto or at least 2", self.batch)
-        parse(self.phases, self.epochs)
+        parse_phases(self.phases, self.epochs)
         require(self.lr_batch >= 1, "train.lr_batch", "at least 1", self.lr_batch)
         require(self.clip >= 0, "train.clip", "0 or more", self.clip)
         require(0 <= self.average < 1, "train.average", "a decay in [0, 1)", self.average)

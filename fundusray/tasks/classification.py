@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 from fundusray.config import Loss, Recipe
 from fundusray.errors import InputError
-from fundusray.losses import compute
+from fundusray.losses import compute_loss
 from fundusray.metrics import (
     METRICS,
     constant_answer,
     needing_order,
-    point,
+    point_figures,
     predictions_table,
     selectors,
 )
 from fundusray.models import Classifier, build_model, fit_thresholds
-from fundusray.models.heads import ladder, raw_width
+from fundusray.models.heads import border_class_logits, raw_width
 from fundusray.pipeline.loader import Batch
 from fundusray.tasks.task import TASKS, Columns, Task
 
@@ -52,7 +52,7 @@ class Objective:
         holds of each class; losses that change with them ask for them.
         """
         of = partial(
-            compute,
+            compute_loss,
             self.loss.name,
             self.loss.args,
             target=target,
@@ -139,7 +139,7 @@ class Classification:
         """METRICS, without those that need an order of more than two classes where none is known;
         and `loss`, the cross entropy of the class logits."""
         targets, logits = columns["target"], logits_of(columns)
-        values = point(targets, logits)
+        values = point_figures(targets, logits)
         meant = self.ordered or logits.shape[1] == 2
         names = [name for name in METRICS if meant or name not in needing_order()]
         return {name: values[name] for name in names} | {"loss": _cross_entropy(logits, targets)}
@@ -169,7 +169,7 @@ class Classification:
         # A shift of all scores changes nothing.
         scores = logits[:, 1] - logits[:, 0]
         fitted = fit_thresholds(scores[known], columns["target"][known], logits.shape[1])
-        cut = ladder(torch.from_numpy(scores)[:, None] - fitted).numpy()
+        cut = border_class_logits(torch.from_numpy(scores)[:, None] - fitted).numpy()
         return with_logits(columns, cut)
 
     def table(
@@ -214,7 +214,9 @@ def undefined(metric: str, targets: np.ndarray, num_classes: int) -> bool:
     """Whether rows of these targets [N] give no value, or the same to every network."""
     if len(np.unique(targets)) < 2:
         return True
-    return metric in METRICS and point(targets, np.eye(num_classes)[targets])[metric] is None
+    return (
+        metric in METRICS and point_figures(targets, np.eye(num_classes)[targets])[metric] is None
+    )
 
 
 def check_choice(metric: str, targets: np.ndarray, classes: tuple[str, ...]) -> None:

@@ -20,7 +20,7 @@ CLEAR = 64 << 20
 """Bytes by which a step must exceed another one for the difference to be its images'."""
 
 
-def largest(fits: Callable[[int], bool], most: int) -> int:
+def largest_fitting(fits: Callable[[int], bool], most: int) -> int:
     """The largest even number up to `most` that fits: doubled while it does, then halved in.
 
     `fits` is asked for ever larger numbers first; 0 where not even 2 fits.
@@ -62,8 +62,8 @@ def batch_that_fits(
     """
     model = model.to(device).train()
     optimizer = build_optimizer(model, train)
-    way = numeric_precision.Mode(precision, "channels_last")
-    numeric_precision.prepare(model, way)
+    way = numeric_precision.Precision(precision, "channels_last")
+    numeric_precision.prepare_model(model, way)
 
     def step(size: int) -> None:
         image = torch.rand(size, 3, side, side, device=device)
@@ -75,7 +75,7 @@ def batch_that_fits(
         optimizer.step()
 
     fits = _on_gpu(step, device, part) if device.type == "cuda" else _on_cpu(step, part)
-    return largest(fits, min(most, LARGEST))
+    return largest_fitting(fits, min(most, LARGEST))
 
 
 def _on_gpu(

@@ -16,20 +16,20 @@ ROUNDING = 1e-9
 """What counts as equal."""
 
 
-def better(value: float | None, constant: float) -> bool:
+def above_constant(value: float | None, constant: float) -> bool:
     """Whether a metric is above the constant answer; one that is not defined is not."""
     return value is not None and value > constant + ROUNDING
 
 
-def standing(value: float | None, constant: float, loss: float) -> tuple[bool, float]:
+def epoch_standing(value: float | None, constant: float, loss: float) -> tuple[bool, float]:
     """What epochs are compared by, the largest is best: learned ones by their value, all others,
     which come after them, by the smallest validation loss."""
-    if value is not None and better(value, constant):
+    if value is not None and above_constant(value, constant):
         return True, value
     return False, -loss
 
 
-def overtaking(
+def new_best_epoch(
     row: dict[str, Any], best: dict[str, Any], task: Task, targets: np.ndarray
 ) -> dict[str, Any]:
     """What an epoch's row is as the best so far by the task's metric; {} where `best` still is.
@@ -41,8 +41,8 @@ def overtaking(
     metric = task.selector
     value, loss = row[f"val_{metric}"], row["val_loss"]
     constant = task.constant_answer(metric, targets)
-    now = standing(value, constant, loss)
-    if best and now <= standing(best["value"], constant, best["loss"]):
+    now = epoch_standing(value, constant, loss)
+    if best and now <= epoch_standing(best["value"], constant, best["loss"]):
         return {}
     return {
         "epoch": row["epoch"],
@@ -50,7 +50,7 @@ def overtaking(
         "value": value,
         "loss": loss,
         "constant": constant,
-        "better": better(value, constant),
+        "better": above_constant(value, constant),
     }
 
 
@@ -71,7 +71,7 @@ def best_by(
             best = max(
                 known,
                 key=lambda row: (
-                    standing(row[f"val_{name}"], constant, row["val_loss"]),
+                    epoch_standing(row[f"val_{name}"], constant, row["val_loss"]),
                     -row["epoch"],
                 ),
             )
@@ -79,7 +79,7 @@ def best_by(
             found[name] = {
                 "epoch": best["epoch"],
                 "value": value,
-                "better": better(value, constant),
+                "better": above_constant(value, constant),
             }
     return found
 
@@ -98,8 +98,8 @@ def held_out(
         targets: int64 [N].
         half: 0 or 1 of each row [N].
         metric: what is best; of equal epochs the earliest is. Where no epoch is above the constant
-            answer there, the validation loss decides (`standing`). What was fitted to all rows is
-            fitted anew, to the other half alone.
+            answer there, the validation loss decides (`epoch_standing`). What was fitted to all
+            rows is fitted anew, to the other half alone.
 
     Returns:
         (columns of all rows, the epochs of half 0 and of half 1).
@@ -113,7 +113,7 @@ def held_out(
         values = {}
         for epoch, found in seen.items():
             figures = task.figures({name: part[other] for name, part in found.items()})
-            values[epoch] = standing(figures[metric], constant, figures["loss"])
+            values[epoch] = epoch_standing(figures[metric], constant, figures["loss"])
         best = max(values, key=lambda epoch: (values[epoch], -epoch))
         for name, part in seen[best].items():
             joined[name][~other] = part[~other]

@@ -40,8 +40,8 @@ class Checkpointer:
         return files.join(self.folder, name) if name else ""
 
     def _newest(self) -> str:
-        checkpoints.sweep(self.folder)
-        name, problems = checkpoints.newest(self.folder, self.key)
+        checkpoints.sweep_checkpoints(self.folder)
+        name, problems = checkpoints.newest_checkpoint(self.folder, self.key)
         for problem in problems:
             print(f"checkpoint refused: {problem}", file=sys.stderr, flush=True)
         return name
@@ -51,7 +51,7 @@ class Checkpointer:
     ) -> None:
         """Writes where the run stands."""
         if self.ranks.first:
-            checkpoints.save(self.folder, model, optimizer, position, self.key)
+            checkpoints.save_checkpoint(self.folder, model, optimizer, position, self.key)
         self._written = time.monotonic()
 
     @property
@@ -64,7 +64,7 @@ class Checkpointer:
     ) -> None:
         """Writes the network as the run's bundle, in place of an earlier one."""
         if self.ranks.first:
-            state = checkpoints.plain(model.state_dict())
+            state = checkpoints.cpu_tensors(model.state_dict())
             save_bundle(self.bundle, state, recipe, classes, {"key": self.key} | info)
 
     def outcome(self) -> dict[str, Any]:

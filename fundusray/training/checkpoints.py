@@ -46,18 +46,18 @@ class Position:
     """Why the run ended before its last epoch."""
 
 
-def name_of(step: int) -> str:
+def checkpoint_name(step: int) -> str:
     """The folder name of a step's checkpoint."""
     return f"step-{step:08d}"
 
 
-def plain(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def cpu_tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors on the CPU, each in memory of its own, as safetensors wants them."""
     layout = torch.contiguous_format
     return {k: v.detach().to("cpu").clone(memory_format=layout) for k, v in state.items()}
 
 
-def save(
+def save_checkpoint(
     folder: str, model: nn.Module, optimizer: torch.optim.Optimizer, position: Position, key: str
 ) -> str:
     """Writes a checkpoint, drops those beyond KEEP; where it is.
@@ -67,8 +67,8 @@ def save(
     tensors, meta = state_to_tensors(optimizer)
     state = asdict(position) | {"optimizer": meta}
     content = {
-        "model.safetensors": safetensors.torch.save(plain(model.state_dict())),
-        "optimizer.safetensors": safetensors.torch.save(plain(tensors)),
+        "model.safetensors": safetensors.torch.save(cpu_tensors(model.state_dict())),
+        "optimizer.safetensors": safetensors.torch.save(cpu_tensors(tensors)),
         "state.json": json.dumps(state).encode(),
     }
     name = _fresh_name(folder, position.step)
@@ -85,7 +85,7 @@ def save(
 
 def _fresh_name(folder: str, step: int) -> str:
     """The folder to write a step's checkpoint into; on an object store none that holds one."""
-    name = name_of(step)
+    name = checkpoint_name(step)
     there = [n for n in _names(folder) if _step_part(n) == name] if files.is_uri(folder) else []
     if not there:
         return name
@@ -98,7 +98,7 @@ def _step_part(name: str) -> str:
     return "-".join(name.split("-")[:2])
 
 
-def sweep(folder: str) -> None:
+def sweep_checkpoints(folder: str) -> None:
     """Clears up after writers that were killed at any moment; for the run's only writer.
 
     What was half written goes, what was being replaced comes back.
@@ -131,7 +131,7 @@ def _names(folder: str) -> list[str]:
     return found
 
 
-def newest(folder: str, key: str) -> tuple[str, list[str]]:
+def newest_checkpoint(folder: str, key: str) -> tuple[str, list[str]]:
     """(name of the newest checkpoint that verifies or "", what is wrong with newer ones).
 
     Raises:
@@ -161,7 +161,7 @@ def _unfit(name: str, content: dict[str, bytes], info: dict[str, Any], key: str)
     """Why an intact checkpoint is not one to go on from; "" where it is."""
     if info.get("key") != key:
         return f"belongs to another run ({info.get('key')}, this is {key})"
-    if _step_part(name) != name_of(info["step"]):
+    if _step_part(name) != checkpoint_name(info["step"]):
         return f"holds step {info['step']}; was it renamed?"
     return _foreign(json.loads(content["state.json"]))
 
@@ -188,7 +188,7 @@ def state_of(location: str) -> dict[str, Any]:
     return json.loads(content["state.json"])
 
 
-def load(location: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> Position:
+def load_checkpoint(location: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> Position:
     """Puts a checkpoint into model and optimiser; where the run stands.
 
     The optimiser is one of the checkpoint's stage, see `stage_of`.

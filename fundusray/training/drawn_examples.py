@@ -8,11 +8,11 @@ import torch
 
 from fundusray.config import Recipe
 from fundusray.data.manifest.contract import GRADES
-from fundusray.data.sampling import Plan, plan_epoch
+from fundusray.data.sampling import EpochPlan, plan_epoch
 from fundusray.pipeline.augment import augmentation as augment
 from fundusray.pipeline.augment.augmentation import Augmentation
 from fundusray.pipeline.loader import Batch
-from fundusray.training.drawn_lesions import Sketches, shown
+from fundusray.training.drawn_lesions import DrawnLesions, drawn_batch
 
 COVERED = 0.25
 """Share of a pixel that has to be covered for it to count: as in `sketches`, so that a small lesion
@@ -22,7 +22,7 @@ stays seen."""
 class DrawnExamples:
     """Drawn photographs and their masks, in memory; see `examples.Examples`."""
 
-    def __init__(self, sketches: Sketches, recipe: Recipe) -> None:
+    def __init__(self, sketches: DrawnLesions, recipe: Recipe) -> None:
         self.sketches, self.recipe = sketches, recipe
         self.sides, self.targets = sides(recipe), sketches.grade
         eyes = [(row // 2 + 1, ("left", "right")[row % 2]) for row in range(len(self.targets))]
@@ -32,23 +32,23 @@ class DrawnExamples:
         ]
         self.about: dict[str, Any] = {"pretrained": "on drawn photographs", "ordered": True}
         texts = augment.train_text(recipe.data), augment.view_text(recipe.data)
-        self._learned, self._judged = (augment.parse(text) for text in texts)
+        self._learned, self._judged = (augment.parse_augmentation(text) for text in texts)
 
-    def plan(self, epoch: int) -> Plan:
+    def plan(self, epoch: int) -> EpochPlan:
         return plan_of_drawn(self.recipe, self.targets, epoch)
 
-    def learned(self, plan: Plan, epoch: int, start: int) -> Iterator[Batch]:
+    def learned(self, plan: EpochPlan, epoch: int, start: int) -> Iterator[Batch]:
         return self._batches(plan, self._learned, epoch, start)
 
-    def judged(self, plan: Plan) -> Iterator[Batch]:
+    def judged(self, plan: EpochPlan) -> Iterator[Batch]:
         return self._batches(plan, self._judged, 0, 0)
 
     def _batches(
-        self, plan: Plan, augmentation: Augmentation, epoch: int, start: int
+        self, plan: EpochPlan, augmentation: Augmentation, epoch: int, start: int
     ) -> Iterator[Batch]:
         keys = {"seed": self.recipe.seed, "epoch": epoch}
         for rows, valid in zip(plan.rows[start:], plan.valid[start:], strict=True):
-            parts = shown(self.sketches, rows, augmentation, self.recipe.data, **keys)
+            parts = drawn_batch(self.sketches, rows, augmentation, self.recipe.data, **keys)
             image, masks, grade = parts
             counts = torch.from_numpy(valid)
             seen = (masks >= COVERED).to(torch.uint8)
@@ -70,7 +70,7 @@ def sides(recipe: Recipe) -> dict[str, np.ndarray]:
     return {"train": learned, "val": judged, "test": judged[:0]}
 
 
-def plan_of_drawn(recipe: Recipe, targets: np.ndarray, epoch: int) -> Plan:
+def plan_of_drawn(recipe: Recipe, targets: np.ndarray, epoch: int) -> EpochPlan:
     """The order of an epoch over drawn photographs of these classes [N].
 
     Raises:

@@ -7,10 +7,10 @@ import numpy as np
 
 from fundusray.config import Recipe
 from fundusray.data.epoch_plan import epoch_plan
-from fundusray.data.manifest.patients import caveat
-from fundusray.data.prepared.copies import beside
+from fundusray.data.manifest.patients import unknown_patients_caveat
+from fundusray.data.prepared.copies import with_copies
 from fundusray.data.prepared.prepared_set import PreparedSet, open_set
-from fundusray.data.sampling import Plan
+from fundusray.data.sampling import EpochPlan
 from fundusray.data.split.assign_sides import halves
 from fundusray.pipeline.augment import augmentation
 from fundusray.pipeline.loader import Batch, Loader, make_loader
@@ -29,13 +29,13 @@ class Examples(Protocol):
     about: dict[str, Any]
     """What a bundle says of them."""
 
-    def plan(self, epoch: int) -> Plan:
+    def plan(self, epoch: int) -> EpochPlan:
         """The order of an epoch; a row beyond the set is a copy of row % N."""
 
-    def learned(self, plan: Plan, epoch: int, start: int) -> Iterator[Batch]:
+    def learned(self, plan: EpochPlan, epoch: int, start: int) -> Iterator[Batch]:
         """The batches of a plan from step `start` on, augmented."""
 
-    def judged(self, plan: Plan) -> Iterator[Batch]:
+    def judged(self, plan: EpochPlan) -> Iterator[Batch]:
         """The batches of a plan as they are judged."""
 
     def halves(self, rows: np.ndarray) -> np.ndarray:
@@ -59,11 +59,11 @@ class PreparedExamples:
         self.prepared, self.recipe, self.sides = prepared, recipe, sides
         self.targets = prepared.targets()
         self.image_ids, self.patients = prepared.image_ids(), prepared.patients()
-        unknown = caveat(prepared.table)
+        unknown = unknown_patients_caveat(prepared.table)
         self.about: dict[str, Any] = {"patients": unknown} if unknown else {}
         self.about |= {"manifest": prepared.info["manifest"], "ordered": prepared.ordered}
         data = recipe.data
-        shown = beside(prepared, open_set(data.mix)) if data.mix else prepared
+        shown = with_copies(prepared, open_set(data.mix)) if data.mix else prepared
         self._learned = self._loader(shown, augmentation.train_text(data), ranks, threads)
         self._judged = self._loader(prepared, augmentation.view_text(data), ranks, threads)
 
@@ -79,13 +79,13 @@ class PreparedExamples:
             threads=threads,
         )
 
-    def plan(self, epoch: int) -> Plan:
+    def plan(self, epoch: int) -> EpochPlan:
         return epoch_plan(self.recipe, self.prepared, self.sides["train"], epoch)
 
-    def learned(self, plan: Plan, epoch: int, start: int) -> Iterator[Batch]:
+    def learned(self, plan: EpochPlan, epoch: int, start: int) -> Iterator[Batch]:
         return self._learned.epoch(plan, seed=self.recipe.seed, epoch=epoch, start=start)
 
-    def judged(self, plan: Plan) -> Iterator[Batch]:
+    def judged(self, plan: EpochPlan) -> Iterator[Batch]:
         return self._judged.epoch(plan, seed=0, epoch=0)
 
     def halves(self, rows: np.ndarray) -> np.ndarray:

@@ -17,7 +17,9 @@ PerSample = Callable[..., Tensor]
 """(output, target, valid) -> losses [B]."""
 
 
-def mixed(batch: Batch, per_sample: PerSample, alpha: float, seed: int) -> tuple[Batch, PerSample]:
+def mixup_batch(
+    batch: Batch, per_sample: PerSample, alpha: float, seed: int
+) -> tuple[Batch, PerSample]:
     """The batch with blended images, and the loss that blends both targets.
 
     image = w image_i + (1 - w) image_j and loss = w loss(target_i) + (1 - w) loss(target_j) with w

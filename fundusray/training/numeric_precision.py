@@ -29,7 +29,7 @@ ENOUGH_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
-class Mode:
+class Precision:
     """How a step is computed."""
 
     precision: str
@@ -41,20 +41,20 @@ class Mode:
         return f"{self.precision} {self.layout}"
 
 
-def choices(train: Train) -> list[Mode]:
+def open_precisions(train: Train) -> list[Precision]:
     """The ways a recipe leaves open, fp32 first."""
     precisions = PRECISIONS if train.precision == "auto" else (train.precision,)
     layouts = LAYOUTS if train.layout == "auto" else (train.layout,)
-    return [Mode(precision, layout) for precision in precisions for layout in layouts]
+    return [Precision(precision, layout) for precision in precisions for layout in layouts]
 
 
-def probe(
+def probe_precisions(
     model: nn.Module,
     shape: tuple[int, int, int, int],
     device: torch.device | str,
     train: Train,
     steps: int = STEPS,
-) -> tuple[Mode, dict[str, float]]:
+) -> tuple[Precision, dict[str, float]]:
     """(the fastest way, seconds per forward and backward by `str(Mode)`).
 
     On a CPU the seconds are those of CPU_IMAGES images, if the batch has more. Times a copy on
@@ -68,10 +68,10 @@ def probe(
     device = torch.device(device)
     if device.type == "cpu":
         shape = (min(shape[0], CPU_IMAGES), *shape[1:])
-    ways = choices(train)
+    ways = open_precisions(train)
     if len(ways) == 1:
         return ways[0], {}
-    seconds: dict[Mode, float] = {}
+    seconds: dict[Precision, float] = {}
     used: list[int] = []
     if device.type == "cuda":
         used = [torch.cuda.current_device() if device.index is None else device.index]
@@ -89,10 +89,10 @@ def probe(
             f"train.batch: {shape[0]} images of {shape[2]} pixels do not fit into the memory of "
             f"{device} for one worker; give a smaller train.batch, train.batch=auto or more workers"
         )
-    return fastest(seconds), {str(way): taken for way, taken in seconds.items()}
+    return fastest_precision_mode(seconds), {str(way): taken for way, taken in seconds.items()}
 
 
-def fastest(seconds: dict[Mode, float]) -> Mode:
+def fastest_precision_mode(seconds: dict[Precision, float]) -> Precision:
     """The quickest way; bf16 only where it clearly beats the quickest fp32."""
     quickest = min(seconds, key=seconds.__getitem__)
     exact = [way for way in seconds if way.precision == "fp32"]
@@ -106,13 +106,13 @@ def _time(
     model: nn.Module,
     shape: tuple[int, int, int, int],
     device: torch.device,
-    way: Mode,
+    way: Precision,
     steps: int,
     limit: float,
 ) -> float:
     """Least seconds of a forward and backward pass, after one that does not count."""
     trial = copy.deepcopy(model).to(device).train()
-    prepare(trial, way)
+    prepare_model(trial, way)
     generator = torch.Generator(device).manual_seed(0)
     image = torch.rand(shape, generator=generator, device=device)
     image = image.contiguous(memory_format=memory_format(way))
@@ -143,17 +143,17 @@ def _now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def memory_format(way: Mode) -> torch.memory_format:
+def memory_format(way: Precision) -> torch.memory_format:
     """The layout as torch calls it."""
     return torch.channels_last if way.layout == "channels_last" else torch.contiguous_format
 
 
-def prepare(model: nn.Module, way: Mode) -> nn.Module:
+def prepare_model(model: nn.Module, way: Precision) -> nn.Module:
     """The model with its weights in the layout, changed in place."""
     return model.to(memory_format=memory_format(way))
 
 
-def autocast(way: Mode, device: torch.device | str) -> torch.autocast:
+def autocast(way: Precision, device: torch.device | str) -> torch.autocast:
     """The context for forward passes; may be entered again and again."""
     kind = torch.device(device).type
     return torch.autocast(kind, dtype=torch.bfloat16, enabled=way.precision == "bf16")

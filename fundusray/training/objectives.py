@@ -23,9 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fundusray.attacks import evaluating, pgd, random_offset, training_budget
-from fundusray.attacks.gradient import checked, project, steepest
-from fundusray.attacks.noise import drawn, slight_offset
+from fundusray.attacks import evaluation_mode, pgd, random_offset, training_budget
+from fundusray.attacks.gradient import checked_within_budget, project_into_budget, steepest_move
+from fundusray.attacks.noise import drawn_rows, slight_offset
 from fundusray.config import Adversarial
 from fundusray.pipeline.loader import Batch
 from fundusray.registry import Registry
@@ -174,14 +174,18 @@ def free(
     rows = attacked_rows(batch, settings, seed)
     clean = found = batch.image[rows]
     if budget.random_start:
-        found = project(clean + random_offset(clean, batch.row[rows], seed, budget), clean, budget)
+        found = project_into_budget(
+            clean + random_offset(clean, batch.row[rows], seed, budget), clean, budget
+        )
     for replay in range(settings.replays):
-        image = _replaced(batch.image, checked(found, clean, budget), rows).requires_grad_(True)
+        image = _replaced(
+            batch.image, checked_within_budget(found, clean, budget), rows
+        ).requires_grad_(True)
         yield per_sample(network(image), batch.target)
         if replay + 1 < settings.replays:
             assert image.grad is not None, "a yielded loss was not back-propagated"
             gradient = image.grad[rows].nan_to_num(nan=0.0)
-            found = project(found + steepest(gradient, budget), clean, budget)
+            found = project_into_budget(found + steepest_move(gradient, budget), clean, budget)
 
 
 @contextmanager
@@ -202,7 +206,7 @@ def attacked_rows(batch: Batch, settings: Adversarial, seed: int) -> Rows:
     """The places of a batch that are attacked: all that count, or a share by (seed, row)."""
     chosen = batch.valid
     if settings.share < 1:
-        chosen = chosen & drawn(batch.row, seed, settings.share)
+        chosen = chosen & drawn_rows(batch.row, seed, settings.share)
     return slice(None) if bool(chosen.all()) else chosen.nonzero()[:, 0]
 
 
@@ -224,7 +228,7 @@ def _attack(model: nn.Module, batch: Batch, rows: Rows, settings: Adversarial, s
     budget = training_budget(settings)
     image, row = batch.image[rows], batch.row[rows]
     offset = random_offset(image, row, seed, budget) if budget.random_start else None
-    with evaluating(model):
+    with evaluation_mode(model):
         return pgd(model, image, batch.target[rows], budget, offset)
 
 
@@ -235,7 +239,7 @@ def _diverging(
     if not len(image):
         return image
     offset = slight_offset(image, row, seed, SLIGHT)
-    with evaluating(model):
+    with evaluation_mode(model):
         # With a graph that nobody uses: without one, autocast would keep weights cast without one
         # for the pass that learns.
         clean = model(image).float().log_softmax(1).detach()

@@ -47,7 +47,7 @@ def build_optimizer(model: nn.Module, train: Train) -> Optimizer:
 
 def _chosen(model: nn.Module, train: Train) -> Optimizer:
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    lr, decay = peak(train), train.weight_decay
+    lr, decay = peak_rate(train), train.weight_decay
     groups: list[dict[str, Any]] = [{"params": learned, "weight_decay": decay}]
     if not train.decay_norms:
         groups = [
@@ -77,7 +77,7 @@ def _sgd(groups: list[dict[str, Any]], lr: float, train: Train) -> Optimizer:
     return torch.optim.SGD(groups, lr=lr, momentum=train.momentum, nesterov=train.nesterov)
 
 
-def peak(train: Train) -> float:
+def peak_rate(train: Train) -> float:
     """The peak rate for the recipe's batch: lr for train.lr_batch images, scaled to train.batch.
 
     linear: lr times the ratio of the batches (Goyal et al. 2017); sqrt: times its root
@@ -87,7 +87,7 @@ def peak(train: Train) -> float:
     return train.lr * {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[train.lr_scaling]
 
 
-def rate(step: int, total_steps: int, steps_per_epoch: int, train: Train) -> float:
+def rate_at_step(step: int, total_steps: int, steps_per_epoch: int, train: Train) -> float:
     """The learning rate of step 0 <= step < total_steps: a function of nothing else.
 
     With lr the peak for the recipe's batch: cosine: lr/2 (1 + cos(pi t)), t the share done after
@@ -98,7 +98,7 @@ def rate(step: int, total_steps: int, steps_per_epoch: int, train: Train) -> flo
     """
     assert 0 <= step < total_steps, f"step {step} of {total_steps}"
     moment = Moment(step, total_steps, steps_per_epoch)
-    return SCHEDULES.find(train.schedule)(moment, peak(train), train)
+    return SCHEDULES.find(train.schedule)(moment, peak_rate(train), train)
 
 
 @SCHEDULES.register("cosine")

@@ -24,7 +24,7 @@ from fundusray.training.ranks import Ranks
 
 def agreed_mode(
     model: nn.Module, recipe: Recipe, job: Job, ranks: Ranks
-) -> tuple[numeric_precision.Mode, dict[str, Any]]:
+) -> tuple[numeric_precision.Precision, dict[str, Any]]:
     """Precision and layout of a run, equal on every rank, and what `known_mode` says of them.
 
     Raises:
@@ -33,7 +33,7 @@ def agreed_mode(
     """
     shape = step_shape(recipe, ranks.world)
     told = ranks.agree(lambda: known_mode(model, shape, ranks.device, recipe, job))
-    return numeric_precision.Mode(**told["mode"]), told
+    return numeric_precision.Precision(**told["mode"]), told
 
 
 def known_mode(
@@ -59,7 +59,7 @@ def known_mode(
         pass
     except DamagedError as error:
         begun = bool(files.list_dir(files.join(job.folder, "checkpoints")))
-        if begun and len(numeric_precision.choices(recipe.train)) > 1:
+        if begun and len(numeric_precision.open_precisions(recipe.train)) > 1:
             raise DamagedError(
                 f"{own} is damaged; it alone says in which precision and layout the run began, and "
                 "in others it would end in other numbers: restore it from a copy, or delete "
@@ -89,11 +89,11 @@ def of_machine(
     asked = [recipe.model.name, shape, wanted.precision, wanted.layout, machine(device)]
     asked += [torch.get_num_threads(), torch.__version__]
     note = files.join(storage, "modes", files.hash_json(asked) + ".json")
-    if len(numeric_precision.choices(wanted)) == 1 or not files.exists(note):
-        chosen, timings = numeric_precision.probe(model, shape, device, wanted)
+    if len(numeric_precision.open_precisions(wanted)) == 1 or not files.exists(note):
+        chosen, timings = numeric_precision.probe_precisions(model, shape, device, wanted)
         told = {"mode": asdict(chosen), "seconds": timings, "for": asked}
         # Trials side by side probe side by side; the first result is everyone's.
-        if len(numeric_precision.choices(wanted)) == 1 or not files.exists(note):
+        if len(numeric_precision.open_precisions(wanted)) == 1 or not files.exists(note):
             files.write_json(note, told)
     try:
         return files.read_json(note)

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fundusray.attacks import evaluating
-from fundusray.attacks.gradient import distance
+from fundusray.attacks import evaluation_mode
+from fundusray.attacks.gradient import perturbation_distance
 from fundusray.conditions import Clean, Condition
 from fundusray.pipeline.loader import Batch
 from fundusray.tasks import Columns, Task
-from fundusray.training.step import joined, predict
+from fundusray.training.step import joined, predict_batches
 
 MEASURED = ("clean_prediction", "success", "linf", "l2")
 """Columns of changed images beside the task's own; `conditions.columns` says what they are."""
@@ -34,14 +34,14 @@ def predictions_under(
     they are.
     """
     if isinstance(condition, Clean):
-        return predict(model, batches, precision, task)
+        return predict_batches(model, batches, precision, task)
 
     def network(image: Tensor) -> Tensor:
         with precision:
             return model(image).float()
 
     rows, parts = [], []
-    with evaluating(model):
+    with evaluation_mode(model):
         for batch in batches:
             target = task.target(batch)[batch.valid]
             image, row = batch.image[batch.valid], batch.row[batch.valid]
@@ -67,8 +67,8 @@ def _changed(
     measured = {
         "clean_prediction": task.answers(clean),
         "success": wrong & ~task.attack_success(clean, target),
-        "linf": distance(changed, image, "linf"),
-        "l2": distance(changed, image, "l2"),
+        "linf": perturbation_distance(changed, image, "linf"),
+        "l2": perturbation_distance(changed, image, "l2"),
     }
     columns = {name: value.cpu().numpy() for name, value in measured.items()}
     return task.columns(outputs, target) | columns

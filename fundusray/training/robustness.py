@@ -21,7 +21,7 @@ WEAK = ("fast", "free")
 """Methods whose attack is a single step, which networks learn to mislead."""
 
 
-class Alarm(NamedTuple):
+class CollapseAlarm(NamedTuple):
     """Robustness that broke down."""
 
     epoch: int
@@ -46,7 +46,7 @@ def spread_evenly(targets: np.ndarray, num: int, seed: int) -> np.ndarray:
     return np.sort(order[np.argsort(turn, kind="stable")[:num]])
 
 
-def robustness(
+def robust_figures(
     task: Task, targets: np.ndarray, wrong: np.ndarray, whole: np.ndarray
 ) -> dict[str, Any]:
     """Figures of attacked rows by the classes of their targets [M] and which are `wrong` [M].
@@ -76,11 +76,12 @@ def robustness(
     }
 
 
-def alarm(history: list[dict[str, Any]], settings: Adversarial) -> Alarm | None:
+def collapse_alarm(history: list[dict[str, Any]], settings: Adversarial) -> CollapseAlarm | None:
     """What to say if the newest epoch overfitted catastrophically, None if it did not.
 
     Of each epoch: `epoch`, `val_own_balanced_accuracy` under training's own attack, and what
-    `robustness` finds under the attack that judges, each with val_ before it. The sign of it (Wong
+    `robust_figures` finds under the attack that judges, each with val_ before it. The sign of it
+    (Wong
     et al. 2020; Andriushchenko and Flammarion 2020): against its own attack the network holds,
     against another it breaks down, here to less than half of what the best epoch had above the
     constant answer, and by more than chance. A network whose robustness falls against both has
@@ -106,7 +107,7 @@ def alarm(history: list[dict[str, Any]], settings: Adversarial) -> Alarm | None:
         f"it went from {own_before:.3f} to {own_now:.3f}; the network has learned to mislead that "
         f"attack. Go back to epoch {best['epoch']}, and train with {_advice(settings)}"
     )
-    return Alarm(newest["epoch"], best["epoch"], sentence)
+    return CollapseAlarm(newest["epoch"], best["epoch"], sentence)
 
 
 def _advice(settings: Adversarial) -> str:

@@ -22,7 +22,7 @@ from fundusray.errors import FundusError
 from fundusray.pipeline.engines.plain import as_float
 from fundusray.pipeline.loader import Batch
 from fundusray.tasks import Columns, SampleLosses, Task
-from fundusray.training.mixup import mixed
+from fundusray.training.mixup import mixup_batch
 from fundusray.training.objectives import OBJECTIVES
 
 
@@ -30,7 +30,9 @@ class DivergedError(FundusError):
     """The loss stopped being a number; more steps would only spoil the last good checkpoint."""
 
 
-def diverged(loss: float, step: int, lr: float, names: list[str], folder: str) -> DivergedError:
+def diverged_error(
+    loss: float, step: int, lr: float, names: list[str], folder: str
+) -> DivergedError:
     """The error of a step whose loss is no number; `names` of the images it was taken on."""
     kept = (
         f"the last good checkpoint is in {folder}" if files.list_dir(folder) else "none was saved"
@@ -42,7 +44,7 @@ def diverged(loss: float, step: int, lr: float, names: list[str], folder: str) -
 
 
 @dataclass(frozen=True)
-class Way:
+class StepSettings:
     """How a step is taken: the same for every step of a stage."""
 
     network: nn.Module
@@ -66,7 +68,7 @@ def step_seed(seed: int, step: int, rank: int) -> int:
 
 
 def train_step(
-    way: Way,
+    way: StepSettings,
     batch: Batch,
     *,
     scale: float,
@@ -83,7 +85,7 @@ def train_step(
     """
     per_sample = partial(way.objective.per_sample, progress=progress, batch_counts=batch_counts)
     if way.mixup:
-        batch, per_sample = mixed(batch, per_sample, way.mixup, seed)
+        batch, per_sample = mixup_batch(batch, per_sample, way.mixup, seed)
     losses_of = OBJECTIVES.find(way.adversarial.method)
     each = losses_of(
         way.network, way.model, batch, partial(per_sample, valid=batch.valid), way.adversarial, seed
@@ -106,14 +108,14 @@ def train_step(
         total = total.detach()
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Gives every parameter group this learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 
 
 @torch.inference_mode()
-def predict(
+def predict_batches(
     model: nn.Module,
     batches: Iterable[Batch],
     precision: AbstractContextManager[Any],
@@ -151,7 +153,7 @@ def to_device(batches: Iterable[Batch], device: torch.device, contiguous: bool) 
         yield Batch(image, *rest)
 
 
-def timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
+def timed_batches(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
     """Each batch with the seconds it was waited for."""
     while True:
         clock = time.monotonic()

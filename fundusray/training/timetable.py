@@ -6,11 +6,11 @@ from torch import nn
 
 from fundusray.config import Recipe, Train
 from fundusray.models import head_parameters
-from fundusray.phases import Phase, parse, stretched
-from fundusray.training.optimizers import rate
+from fundusray.phases import Phase, parse_phases, stretched_phases
+from fundusray.training.optimizers import rate_at_step
 
 
-def passes(recipe: Recipe) -> Train:
+def passes_over_rows(recipe: Recipe) -> Train:
     """How a recipe learns, counted in passes over the rows.
 
     Free adversarial training shows every batch `adversarial.replays` times in a row, so it goes
@@ -25,11 +25,11 @@ def passes(recipe: Recipe) -> Train:
         return -(-length // replays)
 
     lengths = {key: fewer(getattr(train, key)) for key in ("epochs", "mixup_epochs", "step_epochs")}
-    return replace(train, **lengths, phases=stretched(train.phases, fewer, fewer))
+    return replace(train, **lengths, phases=stretched_phases(train.phases, fewer, fewer))
 
 
 @dataclass(frozen=True)
-class Span:
+class PhaseSpan:
     """A phase in steps of the run: start <= step < stop."""
 
     phase: Phase
@@ -44,15 +44,15 @@ class Timetable:
 
     def __init__(self, train: Train, steps_per_epoch: int) -> None:
         self._train, self.steps_per_epoch = train, steps_per_epoch
-        self.spans: list[Span] = []
+        self.spans: list[PhaseSpan] = []
         """In order, without gaps."""
         start = stage = 0
         before: Phase | None = None
-        for phase in parse(train.phases, train.epochs):
+        for phase in parse_phases(train.phases, train.epochs):
             length = phase.steps or phase.epochs * steps_per_epoch
             if before and (before.trainable, before.norm) != (phase.trainable, phase.norm):
                 stage += 1
-            self.spans.append(Span(phase, start, start + length, stage))
+            self.spans.append(PhaseSpan(phase, start, start + length, stage))
             start, before = start + length, phase
 
     @property
@@ -69,7 +69,7 @@ class Timetable:
         """Steps of an epoch, counted from 0."""
         return min(self.steps_per_epoch, self.steps - epoch * self.steps_per_epoch)
 
-    def span(self, step: int) -> Span:
+    def span(self, step: int) -> PhaseSpan:
         """The phase a step belongs to; the last one where all are done."""
         return next((span for span in self.spans if step < span.stop), self.spans[-1])
 
@@ -77,10 +77,12 @@ class Timetable:
         """The learning rate of a step: a function of nothing else."""
         span = self.span(step)
         length = span.stop - span.start
-        return span.phase.lr * rate(step - span.start, length, self.steps_per_epoch, self._train)
+        return span.phase.lr * rate_at_step(
+            step - span.start, length, self.steps_per_epoch, self._train
+        )
 
 
-def enter(model: nn.Module, phase: Phase) -> int:
+def enter_phase(model: nn.Module, phase: Phase) -> int:
     """Sets which parameters learn; how many numbers that are."""
     heads = set(head_parameters(model)) if phase.trainable == "head" else None
     count = 0

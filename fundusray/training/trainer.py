@@ -19,13 +19,13 @@ import torch
 
 from fundusray import files
 from fundusray.config import Recipe, from_json
-from fundusray.data.sampling import Plan, share
+from fundusray.data.sampling import EpochPlan, worker_share
 from fundusray.models.bundle import load_bundle
 from fundusray.pipeline.loader import Batch
 from fundusray.progress import Progress
 from fundusray.tasks import Task
 from fundusray.training import average, checkpoints, numeric_precision
-from fundusray.training.best_epoch import best_by, overtaking
+from fundusray.training.best_epoch import best_by, new_best_epoch
 from fundusray.training.checkpointer import Checkpointer
 from fundusray.training.checkpoints import Position
 from fundusray.training.examples import Examples
@@ -33,10 +33,18 @@ from fundusray.training.job import Job
 from fundusray.training.optimizers import build_optimizer
 from fundusray.training.precision_choice import agreed_mode, described
 from fundusray.training.ranks import Ranks
-from fundusray.training.robustness import alarm
-from fundusray.training.step import Way, diverged, set_rate, step_seed, timed, to_device, train_step
+from fundusray.training.robustness import collapse_alarm
+from fundusray.training.step import (
+    StepSettings,
+    diverged_error,
+    set_learning_rate,
+    step_seed,
+    timed_batches,
+    to_device,
+    train_step,
+)
 from fundusray.training.supervision import StoppedError, Supervisor, Unsupervised
-from fundusray.training.timetable import Timetable, enter, passes, train_mode
+from fundusray.training.timetable import Timetable, enter_phase, passes_over_rows, train_mode
 from fundusray.training.undecodable import Undecodable
 from fundusray.training.validation import Validation
 
@@ -78,8 +86,8 @@ class Trainer:
             self._say(note)
         self.model.to(self.ranks.device)
         self.mode, self.mode_told = agreed_mode(self.model, self.recipe, job, self.ranks)
-        numeric_precision.prepare(self.model, self.mode)
-        self.timetable = Timetable(passes(self.recipe), len(examples.plan(0).rows))
+        numeric_precision.prepare_model(self.model, self.mode)
+        self.timetable = Timetable(passes_over_rows(self.recipe), len(examples.plan(0).rows))
         self.position = self._resume()
         self.validation = self._validation(self.model, task)
         self.undecodable = Undecodable(examples, self.ranks)
@@ -102,7 +110,7 @@ class Trainer:
         self._enter(checkpoints.stage_of(newest) if newest else 0)
         if not newest:
             return Position()
-        position = checkpoints.load(newest, self.model, self.optimizer)
+        position = checkpoints.load_checkpoint(newest, self.model, self.optimizer)
         self._say(f"resuming from step {position.step}")
         return position
 
@@ -113,9 +121,9 @@ class Trainer:
         # What shares gradients has hooks on the parameters until it is gone for good.
         self.way = None
         gc.collect()
-        self.stage, self.learning = stage, enter(self.model, phase)
+        self.stage, self.learning = stage, enter_phase(self.model, phase)
         self.optimizer = build_optimizer(self.model, train)
-        self.way = Way(
+        self.way = StepSettings(
             network=self.ranks.distributed(self.model),
             model=self.model,
             optimizer=self.optimizer,
@@ -162,9 +170,11 @@ class Trainer:
         began, waited, trained = time.monotonic(), 0.0, 0
         name = files.base_name(self.job.folder)
         bar = Progress(f"{name} epoch {epoch + 1}/{self.timetable.epochs}", steps)
-        plan = Plan(*(part[:steps] for part in self.examples.plan(epoch)))
+        plan = EpochPlan(*(part[:steps] for part in self.examples.plan(epoch)))
         train_mode(self.way.network, self.timetable.span(self.position.step).phase)
-        for index, (batch, wait) in enumerate(timed(self._batches(plan, epoch, start)), start):
+        for index, (batch, wait) in enumerate(
+            timed_batches(self._batches(plan, epoch, start)), start
+        ):
             clock, rows = time.monotonic(), plan.rows[index][plan.valid[index]]
             asked, leaving = self._step(batch, self.position.step, rows)
             waited, trained = waited + wait, trained + len(rows)
@@ -194,9 +204,9 @@ class Trainer:
             bar.close()
         return row
 
-    def _batches(self, plan: Plan, epoch: int, start: int) -> Any:
+    def _batches(self, plan: EpochPlan, epoch: int, start: int) -> Any:
         """This worker's batches of an epoch from a step on, on its device."""
-        mine = share(plan, self.ranks.rank, self.ranks.world)
+        mine = worker_share(plan, self.ranks.rank, self.ranks.world)
         batches = self.examples.learned(mine, epoch, start)
         return to_device(batches, self.ranks.device, self.mode.layout == "contiguous")
 
@@ -204,7 +214,7 @@ class Trainer:
         """Why the run ends early: robustness that was only apparent; "" where it does not."""
         if not self.recipe.adversarial.method:
             return ""
-        found = alarm(self.position.history, self.recipe.adversarial)
+        found = collapse_alarm(self.position.history, self.recipe.adversarial)
         return found.sentence if found else ""
 
     def _learned(self, epoch: int) -> dict[str, Any]:
@@ -230,7 +240,7 @@ class Trainer:
         self.supervisor.heartbeat(step)
         seed = self.recipe.seed
         torch.manual_seed(step_seed(seed, step, self.ranks.rank))
-        set_rate(self.optimizer, self.timetable.rate(step))
+        set_learning_rate(self.optimizer, self.timetable.rate(step))
         if self.recipe.adversarial.method:
             # Attacks look at the model before data-parallel training hands out its statistics.
             self.ranks.share_buffers(self.model)
@@ -268,11 +278,11 @@ class Trainer:
     def _diverged(self, loss: float, step: int, rows: np.ndarray) -> Exception:
         ids, lr = self.examples.image_ids, self.optimizer.param_groups[0]["lr"]
         names = [ids[row % len(ids)] for row in rows]
-        return diverged(loss, step, lr, names, self.checkpointer.folder)
+        return diverged_error(loss, step, lr, names, self.checkpointer.folder)
 
-    def _way_of(self, step: int) -> Way:
+    def _way_of(self, step: int) -> StepSettings:
         """How this step is taken: without mixup where its epochs are over."""
-        train = passes(self.recipe)
+        train = passes_over_rows(self.recipe)
         over = train.mixup_epochs and step >= train.mixup_epochs * self.timetable.steps_per_epoch
         return replace(self.way, mixup=0.0) if over else self.way
 
@@ -281,7 +291,7 @@ class Trainer:
         chooses none has its last one there."""
         if not self.task.chooses and len(self.position.history) < self.timetable.epochs:
             return
-        best = overtaking(row, self.position.best, self.task, self.judged)
+        best = new_best_epoch(row, self.position.best, self.task, self.judged)
         if not best:
             return
         self.position.best = best

@@ -14,7 +14,7 @@ from fundusray import files
 from fundusray.attacks import Budget, judging_budget, training_budget
 from fundusray.conditions import AttackCondition, described
 from fundusray.config import Recipe
-from fundusray.data.sampling import plan_eval, share
+from fundusray.data.sampling import plan_eval, worker_share
 from fundusray.data.split.assign_sides import reported_split
 from fundusray.errors import DamagedError
 from fundusray.pipeline.loader import Batch
@@ -24,8 +24,8 @@ from fundusray.training.best_epoch import held_out
 from fundusray.training.examples import Examples
 from fundusray.training.predicting import apart, predictions_under
 from fundusray.training.ranks import Ranks
-from fundusray.training.robustness import robustness, spread_evenly
-from fundusray.training.step import predict, to_device
+from fundusray.training.robustness import robust_figures, spread_evenly
+from fundusray.training.step import predict_batches, to_device
 
 
 @dataclass
@@ -36,14 +36,14 @@ class Validation:
     task: Task
     examples: Examples
     model: nn.Module
-    way: numeric_precision.Mode
+    way: numeric_precision.Precision
     ranks: Ranks
     folder: str
     """The run's."""
 
     def _batches(self, rows: np.ndarray) -> Iterator[Batch]:
         plan = plan_eval(rows, self.recipe.train.batch)
-        mine = share(plan, self.ranks.rank, self.ranks.world)
+        mine = worker_share(plan, self.ranks.rank, self.ranks.world)
         batches = self.examples.judged(mine)
         return to_device(batches, self.ranks.device, self.way.layout == "contiguous")
 
@@ -51,11 +51,11 @@ class Validation:
         """(rows [N], columns [N]) sorted by row, on every worker."""
         self.ranks.share_buffers(self.model)
         precision = numeric_precision.autocast(self.way, self.ranks.device)
-        found = predict(self.model, self._batches(rows), precision, self.task)
+        found = predict_batches(self.model, self._batches(rows), precision, self.task)
         return self.ranks.sorted_rows(*found)
 
     def attacked(self, rows: np.ndarray, budget: Budget) -> tuple[np.ndarray, Columns]:
-        """As `predict`, of images under an attack; in full precision."""
+        """As `predict_batches`, of images under an attack; in full precision."""
         self.ranks.share_buffers(self.model)
         precision = torch.autocast(self.ranks.device.type, enabled=False)
         found = predictions_under(
@@ -117,7 +117,7 @@ class Validation:
         whole = targets[self.examples.sides["val"]]
         # An image that is wrong from the beginning is left as it is.
         wrong = columns["success"] | (columns["clean_prediction"] != targets[found])
-        return robustness(self.task, targets[found], wrong, whole)
+        return robust_figures(self.task, targets[found], wrong, whole)
 
     def conclude(self, history: list[dict[str, Any]]) -> dict[str, Any]:
         """Writes `predictions.parquet` of the rows the run reports on, and `attacked.parquet`.

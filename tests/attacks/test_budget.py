@@ -2,7 +2,7 @@
 
 import pytest
 
-from fundusray.attacks import judging_budget, parse_eps, shown, training_budget
+from fundusray.attacks import judging_budget, length_text, parse_eps, training_budget
 from fundusray.config import Adversarial
 from fundusray.errors import InputError
 
@@ -50,7 +50,7 @@ def test_an_image_may_change_by_more_than_one_in_l2() -> None:
 
 @pytest.mark.parametrize("text", ["2/255", "0.5/255", "127.5/255", "0.0125/255"])
 def test_shown_reads_back(text: str) -> None:
-    assert shown(parse_eps(text, "l2")) == text
+    assert length_text(parse_eps(text, "l2")) == text
 
 
 def test_steps_that_are_not_given() -> None:

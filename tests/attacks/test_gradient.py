@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fundusray.attacks import Budget, evaluating, fgsm, pgd, pgd_until_fooled, random_offset
+from fundusray.attacks import Budget, evaluation_mode, fgsm, pgd, pgd_until_fooled, random_offset
 from fundusray.attacks.gradient import (
-    checked,
+    checked_within_budget,
     cross_entropy,
-    distance,
     input_gradient,
-    project,
-    steepest,
+    perturbation_distance,
+    project_into_budget,
+    steepest_move,
 )
 from fundusray.config import Recipe
 from fundusray.tasks import Classification
@@ -121,7 +121,7 @@ def test_it_stops_where_the_line_is_crossed() -> None:
         image[:, 0, 0, 0] += torch.tensor([0.0, 0.01, 0.02])
         model.bias = steps_off * worth - (image.flatten(1) @ model.weight)
     found = pgd_until_fooled(Rows(), image, target, Budget("linf", 0.2, step, 5), wrong_class)
-    far = distance(found, image, "linf")
+    far = perturbation_distance(found, image, "linf")
     torch.testing.assert_close(
         far, torch.tensor([0.01, 0.03, 0.05], dtype=torch.float64), atol=1e-6, rtol=0
     )
@@ -132,7 +132,7 @@ def test_what_is_wrong_already_is_left_alone() -> None:
     image, _, row = pictures()
     model = network()
     budget = BUDGETS[0]
-    with evaluating(model):
+    with evaluation_mode(model):
         wrong = (model(image).argmax(1) + 1) % 4
         offset = random_offset(image, row, 0, budget)
         assert torch.equal(
@@ -167,7 +167,7 @@ def test_pgd_is_that_of_torchattacks(
         monkeypatch.undo()
     ours = pgd(model, image, target, budget, offset)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
-    assert distance(ours, image, budget.norm).min() > 0.9 * budget.eps
+    assert perturbation_distance(ours, image, budget.norm).min() > 0.9 * budget.eps
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -229,31 +229,35 @@ def test_images_stay_within_the_budget_and_in_range(budget: Budget) -> None:
 def test_beyond_the_budget_is_our_own_mistake() -> None:
     image = torch.full((2, 3, 2, 2), 0.5)
     with pytest.raises(AssertionError, match="beyond"):
-        checked(image + 0.1001, image, Budget("linf", 0.1, 0.1, 1))
+        checked_within_budget(image + 0.1001, image, Budget("linf", 0.1, 0.1, 1))
     with pytest.raises(AssertionError, match="beyond"):
-        checked(image * torch.nan, image, Budget("linf", 0.1, 0.1, 1))
+        checked_within_budget(image * torch.nan, image, Budget("linf", 0.1, 0.1, 1))
     with pytest.raises(AssertionError, match=r"not in \[0, 1\]"):
-        checked(image + 0.6, image, Budget("linf", 0.7, 0.1, 1))
+        checked_within_budget(image + 0.6, image, Budget("linf", 0.7, 0.1, 1))
 
 
 def test_projection_on_a_sphere_and_a_cube() -> None:
     image = torch.full((2, 3, 1, 1), 0.5)
     moved = image + torch.tensor([[0.3, 0.0, 0.4], [0.03, 0.0, 0.04]]).view(2, 3, 1, 1)
-    ball = project(moved, image, Budget("l2", 0.25, 0.1, 1)) - image
+    ball = project_into_budget(moved, image, Budget("l2", 0.25, 0.1, 1)) - image
     expected = torch.tensor([[0.15, 0.0, 0.2], [0.03, 0.0, 0.04]]).view(2, 3, 1, 1)
     torch.testing.assert_close(ball, expected)
-    cube = project(moved, image, Budget("linf", 0.35, 0.1, 1)) - image
+    cube = project_into_budget(moved, image, Budget("linf", 0.35, 0.1, 1)) - image
     expected = torch.tensor([[0.3, 0.0, 0.35], [0.03, 0.0, 0.04]]).view(2, 3, 1, 1)
     torch.testing.assert_close(cube, expected)
 
 
 @pytest.mark.parametrize("budget", BUDGETS, ids=lambda budget: budget.norm)
 def test_gradients_of_nothing_and_next_to_nothing(budget: Budget) -> None:
-    none = steepest(torch.zeros(1, 3, 2, 2), budget)
+    none = steepest_move(torch.zeros(1, 3, 2, 2), budget)
     assert torch.equal(none, torch.zeros(1, 3, 2, 2))
     direction = torch.randn(1, 3, 2, 2, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(steepest(direction * 1e-30, budget), steepest(direction, budget))
-    torch.testing.assert_close(steepest(direction * 1e30, budget), steepest(direction, budget))
+    torch.testing.assert_close(
+        steepest_move(direction * 1e-30, budget), steepest_move(direction, budget)
+    )
+    torch.testing.assert_close(
+        steepest_move(direction * 1e30, budget), steepest_move(direction, budget)
+    )
 
 
 def test_a_network_that_diverged_moves_nothing() -> None:
@@ -272,7 +276,7 @@ def test_the_network_stays_as_it_was(outside: Callable[[], AbstractContextManage
     before = {key: value.clone() for key, value in model.state_dict().items()}
     modes = [layer.training for layer in model.modules()]
     drawn = torch.get_rng_state()
-    with outside(), evaluating(model):
+    with outside(), evaluation_mode(model):
         assert not any(layer.training for layer in model.modules())
         for budget in BUDGETS:
             offset = random_offset(image, row, 0, budget)
@@ -288,7 +292,7 @@ def test_the_network_stays_as_it_was(outside: Callable[[], AbstractContextManage
 
 def test_the_mode_comes_back_after_an_error() -> None:
     model = network().train()
-    with pytest.raises(RuntimeError, match="broken"), evaluating(model):
+    with pytest.raises(RuntimeError, match="broken"), evaluation_mode(model):
         raise RuntimeError("broken")
     assert all(layer.training for layer in model.modules())
 
@@ -364,5 +368,9 @@ def test_images_of_another_type_keep_to_the_budget(budget: Budget, kind: torch.d
         pgd_until_fooled(predict, image, target, budget, wrong_class, offset),
     ):
         assert found.dtype == torch.promote_types(kind, torch.float32)
-        assert 0 < distance(found, image.to(found.dtype), budget.norm).max() <= budget.eps + 1e-6
+        assert (
+            0
+            < perturbation_distance(found, image.to(found.dtype), budget.norm).max()
+            <= budget.eps + 1e-6
+        )
     assert set(seen) == {kind}

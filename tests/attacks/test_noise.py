@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fundusray.attacks import Budget, random_offset
-from fundusray.attacks.noise import drawn, normals, slight_offset, uniforms
+from fundusray.attacks.noise import drawn_rows, normal_numbers, slight_offset, uniform_numbers
 
 MASK = (1 << 64) - 1
 
@@ -25,27 +25,27 @@ def test_numbers_are_those_of_splitmix64() -> None:
         ((splitmix((state + (i + 1) * 0x9E3779B97F4A7C15) & MASK) >> 41) + 0.5) / 2**23
         for i in range(50)
     ]
-    got = uniforms(seed, torch.tensor([row]), use, 50)
+    got = uniform_numbers(seed, torch.tensor([row]), use, 50)
     assert got[0].tolist() == expected
 
 
 def test_rows_seeds_and_uses_have_numbers_of_their_own() -> None:
     rows = torch.arange(6)
-    numbers = [uniforms(seed, rows, use, 64) for seed in (0, 1) for use in (1, 2)]
+    numbers = [uniform_numbers(seed, rows, use, 64) for seed in (0, 1) for use in (1, 2)]
     every = torch.cat(numbers)
     assert len(every.unique()) > 0.999 * every.numel()
     correlation = torch.corrcoef(every) - torch.eye(len(every))
     assert correlation.abs().max() < 0.6  # 276 pairs of 64 numbers: about 4.8 standard errors
     shuffled = torch.tensor([4, 0, 5])
-    assert torch.equal(uniforms(0, shuffled, 1, 64), numbers[0][shuffled])
+    assert torch.equal(uniform_numbers(0, shuffled, 1, 64), numbers[0][shuffled])
 
 
 def test_uniforms_and_normals_are_spread_as_they_should_be() -> None:
-    numbers = uniforms(7, torch.arange(4), 1, 50_000).double().flatten().sort().values
+    numbers = uniform_numbers(7, torch.arange(4), 1, 50_000).double().flatten().sort().values
     expected = (torch.arange(len(numbers)) + 0.5) / len(numbers)
     # Kolmogorov: 1.95 / sqrt(n) is exceeded once in a thousand.
     assert (numbers - expected).abs().max() < 1.95 / math.sqrt(len(numbers))
-    bell = normals(7, torch.arange(4), 1, 50_000).double().flatten()
+    bell = normal_numbers(7, torch.arange(4), 1, 50_000).double().flatten()
     assert bell.mean().abs() < 0.01
     assert bell.std().item() == pytest.approx(1, abs=0.01)
     assert (bell**4).mean().item() == pytest.approx(3, abs=0.1)
@@ -66,8 +66,8 @@ def test_starts_lie_within_the_budget() -> None:
 
 def test_a_share_of_rows() -> None:
     row = torch.arange(10_000)
-    chosen = drawn(row, 5, 0.3)
+    chosen = drawn_rows(row, 5, 0.3)
     assert chosen.float().mean().item() == pytest.approx(0.3, abs=0.02)
-    assert torch.equal(drawn(row[100:200], 5, 0.3), chosen[100:200])
-    assert not torch.equal(drawn(row, 6, 0.3), chosen)
-    assert not drawn(row, 5, 1e-9).any()
+    assert torch.equal(drawn_rows(row[100:200], 5, 0.3), chosen[100:200])
+    assert not torch.equal(drawn_rows(row, 6, 0.3), chosen)
+    assert not drawn_rows(row, 5, 1e-9).any()

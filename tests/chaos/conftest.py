@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import ray
 
-from fundusray.cluster.prepare import prepare
-from fundusray.cluster.runtime.start import start as start_ray
-from fundusray.cluster.train import train
+from fundusray.cluster.prepare import prepare_set
+from fundusray.cluster.runtime.start import start_ray as start_ray
+from fundusray.cluster.train import train_recipe
 from tests.chaos.harness import ENVIRONMENT, Command, recipe
 from tests.chaos.heads import Head
 
@@ -30,7 +30,7 @@ def ready(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A storage folder with the prepared set and a finished, unbroken run."""
     storage = tmp_path_factory.mktemp("unbroken") / "runs"
     asked = recipe()
-    train(asked, prepare(asked, str(storage)), str(storage))
+    train_recipe(asked, prepare_set(asked, str(storage)), str(storage))
     return storage
 
 

@@ -21,10 +21,10 @@ import safetensors.numpy
 from fundusray import files
 from fundusray.cluster import prepare
 from fundusray.cluster.runtime import start
-from fundusray.cluster.train import train
+from fundusray.cluster.train import train_recipe
 from fundusray.config import Recipe, override
 from fundusray.runs.run import plan_run
-from fundusray.training.checkpoints import name_of
+from fundusray.training.checkpoints import checkpoint_name
 
 BASE = override(
     Recipe(name="elastic"),
@@ -50,7 +50,9 @@ BASE = override(
 def reached(folder: Path, step: int) -> None:
     """Waits until the run has a checkpoint of such a step or a later one."""
     place = folder / "checkpoints"
-    while not place.exists() or max((p.name for p in place.iterdir()), default="") < name_of(step):
+    while not place.exists() or max(
+        (p.name for p in place.iterdir()), default=""
+    ) < checkpoint_name(step):
         time.sleep(0.1)
 
 
@@ -87,21 +89,21 @@ NODES: list[subprocess.Popen] = []
 
 
 def main(folder: str) -> None:
-    start.start(cpus=1)
+    start.start_ray(cpus=1)
     address = ray.get_runtime_context().gcs_address
     # As often as a test can wait for; a minute otherwise.
     ray.train.ScalingConfig = functools.partial(
         ray.train.ScalingConfig, elastic_resize_monitor_interval_s=1.0
     )
-    prepared = prepare.prepare(BASE, folder)
-    one = train(BASE, prepared, files.join(folder, "one"))
+    prepared = prepare.prepare_set(BASE, folder)
+    one = train_recipe(BASE, prepared, files.join(folder, "one"))
     elastic = override(BASE, {"cluster.workers": (1, 2)})
     storage = files.join(folder, "elastic")
     place = Path(plan_run(elastic, prepared, storage).folder)
     NODES.append(join(address))
     arguments = (address, NODES[0], place)
     threading.Thread(target=change, args=arguments, daemon=True).start()
-    many = train(elastic, prepared, storage)
+    many = train_recipe(elastic, prepared, storage)
     weights = [
         safetensors.numpy.load_file(files.join(run["bundle"], "model.safetensors"))
         for run in (one, many)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fundusray import files
 from fundusray.config import Recipe, override
-from fundusray.recipes import find
+from fundusray.recipes import find_recipe
 from fundusray.training import checkpoints
 from fundusray.verified import read_verified
 
@@ -49,7 +49,9 @@ ENVIRONMENT = {
 
 def recipe(**changes: str) -> Recipe:
     """The demo at its smallest."""
-    return override(find("demo"), SETTINGS | {k.replace("__", "."): v for k, v in changes.items()})
+    return override(
+        find_recipe("demo"), SETTINGS | {k.replace("__", "."): v for k, v in changes.items()}
+    )
 
 
 def ends(folder: Path) -> dict[str, str | dict]:

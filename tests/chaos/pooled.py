@@ -27,7 +27,7 @@ def squared(holder: str, number: int) -> pa.Table:
 
 
 def main(folder: str, numbers: int) -> None:
-    start.start()
+    start.start_ray()
     units = [Unit(f"{number:04d}", (number,)) for number in range(numbers)]
     with Pool("squaring", squared, Workers(opened), folder) as pool:
         print(f"DONE {len(pool.values(units))}", flush=True)

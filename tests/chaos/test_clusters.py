@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ray.job_submission import JobStatus
 
-from fundusray.cluster.train import train
+from fundusray.cluster.train import train_recipe
 from tests.chaos.harness import (
     ENVIRONMENT,
     Command,
@@ -88,7 +88,7 @@ def test_a_node_that_is_taken_away_is_left_with_a_checkpoint(
     cluster.take_away(spot)
     assert command.end() == 0, command.text
     prepared = str(next(ready.rglob("set.json")).parent)
-    whole = train(recipe(**longer), prepared, str(tmp_path / "whole"))
+    whole = train_recipe(recipe(**longer), prepared, str(tmp_path / "whole"))
     assert ends(command.folder) == ends(Path(whole["folder"]))
 
 

@@ -21,7 +21,7 @@ from fundusray.training.optimizers import build_optimizer
 from fundusray.verified import MANIFEST
 
 FLIPS, CUTS = 200, 50
-OLDER, NEWER = checkpoints.name_of(5), checkpoints.name_of(10)
+OLDER, NEWER = checkpoints.checkpoint_name(5), checkpoints.checkpoint_name(10)
 
 
 def trained() -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -37,21 +37,21 @@ def trained() -> tuple[nn.Module, torch.optim.Optimizer]:
 def folder(tmp_path: Path) -> Path:
     """Two good checkpoints, of steps 5 and 10."""
     for step in (5, 10):
-        checkpoints.save(str(tmp_path), *trained(), Position(step=step), "key")
+        checkpoints.save_checkpoint(str(tmp_path), *trained(), Position(step=step), "key")
     return tmp_path
 
 
 def assert_refused(folder: Path, *told: str) -> None:
     """The newer one is refused for a reason that says `told`, the older one used instead; where
     that is damaged, too, the run ends."""
-    name, problems = checkpoints.newest(str(folder), "key")
+    name, problems = checkpoints.newest_checkpoint(str(folder), "key")
     assert name == OLDER and len(problems) == 1
     assert all(word in problems[0] for word in told), problems
 
 
 def assert_none_left(folder: Path, *told: str) -> None:
     with pytest.raises(NoCheckpointError, match="no usable checkpoint") as caught:
-        checkpoints.newest(str(folder), "key")
+        checkpoints.newest_checkpoint(str(folder), "key")
     assert caught.value.exit_code == 3
     assert all(word in str(caught.value) for word in told), caught.value
 
@@ -83,7 +83,7 @@ def test_every_flipped_bit_and_every_cut_is_seen(
         assert_none_left(folder, f"{NEWER}/{victim.name}", f"{OLDER}/{other.name}")
         for path in (victim, other):
             path.write_bytes(whole[path])
-    assert checkpoints.newest(str(folder), "key") == (NEWER, [])
+    assert checkpoints.newest_checkpoint(str(folder), "key") == (NEWER, [])
 
 
 @pytest.mark.parametrize(
@@ -112,14 +112,14 @@ def test_files_swapped_between_checkpoints(folder: Path) -> None:
 
 
 def test_swapped_checkpoints(folder: Path) -> None:
-    checkpoints.save(str(folder), *trained(), Position(step=15), "key")
-    swap(folder / NEWER, folder / checkpoints.name_of(15))
+    checkpoints.save_checkpoint(str(folder), *trained(), Position(step=15), "key")
+    swap(folder / NEWER, folder / checkpoints.checkpoint_name(15))
     assert_none_left(folder, "step-00000015: holds step 10", "step-00000010: holds step 15")
 
 
 def test_a_checkpoint_of_another_run(folder: Path) -> None:
     shutil.rmtree(folder / NEWER)
-    checkpoints.save(str(folder), *trained(), Position(step=10), "other")
+    checkpoints.save_checkpoint(str(folder), *trained(), Position(step=10), "other")
     assert_refused(folder, NEWER, "belongs to another run", "other")
     shutil.rmtree(folder / OLDER)
     assert_none_left(folder, NEWER, "belongs to another run")
@@ -199,27 +199,30 @@ def test_killed_at_any_moment_of_writing(tmp_path: Path, stride: int) -> None:
     good, moment = tmp_path / "good", 0
     parts = trained()
     for step in (1, 2):
-        checkpoints.save(str(good), *parts, Position(step=step), "key")
+        checkpoints.save_checkpoint(str(good), *parts, Position(step=step), "key")
 
     def write() -> None:
         """A new checkpoint, then the same step again, as at the end of an epoch."""
         for seen in (1, 2):
-            checkpoints.save(str(work), *parts, Position(step=3, seen=seen), "key")
+            checkpoints.save_checkpoint(str(work), *parts, Position(step=3, seen=seen), "key")
 
     while True:
         work = tmp_path / f"moment-{moment}"
         shutil.copytree(good, work)
         if not killed_at(moment, write):
             break
-        checkpoints.sweep(str(work))
+        checkpoints.sweep_checkpoints(str(work))
         assert all(path.name.startswith("step-") for path in work.iterdir()), moment
         assert not [path for path in work.rglob("*") if path.name.startswith(files.TEMPORARY)]
-        name, problems = checkpoints.newest(str(work), "key")
-        assert problems == [] and name in (checkpoints.name_of(2), checkpoints.name_of(3)), moment
-        again = checkpoints.load(str(work / name), *trained())
+        name, problems = checkpoints.newest_checkpoint(str(work), "key")
+        assert problems == [] and name in (
+            checkpoints.checkpoint_name(2),
+            checkpoints.checkpoint_name(3),
+        ), moment
+        again = checkpoints.load_checkpoint(str(work / name), *trained())
         assert again.seen in ((0,) if again.step == 2 else (1, 2)), moment
         assert len(list(work.iterdir())) <= KEEP + 1
-        checkpoints.save(str(work), *parts, Position(step=4), "key")
+        checkpoints.save_checkpoint(str(work), *parts, Position(step=4), "key")
         assert len(list(work.iterdir())) == KEEP
         shutil.rmtree(work)
         moment += stride

@@ -36,18 +36,18 @@ def largest_file(num_bytes: int) -> Iterator[None]:
 def test_a_checkpoint_that_does_not_fit_spoils_none(tmp_path: Path, limit: int) -> None:
     parts = trained()
     for step in (1, 2):
-        checkpoints.save(str(tmp_path), *parts, Position(step=step), "key")
+        checkpoints.save_checkpoint(str(tmp_path), *parts, Position(step=step), "key")
     with (
         largest_file(limit),
         pytest.raises(DiskError, match=TOLD.format(path=r".*step-00000003/\S+")) as caught,
     ):
-        checkpoints.save(str(tmp_path), *parts, Position(step=3), "key")
+        checkpoints.save_checkpoint(str(tmp_path), *parts, Position(step=3), "key")
     assert caught.value.exit_code == 4 and "\n" not in str(caught.value)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000001", "step-00000002"]
-    assert checkpoints.newest(str(tmp_path), "key") == ("step-00000002", [])
-    checkpoints.load(str(tmp_path / "step-00000002"), *trained())
-    checkpoints.save(str(tmp_path), *parts, Position(step=3), "key")
-    assert checkpoints.newest(str(tmp_path), "key") == ("step-00000003", [])
+    assert checkpoints.newest_checkpoint(str(tmp_path), "key") == ("step-00000002", [])
+    checkpoints.load_checkpoint(str(tmp_path / "step-00000002"), *trained())
+    checkpoints.save_checkpoint(str(tmp_path), *parts, Position(step=3), "key")
+    assert checkpoints.newest_checkpoint(str(tmp_path), "key") == ("step-00000003", [])
 
 
 @pytest.mark.parametrize(

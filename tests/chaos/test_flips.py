@@ -54,7 +54,7 @@ def _job(command: list[str], place: Path) -> dict[str, Any]:
 
 def finished(place: Path) -> Any:
     """A run's result, and what a later command then reads of its files."""
-    result, faults = results.finished(str(place.parent))
+    result, faults = results.finished_result(str(place.parent))
     if result is None:
         raise DamagedError("; ".join(faults))
     return result
@@ -62,8 +62,8 @@ def finished(place: Path) -> Any:
 
 def prepared(place: Path) -> Any:
     """What `prepare` makes of a set that is there: it, or what it makes again."""
-    info, fault = prepared_set.described(str(place.parent))
-    faults = [fault] if info is None else prepared_set.damage(str(place.parent), info)
+    info, fault = prepared_set.set_description(str(place.parent))
+    faults = [fault] if info is None else prepared_set.set_damage(str(place.parent), info)
     if faults:
         raise DamagedError("; ".join(faults))
     return info
@@ -90,7 +90,7 @@ def drawn(place: Path) -> Any:
 
 def look(place: Path) -> Any:
     """What is known of the photographs; where it is damaged they are read again."""
-    found = digests.read(str(place.parent), 48)
+    found = digests.read_contents(str(place.parent), 48)
     if found is None:
         raise DamagedError("read again")
     return found

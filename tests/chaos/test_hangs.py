@@ -12,7 +12,7 @@ import pytest
 import safetensors.numpy
 
 from fundusray.cluster.runtime.train_workers import RunFailedError
-from fundusray.cluster.train import train
+from fundusray.cluster.train import train_recipe
 from fundusray.data.prepared.prepared_set import open_set
 from fundusray.data.sampling import plan_epoch
 from fundusray.runs.run import plan_run
@@ -49,7 +49,7 @@ def test_a_loss_that_is_no_number_stops_the_run_at_its_step(ready: Path, tmp_pat
     prepared = str(next(ready.rglob("set.json")).parent)
     hot = recipe(train__lr="1e30", train__schedule="constant")
     with pytest.raises(RunFailedError, match=r"loss is (nan|inf) at step \d+") as caught:
-        train(hot, prepared, str(tmp_path))
+        train_recipe(hot, prepared, str(tmp_path))
     step = int(re.search(r"at step (\d+)", str(caught.value))[1])
     folder = Path(plan_run(hot, prepared, str(tmp_path)).folder)
     # The rows of that very step, and a last checkpoint from just before it.

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fundusray.cluster.runtime.train_workers import RunFailedError
-from fundusray.cluster.train import train
+from fundusray.cluster.train import train_recipe
 from fundusray.runs.run import plan_run
 from tests.chaos.harness import (
     ENDED,
@@ -78,7 +78,9 @@ def unbroken(ready: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[
         if workers not in known:
             asked = recipe(cluster__workers=workers, train__checkpoint_seconds="1000")
             storage = tmp_path_factory.mktemp("unbroken")
-            known[workers] = ends(Path(train(asked, prepared_in(ready), str(storage))["folder"]))
+            known[workers] = ends(
+                Path(train_recipe(asked, prepared_in(ready), str(storage))["folder"])
+            )
         return known[workers]
 
     return of
@@ -92,7 +94,7 @@ def test_killed_workers_change_no_bit(
     expected = unbroken(workers)
     folder = Path(plan_run(asked, prepared, str(tmp_path)).folder)
     with Assassin(folder, KILLS, seed=int(workers)) as assassin:
-        train(asked, prepared, str(tmp_path))
+        train_recipe(asked, prepared, str(tmp_path))
     # The last one may come when the run is already over.
     assert assassin.killed in (KILLS - 1, KILLS)
     assert ends(folder) == expected
@@ -139,7 +141,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(
     folder, prepared = half_done(ready, tmp_path)
     before, last = sorted(path.name for path in (folder / "checkpoints").iterdir())
     damage(folder / "checkpoints" / last / "model.safetensors")
-    train(recipe(), prepared, str(tmp_path))
+    train_recipe(recipe(), prepared, str(tmp_path))
     said = capfd.readouterr().err
     refused = [line for line in said.splitlines() if "checkpoint refused" in line]
     assert len(refused) == 1 and f"{last}/model.safetensors: other bytes" in refused[0]
@@ -152,6 +154,6 @@ def test_without_a_good_checkpoint_nothing_starts_over(ready: Path, tmp_path: Pa
     for checkpoint in (folder / "checkpoints").iterdir():
         damage(checkpoint / "state.json")
     with pytest.raises(RunFailedError, match=r"no usable checkpoint.*state\.json") as caught:
-        train(recipe(), prepared, str(tmp_path))
+        train_recipe(recipe(), prepared, str(tmp_path))
     assert caught.value.exit_code == 3
     assert not (folder / "result.json").exists()

@@ -7,14 +7,14 @@ import ray
 
 from fundusray.cluster import prepare
 from fundusray.cluster.runtime import start
-from fundusray.cluster.train import train
+from fundusray.cluster.train import train_recipe
 from fundusray.config import Recipe, override
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
     """A local Ray with two CPUs."""
-    start.start(cpus=2)
+    start.start_ray(cpus=2)
     yield
     ray.shutdown()
 
@@ -47,10 +47,10 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def prepared(cluster: None, small: Recipe, storage: str) -> str:
-    return prepare.prepare(small, storage)
+    return prepare.prepare_set(small, storage)
 
 
 @pytest.fixture(scope="session")
 def unbroken(small: Recipe, prepared: str, tmp_path_factory: pytest.TempPathFactory) -> dict:
     """The result of a training that nobody disturbed."""
-    return train(small, prepared, str(tmp_path_factory.mktemp("unbroken")))
+    return train_recipe(small, prepared, str(tmp_path_factory.mktemp("unbroken")))

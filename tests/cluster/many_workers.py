@@ -20,10 +20,10 @@ import safetensors.numpy
 from fundusray import files
 from fundusray.cluster import prepare
 from fundusray.cluster.runtime import start
-from fundusray.cluster.train import train
+from fundusray.cluster.train import train_recipe
 from fundusray.config import Recipe, override
 from fundusray.runs.run import plan_run
-from fundusray.training.checkpoints import name_of
+from fundusray.training.checkpoints import checkpoint_name
 
 BASE = override(
     Recipe(name="workers"),
@@ -57,7 +57,9 @@ def told(result: dict) -> dict:
 def stop_at(folder: str, step: int) -> None:
     """Tells this process to stop once the run has done so many steps."""
     place = Path(folder, "checkpoints")
-    while not place.exists() or max((p.name for p in place.iterdir()), default="") < name_of(step):
+    while not place.exists() or max(
+        (p.name for p in place.iterdir()), default=""
+    ) < checkpoint_name(step):
         time.sleep(0.02)
     os.kill(os.getpid(), signal.SIGTERM)
 
@@ -67,12 +69,12 @@ def run(prepared: str, storage: str, plan: list[int]) -> dict:
     for place, workers in enumerate(plan, 1):
         recipe = override(BASE, {"cluster.workers": workers})
         if place == len(plan):
-            return train(recipe, prepared, storage)
+            return train_recipe(recipe, prepared, storage)
         folder = plan_run(recipe, prepared, storage).folder
         stop = threading.Thread(target=stop_at, args=(folder, CHANGES[place - 1]), daemon=True)
         stop.start()
         try:
-            train(recipe, prepared, storage)
+            train_recipe(recipe, prepared, storage)
         except SystemExit as ended:
             assert ended.code == 143
             done = sorted(Path(folder, "checkpoints").iterdir())[-1].name
@@ -81,8 +83,8 @@ def run(prepared: str, storage: str, plan: list[int]) -> dict:
 
 
 def main(folder: str, plans: list[str]) -> None:
-    start.start(cpus=max(int(number) for plan in plans for number in plan.split("-")))
-    prepared = prepare.prepare(BASE, folder)
+    start.start_ray(cpus=max(int(number) for plan in plans for number in plan.split("-")))
+    prepared = prepare.prepare_set(BASE, folder)
     found = {}
     for plan in plans:
         numbers = [int(number) for number in plan.split("-")]

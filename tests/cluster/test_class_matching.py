@@ -13,7 +13,7 @@ from fundusray.data.manifest.contract import GRADES
 from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.data.prepared.stored import Stored
 from fundusray.errors import InputError
-from fundusray.metrics import is_ordered, summary
+from fundusray.metrics import figure_summary, is_ordered
 from fundusray.tasks import Classification
 from fundusray.tasks.classification import with_logits
 
@@ -49,7 +49,7 @@ def test_a_set_is_judged_in_the_classes_of_the_network(classes, targets, expecte
     columns = with_logits({"target": np.array(expected)}, np.eye(5)[expected])
     task = Classification(Recipe(), matched.classes, matched.ordered)
     table = predictions_of(matched, np.arange(4), columns, task)
-    assert is_ordered(table) and summary(table)["accuracy"] == 1.0
+    assert is_ordered(table) and figure_summary(table)["accuracy"] == 1.0
 
 
 def test_the_same_classes_are_the_same_set() -> None:

@@ -12,12 +12,12 @@ import pytest
 
 from fundusray import files
 from fundusray.cluster.ensemble import PREDICTIONS, WEIGHTS, judged_rows, mean_of_predictions
-from fundusray.cluster.train import train
-from fundusray.command import parse
+from fundusray.cluster.train import train_recipe
+from fundusray.command import parse_command
 from fundusray.config import Model, Recipe, override
 from fundusray.data.prepared.prepared_set import open_set
 from fundusray.errors import InputError
-from fundusray.jobs.ensembles import ensemble, told
+from fundusray.jobs.ensembles import ensemble, ensemble_text
 from fundusray.metrics import predictions_table
 from fundusray.models import build_model
 from fundusray.models.bundle import load_bundle, save_bundle
@@ -169,12 +169,12 @@ class TestJob:
     @pytest.mark.parametrize("words", [[], ["a/bundle"], ["a/bundle", "a/bundle"]])
     def test_needs_two_different_bundles(self, words):
         with pytest.raises(InputError, match=r"two different bundles.*jobs/ensemble.py"):
-            ensemble(parse(words))
+            ensemble(parse_command(words))
 
     def test_shows_what_it_would_judge_by(self, tmp_path, capsys):
         """The first bundle's recipe; what that once started from need not be there."""
         words = [trained_nowhere(tmp_path / str(seed), seed) for seed in (0, 1)]
-        result = ensemble(parse([*words, "show=true", f"run.storage={tmp_path}"]))
+        result = ensemble(parse_command([*words, "show=true", f"run.storage={tmp_path}"]))
         assert result["status"] == "shown"
         assert json.loads(capsys.readouterr().out)["model"]["init_from"] == ""
 
@@ -185,7 +185,7 @@ class TestJob:
         lost = {"network": "a", "against": "b", "metric": "kappa", "difference": None}
         kept = lost | {"metric": "accuracy", "difference": 0.25, "verdict": "undecided", "why": ""}
         found = {"networks": networks, "notes": ["look out"], "optimistic": True}
-        text = told(found | {"differences": [lost, kept | {"low": -0.5, "high": 0.75}]})
+        text = ensemble_text(found | {"differences": [lost, kept | {"low": -0.5, "high": 0.75}]})
         assert "a - b, kappa: not defined on these images" in text
         assert "a - b, accuracy: +0.250 [-0.500, +0.750] undecided" in text
         assert "note: look out" in text and "optimistic" in text
@@ -202,8 +202,8 @@ def test_members_and_ensembles_on_the_same_rows(
     """Two rates under one split; the mean of weights and of answers beside them, in pairs."""
     split = files.join(unbroken["folder"], "split.csv")
     second = override(small, {"train.lr": 3e-4, "data.split_file": split})
-    runs = [unbroken, train(second, prepared, storage)]
-    result = ensemble(parse([*(run["bundle"] for run in runs), f"run.storage={storage}"]))
+    runs = [unbroken, train_recipe(second, prepared, storage)]
+    result = ensemble(parse_command([*(run["bundle"] for run in runs), f"run.storage={storage}"]))
     assert result["status"] == "finished" and result["prepared"] == prepared
     found = files.read_json(files.join(result["folder"], "ensemble.json"))
     names = [row["network"] for row in found["networks"]]

@@ -11,14 +11,14 @@ import pytest
 from fundusray import files
 from fundusray.cluster import evaluate as judging
 from fundusray.cluster import prepare
-from fundusray.cluster.evaluate import evaluate, opened_evaluator, predicted
+from fundusray.cluster.evaluate import evaluate_bundle, opened_evaluator, predictions_location
 from fundusray.conditions import Clean, Condition, parse_condition
 from fundusray.config import Model, Recipe, override
 from fundusray.data.prepared.prepared_set import open_set
 from fundusray.errors import InputError
 from fundusray.models import build_model
 from fundusray.models.bundle import load_bundle, save_bundle
-from fundusray.models.load_weights import digest
+from fundusray.models.load_weights import weights_digest
 from fundusray.runs.provenance import Unseen, unseen
 from fundusray.tasks import Columns
 from fundusray.tasks.classification import logits_of, with_logits
@@ -63,14 +63,16 @@ def test_predictions_are_of_these_weights_set_rows_and_condition(asked, tmp_path
     """A bundle that its training goes on to improve keeps its place; so does a set its name."""
     folder, bundle = str(tmp_path), saved(str(tmp_path / "bundle"), 0)
     few, more = np.arange(3), np.arange(5)
-    first = predicted(bundle, "prepared/a-32-1", few, folder)
-    assert predicted(bundle, "prepared/a-32-1", few, folder) == first and len(asked) == 1
+    first = predictions_location(bundle, "prepared/a-32-1", few, folder)
+    assert predictions_location(bundle, "prepared/a-32-1", few, folder) == first and len(asked) == 1
     assert files.read_table(first)["logit_0"].to_pylist() == [1.0] * 3
     others = [
-        predicted(bundle, "prepared/a-32-1", more, folder),
-        predicted(bundle, "prepared/a-64-2", few, folder),
-        predicted(bundle, "prepared/a-32-1", few, folder, parse_condition("fgsm(eps=2/255)")),
-        predicted(saved(bundle, 1), "prepared/a-32-1", few, folder),
+        predictions_location(bundle, "prepared/a-32-1", more, folder),
+        predictions_location(bundle, "prepared/a-64-2", few, folder),
+        predictions_location(
+            bundle, "prepared/a-32-1", few, folder, parse_condition("fgsm(eps=2/255)")
+        ),
+        predictions_location(saved(bundle, 1), "prepared/a-32-1", few, folder),
     ]
     assert len({first, *others}) == len(asked) == 5
     assert files.read_table(others[3])["logit_0"].to_pylist() == [5.0] * 3
@@ -80,11 +82,11 @@ def test_predictions_are_of_these_weights_set_rows_and_condition(asked, tmp_path
 
 def test_damaged_predictions_are_made_again(asked, tmp_path, capsys) -> None:
     bundle, few = saved(str(tmp_path / "bundle"), 0), np.arange(3)
-    place = predicted(bundle, "prepared/a", few, str(tmp_path))
+    place = predictions_location(bundle, "prepared/a", few, str(tmp_path))
     content = (tmp_path / files.base_name(place)).read_bytes()
     for damage in (content[:99] + bytes([content[99] ^ 1]) + content[100:], b""):
         files.write_bytes(place, damage)
-        assert predicted(bundle, "prepared/a", few, str(tmp_path)) == place
+        assert predictions_location(bundle, "prepared/a", few, str(tmp_path)) == place
         assert files.read_table(place).num_rows == 3
         assert f"{place}: " in (said := capsys.readouterr().err) and "made again" in said
     assert len(asked) == 3
@@ -93,7 +95,7 @@ def test_damaged_predictions_are_made_again(asked, tmp_path, capsys) -> None:
 def test_a_bundle_that_changes_meanwhile_is_not_mixed_up(tmp_path) -> None:
     """Whoever opens it later, be it for the last unit, opens the weights that were asked for."""
     bundle = saved(str(tmp_path / "bundle"), 0)
-    weights = digest(bundle)
+    weights = weights_digest(bundle)
     saved(bundle, 1)
     with pytest.raises(InputError, match="written anew while it predicted"):
         opened_evaluator(bundle, weights, "prepared/a", 1, False)
@@ -102,7 +104,7 @@ def test_a_bundle_that_changes_meanwhile_is_not_mixed_up(tmp_path) -> None:
 def test_no_new_row_is_refused(tmp_path) -> None:
     known = Unseen(np.array(["known"] * 4), "all", [])
     with pytest.raises(InputError, match="none of the 4 photographs is new to x/bundle"):
-        evaluate("x/bundle", known, "prepared/a", str(tmp_path))
+        evaluate_bundle("x/bundle", known, "prepared/a", str(tmp_path))
 
 
 @pytest.mark.ray
@@ -111,7 +113,7 @@ def test_a_bundle_repeats_its_own_test_figures(
 ) -> None:
     place = unbroken["bundle"]
     own = unseen(open_set(prepared), place, load_bundle(place))
-    again = evaluate(place, own, prepared, str(tmp_path))
+    again = evaluate_bundle(place, own, prepared, str(tmp_path))
     assert again["reported_split"] == "test"
     ours, theirs = pq.read_table(again["predictions"]), pq.read_table(unbroken["predictions"])
     assert ours["image_id"] == theirs["image_id"]
@@ -125,10 +127,10 @@ def test_other_photographs_are_judged_whole(
     unbroken: dict, small: Recipe, storage: str, tmp_path
 ) -> None:
     other = override(small, {"seed": 5})
-    folder = prepare.prepare(other, storage)
+    folder = prepare.prepare_set(other, storage)
     place, opened = unbroken["bundle"], open_set(folder)
     whole = unseen(opened, place, load_bundle(place))
-    result = evaluate(place, whole, folder, str(tmp_path))
+    result = evaluate_bundle(place, whole, folder, str(tmp_path))
     assert result["reported_split"] == "all"
     assert result["metrics"]["n"] == len(opened.table) == 48
 
@@ -143,7 +145,7 @@ def test_photographs_among_others_that_were_trained_on_are_left_out(
     found = unseen(added, place, load_bundle(place))
     own = unseen(opened, place, load_bundle(place))
     assert found.side == "all" and found.rows.tolist() == own.rows.tolist()
-    assert evaluate(place, found, prepared, str(tmp_path))["metrics"]["n"] == len(own.rows)
+    assert evaluate_bundle(place, found, prepared, str(tmp_path))["metrics"]["n"] == len(own.rows)
 
 
 def columns(place: str) -> dict[str, np.ndarray]:
@@ -157,9 +159,9 @@ def test_under_an_attack_rows_say_how_far_and_whether(
 ) -> None:
     place, rows = unbroken["bundle"], np.arange(36)
     attack = parse_condition("pgd(eps=64/255, steps=4)")
-    attacked = columns(predicted(place, prepared, rows, str(tmp_path), attack))
+    attacked = columns(predictions_location(place, prepared, rows, str(tmp_path), attack))
     assert set(attacked["condition"]) == {"pgd(eps=64/255, steps=4)"}
-    clean = columns(predicted(place, prepared, rows, str(tmp_path)))
+    clean = columns(predictions_location(place, prepared, rows, str(tmp_path)))
     assert "linf" not in clean
     before, after = (
         np.stack([c[f"logit_{k}"] for k in range(5)], axis=1).argmax(axis=1)
@@ -179,15 +181,15 @@ def test_an_evaluation_goes_on_with_the_units_that_are_left(
     """Two units of an attack's rows; as a kill leaves it, the first one is done and whole."""
     bundle, rows = unbroken["bundle"], np.arange(40)
     attack = parse_condition("pgd(eps=4/255, steps=4)")
-    whole = predicted(bundle, prepared, rows, str(tmp_path / "whole"), attack)
+    whole = predictions_location(bundle, prepared, rows, str(tmp_path / "whole"), attack)
     folder = tmp_path / "broken"
     key = files.base_name(whole).removeprefix("predictions-").removesuffix(".parquet")
-    evaluator = opened_evaluator(bundle, digest(bundle), prepared, 1, False)
+    evaluator = opened_evaluator(bundle, weights_digest(bundle), prepared, 1, False)
     part = judging._part(evaluator, attack, rows[: judging.CHUNK // attack.passes])
-    unit = judging.units_of(digest(bundle), rows, attack)[0]
+    unit = judging.units_of(weights_digest(bundle), rows, attack)[0]
     files.write_table(str(folder / f"parts-{key}" / f"{unit.key}.parquet"), part)
     capfd.readouterr()
-    again = predicted(bundle, prepared, rows, str(folder), attack)
+    again = predictions_location(bundle, prepared, rows, str(folder), attack)
     assert f"predicting: {len(rows) - unit.rows}/" in capfd.readouterr().err
     assert [path.name for path in folder.iterdir()] == [files.base_name(whole)]
     ours, theirs = columns(again), columns(whole)
@@ -199,7 +201,7 @@ def test_an_evaluation_goes_on_with_the_units_that_are_left(
 def test_rows_do_not_depend_on_their_company(unbroken: dict, prepared: str) -> None:
     rows = np.arange(12)
     bundle = unbroken["bundle"]
-    evaluator = opened_evaluator(bundle, digest(bundle), prepared, 1, False)
+    evaluator = opened_evaluator(bundle, weights_digest(bundle), prepared, 1, False)
     whole = evaluator.predictions(rows, Clean())
     halves = [evaluator.predictions(part, Clean()) for part in (rows[:5], rows[5:])]
     assert whole[0].tolist() == rows.tolist()

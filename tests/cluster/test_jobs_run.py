@@ -12,7 +12,7 @@ from PIL import Image
 
 from fundusray import config, recipes
 from fundusray.config import override
-from fundusray.data.drawn.source import draw
+from fundusray.data.drawn.source import draw_photograph
 from fundusray.data.prepared.prepared_set import open_set
 from fundusray.models.load_weights import bundle_folder
 from fundusray.runs.split_of_run import split_of
@@ -103,7 +103,7 @@ def test_prepare_says_where_and_what_colours(run) -> None:
     assert code == 0 and found["prepared"] == result["prepared"]
     opened = open_set(found["prepared"])
     table = pq.read_table(Path(found["prepared"], "manifest.parquet"))
-    recipe = override(recipes.find("demo"), {"data.num_images": 24})
+    recipe = override(recipes.find_recipe("demo"), {"data.num_images": 24})
     rows = split_of(opened, recipe).rows["train"]
     pixels = opened.pixels(rows) / 255
     assert found["images"] == len(rows) < len(table)
@@ -179,7 +179,7 @@ def test_classes_without_an_order_have_no_ordinal_figures(run, tmp_path: Path) -
     for place, name in enumerate(("amd", "cataract", "dr")):
         (root / name).mkdir(parents=True)
         for index in range(place, 36, 3):
-            photo = Image.fromarray(draw(3, 2 * index, index % 5, 96).image)
+            photo = Image.fromarray(draw_photograph(3, 2 * index, index % 5, 96).image)
             photo.save(root / name / f"{index}.png")
     source = ("demo", "smoke=true", "data.source=folder", f"data.root={root}")
     code, result, text = run("train.py", *source, "data.fractions=0.5,0.25,0.25")

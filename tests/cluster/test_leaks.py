@@ -10,7 +10,7 @@ import pytest
 
 from fundusray import files
 from fundusray.cluster.runtime.train_workers import RunFailedError
-from fundusray.cluster.train import train
+from fundusray.cluster.train import train_recipe
 from fundusray.config import Recipe, override
 from fundusray.data.prepared.prepared_set import open_set
 from fundusray.data.split import split_files
@@ -31,7 +31,7 @@ def test_a_leaking_split_is_refused_before_anything_runs(
 ) -> None:
     by_image = override(quick, {"data.split": "image"})
     with pytest.raises(InputError, match="patients are on more than one side: 0-") as caught:
-        train(by_image, prepared, str(tmp_path))
+        train_recipe(by_image, prepared, str(tmp_path))
     assert "data.allow_leak=true" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -45,11 +45,11 @@ def test_a_split_file_decides_and_is_written_again(
     place = {name: ("train", "val", "test", "none")[k % 4] for k, name in enumerate(names)}
     sides = np.array([place[patient].replace("none", "") for patient in patients])
     split_file = str(tmp_path / "mine.csv")
-    split_files.write(split_file, opened.table, sides)
+    split_files.write_split_file(split_file, opened.table, sides)
     asked = override(quick, {"data.split_file": split_file, "data.fractions": "0.9,0.05,0.05"})
     rows = split_of(opened, asked).rows
     assert all(np.array_equal(rows[name], np.flatnonzero(sides == name)) for name in rows)
-    result = train(asked, prepared, str(tmp_path / "runs"))
+    result = train_recipe(asked, prepared, str(tmp_path / "runs"))
     judged = pq.read_table(result["predictions"])["image_id"].to_pylist()
     assert judged == [
         i for i, side in zip(opened.image_ids(), sides, strict=True) if side == "test"
@@ -62,7 +62,7 @@ def test_a_split_file_decides_and_is_written_again(
     assert plan_run(copy, prepared, "unused").key == same
     sides[sides == "val"] = "test"
     sides[np.flatnonzero(sides == "test")[0]] = "val"
-    split_files.write(split_file, opened.table, sides)
+    split_files.write_split_file(split_file, opened.table, sides)
     assert plan_run(asked, prepared, "unused").key != same
 
 
@@ -95,12 +95,12 @@ def test_a_bad_image_is_set_aside_by_name_and_the_run_goes_on(
     bad = [int(sides["train"][3]), int(sides["test"][1])]
     broken = broken_copy(prepared, tmp_path / "set", bad)
     allowed = override(quick, {"data.max_bad": 0.1})
-    result = train(allowed, broken, str(tmp_path / "runs"))
+    result = train_recipe(allowed, broken, str(tmp_path / "runs"))
     ids = opened.image_ids()
     assert {row["image_id"] for row in result["quarantined"]} == {ids[row] for row in bad}
     assert all(row["reason"] for row in result["quarantined"])
     judged = pq.read_table(result["predictions"])["image_id"].to_pylist()
     assert ids[bad[1]] not in judged and len(judged) == len(sides["test"]) - 1
     with pytest.raises(RunFailedError, match=ids[bad[0]]) as caught:
-        train(override(quick, {"data.max_bad": 0.0}), broken, str(tmp_path / "strict"))
+        train_recipe(override(quick, {"data.max_bad": 0.0}), broken, str(tmp_path / "strict"))
     assert caught.value.exit_code == 5

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from fundusray import files
 from fundusray.cluster.measure_leak_premium import _of_repeat
-from fundusray.metrics import predictions_table, summary
+from fundusray.metrics import figure_summary, predictions_table
 
 
 def test_scores_of_two_runs_are_not_ranked_against_each_other(tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_scores_of_two_runs_are_not_ranked_against_each_other(tmp_path: Path) ->
         files.write_table(place, predictions_table(names, names, targets, logits))
         parts.append(_of_repeat(place, repeat))
     joined = pa.concat_tables(parts)
-    whole = summary(joined)
+    whole = figure_summary(joined)
     assert (whole["n"], whole["num_patients"], whole["num_networks"]) == (80, 40, 2)
     assert whole["auc_referable"] == 1.0
-    assert summary(joined.drop_columns(["half"]))["auc_referable"] < 0.8
+    assert figure_summary(joined.drop_columns(["half"]))["auc_referable"] < 0.8

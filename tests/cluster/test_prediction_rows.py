@@ -8,9 +8,9 @@ import pyarrow as pa
 from fundusray import files
 from fundusray.cluster.prediction_rows import predictions_of
 from fundusray.config import Recipe
-from fundusray.data.manifest.build import stamped
+from fundusray.data.manifest.build import with_patient_counts
 from fundusray.data.split.assign_sides import halves
-from fundusray.metrics import summary
+from fundusray.metrics import figure_summary
 from fundusray.runs.split_of_run import write_sides
 from fundusray.tasks import Classification
 from fundusray.tasks.classification import with_logits
@@ -25,7 +25,7 @@ def fake_set() -> SimpleNamespace:
         "twin": [""] * 6 + ["i6"] * 2,
         "split": [""] * 8,
     }
-    table = stamped(pa.table(columns))
+    table = with_patient_counts(pa.table(columns))
     targets, patients = np.arange(8) % 2, columns["patient_id"]
     return SimpleNamespace(
         table=table,
@@ -41,7 +41,7 @@ def test_predictions_name_nobody_where_patients_are_unknown() -> None:
     columns = with_logits({"target": targets}, np.eye(2)[targets])
     table = predictions_of(fake_set(), np.arange(8), columns, task)
     assert table["patient_id"].to_pylist() == ["p"] * 2 + [""] * 6
-    found = summary(table)
+    found = figure_summary(table)
     assert (found["n"], found["num_patients"], found["num_unknown"]) == (8, 1, 6)
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from fundusray import files
 from fundusray.cluster import prepare as preparing
-from fundusray.cluster.prepare import data_root, prepare
+from fundusray.cluster.prepare import data_root, prepare_set
 from fundusray.config import Data, Recipe, override
 from fundusray.data.manifest.build import Manifest
 from fundusray.data.photographs.digests import NAME
@@ -50,7 +50,7 @@ def test_from_photographs_to_a_set(
         shutil.copy(root / "train" / "1_left.jpeg", root / "train" / name)
     with open(root / "trainLabels.csv", "a") as table:
         table.write("11_left,\n")
-    folder = prepare(recipe, str(tmp_path))
+    folder = prepare_set(recipe, str(tmp_path))
     opened = open_set(folder)
     assert len(opened) == 19 and opened.info["num_skipped"] == 1
     assert (opened.info["num_untaken"], opened.info["num_unlabelled"]) == (1, 1)
@@ -71,10 +71,10 @@ def test_from_photographs_to_a_set(
 def test_a_second_call_makes_nothing(
     cluster: None, recipe: Recipe, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
-    folder = prepare(recipe, str(tmp_path))
+    folder = prepare_set(recipe, str(tmp_path))
     before = times(folder)
     capfd.readouterr()
-    assert prepare(recipe, str(tmp_path)) == folder
+    assert prepare_set(recipe, str(tmp_path)) == folder
     # Times of files that were just written prove nothing; it keeps what it learned of them since.
     assert times(folder) | {NAME: 0} == before | {NAME: 0}
     assert "there already" in capfd.readouterr().out
@@ -84,13 +84,13 @@ def test_a_second_call_makes_nothing(
 def test_after_a_kill_only_what_is_missing_is_made(
     cluster: None, recipe: Recipe, tmp_path: Path
 ) -> None:
-    folder = prepare(recipe, str(tmp_path))
+    folder = prepare_set(recipe, str(tmp_path))
     content = {p.name: p.read_bytes() for p in Path(folder).iterdir()}
     before = times(folder)
     os.unlink(f"{folder}/set.json")
     os.unlink(f"{folder}/unit-00001.json")
     Path(folder, f"{files.TEMPORARY}abc-unit-00001.arrow").write_bytes(b"half")
-    assert prepare(recipe, str(tmp_path)) == folder
+    assert prepare_set(recipe, str(tmp_path)) == folder
     again = {p.name: p.read_bytes() for p in Path(folder).iterdir()}
     # What is in the photographs is noted with when they were looked at.
     looks = [files.read_table(f"{folder}/{NAME}"), pq.read_table(io.BytesIO(content[NAME]))]
@@ -105,12 +105,12 @@ def test_after_a_kill_only_what_is_missing_is_made(
 def test_a_photograph_changed_in_place_is_another_set_and_damage_is_made_again(
     cluster: None, recipe: Recipe, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
-    folder = prepare(recipe, str(tmp_path))
+    folder = prepare_set(recipe, str(tmp_path))
     before = open_set(folder)
     photograph = Path(recipe.data.root, "train", "1_left.jpeg")
     original = photograph.read_bytes()
     photograph.write_bytes(original[:-30] + b"x" * 20 + original[-10:])
-    other = prepare(recipe, str(tmp_path))
+    other = prepare_set(recipe, str(tmp_path))
     assert other.startswith(f"{folder}-")
     after = open_set(other)
     rows = np.flatnonzero(
@@ -119,14 +119,14 @@ def test_a_photograph_changed_in_place_is_another_set_and_damage_is_made_again(
     assert [before.image_ids()[row] for row in rows] == ["1_left"]
     assert after.info["manifest"] != before.info["manifest"]
     photograph.write_bytes(original)
-    assert prepare(recipe, str(tmp_path)) == folder, "as it was, it is the set that is there"
+    assert prepare_set(recipe, str(tmp_path)) == folder, "as it was, it is the set that is there"
     unit = Path(folder, "unit-00001.arrow")
     whole = unit.read_bytes()
     for victim in ("unit-00001.arrow", "twins.parquet", "set.json"):
         capfd.readouterr()
         content = Path(folder, victim).read_bytes()
         Path(folder, victim).write_bytes(content[:40] + bytes([content[40] ^ 1]) + content[41:])
-        assert prepare(recipe, str(tmp_path)) == folder
+        assert prepare_set(recipe, str(tmp_path)) == folder
         assert f"{folder}/{victim}" in (said := capfd.readouterr().err) and "made again" in said
         assert Path(folder, victim).read_bytes() == content
     assert unit.read_bytes() == whole and open_set(folder).table.equals(before.table)
@@ -139,7 +139,7 @@ def test_raw_units_of_two_data_sets_are_made_once(
     root = f"{recipe.data.root},{recipe.data.root}"
     changes = {"data.source": "eyepacs,eyepacs", "data.root": root, "data.encoding": "raw"}
     both = override(recipe, changes)
-    folder = prepare(both, str(tmp_path))
+    folder = prepare_set(both, str(tmp_path))
     before = times(folder)
     opened = open_set(folder)
     assert len(opened) == 38 and len(opened.info["shards"]) == 5
@@ -149,7 +149,7 @@ def test_raw_units_of_two_data_sets_are_made_once(
     damaged = Path(folder, "unit-00002.u8")
     content = damaged.read_bytes()
     damaged.write_bytes(content[:-1] + b"?")
-    assert prepare(both, str(tmp_path)) == folder
+    assert prepare_set(both, str(tmp_path)) == folder
     assert damaged.read_bytes() == content
     changed = {name for name, when in times(folder).items() if when != before[name]}
     made = {"unit-00002.json", "unit-00002.u8", "unit-00002.prints"}
@@ -162,8 +162,8 @@ def test_too_many_bad_photographs_are_told_as_such(
 ) -> None:
     strict = override(recipe, {"data.max_bad": 0.01})
     with pytest.raises(BadInputsError, match=r"(?s)1 of 20.*5_right\.jpeg: not a JPEG"):
-        prepare(strict, str(tmp_path))
-    assert len(open_set(prepare(recipe, str(tmp_path)))) == 19
+        prepare_set(strict, str(tmp_path))
+    assert len(open_set(prepare_set(recipe, str(tmp_path)))) == 19
 
 
 @pytest.mark.ray
@@ -172,7 +172,7 @@ def test_a_worker_s_own_error_arrives_as_it_was(
 ) -> None:
     wrong = override(recipe, {"data.preprocess": "grahm"})
     with pytest.raises(InputError, match="did you mean 'graham'"):
-        prepare(wrong, str(tmp_path))
+        prepare_set(wrong, str(tmp_path))
 
 
 def test_a_unit_is_named_by_its_photographs(recipe: Recipe) -> None:
@@ -188,10 +188,10 @@ def test_a_unit_is_named_by_its_photographs(recipe: Recipe) -> None:
 def test_the_later_of_two_waits_for_the_first(
     cluster: None, recipe: Recipe, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
-    folder = prepare(recipe, str(tmp_path))
+    folder = prepare_set(recipe, str(tmp_path))
     os.unlink(f"{folder}/set.json")
     with locked(folder):
-        later = threading.Thread(target=prepare, args=(recipe, str(tmp_path)))
+        later = threading.Thread(target=prepare_set, args=(recipe, str(tmp_path)))
         later.start()
         time.sleep(1.0)
         assert not Path(folder, "set.json").exists()
@@ -212,7 +212,7 @@ def test_the_later_of_two_waits_for_the_first(
 def test_the_cut_covers_every_row_once(data: Data, least: int, most: int) -> None:
     for rows in (1, 8, 9, 100, 4096, 20_000):
         table = pa.table({"row": list(range(rows))})
-        chunks = preparing.cut(Manifest(table, table, (), {}, "", 0), data)
+        chunks = preparing.unit_chunks(Manifest(table, table, (), {}, "", 0), data)
         assert pa.concat_tables(chunks).equals(table)
         lengths = {chunk.num_rows for chunk in chunks[:-1]}
         assert len(lengths) <= 1 and all(least <= length <= most for length in lengths)
@@ -265,13 +265,13 @@ def test_masks_are_kept_where_a_recipe_asks_for_them(cluster: None, tmp_path: Pa
     (root / "DR_Seg_Grading_Label.csv").write_text(table)
     changes = {"data.source": "fgadr", "data.root": str(root), "data.size": 32}
     recipe = override(Recipe(), changes | {"data.masks": "all", "data.max_bad": 0.2})
-    opened = open_set(prepare(recipe, str(tmp_path / "out")))
+    opened = open_set(prepare_set(recipe, str(tmp_path / "out")))
     assert opened.mask_kinds == ("hard_exudates", "microaneurysms")
     assert opened.image_ids() == [str(index) for index in range(10) if index != 3]
     rows = np.arange(9)
     assert opened.annotated(rows)[:, 1].all() and opened.annotated(rows)[:, 0].sum() == 4
     assert np.array_equal(opened.masks(rows).any(axis=(2, 3)), opened.annotated(rows))
     bare = override(recipe, {"data.masks": ""})
-    assert open_set(prepare(bare, str(tmp_path / "out"))).mask_kinds == ()
+    assert open_set(prepare_set(bare, str(tmp_path / "out"))).mask_kinds == ()
     with pytest.raises(InputError, match=r"data\.masks named 'exudates'.*mean 'hard_exudates'"):
-        prepare(override(recipe, {"data.masks": "exudates"}), str(tmp_path / "out"))
+        prepare_set(override(recipe, {"data.masks": "exudates"}), str(tmp_path / "out"))

@@ -8,7 +8,7 @@ import pytest
 
 from fundusray import files
 from fundusray.cluster import pretrain, train
-from fundusray.command import Asked
+from fundusray.command import Command
 from fundusray.config import Recipe, override
 from fundusray.errors import InputError
 from fundusray.jobs import pretrain as job
@@ -46,7 +46,7 @@ def sketchy(small: Recipe) -> Recipe:
 )
 def test_what_cannot_run_is_refused(sketchy: Recipe, changes: dict, told: str) -> None:
     with pytest.raises(InputError, match=told):
-        pretrain.check(override(sketchy, changes))
+        pretrain.check_pretraining(override(sketchy, changes))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_the_job_reads_a_recipe_as_a_pretraining(
 ) -> None:
     seen = []
     monkeypatch.setattr(job, "shown", lambda recipe: seen.append(recipe) or {})
-    job.pretrain(Asked(words, changes, show=True, smoke=smoke))
+    job.pretrain(Command(words, changes, show=True, smoke=smoke))
     (recipe,) = seen
     data, train_part = recipe.data, recipe.train
     found = (recipe.model.name, data.num_images, data.size, train_part.epochs, train_part.schedule)
@@ -81,27 +81,27 @@ def test_what_another_process_has_just_finished_is_not_run_again(
         yield
 
     monkeypatch.setattr(pretrain, "locked", waited)
-    assert pretrain.pretrain(sketchy, str(tmp_path)) == {"by": "another"}
+    assert pretrain.pretrain_network(sketchy, str(tmp_path)) == {"by": "another"}
 
 
 @pytest.mark.ray
 def test_drawn_once_run_once_and_a_start_for_a_training(
     sketchy: Recipe, small: Recipe, prepared: str, storage: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    result = pretrain.pretrain(sketchy, storage)
+    result = pretrain.pretrain_network(sketchy, storage)
     drawn = Path(storage) / "drawn"
     parts = {part: part.stat().st_mtime_ns for part in drawn.rglob("*.npz")}
     assert len(parts) == 1
     assert result["status"] == "finished" and result["metrics"]["n"] == 8
     assert len(result["history"]) == 1 and "val_dice_vessel" in result["history"][0]
     capfd.readouterr()
-    assert pretrain.pretrain(sketchy, storage) == result
-    longer = pretrain.pretrain(override(sketchy, {"train.epochs": 2}), storage)
+    assert pretrain.pretrain_network(sketchy, storage) == result
+    longer = pretrain.pretrain_network(override(sketchy, {"train.epochs": 2}), storage)
     assert longer["folder"] != result["folder"]
     assert {part: part.stat().st_mtime_ns for part in drawn.rglob("*.npz")} == parts
     assert "drawing" not in capfd.readouterr().err
     begun = override(small, {"model.init_from": result["bundle"], "train.epochs": 1})
-    trained = train.train(begun, prepared, storage)
+    trained = train.train_recipe(begun, prepared, storage)
     assert trained["status"] == "finished"
     assert files.exists(trained["bundle"])
     assert load_bundle(result["bundle"]).recipe.data.source == "synthetic"

@@ -4,7 +4,7 @@ import pytest
 
 from fundusray import files, recipes
 from fundusray.cluster import prepare
-from fundusray.cluster.train import train
+from fundusray.cluster.train import train_recipe
 from fundusray.config import override
 
 pytestmark = pytest.mark.ray
@@ -12,8 +12,10 @@ pytestmark = pytest.mark.ray
 
 def run(name: str, storage: str, **changes: str) -> dict:
     changes = {key.replace("__", "."): value for key, value in changes.items()}
-    recipe = override(recipes.smoke(recipes.find(name)), changes | {"cluster.cpus": 1})
-    return train(recipe, prepare.prepare(recipe, storage), storage)
+    recipe = override(
+        recipes.smoke_recipe(recipes.find_recipe(name)), changes | {"cluster.cpus": 1}
+    )
+    return train_recipe(recipe, prepare.prepare_set(recipe, storage), storage)
 
 
 def test_phases_and_attacks_and_a_split_in_two(cluster: None, storage: str) -> None:
@@ -44,7 +46,7 @@ def test_phases_and_attacks_and_a_split_in_two(cluster: None, storage: str) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", recipes.recipe_names())
 def test_every_recipe_trains(cluster: None, storage: str, name: str) -> None:
     result = run(name, storage)
     assert result["metrics"]["n"] > 0

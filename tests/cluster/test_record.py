@@ -8,26 +8,26 @@ from typing import Any
 import pytest
 
 from fundusray import files
-from fundusray.cluster.search.record import Entry, Record, winner
+from fundusray.cluster.search.record import SearchRecord, TrialEntry, winning_trial
 from fundusray.cluster.search.study import Proposal
 from fundusray.verified import DamagedError
 
 RANGES = {"model.dropout": '{"name": "FloatDistribution", "attributes": {}}'}
 
 
-def record(storage: Path) -> Record:
-    return Record(
+def record(storage: Path) -> SearchRecord:
+    return SearchRecord(
         str(storage / "demo-search-1"),
         lambda given: str(storage / f"demo-{given['model.dropout']}"),
     )
 
 
-def propose(kept: Record, number: int) -> None:
+def propose(kept: SearchRecord, number: int) -> None:
     kept.propose(number, Proposal({"model.dropout": number / 10}, RANGES))
 
 
 @pytest.fixture
-def four(tmp_path: Path) -> Record:
+def four(tmp_path: Path) -> SearchRecord:
     """A search of four trials: finished, stopped early, failed, cut off."""
     kept = record(tmp_path)
     for number in range(4):
@@ -39,13 +39,13 @@ def four(tmp_path: Path) -> Record:
     return kept
 
 
-def again(storage: Path, total: int = 6) -> Record:
+def again(storage: Path, total: int = 6) -> SearchRecord:
     kept = record(storage)
     kept.read(total)
     return kept
 
 
-def test_what_is_written_comes_back(four: Record, tmp_path: Path) -> None:
+def test_what_is_written_comes_back(four: SearchRecord, tmp_path: Path) -> None:
     kept = again(tmp_path)
     assert kept.trials == four.trials
     assert [entry.state for entry in kept.trials] == [
@@ -62,14 +62,14 @@ def test_what_is_written_comes_back(four: Record, tmp_path: Path) -> None:
 
 
 def test_the_winner_is_the_best_on_validation_rows_and_never_one_that_failed() -> None:
-    def entry(number: int, state: str, *values: float) -> Entry:
-        return Entry(number, {}, {}, state, [[1, 0.4]], list(values))
+    def entry(number: int, state: str, *values: float) -> TrialEntry:
+        return TrialEntry(number, {}, {}, state, [[1, 0.4]], list(values))
 
     tied = [entry(0, "finished", 0.3), entry(1, "finished", 0.6), entry(2, "finished", 0.5, 0.7)]
-    assert winner(tied).number == 1
-    assert winner([*tied, entry(3, "failed", 0.9), entry(4, "running", 0.9)]).number == 1
-    assert winner([tied[0], entry(5, "stopped early")]).number == 5
-    assert winner([entry(0, "failed")]) is None
+    assert winning_trial(tied).number == 1
+    assert winning_trial([*tied, entry(3, "failed", 0.9), entry(4, "running", 0.9)]).number == 1
+    assert winning_trial([tied[0], entry(5, "stopped early")]).number == 5
+    assert winning_trial([entry(0, "failed")]) is None
 
 
 DAMAGES: dict[str, Any] = {
@@ -85,7 +85,7 @@ DAMAGES: dict[str, Any] = {
 @pytest.mark.parametrize("kind", DAMAGES)
 @pytest.mark.parametrize("number", range(4))
 def test_a_damaged_trial_is_named_and_taken_from_its_run_folder(
-    four: Record, tmp_path: Path, capsys: pytest.CaptureFixture, number: int, kind: str
+    four: SearchRecord, tmp_path: Path, capsys: pytest.CaptureFixture, number: int, kind: str
 ) -> None:
     path = tmp_path / "demo-search-1" / "trials" / f"{number:04d}.json"
     good = path.read_bytes()
@@ -105,7 +105,7 @@ def test_a_damaged_trial_is_named_and_taken_from_its_run_folder(
     assert not capsys.readouterr().err
 
 
-def test_every_flipped_bit_is_noticed(four: Record, tmp_path: Path) -> None:
+def test_every_flipped_bit_is_noticed(four: SearchRecord, tmp_path: Path) -> None:
     path = tmp_path / "demo-search-1" / "trials" / "0000.json"
     good, draw = path.read_bytes(), random.Random(0)
     for _ in range(300):
@@ -117,7 +117,7 @@ def test_every_flipped_bit_is_noticed(four: Record, tmp_path: Path) -> None:
 
 
 def test_a_trial_that_is_damaged_in_both_places_is_proposed_again(
-    four: Record, tmp_path: Path, capsys: pytest.CaptureFixture
+    four: SearchRecord, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     for path in (tmp_path / "demo-search-1" / "trials" / "0001.json", *tmp_path.glob("demo-0.1/*")):
         path.write_bytes(b"")
@@ -131,7 +131,7 @@ def test_a_trial_that_is_damaged_in_both_places_is_proposed_again(
     assert "holds trial 2" in capsys.readouterr().err
 
 
-def test_all_files_gone_but_the_run_folders(four: Record, tmp_path: Path) -> None:
+def test_all_files_gone_but_the_run_folders(four: SearchRecord, tmp_path: Path) -> None:
     for path in (tmp_path / "demo-search-1" / "trials").iterdir():
         path.unlink()
     assert again(tmp_path).trials == four.trials
@@ -145,5 +145,5 @@ def test_what_never_was_is_no_damage(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_trial_without_epochs_is_worth_nothing() -> None:
-    kept = Entry(0, {}, {}, "finished", [], [])
+    kept = TrialEntry(0, {}, {}, "finished", [], [])
     assert kept.value is None

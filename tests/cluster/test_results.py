@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from fundusray import config, files
-from fundusray.cluster.results import finished, read_result, write_recipe, write_result
+from fundusray.cluster.results import finished_result, read_result, write_recipe, write_result
 from fundusray.config import Recipe, override
 from fundusray.errors import DamagedError
 from fundusray.training.outcome import outcome_of, write_outcome
@@ -37,10 +37,10 @@ def run(tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("move", [os.rename, shutil.copytree])
 def test_it_goes_where_its_storage_goes(run: str, tmp_path: Path, move) -> None:
-    before, _ = finished(run)
+    before, _ = finished_result(run)
     move(tmp_path / "storage", tmp_path / "elsewhere")
     folder = str(tmp_path / "elsewhere" / "run-1")
-    after, faults = finished(folder)
+    after, faults = finished_result(folder)
     assert faults == [] and after == read_result(folder)
     assert after["folder"] == folder and after["bundle"] == f"{folder}/bundle"
     assert after["robust"]["predictions"] == f"{folder}/attacked.parquet"
@@ -56,7 +56,7 @@ def test_damage_to_any_file_is_named(run: str, name: str, gone: bool) -> None:
     place.unlink()
     if not gone:
         place.write_bytes(content[:9] + bytes([content[9] ^ 1]) + content[10:])
-    result, (fault,) = finished(run)
+    result, (fault,) = finished_result(run)
     assert result is None and fault.startswith(f"{place}: ")
     assert ("missing" in fault) == gone
 
@@ -64,12 +64,12 @@ def test_damage_to_any_file_is_named(run: str, name: str, gone: bool) -> None:
 def test_a_damaged_result_is_named_and_no_result(run: str) -> None:
     place = Path(run, "result.json")
     place.write_text(place.read_text().replace("0.5", "0.9"))
-    result, (fault,) = finished(run)
+    result, (fault,) = finished_result(run)
     assert result is None and str(place) in fault
     with pytest.raises(DamagedError, match=r"result\.json"):
         read_result(run)
     place.unlink()
-    assert finished(run) == (None, []) and read_result(run) is None
+    assert finished_result(run) == (None, []) and read_result(run) is None
 
 
 def test_what_workers_ended_with_counts_for_their_run_alone(run: str, capsys) -> None:

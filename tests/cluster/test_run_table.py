@@ -14,17 +14,17 @@ import pytest
 
 from fundusray import config, phases, recipes
 from fundusray.cluster.papers import run_table
-from fundusray.cluster.papers.run_table import Outcome, Row
+from fundusray.cluster.papers.run_table import RowOutcome, TableRow
 from fundusray.cluster.papers.scales import (
     SCALES,
     Scale,
-    shortened,
+    scaled_length,
+    scaled_recipe,
     shortened_phases,
-    shrunk,
-    start_of,
+    start_of_row,
     starts_of,
 )
-from fundusray.command import parse
+from fundusray.command import parse_command
 from fundusray.config import Recipe, override
 from fundusray.data.split import split_files
 from fundusray.data.split.assign_sides import halves
@@ -43,14 +43,14 @@ def as_is(recipe: Recipe) -> Recipe:
     return recipe
 
 
-def planned(table: str, scale: Scale = SMALL, chosen: str = "", **changes: str) -> list[Row]:
+def planned(table: str, scale: Scale = SMALL, chosen: str = "", **changes: str) -> list[TableRow]:
     names = run_table.rows_of(table, chosen)
     dotted = {key.replace("__", "."): value for key, value in changes.items()}
-    return run_table.plan(names, scale, dotted, {}, as_is)
+    return run_table.plan_rows(names, scale, dotted, {}, as_is)
 
 
 def test_tables_hold_every_row_in_the_papers_order() -> None:
-    found = run_table.tables()
+    found = run_table.tables_by_name()
     assert len(found["wu.table4"]) == len(found["wu.table5"]) == 13
     assert found["wu.table5"][0] == "wu.table5.baseline"
     assert found["wu.table5"][-1] == "wu.table5.oversample_restart"
@@ -77,23 +77,23 @@ def test_rows_are_chosen_by_name_or_pattern() -> None:
 
 def test_lengths_keep_their_proportion() -> None:
     # 4 for every 20, rounded up: 5 -> 1, 25 -> 5, 250 -> 50; and never none of some.
-    assert [shortened(n, SMALL) for n in (20, 5, 25, 250, 1)] == [4, 1, 5, 50, 1]
-    assert [shortened(n, Scale(epochs=3)) for n in (20, 5, 0)] == [3, 1, 0]
-    assert shortened(20, SCALES["paper"]) == 20
+    assert [scaled_length(n, SMALL) for n in (20, 5, 25, 250, 1)] == [4, 1, 5, 50, 1]
+    assert [scaled_length(n, Scale(epochs=3)) for n in (20, 5, 0)] == [3, 1, 0]
+    assert scaled_length(20, SCALES["paper"]) == 20
     told = "head(epochs=5) + all(epochs=20)"
-    found = phases.parse(shortened_phases(told, SMALL), 1)
+    found = phases.parse_phases(shortened_phases(told, SMALL), 1)
     assert [(part.trainable, part.epochs) for part in found] == [("head", 1), ("all", 4)]
     told = "all(steps=550) + all(steps=350, lr=0.2) + all(steps=495, lr=0.05)"
-    found = phases.parse(shortened_phases(told, SMALL), 1)
+    found = phases.parse_phases(shortened_phases(told, SMALL), 1)
     assert [(part.steps, part.lr) for part in found] == [(110, 1), (70, 0.2), (99, 0.05)]
     assert shortened_phases(told, SCALES["paper"]) == told
 
 
-@pytest.mark.parametrize("name", [n for rows in run_table.tables().values() for n in rows])
+@pytest.mark.parametrize("name", [n for rows in run_table.tables_by_name().values() for n in rows])
 def test_a_scale_changes_what_it_says_and_nothing_else(name: str) -> None:
-    row = recipes.find(name)
-    assert shrunk(row, SCALES["paper"], row.data.size) == row
-    small = shrunk(row, SMALL, row.data.size)
+    row = recipes.find_recipe(name)
+    assert scaled_recipe(row, SCALES["paper"], row.data.size) == row
+    small = scaled_recipe(row, SMALL, row.data.size)
     same = {
         "data.size": row.data.size,
         "data.augment": row.data.augment,
@@ -109,7 +109,7 @@ def test_a_scale_changes_what_it_says_and_nothing_else(name: str) -> None:
 
 
 def test_sides_that_an_augmentation_names_shrink_with_the_image() -> None:
-    row = shrunk(recipes.find("yu.resnet18_scratch"), SMALL, 256)
+    row = scaled_recipe(recipes.find_recipe("yu.resnet18_scratch"), SMALL, 256)
     # 224 of 256 pixels are 84 of 96.
     assert row.data.size == 96
     assert augmentation.output_size(augmentation.train_text(row.data), 96) == 84
@@ -151,13 +151,13 @@ def test_what_stands_in_for_imagenet_weights(tmp_path: Path) -> None:
     bundles = [str(tmp_path / network) for network in ("resnet18", "resnet50")]
     starts = starts_of(bundles)
     assert starts == {"resnet18": bundles[0], "resnet50": bundles[1]}
-    assert start_of("resnet50", SMALL, starts) == bundles[1]
+    assert start_of_row("resnet50", SMALL, starts) == bundles[1]
     with pytest.raises(InputError, match="none is for efficientnet_b0"):
-        start_of("efficientnet_b0", SMALL, starts)
+        start_of_row("efficientnet_b0", SMALL, starts)
     starts = starts_of([bundles[0], str(weights)])
-    assert start_of("efficientnet_b0", SMALL, starts) == str(weights)
-    assert start_of("resnet18", SMALL, {}) == ""
-    assert start_of("resnet18", SCALES["paper"], {}) == "imagenet"
+    assert start_of_row("efficientnet_b0", SMALL, starts) == str(weights)
+    assert start_of_row("resnet18", SMALL, {}) == ""
+    assert start_of_row("resnet18", SCALES["paper"], {}) == "imagenet"
     with pytest.raises(InputError, match="same network"):
         starts_of([bundles[0], bundles[0]])
     with pytest.raises(InputError, match="no such bundle"):
@@ -177,7 +177,7 @@ def test_another_network_is_in_every_row_and_starts_where_the_papers_do() -> Non
         assert row.recipe.model.weights == "imagenet"
         assert row.recipe.model.mean == row.recipe.model.std == ()
         same = {"model.name": "efficientnet_b0", "model.mean": (0.5,) * 3, "model.std": (0.5,) * 3}
-        assert override(row.recipe, same) == shrunk(row.published, SMALL, 512)
+        assert override(row.recipe, same) == scaled_recipe(row.published, SMALL, 512)
     # What the paper starts at random does so here, and a tag of other weights is not kept.
     starts = {row.name: row.recipe.model.weights for row in planned("yu", LITE)}
     assert starts["yu.resnet50_scratch"] == "" and starts["yu.resnet50_pretrained"] == "imagenet"
@@ -208,7 +208,7 @@ def test_another_network_has_to_be_one_that_can_start(tmp_path: Path) -> None:
     names = run_table.rows_of("wu.table5", "baseline")
     weights = str(tmp_path / "w.pth")
     Path(weights).touch()
-    (row,) = run_table.plan(names, lacking, {}, {"": weights}, as_is)
+    (row,) = run_table.plan_rows(names, lacking, {}, {"": weights}, as_is)
     assert row.recipe.model.weights == weights
     with pytest.raises(InputError, match="did you mean 'efficientnet_lite0'"):
         planned("wu.table5", Scale(network="eficientnet_lite0"))
@@ -232,14 +232,14 @@ def test_a_cap_keeps_whole_patients_every_grade_and_all_who_are_judged(
 ) -> None:
     table = eyes(200)
     recipe = override(Recipe(), {"data.fractions": "0.6,0.2,0.2"})
-    rows = [Row("a.b", recipe, recipe), Row("a.c", recipe, recipe, refused="why")]
+    rows = [TableRow("a.b", recipe, recipe), TableRow("a.c", recipe, recipe, refused="why")]
     sets, opened = {"a.b": "set"}, OpenSets({"set": cast(Any, SimpleNamespace(table=table))})
-    assert run_table.capped(rows, sets, opened, 0, str(tmp_path)) == rows
-    assert run_table.capped(rows, sets, opened, 240, str(tmp_path)) == rows
-    capped = run_table.capped(rows, sets, opened, 60, str(tmp_path))
+    assert run_table.capped_rows(rows, sets, opened, 0, str(tmp_path)) == rows
+    assert run_table.capped_rows(rows, sets, opened, 240, str(tmp_path)) == rows
+    capped = run_table.capped_rows(rows, sets, opened, 60, str(tmp_path))
     assert capped[1] == rows[1]
-    whole = split_files.assign(table, recipe.data, recipe.seed)
-    sides = split_files.assign(table, capped[0].recipe.data, recipe.seed)
+    whole = split_files.assign_split(table, recipe.data, recipe.seed)
+    sides = split_files.assign_split(table, capped[0].recipe.data, recipe.seed)
     for judged in ("val", "test"):
         assert np.array_equal(sides == judged, whole == judged)
     kept = sides == "train"
@@ -248,7 +248,7 @@ def test_a_cap_keeps_whole_patients_every_grade_and_all_who_are_judged(
     assert set(patients.values()) == {2}
     shares = np.bincount(np.array(table["target"])[kept], minlength=5) / kept.sum()
     assert shares.min() > 0 and shares[0] == pytest.approx(0.6, abs=0.1)
-    assert run_table.capped(rows, sets, opened, 60, str(tmp_path)) == capped
+    assert run_table.capped_rows(rows, sets, opened, 60, str(tmp_path)) == capped
 
 
 def test_another_seed_of_training_leaves_everyone_on_their_side(tmp_path: Path) -> None:
@@ -282,10 +282,10 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
     return seen
 
 
-def run_all(rows: list[Row]) -> tuple[list[Outcome], Told]:
+def run_all(rows: list[TableRow]) -> tuple[list[RowOutcome], Told]:
     told: Told = []
     sets = {row.name: "set" for row in rows}
-    outcomes = run_table.run(
+    outcomes = run_table.run_table(
         rows,
         sets,
         OpenSets(),
@@ -311,8 +311,8 @@ def test_repeats_change_the_seed_of_training_alone_and_keep_their_pairs(
     trained: list[Recipe],
 ) -> None:
     rows = planned("wu.table5", chosen="baseline,oversample_restart", seed="4")
-    several = run_table.repeated(rows, 3)
-    assert several[:2] == rows and run_table.repeated(rows, 1) == rows
+    several = run_table.repeated_rows(rows, 3)
+    assert several[:2] == rows and run_table.repeated_rows(rows, 1) == rows
     assert [row.recipe.seed for row in several] == [4, 4, 5, 5, 6, 6]
     assert {row.recipe.split_seed for row in several} == {4}
     same = {"seed": 4, "data.split_seed": -1}
@@ -348,10 +348,10 @@ def test_a_row_whose_start_failed_says_so(
 
 
 def test_a_title_says_everything_that_is_not_as_published() -> None:
-    wishes = paper_tables.wishes_of(
-        parse(["wu.table5", "scale=small", "train.lr=1e-3", "epochs=2"])
+    wishes = paper_tables.table_options(
+        parse_command(["wu.table5", "scale=small", "train.lr=1e-3", "epochs=2"])
     )
-    rows = run_table.plan(
+    rows = run_table.plan_rows(
         run_table.rows_of("wu.table5"), wishes.scale, wishes.changes, wishes.starts, as_is
     )
     title = paper_notes.title_of("wu.table5", rows, {}, wishes.scale, wishes.changes)
@@ -391,19 +391,19 @@ def test_the_papers_figures_are_for_orientation_where_a_row_is_not_the_papers() 
 )
 def test_wrong_words_are_refused(word: str, told: str) -> None:
     with pytest.raises(InputError, match=told):
-        paper_tables.wishes_of(parse(["wu.table5", word]))
+        paper_tables.table_options(parse_command(["wu.table5", word]))
 
 
 def test_the_baseline_is_asked_for_or_found() -> None:
     rows = planned("wu.table5")
-    wishes = paper_tables.wishes_of(parse(["wu.table5", "baseline=focal_gamma2"]))
+    wishes = paper_tables.table_options(parse_command(["wu.table5", "baseline=focal_gamma2"]))
     assert paper_tables.baseline_of(rows, wishes) == "wu.table5.focal_gamma2"
-    plain = paper_tables.wishes_of(parse(["wu.table5"]))
+    plain = paper_tables.table_options(parse_command(["wu.table5"]))
     assert paper_tables.baseline_of(rows, plain) == "wu.table5.baseline"
-    quoted = paper_tables.wishes_of(parse(["li.table1"]))
+    quoted = paper_tables.table_options(parse_command(["li.table1"]))
     assert paper_tables.baseline_of(planned("li.table1"), quoted) == "li.table1.ours"
     with pytest.raises(InputError, match="no baseline named 'baseline_pratt'"):
-        wrong = paper_tables.wishes_of(parse(["li.table1", "baseline=baseline_pratt"]))
+        wrong = paper_tables.table_options(parse_command(["li.table1", "baseline=baseline_pratt"]))
         paper_tables.baseline_of(planned("li.table1"), wrong)
 
 

@@ -44,7 +44,7 @@ def parts(folder: str) -> dict[str, int]:
 def test_from_photographs_to_findings(
     cluster: None, recipe: Recipe, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
-    folder, manifest, findings = scanning.scan(recipe, str(tmp_path))
+    folder, manifest, findings = scanning.scan_set(recipe, str(tmp_path))
     assert folder.startswith(f"{tmp_path}/eyepacs-scan-") and manifest.table.num_rows == 20
     expected = dict.fromkeys(manifest.table["image_id"].to_pylist(), "ok")
     assert statuses(findings) == expected | {"2_left": "repaired", "5_right": "refused"}
@@ -52,27 +52,27 @@ def test_from_photographs_to_findings(
     assert files.read_table(f"{folder}/duplicates.parquet").equals(findings.pairs)
     assert "scanning: 20/20; 1 refused" in capfd.readouterr().err
     assert len(parts(folder)) == 5 and not Path(folder, "lock").exists()
-    names = {name for row in scan_report.chosen(findings.facts) for name, _ in row}
+    names = {name for row in scan_report.contact_sheet_rows(findings.facts) for name, _ in row}
     pictures = thumbnails(manifest.table, names, manifest.roots, 64)
     assert "2_left" in names and "5_right" not in names
-    places = scan_report.write(folder, findings.facts, pictures)
+    places = scan_report.write_scan(folder, findings.facts, pictures)
     assert "train/5_right.jpeg: not a JPEG" in Path(places["summary"]).read_text()
 
 
 def test_nothing_is_examined_twice(
     cluster: None, recipe: Recipe, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
-    folder, _, first = scanning.scan(recipe, str(tmp_path))
+    folder, _, first = scanning.scan_set(recipe, str(tmp_path))
     before = parts(folder)
     capfd.readouterr()
-    _, _, again = scanning.scan(recipe, str(tmp_path))
+    _, _, again = scanning.scan_set(recipe, str(tmp_path))
     assert parts(folder) == before and "scanning" not in capfd.readouterr().err
     assert again.table.equals(first.table) and again.facts == first.facts
     # What has changed its size, and what a damaged part held, is; nothing else.
     Path(recipe.data.root, "train", "5_right.jpeg").write_bytes(b"")
     damaged = Path(folder, "parts", sorted(before)[0])
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    _, _, changed = scanning.scan(recipe, str(tmp_path))
+    _, _, changed = scanning.scan_set(recipe, str(tmp_path))
     assert "scanning: 5/5" in capfd.readouterr().err
     assert changed.facts["refused"][0]["reason"] == "empty file, 0 bytes"
     assert statuses(changed) == statuses(first)
@@ -91,11 +91,11 @@ def test_what_could_not_be_read_is_tried_again(
         return manifest
 
     monkeypatch.setattr(scanning.manifests, "build", build_then_lose)
-    _, _, first = scanning.scan(recipe, str(tmp_path))
+    _, _, first = scanning.scan_set(recipe, str(tmp_path))
     assert statuses(first)["4_left"] == "refused"
     monkeypatch.setattr(scanning.manifests, "build", real)
     path.write_bytes(content)
-    assert statuses(scanning.scan(recipe, str(tmp_path))[2])["4_left"] == "ok"
+    assert statuses(scanning.scan_set(recipe, str(tmp_path))[2])["4_left"] == "ok"
 
 
 def slow_file(photograph: bytes) -> bytes:
@@ -114,31 +114,31 @@ def test_a_file_that_ends_its_worker_is_named_and_the_rest_is_scanned(
     slow = Path(recipe.data.root, "train", "3_right.jpeg")
     whole = slow.read_bytes()
     slow.write_bytes(slow_file(whole))
-    _, _, findings = scanning.scan(recipe, str(tmp_path), limit=0.5)
+    _, _, findings = scanning.scan_set(recipe, str(tmp_path), limit=0.5)
     found = statuses(findings)
     refused = {name for name, status in found.items() if status == "refused"}
     assert refused == {"3_right", "5_right"} and len(found) == 20
     reasons = {row["image_id"]: row["reason"] for row in findings.facts["refused"]}
     assert "the decoder died on it, or was not done in 0.5 s" in reasons["3_right"]
     slow.write_bytes(whole)
-    assert statuses(scanning.scan(recipe, str(tmp_path))[2])["3_right"] == "ok"
+    assert statuses(scanning.scan_set(recipe, str(tmp_path))[2])["3_right"] == "ok"
 
 
 def test_a_worker_s_own_error_arrives_as_it_was(
     cluster: None, recipe: Recipe, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match="did you mean 'graham'"):
-        scanning.scan(override(recipe, {"data.preprocess": "grahm"}), str(tmp_path))
+        scanning.scan_set(override(recipe, {"data.preprocess": "grahm"}), str(tmp_path))
     with pytest.raises(InputError, match="needs a number"):
-        scanning.scan(override(recipe, {"data.preprocess_args.clip": "9"}), str(tmp_path))
+        scanning.scan_set(override(recipe, {"data.preprocess_args.clip": "9"}), str(tmp_path))
     with pytest.raises(InputError, match="no such folder"):
-        scanning.scan(override(recipe, {"data.root": f"{tmp_path}/none"}), str(tmp_path))
+        scanning.scan_set(override(recipe, {"data.root": f"{tmp_path}/none"}), str(tmp_path))
 
 
 def test_one_at_a_time(cluster: None, recipe: Recipe, tmp_path: Path) -> None:
     folder = scanning.scan_folder(recipe, recipe.data.root, str(tmp_path))
     with locked(folder), pytest.raises(LockedError, match="in use by process"):
-        scanning.scan(recipe, str(tmp_path))
+        scanning.scan_set(recipe, str(tmp_path))
 
 
 def test_the_folder_names_what_decides_the_findings(recipe: Recipe) -> None:
@@ -163,10 +163,10 @@ def test_nothing_of_the_patient_is_carried_along(
     keyed = override(recipe, {"data.id_key": str(key), "data.target": "grade"})
     began = time.time()
     for one, hidden in ((recipe, (marker,)), (keyed, (marker, b"5_right", b"2_left", b"jpeg"))):
-        folder, manifest, findings = scanning.scan(one, str(tmp_path / "out"))
-        names = {name for row in scan_report.chosen(findings.facts) for name, _ in row}
+        folder, manifest, findings = scanning.scan_set(one, str(tmp_path / "out"))
+        names = {name for row in scan_report.contact_sheet_rows(findings.facts) for name, _ in row}
         pictures = thumbnails(manifest.table, names, manifest.roots, 64)
-        scan_report.write(folder, findings.facts, pictures)
+        scan_report.write_scan(folder, findings.facts, pictures)
         written = [p for p in Path(folder).rglob("*") if p.is_file()]
         assert len(written) >= 6 and all(p.stat().st_mtime >= began - 5 for p in written)
         for path in written:

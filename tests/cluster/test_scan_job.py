@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from fundusray.data.drawn.source import draw
+from fundusray.data.drawn.source import draw_photograph
 from tests.cluster.test_jobs_run import run  # noqa: F401
 from tests.conftest import jpeg
 
@@ -24,7 +24,7 @@ def tree(tmp_path: Path) -> Path:
     root = tmp_path / "set"
     (root / "train").mkdir(parents=True)
     files = {
-        name: jpeg(draw(3, index, grade, side=320).image, quality=92)
+        name: jpeg(draw_photograph(3, index, grade, side=320).image, quality=92)
         for index, (name, grade) in enumerate(LABELS.items())
     }
     first = Image.open(io.BytesIO(files["1_left"]))

@@ -12,7 +12,7 @@ import pytest
 
 from fundusray import files
 from fundusray.cluster.runtime import signals
-from fundusray.cluster.runtime.signals import Stop, Watcher
+from fundusray.cluster.runtime.signals import StopSignals, StopWatcher
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def test_the_first_signal_lets_the_work_end_by_itself(
         os.kill(os.getpid(), number)
         return until_told(tmp_path)
 
-    with Stop(str(tmp_path), "now") as stop:
+    with StopSignals(str(tmp_path), "now") as stop:
         told = stop.run(work)
     assert told["attempt"] == "now" and told["signal"] == signal.Signals(number).name
     assert abs(told["time"] - time.time()) < 5
@@ -67,7 +67,7 @@ def test_the_second_signal_does_not_wait(tmp_path: Path, number: int) -> None:
 
     with (
         pytest.raises((KeyboardInterrupt, SystemExit)) as ended,
-        Stop(str(tmp_path), "now") as stop,
+        StopSignals(str(tmp_path), "now") as stop,
     ):
         stop.run(work)
     assert not waited_for
@@ -84,7 +84,7 @@ def test_the_first_signal_ends_what_has_no_worker_yet(
         os.kill(os.getpid(), signal.SIGINT)
         go_on.wait(60)
 
-    with pytest.raises(KeyboardInterrupt), Stop(str(tmp_path), "now") as stop:
+    with pytest.raises(KeyboardInterrupt), StopSignals(str(tmp_path), "now") as stop:
         stop.run(work, lambda: False)
     assert "nothing to save" in capfd.readouterr().err
     assert not (tmp_path / "stop.json").exists()
@@ -99,7 +99,7 @@ def test_a_signal_sent_twice_at_once_is_one(tmp_path: Path) -> None:
         until_told(tmp_path)
         return "done"
 
-    with Stop(str(tmp_path), "now") as stop:
+    with StopSignals(str(tmp_path), "now") as stop:
         assert stop.run(work) == "done"
 
 
@@ -107,7 +107,7 @@ def test_results_and_errors_come_through(tmp_path: Path) -> None:
     def fail() -> None:
         raise LookupError("by itself")
 
-    with Stop(str(tmp_path), "now") as stop:
+    with StopSignals(str(tmp_path), "now") as stop:
         assert stop.run(lambda: 7) == 7
         with pytest.raises(LookupError, match="by itself"):
             stop.run(fail)
@@ -119,7 +119,7 @@ def test_in_a_thread_signals_are_left_alone(tmp_path: Path) -> None:
     found: list[object] = []
 
     def elsewhere() -> None:
-        with Stop(str(tmp_path), "now") as stop:
+        with StopSignals(str(tmp_path), "now") as stop:
             handler = signal.getsignal(signal.SIGTERM)
             found.extend([handler, stop.run(threading.get_ident), threading.get_ident()])
 
@@ -131,7 +131,7 @@ def test_in_a_thread_signals_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_watcher_sees_the_wish_of_its_own_attempt_alone(tmp_path: Path) -> None:
-    watcher = Watcher(str(tmp_path), "now")
+    watcher = StopWatcher(str(tmp_path), "now")
     assert not watcher.asked()
     files.write_json(str(tmp_path / "stop.json"), {"attempt": "before"})
     watcher._next = 0.0
@@ -148,7 +148,7 @@ def test_a_look_that_fails_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def throttled(place: str) -> dict:
         raise OSError("AWS Error SLOW_DOWN during GetObject operation")
 
-    watcher = Watcher(str(tmp_path), "now")
+    watcher = StopWatcher(str(tmp_path), "now")
     (tmp_path / "stop.json").write_text('{"attempt": "no')
     assert not watcher.asked()
     watcher._next = 0.0
@@ -171,7 +171,7 @@ def test_looking_is_cheap_however_slow_the_storage(
         raise FileNotFoundError(place)
 
     monkeypatch.setattr(files, "read_json", slow)
-    watcher = Watcher(str(tmp_path), "now")
+    watcher = StopWatcher(str(tmp_path), "now")
     began = time.monotonic()
     while time.monotonic() - began < 1.0:
         assert not watcher.asked()
@@ -187,7 +187,7 @@ def test_a_node_that_leaves_is_told_once(tmp_path: Path, monkeypatch: pytest.Mon
     held = PreemptionContext()
     train_context = SimpleNamespace(preemption_context=held)
     monkeypatch.setattr(context, "get_train_context", lambda: train_context)
-    watcher = Watcher(str(tmp_path), "now")
+    watcher = StopWatcher(str(tmp_path), "now")
     assert not watcher.leaving()
     held.preemption_info = PreemptionInfo(None, {"a": [0]})
     assert watcher.leaving() and not watcher.leaving()
@@ -195,4 +195,4 @@ def test_a_node_that_leaves_is_told_once(tmp_path: Path, monkeypatch: pytest.Mon
     assert watcher.leaving() and not watcher.leaving()
     # Ray before 2.60 holds no such thing.
     monkeypatch.setattr(context, "get_train_context", lambda: SimpleNamespace())
-    assert not Watcher(str(tmp_path), "now").leaving()
+    assert not StopWatcher(str(tmp_path), "now").leaving()

@@ -12,7 +12,7 @@ import pytest
 import ray
 
 from fundusray.cluster.runtime import start
-from fundusray.cluster.runtime.addresses import VARIABLES, unproxied
+from fundusray.cluster.runtime.addresses import VARIABLES, unproxied_environment
 from fundusray.cluster.runtime.demand import require_room, require_writable
 from fundusray.config import Recipe, override
 from fundusray.errors import InputError
@@ -20,10 +20,10 @@ from fundusray.errors import InputError
 
 @pytest.mark.ray
 def test_starting_twice_is_starting_once(cluster: None) -> None:
-    before = start.resources()
-    start.start(cpus=1)
-    assert start.resources() == before == {"CPU": 2.0, "GPU": 0.0}
-    assert start.nodes() == [before]
+    before = start.cluster_resources()
+    start.start_ray(cpus=1)
+    assert start.cluster_resources() == before == {"CPU": 2.0, "GPU": 0.0}
+    assert start.live_nodes() == [before]
     assert not start.in_submitted_job()
     token = Path(start.TOKEN).expanduser()
     assert not token.exists() or not token.stat().st_mode & 0o077
@@ -62,15 +62,19 @@ def test_a_worker_gets_no_more_cpus_than_a_node_has(
 
 def test_five_workers_of_a_fifth_fit_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(start, "nodes", lambda: [node(16, 1), node(3), node(2)])
-    assert start.room(1, 0.2) == 5
-    assert start.room(3) == 6 and start.room(4) == 4 and start.room(17) == 0
+    assert start.workers_that_fit(1, 0.2) == 5
+    assert (
+        start.workers_that_fit(3) == 6
+        and start.workers_that_fit(4) == 4
+        and start.workers_that_fit(17) == 0
+    )
 
 
 @pytest.mark.ray
 def test_a_submitted_job_may_bring_settings_of_ours(cluster: None) -> None:
     name = start.START_TIMEOUT
     program = (
-        "import os, ray; from fundusray.cluster import start; start.start(); "
+        "import os, ray; from fundusray.cluster.runtime import start; start.start_ray(); "
         f"print(ray.get(ray.remote(lambda: os.environ['{name}']).remote()))"
     )
     job = {start.JOB_VARIABLE: json.dumps({"runtime_env": {"env_vars": {name: "77"}}})}
@@ -94,7 +98,7 @@ def test_an_address_holds_on_other_machines() -> None:
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "127.0.0.1:1"])
 def test_a_cluster_that_cannot_be_joined_is_named(address: str) -> None:
-    program = "from fundusray.cluster import start; start.start()"
+    program = "from fundusray.cluster.runtime import start; start.start_ray()"
     environment = os.environ | {"RAY_ADDRESS": address}
     command = [sys.executable, "-c", program]
     told = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
@@ -105,7 +109,7 @@ def test_a_cluster_that_cannot_be_joined_is_named(address: str) -> None:
 @pytest.mark.ray
 def test_a_ray_that_was_there_stays(cluster: None) -> None:
     with start.left_as_found():
-        start.start()
+        start.start_ray()
     assert ray.is_initialized()
 
 
@@ -209,14 +213,14 @@ def test_hosts_that_no_proxy_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> No
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("no_proxy", "clinic.example, 10.0.0.0/8")
-    assert unproxied("10.1.2.3") == dict.fromkeys(
+    assert unproxied_environment("10.1.2.3") == dict.fromkeys(
         VARIABLES, "clinic.example,10.0.0.0/8,localhost,127.0.0.1,::1,10.1.2.3"
     )
 
 
 def test_a_home_that_cannot_be_written_is_said_before_ray_starts(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("a file")
-    program = "from fundusray.cluster import start; start.start()"
+    program = "from fundusray.cluster.runtime import start; start.start_ray()"
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     told = subprocess.run(
         [sys.executable, "-c", program],
@@ -230,7 +234,7 @@ def test_a_home_that_cannot_be_written_is_said_before_ray_starts(tmp_path: Path)
 
 
 def test_a_ray_that_does_not_start_is_tried_again_and_explained() -> None:
-    program = "from fundusray.cluster import start; start.start()"
+    program = "from fundusray.cluster.runtime import start; start.start_ray()"
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
     told = subprocess.run(
         [sys.executable, "-c", program],

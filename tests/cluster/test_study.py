@@ -9,11 +9,11 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from fundusray.cluster.search.study import (
     Proposal,
-    described,
-    holds,
-    importance,
     points_of,
-    propose,
+    propose_trial,
+    range_holds,
+    setting_importance,
+    space_summary,
 )
 from fundusray.config import Recipe
 from fundusray.errors import InputError
@@ -73,10 +73,10 @@ def test_other_ranges_are_another_space_and_other_names_are_not() -> None:
         space_of(dropouts=(0.0, 0.25)),
         SimpleNamespace(space=lambda trial: trial.suggest_categorical("loss.name", LOSSES)),
     ]
-    held = [described(space, Recipe()) for space in spaces]
+    held = [space_summary(space, Recipe()) for space in spaces]
     assert len({one["digest"] for one in held}) == len(spaces)
     renamed = SimpleNamespace(space=space_of().space, method=lambda overrides: "another name")
-    assert described(renamed, Recipe()) == held[0]
+    assert space_summary(renamed, Recipe()) == held[0]
 
     # Which branch asks for what counts, too, though all names and ranges stay the same.
     def moved(trial: Any) -> None:
@@ -84,7 +84,7 @@ def test_other_ranges_are_another_space_and_other_names_are_not() -> None:
             trial.suggest_float("loss.args.gamma", 0.5, 5.0)
         trial.suggest_categorical("model.dropout", (0.0, 0.5))
 
-    other = described(SimpleNamespace(space=moved), Recipe())
+    other = space_summary(SimpleNamespace(space=moved), Recipe())
     assert other["settings"] == held[0]["settings"] and other["digest"] != held[0]["digest"]
 
 
@@ -96,9 +96,9 @@ def test_a_space_that_cannot_be_drawn_from_is_refused() -> None:
         trial.suggest_float("model.dropout", 1, 0)
 
     with pytest.raises(InputError, match=r"search space draws .*model\.droput"):
-        described(SimpleNamespace(space=unknown), Recipe())
+        space_summary(SimpleNamespace(space=unknown), Recipe())
     with pytest.raises(InputError, match="cannot be drawn from: ValueError"):
-        described(SimpleNamespace(space=broken), Recipe())
+        space_summary(SimpleNamespace(space=broken), Recipe())
 
 
 def worth(settings: dict[str, Any]) -> float:
@@ -108,7 +108,7 @@ def worth(settings: dict[str, Any]) -> float:
 def searched(total: int, seed: int = 0) -> list[tuple[Proposal, float | None]]:
     before: list[tuple[Proposal, float | None]] = []
     for number in range(total):
-        proposal = propose(balancing, before, number, seed)
+        proposal = propose_trial(balancing, before, number, seed)
         before.append((proposal, worth(proposal.settings)))
     return before
 
@@ -117,32 +117,32 @@ def test_a_proposal_is_a_function_of_what_was_tried_before_it() -> None:
     whole = searched(24)
     assert searched(24) == whole
     for cut in (0, 3, 11, 20):
-        assert propose(balancing, whole[:cut], cut, 0) == whole[cut][0]
+        assert propose_trial(balancing, whole[:cut], cut, 0) == whole[cut][0]
     assert searched(24, seed=1) != whole
     # Where the search has learned something it uses it.
     late = [worth(proposal.settings) for proposal, _ in whole[12:]]
     assert sum(late) / len(late) > sum(value for _, value in whole[:10]) / 10
     # One that has failed is no guide, but it is not proposed again either.
     failed = [(proposal, None) for proposal, _ in whole[:5]]
-    assert propose(balancing, failed, 5, 0) not in [proposal for proposal, _ in failed]
+    assert propose_trial(balancing, failed, 5, 0) not in [proposal for proposal, _ in failed]
 
 
 def test_nothing_is_proposed_twice_while_there_is_something_else() -> None:
     small = space_of(["cross_entropy"], dropouts=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5))
     before: list[tuple[Proposal, float | None]] = []
     for number in range(5):
-        before.append((propose(small, before, number, 0), 0.5))
+        before.append((propose_trial(small, before, number, 0), 0.5))
     assert len({proposal.settings["model.dropout"] for proposal, _ in before}) == 5
     for number in range(5, 12):  # a space of six runs out, and the search goes on all the same
-        before.append((propose(small, before, number, 0), 0.5))
+        before.append((propose_trial(small, before, number, 0), 0.5))
     assert len({proposal.settings["model.dropout"] for proposal, _ in before}) == 6
 
 
 def test_importance_needs_no_space() -> None:
     trials = [(proposal, value) for proposal, value in searched(20) if value is not None]
-    shares, note = importance(trials)
+    shares, note = setting_importance(trials)
     assert not note and shares["model.dropout"] > 0.5
-    assert importance(trials[:3]) == ({}, "too few trials to tell which settings mattered")
+    assert setting_importance(trials[:3]) == ({}, "too few trials to tell which settings mattered")
 
 
 @pytest.mark.parametrize(
@@ -155,5 +155,5 @@ def test_importance_needs_no_space() -> None:
     ],
 )
 def test_ranges_hold_what_they_draw(held: Any, good: list, bad: list) -> None:
-    assert all(holds(held, value) for value in good)
-    assert not any(holds(held, value) for value in bad)
+    assert all(range_holds(held, value) for value in good)
+    assert not any(range_holds(held, value) for value in bad)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fundusray import config, files
-from fundusray.cluster.train import train
+from fundusray.cluster.train import train_recipe
 from fundusray.config import Recipe, override
 from fundusray.data.prepared.prepared_set import open_set
 from fundusray.errors import InputError, LockedError
@@ -62,7 +62,7 @@ def test_a_finished_run_is_not_run_again(unbroken: dict, small: Recipe, prepared
         return {str(p): p.stat().st_mtime_ns for p in Path(unbroken["folder"]).rglob("*")}
 
     before = written()
-    assert train(small, prepared, str(Path(unbroken["folder"]).parent)) == unbroken
+    assert train_recipe(small, prepared, str(Path(unbroken["folder"]).parent)) == unbroken
     assert written() == before
 
 
@@ -73,7 +73,7 @@ def test_a_copied_storage_is_gone_on_with_and_damage_in_it_made_again(
     before = {p: p.stat().st_mtime_ns for p in old.rglob("*")}
     shutil.copytree(old.parent, tmp_path / "new")
     folder = tmp_path / "new" / old.name
-    copied = train(small, prepared, str(tmp_path / "new"))
+    copied = train_recipe(small, prepared, str(tmp_path / "new"))
     assert copied["folder"] == str(folder) and copied["bundle"] == f"{folder}/bundle"
     figures = {k: v for k, v in unbroken.items() if k not in ("folder", "bundle", "predictions")}
     assert figures.items() <= copied.items() and str(old.parent) not in json.dumps(copied)
@@ -86,7 +86,7 @@ def test_a_copied_storage_is_gone_on_with_and_damage_in_it_made_again(
     # As of a driver that was killed when its workers were done.
     (folder / "ray" / "left").mkdir(parents=True)
     capfd.readouterr()
-    assert train(small, prepared, str(tmp_path / "new")) == copied
+    assert train_recipe(small, prepared, str(tmp_path / "new")) == copied
     assert not (folder / "ray").exists()
     said = capfd.readouterr().err
     assert f"{folder}/result.json: " in said and f"{folder}/predictions.parquet: " in said
@@ -130,7 +130,7 @@ def test_a_killed_worker_changes_no_bit(
     killed: list[int] = []
     killer = threading.Thread(target=kill_when, args=(folder / "checkpoints", killed), daemon=True)
     killer.start()
-    result = train(often, prepared, str(tmp_path))
+    result = train_recipe(often, prepared, str(tmp_path))
     killer.join(1)
     assert len(killed) == 1
     assert result["folder"] == str(folder)
@@ -148,7 +148,7 @@ def test_a_folder_in_use_is_refused(small: Recipe, prepared: str, tmp_path: Path
         locked(plan_run(other, prepared, str(tmp_path)).folder),
         pytest.raises(LockedError, match=f"process {os.getpid()}"),
     ):
-        train(other, prepared, str(tmp_path))
+        train_recipe(other, prepared, str(tmp_path))
 
 
 def test_a_start_that_knows_the_judged_photographs_is_refused(

@@ -63,18 +63,18 @@ def test_no_room_and_dead_workers_are_told_apart(
 ) -> None:
     monkeypatch.setattr(train_workers, "resources", lambda: {"CPU": 8.0, "GPU": 0.0})
     recipe = override(Recipe(), {"cluster.max_failures": 3})
-    text = train_workers.why(error, recipe, job_in(tmp_path), (3,), 1.0)
+    text = train_workers.failure_reason(error, recipe, job_in(tmp_path), (3,), 1.0)
     with pytest.raises(RunFailedError, match=f"(?s){told}"):
         raise RunFailedError(text)
     (tmp_path / "checkpoints" / "step-00000001").mkdir(parents=True)
-    text = train_workers.why(error, recipe, job_in(tmp_path), (3,), 1.0)
+    text = train_workers.failure_reason(error, recipe, job_in(tmp_path), (3,), 1.0)
     assert text.endswith("goes on from the last checkpoint.")
 
 
 def test_what_a_killed_driver_left_and_nobody_goes_on_from_is_removed(tmp_path: Path) -> None:
     for left in ("ray/demo-1a2b/state", f"{files.TEMPORARY}half-result.json", "checkpoints/step"):
         (tmp_path / left).mkdir(parents=True)
-    train_workers.tidy(str(tmp_path))
+    train_workers.remove_leftovers(str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
 
 
@@ -102,15 +102,15 @@ def test_a_run_that_was_asked_to_stop_notes_nothing(tmp_path: Path) -> None:
         raise StoppedError
 
     worker.noting_faults(job, stop)
-    assert not train_workers.noted(job)
+    assert not train_workers.failure_noted(job)
 
 
 def test_the_first_note_of_an_attempt_counts(tmp_path: Path) -> None:
-    train_workers.note(job_in(tmp_path, "before"), InputError("old"))
-    assert not train_workers.noted(job_in(tmp_path))
-    train_workers.note(job_in(tmp_path), BadInputsError("first"))
-    train_workers.note(job_in(tmp_path), FundusError("what it made of others"))
-    assert train_workers.noted(job_in(tmp_path))
+    train_workers.note_failure(job_in(tmp_path, "before"), InputError("old"))
+    assert not train_workers.failure_noted(job_in(tmp_path))
+    train_workers.note_failure(job_in(tmp_path), BadInputsError("first"))
+    train_workers.note_failure(job_in(tmp_path), FundusError("what it made of others"))
+    assert train_workers.failure_noted(job_in(tmp_path))
     with pytest.raises(RunFailedError, match="first"):
         train_workers._raise_noted(str(tmp_path), "now")
 
@@ -122,7 +122,7 @@ def test_a_note_that_cannot_be_written_hides_no_error(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files, "write_json", full)
-    train_workers.note(job_in(tmp_path), InputError("the reason"))
+    train_workers.note_failure(job_in(tmp_path), InputError("the reason"))
     assert "cannot write" in capsys.readouterr().err
 
 
@@ -132,5 +132,5 @@ def test_a_run_without_room_says_so(
 ) -> None:
     monkeypatch.setenv(start.START_TIMEOUT, "1")
     with pytest.raises(RunFailedError, match="no room in the cluster, waiting in vain for 2 work"):
-        train_workers.run(entry.work, Recipe(), job_in(tmp_path), "roomless", (2,))
+        train_workers.run_train_workers(entry.work, Recipe(), job_in(tmp_path), "roomless", (2,))
     assert not (tmp_path / "ray").exists()

@@ -16,14 +16,19 @@ import numpy as np
 import pytest
 
 from fundusray.cluster.runtime import start, train_workers
-from fundusray.cluster.search.study import described
-from fundusray.cluster.search.tune import recorded, search, search_folder, trial_resources
+from fundusray.cluster.search.study import space_summary
+from fundusray.cluster.search.tune import (
+    recorded_search,
+    run_search,
+    search_folder,
+    trial_resources,
+)
 from fundusray.cluster.train import planned
 from fundusray.config import Recipe, override
 from fundusray.data.prepared.prepared_set import open_set
 from fundusray.data.split import split_files
 from fundusray.errors import InputError
-from fundusray.jobs.searching import reported
+from fundusray.jobs.searching import report_search
 from fundusray.runs.identity import reseeded
 from fundusray.runs.run import Run, plan_run
 from tune_spaces import balancing
@@ -51,12 +56,14 @@ def test_another_start_split_or_space_is_another_search(
     start, split = tmp_path / "start.safetensors", str(tmp_path / "split.csv")
     start.write_bytes(b"other weights")
     opened = open_set(prepared)
-    held = described(balancing, small)
+    held = space_summary(balancing, small)
 
     def run(recipe: Recipe) -> Run:
         return plan_run(recipe, prepared, "runs")
 
-    split_files.write(split, opened.table, np.array(["train", "val"] * (len(opened.table) // 2)))
+    split_files.write_split_file(
+        split, opened.table, np.array(["train", "val"] * (len(opened.table) // 2))
+    )
     asked = [small, override(small, {"model.weights": str(start)})]
     asked.append(override(small, {"data.split_file": split}))
     folders = {search_folder(run(recipe), [], held) for recipe in asked}
@@ -180,7 +187,7 @@ def test_a_search_with_repeats_is_judged_by_their_mean_and_reported_without_its_
     changes = {"tune.trials": 2, "tune.repeats": 2, "train.epochs": 1, "run.storage": storage}
     recipe = override(small, changes | {"run.name": "twice"})
     run = planned(recipe, prepared, storage)
-    found = search(run, space_of([0.0, 0.5]))
+    found = run_search(run, space_of([0.0, 0.5]))
     results = {
         place: json.loads((Path(place) / "result.json").read_text())
         for trial in found["trials"]
@@ -194,19 +201,19 @@ def test_a_search_with_repeats_is_judged_by_their_mean_and_reported_without_its_
     # A trial whose epochs are over and that is not judged yet reports them all the same.
     first = Path(found["trials"][0]["folders"][0])
     (first / "result.json").unlink()
-    assert search(run, space_of([0.0, 0.5])) == found
+    assert run_search(run, space_of([0.0, 0.5])) == found
     assert f"{first}/result.json is gone; run again" in capsys.readouterr().out
     # Nothing is left to do: no Tune. Another space is another search, and says where this one is.
-    assert search(run, space_of([0.0, 0.5])) == found
+    assert run_search(run, space_of([0.0, 0.5])) == found
     assert not list(Path(found["folder"]).glob("tune-*"))
     with pytest.raises(InputError, match=r"point 2 .*model\.dropout=0\.5"):
         other = space_of([0.0, 0.25])
         other.POINTS = space_of([0.0, 0.5]).POINTS
-        search(run, other)
-    again, same = recorded(found["folder"], space_of([0.9]))
+        run_search(run, other)
+    again, same = recorded_search(found["folder"], space_of([0.9]))
     assert (again.set_folder, same) == (prepared, found)
     for looks in range(2):
-        ended = reported(again, same, space_of([0.9]))
+        ended = report_search(again, same, space_of([0.9]))
         assert ended["test_rows_looked_at_before"] == looks
     board = Path(ended["leaderboard"]).with_suffix(".md").read_text()
     assert "Trained 2 times, on one split with a seed each" in board

@@ -13,7 +13,7 @@ import pytest
 import ray
 
 from fundusray.cluster.runtime import watchdog
-from fundusray.cluster.runtime.watchdog import Beat, Board, Monitor, Pulse
+from fundusray.cluster.runtime.watchdog import Heartbeat, HeartbeatBoard, LastHeartbeat, Watchdog
 
 
 class Clock:
@@ -24,10 +24,10 @@ class Clock:
 
 
 def beat(rank: int, step: int = 0, pid: int = 1) -> dict:
-    return asdict(Beat(rank, step, pid, "7", "node", "10.0.0.1"))
+    return asdict(LastHeartbeat(rank, step, pid, "7", "node", "10.0.0.1"))
 
 
-def wait(board: Board, clock: Clock, seconds: float) -> list[int]:
+def wait(board: HeartbeatBoard, clock: Clock, seconds: float) -> list[int]:
     """Ranks that a driver looking every two seconds finds silent for 45 s at the end."""
     late: list[dict] = []
     for _ in range(round(seconds / 2)):
@@ -38,7 +38,7 @@ def wait(board: Board, clock: Clock, seconds: float) -> list[int]:
 
 def test_silence_is_counted_from_when_a_worker_was_heard() -> None:
     clock = Clock()
-    board = Board(clock)
+    board = HeartbeatBoard(clock)
     board.note(beat(0))
     board.note(beat(1, step=812))
     assert wait(board, clock, 30) == []
@@ -52,7 +52,7 @@ def test_silence_is_counted_from_when_a_worker_was_heard() -> None:
 
 def test_who_leaves_is_forgotten_but_not_its_replacement() -> None:
     clock = Clock()
-    board = Board(clock)
+    board = HeartbeatBoard(clock)
     board.note(beat(0, pid=1))
     board.leave(0, 1)
     board.leave(0, 1)
@@ -64,7 +64,7 @@ def test_who_leaves_is_forgotten_but_not_its_replacement() -> None:
 
 def test_a_sleep_of_the_watcher_itself_is_nobody_else_s() -> None:
     clock = Clock()
-    board = Board(clock)
+    board = HeartbeatBoard(clock)
     board.note(beat(0))
     wait(board, clock, 40)
     clock.now += 3600
@@ -98,11 +98,11 @@ ASLEEP = "import time; time.sleep(60)"
 def test_only_a_process_that_does_nothing_is_ended(
     process: subprocess.Popen, stopped: bool, verdict: str
 ) -> None:
-    born = watchdog.looked_at(process.pid)[0]
+    born = watchdog.silent_worker_report(process.pid)[0]
     if stopped:
         os.kill(process.pid, signal.SIGSTOP)
         limit = time.monotonic() + 10
-        while watchdog.looked_at(process.pid)[1] != "T" and time.monotonic() < limit:
+        while watchdog.silent_worker_report(process.pid)[1] != "T" and time.monotonic() < limit:
             time.sleep(0.05)
     assert watchdog.end_if_hung(process.pid, born, seconds=0.3) == verdict
     if verdict == "busy":
@@ -116,7 +116,7 @@ def test_a_number_given_to_another_process_is_not_touched(process: subprocess.Po
     assert watchdog.end_if_hung(process.pid, "12345", seconds=0.05) == "gone"
     assert watchdog.end_if_hung(process.pid, "", seconds=0.05) == "gone"
     assert process.poll() is None
-    born = watchdog.looked_at(process.pid)[0]
+    born = watchdog.silent_worker_report(process.pid)[0]
     process.kill()
     time.sleep(0.1)  # dead, and not yet waited for: a zombie
     assert watchdog.end_if_hung(process.pid, born, seconds=0.05) == "gone"
@@ -126,7 +126,7 @@ class Worker:
     """A worker that trains a little and can be made to compute without letting threads run."""
 
     def begin(self, attempt: str, rank: int) -> int:
-        self.pulse = Pulse(attempt, rank)
+        self.pulse = Heartbeat(attempt, rank)
         self.pulse.__enter__()
         self.pulse.step = 812
         return os.getpid()
@@ -149,7 +149,7 @@ def test_a_stopped_worker_is_named_and_ended_and_no_other(
     cluster: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(watchdog, "PERIOD", 0.5)
-    with Monitor("attempt", silence=3.0):
+    with Watchdog("attempt", silence=3.0):
         workers = [ray.remote(Worker).options(num_cpus=0).remote() for _ in range(3)]
         pids = ray.get([w.begin.remote("attempt", rank) for rank, w in enumerate(workers)])
         computing = workers[0].hold.remote(7.0)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from fundusray.config import Data, Recipe, override
-from fundusray.data.manifest.build import Manifest, build
+from fundusray.data.manifest.build import Manifest, build_manifest
 from fundusray.data.manifest.contract import GRADES
 from fundusray.data.manifest.recognise import marks, source_of
 from fundusray.errors import InputError
@@ -111,7 +111,7 @@ def read(cases: Path, name: str, settings: dict[str, Any]) -> Manifest:
     root = str(cases / settings.get("data.root", name.split(",")[0]))
     given = {"data.source": source_of(root)} if "data.source" not in settings else {}
     data: Data = override(Recipe(), {**given, **settings, "data.root": root}).data
-    return build(data, root, 0)
+    return build_manifest(data, root, 0)
 
 
 @pytest.mark.parametrize("name", OUTCOMES)

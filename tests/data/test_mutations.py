@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from fundusray.config import Data
-from fundusray.data.drawn.source import draw
-from fundusray.data.photographs.decode import BadImage, decode
-from fundusray.data.prepared.preprocess import PREPROCESS, apply
+from fundusray.data.drawn.source import draw_photograph
+from fundusray.data.photographs.decode import BadImage, decode_photograph
+from fundusray.data.prepared.preprocess import PREPROCESS, preprocess_photograph
 from tests.conftest import jpeg
 from tests.mutations import KINDS, mutate
 
@@ -21,15 +21,15 @@ HANG = 20.0
 @pytest.fixture(scope="module")
 def photographs() -> list[bytes]:
     """Drawn photographs, baseline and progressive."""
-    images = [draw(1, index, index % 5, side=256).image for index in range(4)]
+    images = [draw_photograph(1, index, index % 5, side=256).image for index in range(4)]
     return [jpeg(image, quality=85, progressive=index == 3) for index, image in enumerate(images)]
 
 
 def judged(content: bytes) -> tuple[str, str]:
     """(ok, repaired or refused; why) as preparing has it."""
     try:
-        decoded = decode(content, PREPROCESS.find(DATA.preprocess).min_side(DATA.size))
-        pixels = apply(DATA, decoded.pixels).pixels
+        decoded = decode_photograph(content, PREPROCESS.find(DATA.preprocess).min_side(DATA.size))
+        pixels = preprocess_photograph(DATA, decoded.pixels).pixels
     except BadImage as error:
         return "refused", str(error)
     assert pixels.shape == (64, 64, 3) and pixels.dtype == np.uint8

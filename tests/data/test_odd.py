@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from fundusray.config import Data
-from fundusray.data.photographs.decode import BadImage, Decoded, decode
-from fundusray.data.prepared.preprocess import PREPROCESS, apply
+from fundusray.data.photographs.decode import BadImage, DecodedPhotograph, decode_photograph
+from fundusray.data.prepared.preprocess import PREPROCESS, preprocess_photograph
 
 REFUSED = {
     "natural/0024cdab0c1e.png": "git-lfs",
@@ -22,12 +22,12 @@ REPAIRED = {"made/truncated_60.jpg", "made/truncated_no_eoi.jpg"}
 SIZES = {"natural/13_right.jpeg": (2592, 1944), "made/exif_orientation.jpg": (1072, 712)}
 
 
-def prepared(content: bytes) -> Decoded | str:
+def prepared(content: bytes) -> DecodedPhotograph | str:
     """The decoded photograph, or why preparing refuses it."""
     data = Data(size=128)
     try:
-        decoded = decode(content, PREPROCESS.find(data.preprocess).min_side(data.size))
-        apply(data, decoded.pixels)
+        decoded = decode_photograph(content, PREPROCESS.find(data.preprocess).min_side(data.size))
+        preprocess_photograph(data, decoded.pixels)
     except BadImage as error:
         return str(error)
     return decoded
@@ -45,7 +45,7 @@ def test_every_odd_file_ends_as_its_table_says(real_data: Path) -> None:
         if name in REFUSED:
             assert isinstance(found, str) and REFUSED[name] in found, (name, found)
             continue
-        assert isinstance(found, Decoded), (name, found)
+        assert isinstance(found, DecodedPhotograph), (name, found)
         assert found.repaired == (name in REPAIRED), (name, found.note)
         if name in SIZES:
             assert (found.width, found.height) == SIZES[name]

@@ -13,8 +13,8 @@ from PIL import Image
 
 from fundusray import files
 from fundusray.config import Data
-from fundusray.data.drawn.source import draw
-from fundusray.data.manifest.build import Manifest, build
+from fundusray.data.drawn.source import draw_photograph
+from fundusray.data.manifest.build import Manifest, build_manifest
 from fundusray.data.photographs.decode import encode_jpeg
 from fundusray.data.prepared import prepared_set
 from fundusray.errors import BadInputsError
@@ -24,7 +24,7 @@ def made(storage: str, data: Data, manifest: Manifest) -> str:
     """The folder of the prepared set."""
     folder = prepared_set.set_folder(storage, data, manifest)
     unit = prepared_set.write_shard(folder, 0, manifest.table, data, manifest.roots)
-    prepared_set.finish(folder, data, manifest, [unit])
+    prepared_set.assemble_set(folder, data, manifest, [unit])
     return folder
 
 
@@ -64,7 +64,7 @@ def exif(marker: Callable[[str], bytes], thumbnail: bytes) -> bytes:
 
 def marked_jpeg(marker: Callable[[str], bytes]) -> bytes:
     """A photograph with a marker in every place of a JPEG that can hold a text."""
-    whole, small = (encode_jpeg(draw(0, 77, 2, side).image) for side in (128, 32))
+    whole, small = (encode_jpeg(draw_photograph(0, 77, 2, side).image) for side in (128, 32))
     thumbnail = small[:2] + segment(0xFE, marker("thumbnail")) + small[2:]
     iptc = b"\x1c\x02\x78" + len(marker("iptc")).to_bytes(2, "big") + marker("iptc")
     resource = b"8BIM\x04\x04\0\0" + len(iptc).to_bytes(4, "big") + iptc
@@ -83,7 +83,7 @@ def marked_jpeg(marker: Callable[[str], bytes]) -> bytes:
 def marked_png(marker: Callable[[str], bytes]) -> bytes:
     """As `marked_jpeg`, of a PNG."""
     sink = io.BytesIO()
-    Image.fromarray(draw(0, 78, 2, 128).image).save(sink, "PNG")
+    Image.fromarray(draw_photograph(0, 78, 2, 128).image).save(sink, "PNG")
     whole = sink.getvalue()
 
     def chunk(kind: bytes, content: bytes) -> bytes:
@@ -119,7 +119,7 @@ def test_nothing_a_photograph_says_is_carried_along(
     originals = b"".join(path.read_bytes() for path in (tree / "train").iterdir())
     assert all(text in originals for text in planted) and len(set(planted)) >= 14
     data = Data(source="eyepacs", root=str(tree), size=48, max_bad=0.5, encoding=encoding)
-    folder = made(str(tmp_path / "out"), data, build(data, data.root, 0))
+    folder = made(str(tmp_path / "out"), data, build_manifest(data, data.root, 0))
     opened = prepared_set.open_set(folder)
     assert opened.image_ids()[:3] == ["1_left", "1_right", "2_left"]
     assert opened.table["repaired"].to_pylist()[2] and len(opened) == 11
@@ -134,7 +134,7 @@ def test_a_set_with_keyed_ids_names_no_file_and_no_patient(tmp_path: Path, encod
     names = [f"MILLER{i}_{eye}" for i in range(6) for eye in ("left", "right")]
     for index, name in enumerate(names):
         (root / "train" / f"{name}.jpeg").write_bytes(
-            encode_jpeg(draw(0, index, index % 3, 96).image)
+            encode_jpeg(draw_photograph(0, index, index % 3, 96).image)
         )
     rows = [f"{name},{index % 3}\n" for index, name in enumerate(names)]
     (root / "trainLabels.csv").write_text("image,level\n" + "".join(rows))
@@ -143,7 +143,7 @@ def test_a_set_with_keyed_ids_names_no_file_and_no_patient(tmp_path: Path, encod
     data = Data(
         source="eyepacs", root=str(root), size=48, max_bad=0.5, id_key=str(key), encoding=encoding
     )
-    manifest = build(data, str(root), 0)
+    manifest = build_manifest(data, str(root), 0)
     paths = manifest.table["path"].to_pylist()
     masks = pa.array([[("disc", f"masks/{path}")] for path in paths], pa.map_("string", "string"))
     place = manifest.table.schema.get_field_index("masks")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fundusray.config import Sampling
-from fundusray.data.sampling import Plan, _counts, plan_epoch, plan_eval, share
+from fundusray.data.sampling import EpochPlan, _counts, plan_epoch, plan_eval, worker_share
 from fundusray.errors import InputError
 
 GRADES = np.repeat(np.arange(5), (73, 7, 15, 3, 2))  # imbalanced as screening is
@@ -15,7 +15,7 @@ LI = (0.5, 0.0625, 0.125, 0.0625, 0.25)
 
 def plan_of(
     name="natural", quotas=(), *, batch=16, epoch=0, seed=0, targets=GRADES, **more
-) -> Plan:
+) -> EpochPlan:
     sampling = Sampling(name=name, quotas=quotas)
     rows = ROWS[: len(targets)]
     settings = {"num_classes": 5, "batch": batch, "seed": seed, "epoch": epoch} | more
@@ -27,7 +27,7 @@ def counts_of(rows: np.ndarray) -> np.ndarray:
     return np.bincount([CLASS_OF[row] for row in rows.ravel().tolist()], minlength=5)
 
 
-def equal(one: Plan, other: Plan) -> bool:
+def equal(one: EpochPlan, other: EpochPlan) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
@@ -167,23 +167,25 @@ def test_quotas_shuffle_within_the_batch():
 @pytest.mark.parametrize("batch", [16, 17])
 def test_workers_together_show_the_global_batch(name, world, batch):
     plan = plan_of(name, batch=batch)
-    parts = [share(plan, rank, world) for rank in range(world)]
+    parts = [worker_share(plan, rank, world) for rank in range(world)]
     sizes = [part.rows.shape[1] for part in parts]
     assert sum(sizes) == batch and min(sizes) >= 2 and max(sizes) - min(sizes) <= 3
     # Neighbours 2i and 2i + 1 stay with one worker.
     assert all(size % 2 == 0 for size in sizes[:-1])
-    assert equal(Plan(*(np.concatenate(part, axis=1) for part in zip(*parts, strict=True))), plan)
+    assert equal(
+        EpochPlan(*(np.concatenate(part, axis=1) for part in zip(*parts, strict=True))), plan
+    )
 
 
 def test_an_odd_batch_s_last_row_falls_to_the_last_worker():
     plan = plan_of(batch=7)
-    assert [share(plan, rank, 2).rows.shape[1] for rank in range(2)] == [2, 5]
+    assert [worker_share(plan, rank, 2).rows.shape[1] for rank in range(2)] == [2, 5]
 
 
 def test_more_workers_than_pairs_of_rows_are_refused():
     told = r"cluster\.workers=9 .*cluster\.workers=8 .*train\.batch=18"
     with pytest.raises(InputError, match=told):
-        share(plan_of(), 0, 9)
+        worker_share(plan_of(), 0, 9)
 
 
 def test_eval_shows_every_row_in_order_and_pads():

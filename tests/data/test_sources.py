@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fundusray.config import Data
-from fundusray.data import SOURCES, Found
+from fundusray.data import SOURCES, SourceContent
 from fundusray.data.manifest.patients import with_patients
 from fundusray.errors import InputError
 from tests.data.trees import classes, photograph, write
@@ -17,17 +17,17 @@ FOLDER = Data(source="folder")
 Tree = Callable[..., Path]
 
 
-def labels(root: Path, content: str) -> Found:
+def labels(root: Path, content: str) -> SourceContent:
     """Reads a tree in the EyePACS layout after its table was replaced."""
     (root / "trainLabels.csv").write_text(content)
     return SOURCES["eyepacs"](EYEPACS, str(root), 0)
 
 
-def folder(root: Path) -> Found:
+def folder(root: Path) -> SourceContent:
     return SOURCES["folder"](FOLDER, str(root), 0)
 
 
-def told(found: Found) -> list[str]:
+def told(found: SourceContent) -> list[str]:
     return [f"{p.where}: {p.reason}" for p in found.problems]
 
 

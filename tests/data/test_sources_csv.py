@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fundusray.config import Data
-from fundusray.data import SOURCES, Found
+from fundusray.data import SOURCES, SourceContent
 from fundusray.data.manifest.contract import EDEMA, GRADES
 from fundusray.data.manifest.patients import with_patients
 from fundusray.errors import InputError
@@ -15,7 +15,7 @@ from tests.data.trees import write
 FROM_ZERO = "expected numbers that begin at 0, or data.classes=<their names>"
 
 
-def read(root: Path, table: str, **columns: str) -> Found:
+def read(root: Path, table: str, **columns: str) -> SourceContent:
     """Writes the table and reads it; `target` among the columns sets data.target."""
     target = columns.pop("target", "grade")
     write(root / "t.csv", table.encode())
@@ -23,7 +23,7 @@ def read(root: Path, table: str, **columns: str) -> Found:
     return SOURCES["csv"](data, str(root), 0)
 
 
-def told(found: Found) -> list[str]:
+def told(found: SourceContent) -> list[str]:
     return [f"{p.where}: {p.reason}" for p in found.problems]
 
 
@@ -32,7 +32,7 @@ def photographs(root: Path, *names: str) -> None:
         write(root / name)
 
 
-def grades(root: Path, *cells: str) -> Found:
+def grades(root: Path, *cells: str) -> SourceContent:
     """A table of photographs 0.jpg, 1.jpg, ... with these labels."""
     photographs(root, *(f"{i}.jpg" for i in range(len(cells))))
     lines = [f"{i},{cell}" for i, cell in enumerate(cells)]

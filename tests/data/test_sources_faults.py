@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fundusray.config import Data
-from fundusray.data.manifest.build import build
-from fundusray.data.manifest.contract import Found
+from fundusray.data.manifest.build import build_manifest
+from fundusray.data.manifest.contract import SourceContent
 from fundusray.errors import InputError
 from tests.data.trees import LAYOUTS, Layout, odir, photograph, write
 
@@ -24,11 +24,11 @@ def layout(request: pytest.FixtureRequest, tmp_path: Path) -> Layout:
     return layout
 
 
-def ids(found: Found) -> list[str]:
+def ids(found: SourceContent) -> list[str]:
     return found.columns["image_id"]
 
 
-def told(found: Found) -> list[str]:
+def told(found: SourceContent) -> list[str]:
     return [f"{p.where}: {p.reason}" for p in found.problems]
 
 
@@ -88,7 +88,7 @@ def test_an_empty_label_is_none_and_stops_nothing(
     found = layout.fill(tmp_path, layout.lines([*GOOD, *more]))
     assert found.problems == [] and found.columns["grade"] == [0, 4, 1, 0, 2, 3, -1]
     data = Data(source=layout.source, max_bad=0.0, **dict(layout.settings))
-    manifest = build(data, str(tmp_path), 0)
+    manifest = build_manifest(data, str(tmp_path), 0)
     assert (manifest.table.num_rows, manifest.unlabelled) == (6, 1)
 
 

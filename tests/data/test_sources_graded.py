@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from fundusray.config import Data
-from fundusray.data import SOURCES, Found
+from fundusray.data import SOURCES, SourceContent
 from fundusray.data.labels.class_names import is_ordered
-from fundusray.data.manifest.build import build
+from fundusray.data.manifest.build import build_manifest
 from fundusray.data.manifest.recognise import source_of
 from fundusray.errors import InputError
 from tests.data.test_sources_published import ODIR_ROWS
@@ -20,13 +20,13 @@ NEW = ("messidor2", "mbrset", "ddr", "deepdrid", "rfmid", "papila", "fgadr")
 MBRSET = "patient,age,sex,file,laterality,final_quality,final_icdr,final_edema"
 
 
-def read(source: str, root: Path) -> Found:
+def read(source: str, root: Path) -> SourceContent:
     found = SOURCES[source](Data(source=source), str(root), 0)
     assert all((root / path).is_file() for path in found.columns["path"])
     return found
 
 
-def told(found: Found) -> list[str]:
+def told(found: SourceContent) -> list[str]:
     return [f"{p.where}: {p.reason}" for p in found.problems]
 
 
@@ -145,7 +145,7 @@ def test_deepdrid(tmp_path: Path, place: str) -> None:
     assert found.columns["split"] == ["train", "train", "train", "test"]
     aside = ["ungradable (left_eye_DR_Level/right_eye_DR_Level '5')"]
     assert [problem.reason for problem in found.problems] == aside
-    alone = build(Data(source="deepdrid", judge="ungradable"), str(tmp_path), 0)
+    alone = build_manifest(Data(source="deepdrid", judge="ungradable"), str(tmp_path), 0)
     assert alone.table["image_id"].to_pylist() == ["1_l2"] and alone.skipped.num_rows == 0
     table(train / "regular-fundus-training.csv", head, *rows, "1,left,x,1,,2", "1,1_r3,x,,7,2")
     photographs(train / "Images", "left.jpg", "1_r3.jpg")
@@ -171,10 +171,10 @@ def test_rfmid(tmp_path: Path) -> None:
     assert found.columns["image_id"] == [f"{s}-{n}" for s in ("train", "val", "test") for n in "12"]
     assert found.columns["disease"] == [0, 1, 0, 1, 0, -1]
     assert found.columns["split"] == ["train"] * 2 + ["val"] * 2 + ["test"] * 2
-    manifest = build(Data(source="rfmid", target="disease"), str(tmp_path), 0)
+    manifest = build_manifest(Data(source="rfmid", target="disease"), str(tmp_path), 0)
     assert manifest.table["target"].to_pylist() == [0, 1, 0, 1, 0] and manifest.unlabelled == 1
     with pytest.raises(InputError, match=r"none of 6 images has this label; there are disease"):
-        build(Data(source="rfmid"), str(tmp_path), 0)
+        build_manifest(Data(source="rfmid"), str(tmp_path), 0)
 
 
 def test_rfmid_as_the_publisher_packs_it(tmp_path: Path) -> None:

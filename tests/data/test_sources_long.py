@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 
 from fundusray.data.reading import nested_folders
-from fundusray.data.reading.folders import Folder
+from fundusray.data.reading.folders import FolderListing
 from fundusray.data.sources import aptos, eyepacs
 from tests.data.trees import LAYOUTS, write
 
@@ -22,7 +22,7 @@ def test_a_long_table_is_checked_to_its_last_row(
     images = [f"{i // 2}_{('left', 'right')[i % 2]}" for i in range(num)]
     folder, extension = layout.photo.rpartition("/")[0], layout.photo.partition("}")[2]
     held = dict.fromkeys([image + extension for image in images[:-1]], 1)
-    listing = Folder(f"{folder}/" if folder else "", held, [], set(), [], [])
+    listing = FolderListing(f"{folder}/" if folder else "", held, [], set(), [], [])
     monkeypatch.setattr(module, "list_folder", lambda root, name="": listing)
     rows = [layout.row.format(image=image, grade=i % 5) for i, image in enumerate(images)]
     write(tmp_path / layout.table, "\n".join([layout.header, *rows]).encode())

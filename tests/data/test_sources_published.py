@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fundusray.config import Data
-from fundusray.data import SOURCES, Found
+from fundusray.data import SOURCES, SourceContent
 from fundusray.data.sources.odir import grade_of
 from fundusray.errors import InputError
 from tests.data.trees import (
@@ -31,11 +31,11 @@ ODIR_ROWS = [
 ]
 
 
-def read(source: str, root: Path, **settings: str) -> Found:
+def read(source: str, root: Path, **settings: str) -> SourceContent:
     return SOURCES[source](Data(source=source, **settings), str(root), 0)
 
 
-def told(found: Found) -> list[str]:
+def told(found: SourceContent) -> list[str]:
     return [f"{p.where}: {p.reason}" for p in found.problems]
 
 

@@ -10,15 +10,15 @@ import numpy as np
 from PIL import Image
 
 from fundusray.config import Data
-from fundusray.data import SOURCES, Found
-from fundusray.data.manifest.build import build
+from fundusray.data import SOURCES, SourceContent
+from fundusray.data.manifest.build import build_manifest
 from fundusray.data.manifest.patients import with_patients
 from fundusray.data.photographs.read import read_mask, read_photo
 from fundusray.data.reading.csv_files import read_table
-from fundusray.data.reading.rows import LEVELS, NEED_LEVEL, convert, one_of, table_rows
+from fundusray.data.reading.rows import LEVELS, NEED_LEVEL, converted_column, one_of, table_rows
 
 
-def read(source: str, root: Path) -> Found:
+def read(source: str, root: Path) -> SourceContent:
     """What the source finds, which must be without a fault."""
     found = SOURCES[source](Data(source=source), str(root), 0)
     assert found.problems == []
@@ -26,7 +26,7 @@ def read(source: str, root: Path) -> Found:
     return found
 
 
-def counts(found: Found, column: str) -> dict:
+def counts(found: SourceContent, column: str) -> dict:
     return dict(Counter(found.columns[column]))
 
 
@@ -48,7 +48,7 @@ def test_whole_tables_whose_images_are_elsewhere(real_data: Path) -> None:
         ("aptos2019", "train_full.csv", "id_code", "diagnosis", [1805, 370, 999, 193, 295]),
     ):
         rows = table_rows(read_table(str(real_data / folder), name, (image, label)), image)
-        levels = convert(rows, label, one_of(LEVELS), NEED_LEVEL)
+        levels = converted_column(rows, label, one_of(LEVELS), NEED_LEVEL)
         assert [levels.count(level) for level in range(5)] == expected
         assert rows.faults == [] and len(set(rows.ids)) == sum(expected)
 
@@ -64,9 +64,9 @@ def test_odir(real_data: Path) -> None:
     assert dict(Counter(known.values())) == {0: 110, 1: 76, 2: 95, 3: 60, 4: 20}
     pairs = zip(found.columns["image_id"], found.columns["grade"], strict=True)
     assert {image: grade for image, grade in pairs if grade >= 0} == known
-    manifest = build(Data(source="odir", target="sex"), str(root), 0)
+    manifest = build_manifest(Data(source="odir", target="sex"), str(root), 0)
     assert manifest.table.num_rows == 402 and manifest.unlabelled == 0
-    manifest = build(Data(source="odir"), str(root), 0)
+    manifest = build_manifest(Data(source="odir"), str(root), 0)
     assert manifest.table.num_rows == 361 and manifest.unlabelled == 41
 
 
@@ -82,7 +82,7 @@ def test_odir_graded_256(real_data: Path) -> None:
     names = ("image_id", "sex", "age")
     rows = zip(*(found.columns[name] for name in names), strict=True)
     assert {image: (sex, age) for image, sex, age in rows} == people
-    manifest = build(Data(source="eyepacs", target="sex"), str(root), 0)
+    manifest = build_manifest(Data(source="eyepacs", target="sex"), str(root), 0)
     assert manifest.classes == ("female", "male") and manifest.table.num_rows == 2933
 
 
@@ -96,20 +96,20 @@ def test_idrid(real_data: Path) -> None:
     assert sum("soft_exudates" in one for one in masks) == 4
     for part, num in (("A. Segmentation", 6), ("B. Disease Grading", 66)):
         assert len(read("idrid", root / part).columns["path"]) == num
-    assert build(Data(source="idrid", target="edema"), str(root), 0).table.num_rows == 66
+    assert build_manifest(Data(source="idrid", target="edema"), str(root), 0).table.num_rows == 66
 
 
 def test_chase(real_data: Path) -> None:
     found = read("chase", real_data / "CHASEDB1")
     assert len(found.columns["path"]) == 14 and len(set(found.columns["patient_id"])) == 7
     assert [len(pairs) for pairs in found.columns["masks"]] == [2] * 14
-    manifest = build(Data(source="chase"), str(real_data / "CHASEDB1"), 0, labelled=False)
+    manifest = build_manifest(Data(source="chase"), str(real_data / "CHASEDB1"), 0, labelled=False)
     assert manifest.table.num_rows == 14
 
 
 def test_several_sets_in_one(real_data: Path) -> None:
     roots = f"{real_data}/eyepacs,{real_data}/odir5k,{real_data}/IDRiD"
-    manifest = build(Data(source="eyepacs,odir,idrid"), roots, 0)
+    manifest = build_manifest(Data(source="eyepacs,odir,idrid"), roots, 0)
     assert manifest.table.num_rows == 24 + 361 + 66 and manifest.unlabelled == 41 + 6
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fundusray.config import Data
-from fundusray.data import SOURCES, Found
+from fundusray.data import SOURCES, SourceContent
 from fundusray.data.reading.csv_files import parse_table, read_header
 from fundusray.data.reading.delimiters import delimiter_of
 from fundusray.errors import InputError
@@ -16,12 +16,12 @@ IMAGE = {"image": "file", "grade": "dx"}
 XLSX = importlib.util.find_spec("openpyxl") is not None
 
 
-def read(root: Path, columns: dict[str, str] | None = None, **settings: str) -> Found:
+def read(root: Path, columns: dict[str, str] | None = None, **settings: str) -> SourceContent:
     data = Data(source="csv", columns=columns or IMAGE, **({"table": "t.csv"} | settings))
     return SOURCES["csv"](data, str(root), 0)
 
 
-def told(found: Found) -> list[str]:
+def told(found: SourceContent) -> list[str]:
     return [f"{p.where}: {p.reason}" for p in found.problems]
 
 

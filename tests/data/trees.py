@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from fundusray.config import Data
-from fundusray.data import SOURCES, Found
+from fundusray.data import SOURCES, SourceContent
 from tests.conftest import draw_fundus, jpeg
 
 ODIR_HEADER = (
@@ -49,7 +49,7 @@ class Layout(NamedTuple):
     """What the grade's column is called."""
     settings: tuple[tuple[str, str | dict[str, str]], ...] = ()
 
-    def read(self, root: Path | str) -> Found:
+    def read(self, root: Path | str) -> SourceContent:
         """What the source finds."""
         data = Data(source=self.source, **dict(self.settings))
         return SOURCES[self.source](data, str(root), 0)
@@ -64,7 +64,7 @@ class Layout(NamedTuple):
         body = [self.row.format(image=image, grade=grade) for image, grade in rows]
         return end.join([self.header, *body, ""])
 
-    def fill(self, root: Path, content: str | bytes) -> Found:
+    def fill(self, root: Path, content: str | bytes) -> SourceContent:
         """Writes the table and reads the tree."""
         place = root / self.table
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from fundusray import files
-from fundusray.command import main, parse
+from fundusray.command import main, parse_command
 from fundusray.config import Model, Recipe, override
 from fundusray.errors import InputError
 from fundusray.jobs import searching, training
@@ -43,7 +43,7 @@ def saved(folder):
 )
 def test_other_pixels_and_other_splits_are_refused(change, told, tmp_path):
     with pytest.raises(InputError, match=told):
-        evaluate(parse([saved(tmp_path / "bundle"), change, "show=true"]))
+        evaluate(parse_command([saved(tmp_path / "bundle"), change, "show=true"]))
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_other_pixels_and_other_splits_are_refused(change, told, tmp_path):
 )
 def test_bad_conditions_are_refused_before_anything_is_read(text, told):
     with pytest.raises(InputError, match=told):
-        evaluate(parse(["no/such/bundle", f"condition={text}"]))
+        evaluate(parse_command(["no/such/bundle", f"condition={text}"]))
 
 
 def test_what_was_attacked_is_said():
@@ -72,7 +72,7 @@ def test_what_was_attacked_is_said():
 
 def test_what_agrees_with_the_network_may_be_given(tmp_path, capsys):
     same = ("data.size=64", "data.split=patient", "data.fractions=0.7,0.1,0.2", "seed=5")
-    result = evaluate(parse([saved(tmp_path / "bundle"), *same, "show=true"]))
+    result = evaluate(parse_command([saved(tmp_path / "bundle"), *same, "show=true"]))
     assert result["status"] == "shown"
     assert json.loads(capsys.readouterr().out)["seed"] == 5
 
@@ -85,7 +85,7 @@ def test_a_network_of_another_versions_settings_is_said_to_be_one(tmp_path, caps
     del recipe["train"]["clip"]
     older = content | {"recipe.json": json.dumps(recipe).encode()}
     write_verified(str(run / "bundle"), older, about)
-    assert evaluate(parse([str(run), "show=true"]))["status"] == "shown"
+    assert evaluate(parse_command([str(run), "show=true"]))["status"] == "shown"
     recipe["train"]["warp"] = 1
     later = content | {"recipe.json": json.dumps(recipe).encode()}
     write_verified(str(run / "bundle"), later, about)

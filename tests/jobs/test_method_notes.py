@@ -8,7 +8,7 @@ from fundusray import recipes
 from fundusray.config import Recipe, override
 from fundusray.jobs.method_notes import constant_words, networks_said, notes_of
 from fundusray.jobs.photographs import with_test_share
-from fundusray.metrics import predictions_table, summary
+from fundusray.metrics import figure_summary, predictions_table
 
 TARGETS = np.repeat(np.arange(5), [20, 10, 5, 3, 2])
 RESULT = {"best": {"epoch": 2}, "held_out_epochs": [1, 3], "held_out_by": "balanced_accuracy"}
@@ -17,13 +17,13 @@ RESULT = {"best": {"epoch": 2}, "held_out_epochs": [1, 3], "held_out_by": "balan
 def attacked(answers: np.ndarray) -> dict:
     """The figures of attacked rows with these answers."""
     names = [str(row) for row in range(len(TARGETS))]
-    found = summary(predictions_table(names, names, TARGETS, np.eye(5)[answers]))
+    found = figure_summary(predictions_table(names, names, TARGETS, np.eye(5)[answers]))
     return found | {"optimistic": False}
 
 
 def notes(result: dict, **changes: object) -> str:
     given = {key.replace("__", "."): value for key, value in changes.items()}
-    recipe = override(recipes.find("demo"), {"adversarial.eps": "8/255"} | given)
+    recipe = override(recipes.find_recipe("demo"), {"adversarial.eps": "8/255"} | given)
     return "\n".join(notes_of(recipe, result, None, "01234"))
 
 
@@ -62,9 +62,11 @@ def test_free_training_says_how_it_counts() -> None:
 
 
 def test_what_a_paper_does_not_state_is_on_the_page() -> None:
-    told = notes_of(recipes.find("wu.table5.baseline"), {}, None, "01234")
+    told = notes_of(recipes.find_recipe("wu.table5.baseline"), {}, None, "01234")
     assert "not stated by the paper and ours: Adam at 1e-4" in told[0]
-    assert not any("ours" in note for note in notes_of(recipes.find("demo"), {}, None, "01234"))
+    assert not any(
+        "ours" in note for note in notes_of(recipes.find_recipe("demo"), {}, None, "01234")
+    )
 
 
 def test_figures_of_two_epochs_and_of_a_start_that_was_chosen_are_told() -> None:
@@ -85,7 +87,7 @@ def test_figures_of_two_epochs_and_of_a_start_that_was_chosen_are_told() -> None
 def test_a_leak_premium_of_a_paper_s_row_has_rows_that_chose_no_epoch(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    row = recipes.find("wu.table5.baseline")
+    row = recipes.find_recipe("wu.table5.baseline")
     assert row.data.fractions == (0.7, 0.3, 0.0)
     recipe = with_test_share(row)
     assert recipe.data.fractions == (0.7, 0.15, 0.15)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fundusray import files
-from fundusray.cluster.search.tune import recorded
+from fundusray.cluster.search.tune import recorded_search
 from fundusray.command import main
 from fundusray.config import Recipe, to_json
 from fundusray.errors import InputError
@@ -42,9 +42,9 @@ def test_a_search_that_is_named_takes_no_settings_and_must_be_whole(
     code, reason = run(capsys, str(folder), "tune.trials=3")
     assert code == 2 and "is a search: it is reported as it is, without settings" in reason
     with pytest.raises(DamagedError, match=r"search\.json: not readable.*writes it again"):
-        recorded(str(folder), balancing)
+        recorded_search(str(folder), balancing)
     with pytest.raises(InputError, match=r"no search, it has no search\.json"):
-        recorded(str(tmp_path), balancing)
+        recorded_search(str(tmp_path), balancing)
 
 
 @pytest.mark.parametrize(

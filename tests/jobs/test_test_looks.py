@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from fundusray import files
-from fundusray.jobs.test_looks import Looks, look
+from fundusray.jobs.test_looks import TestLooks, record_look
 
 
 @pytest.fixture
@@ -25,11 +25,11 @@ def predictions(tmp_path: Path):
 def test_every_look_at_the_same_rows_of_the_same_set_counts(tmp_path: Path, predictions) -> None:
     storage = str(tmp_path / "runs")
 
-    def seen(which: dict, manifest: str = "m", folder: str = "a-search-1") -> Looks:
-        return look(manifest, which, storage, f"{storage}/{folder}")
+    def seen(which: dict, manifest: str = "m", folder: str = "a-search-1") -> TestLooks:
+        return record_look(manifest, which, storage, f"{storage}/{folder}")
 
     rows = predictions("a", "b")
-    assert seen(rows) == Looks(0, [])
+    assert seen(rows) == TestLooks(0, [])
     # Another search, in another order of rows: the same rows were looked at.
     second = seen(predictions("b", "a"), folder="b-1")
     assert second.earlier == 1
@@ -40,7 +40,7 @@ def test_every_look_at_the_same_rows_of_the_same_set_counts(tmp_path: Path, pred
     # Other rows, or other photographs, were not.
     assert seen(predictions("a", "c")).earlier == seen(rows, manifest="n").earlier == 0
     # Validation rows choose anyhow.
-    assert seen(predictions("a", "b", side="val")) == Looks()
+    assert seen(predictions("a", "b", side="val")) == TestLooks()
     own = json.loads(Path(storage, "a-search-1", "looks.json").read_text())["looks"]
     assert [one["rows"] for one in own] == [2]  # of the last rows and photographs
     assert own[0]["command"].startswith("python ") and own[0]["when"].endswith("+00:00")
@@ -49,17 +49,17 @@ def test_every_look_at_the_same_rows_of_the_same_set_counts(tmp_path: Path, pred
 def test_a_look_whose_file_is_damaged_still_counts(tmp_path: Path, predictions) -> None:
     storage, rows = str(tmp_path / "runs"), predictions("a")
     for name in ("one", "two", "three"):
-        look("m", rows, storage, f"{storage}/{name}")
+        record_look("m", rows, storage, f"{storage}/{name}")
     first, second, _ = sorted(Path(storage, "looks").glob("*/*.json"))
     first.write_bytes(b"")
     second.write_bytes(second.read_bytes().replace(b'"two"', b'"twp"'))
-    found = look("m", rows, storage, f"{storage}/four")
+    found = record_look("m", rows, storage, f"{storage}/four")
     assert found.earlier == 3 and "3 times before (by three)" in found.notes[0]
 
 
 def test_rows_of_one_table_look_once(tmp_path: Path, predictions) -> None:
     storage, mine = str(tmp_path / "runs"), {}
     for which in (predictions("a"), predictions("a"), predictions("b")):
-        look("m", which, storage, f"{storage}/table", mine)
+        record_look("m", which, storage, f"{storage}/table", mine)
     assert [one.earlier for one in mine.values()] == [0, 0]
-    assert look("m", predictions("a"), storage, f"{storage}/table").earlier == 1
+    assert record_look("m", predictions("a"), storage, f"{storage}/table").earlier == 1

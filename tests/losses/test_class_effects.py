@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fundusray.errors import InputError
-from fundusray.losses import LOSSES, class_effects, effective_weights, sentences
+from fundusray.losses import LOSSES, class_effect_sentences, class_effects, effective_weights
 from fundusray.losses.priors import class_log_shares, mean_class, next_border_log_odds
 from fundusray.settings import Loss, Sampling
 
@@ -99,7 +99,7 @@ def test_every_loss_and_sampling_has_a_panel(name, sampling, counts):
         total = sum(found[key])
         assert total == pytest.approx(1) or total == 0
         assert all(found[key][k] == 0 for k, count in enumerate(counts) if not count)
-    said = sentences(found)
+    said = class_effect_sentences(found)
     assert all(line.endswith(".") for line in said) and len(said) >= 3
 
 
@@ -122,7 +122,7 @@ def test_weights_and_repeats_make_an_epoch_worth_less():
 
 def test_sentences_of_a_loss_that_does_nothing():
     found = class_effects(Loss(name="class_balanced", args={"beta": 0.99}), NATURAL, WU)
-    said = sentences(found, ["none", "mild", "moderate", "severe", "proliferative"])
+    said = class_effect_sentences(found, ["none", "mild", "moderate", "severe", "proliferative"])
     assert said == [
         "class_balanced (beta=0.99) gives proliferative 1.008 times the weight of none "
         "(1.006 against 0.9979): in effect no weighting.",
@@ -136,7 +136,7 @@ def test_sentences_of_a_loss_that_does_nothing():
 
 
 def test_sentences_of_oversampling_and_of_an_empty_class():
-    said = sentences(class_effects(Loss(), OVERSAMPLE, (18134, 0, 480)))
+    said = class_effect_sentences(class_effects(Loss(), OVERSAMPLE, (18134, 0, 480)))
     assert said[0] == "cross_entropy weighs all classes alike."
     assert "36,268 images, 18,134 of them of class 2" in said[1]
     assert "480 different ones, each 37.8 times" in said[1]
@@ -146,7 +146,10 @@ def test_sentences_of_oversampling_and_of_an_empty_class():
 def test_sentences_of_weights_that_come_later():
     found = class_effects(Loss(name="ldam"), NATURAL, WU)
     assert found["weight_ratio"] == 1
-    assert "alike. At the end of the run it gives class 4 17.86 times" in sentences(found)[0]
+    assert (
+        "alike. At the end of the run it gives class 4 17.86 times"
+        in class_effect_sentences(found)[0]
+    )
 
 
 def test_a_wrong_argument_is_refused():

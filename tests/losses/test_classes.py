@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from fundusray.losses import LOSSES, compute, effective_weights, ldam_margins
+from fundusray.losses import LOSSES, compute_loss, effective_weights, ldam_margins
 
 WU = (18134, 1710, 3659, 603, 480)
 
@@ -192,7 +192,7 @@ def test_class_weights_divide_by_the_whole_batch_also_over_workers(logits, targe
     valid, counts = torch.arange(66) < 64, torch.bincount(target, minlength=5)
     total = torch.zeros((), dtype=torch.float64)
     for part in torch.arange(66).split(22):
-        each = compute(
+        each = compute_loss(
             "class_weights", {"divide": "weights"}, wide[0][part], wide[1][part],
             counts=torch.tensor(YU), valid=valid[part], batch_counts=counts,
         )  # fmt: skip

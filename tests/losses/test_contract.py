@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from fundusray.losses import LOSSES, compute, effective_weights, num_outputs
+from fundusray.losses import LOSSES, compute_loss, effective_weights, num_outputs
 from fundusray.models.heads import HEADS
 
 EMPTY = (100, 0, 30, 0, 7)
@@ -28,7 +28,7 @@ def raw_of(name: str, logits: torch.Tensor) -> torch.Tensor:
 
 def loss(name, raw, target, args, counts=WU, **given):
     tensor = torch.tensor(counts, dtype=torch.float32)
-    return compute(name, args, raw, target, counts=tensor, **given)
+    return compute_loss(name, args, raw, target, counts=tensor, **given)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -130,7 +130,7 @@ class TestContract:
 @pytest.mark.parametrize("name, args", CASES)
 def test_on_a_gpu_with_counts_on_either_side(name, args, logits, target):
     raw, here = raw_of(name, logits), torch.tensor(WU, dtype=torch.float32)
-    expected = compute(name, args, raw, target, counts=here)
+    expected = compute_loss(name, args, raw, target, counts=here)
     for counts in (here, here.cuda()):
-        there = compute(name, args, raw.cuda(), target.cuda(), counts=counts)
+        there = compute_loss(name, args, raw.cuda(), target.cuda(), counts=counts)
         torch.testing.assert_close(there.cpu(), expected)

@@ -5,7 +5,7 @@ import pytest
 
 from fundusray.data.sampling import plan_epoch
 from fundusray.errors import InputError
-from fundusray.losses.showings import shown
+from fundusray.losses.showings import class_showings
 from fundusray.settings import Sampling
 
 CASES = [
@@ -25,7 +25,7 @@ def test_is_what_the_first_epoch_shows(sampling, counts):
     )
     rows = plan.rows[plan.valid]
     times = np.bincount(rows, minlength=len(targets))
-    found = shown(sampling, counts, batch=16)
+    found = class_showings(sampling, counts, batch=16)
     for k in range(5):
         own = times[targets == k]
         # Quotas are settled to within one row of the exact share.
@@ -41,13 +41,13 @@ def test_is_what_the_first_epoch_shows(sampling, counts):
 
 def test_an_empty_class_is_not_shown():
     for name in ("natural", "oversample", "quotas"):
-        found = shown(Sampling(name=name), (30, 0, 10))
+        found = class_showings(Sampling(name=name), (30, 0, 10))
         assert found.images[1] == found.distinct[1] == found.effective[1] == 0
 
 
 def test_kish_by_hand():
     """7 showings of 3 images: 3 + 2 + 2; 49 / 17."""
-    found = shown(Sampling(name="oversample"), (7, 3))
+    found = class_showings(Sampling(name="oversample"), (7, 3))
     assert found.images == [7.0, 7.0]
     assert found.effective == pytest.approx([7.0, 49 / 17])
 
@@ -62,4 +62,4 @@ def test_kish_by_hand():
 )
 def test_quotas_that_do_not_fit_are_refused(quotas, counts, told):
     with pytest.raises(InputError, match=told):
-        shown(Sampling(name="quotas", quotas=quotas), counts)
+        class_showings(Sampling(name="quotas", quotas=quotas), counts)

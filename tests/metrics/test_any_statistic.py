@@ -8,14 +8,14 @@ from scipy import stats
 from fundusray.errors import InputError
 from fundusray.metrics import (
     METRICS,
-    Rows,
+    PredictionRows,
+    figure_summary,
     interval,
-    paired,
+    paired_differences,
     paired_interval,
     predictions_table,
     share,
     spread,
-    summary,
 )
 from fundusray.metrics.by_patient import FEW_TO_DRAW, GROUPS, MOST
 from fundusray.metrics.registered import needing_order, selectors
@@ -55,7 +55,7 @@ def test_a_bounded_one_stays_within_its_span_and_a_share_is_wilsons(scores) -> N
         np.ones(60, int),
         np.stack([~hits, hits], axis=1).astype(float),
     )
-    whole = summary(table)
+    whole = figure_summary(table)
     found = interval(share, hits, patients)
     keys = ("accuracy", "accuracy_low", "accuracy_high")
     assert [found[key] for key in ("value", "low", "high")] == [whole[key] for key in keys]
@@ -67,8 +67,8 @@ def test_the_kappa_left_out_here_is_that_of_the_metrics(scores) -> None:
     logits = np.eye(5)[targets] + rng.normal(0, 0.7, (60, 5))
     patients = [f"p{number // 2:02}" for number in range(60)]
     table = predictions_table([f"i{n:02}" for n in range(60)], patients, targets, logits)
-    whole = summary(table)
-    rows = Rows(targets, logits, np.arange(60) // 2, np.zeros(60, np.int64))
+    whole = figure_summary(table)
+    rows = PredictionRows(targets, logits, np.arange(60) // 2, np.zeros(60, np.int64))
     found = interval(METRICS.find("kappa"), rows, patients, span=(-1, 1))
     for end in ("low", "high"):
         assert found[end] == pytest.approx(whole[f"kappa_{end}"], abs=1e-9)
@@ -185,4 +185,4 @@ def test_paired_figures_of_equal_tables_stay_undecided(scores) -> None:
     table = predictions_table(
         [f"i{n}" for n in range(60)], PATIENTS, targets, np.stack([scores, 1 - scores], axis=1)
     )
-    assert {row["verdict"] for row in paired(table, table).values()} == {"undecided"}
+    assert {row["verdict"] for row in paired_differences(table, table).values()} == {"undecided"}

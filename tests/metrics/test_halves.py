@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from fundusray.metrics import METRICS, paired, predictions_table, summary
+from fundusray.metrics import METRICS, figure_summary, paired_differences, predictions_table
 
 
 def table(targets, score, half=None):
@@ -24,11 +24,11 @@ def test_pairs_count_within_a_half_only() -> None:
     expected = np.average(parts, weights=pairs)
     # Scores of one network are shifted and stretched: no half's own order changes.
     for other in (score, np.where(half, 100 + 3 * score, score)):
-        whole = summary(table(targets, other, half))
+        whole = figure_summary(table(targets, other, half))
         assert whole["auc_referable"] == pytest.approx(expected, abs=1e-12)
         assert whole["auc_referable_low"] < expected < whole["auc_referable_high"]
         assert whole["num_networks"] == 2
-    together = summary(table(targets, np.where(half, 100 + 3 * score, score)))
+    together = figure_summary(table(targets, np.where(half, 100 + 3 * score, score)))
     assert together["auc_referable"] < expected - 0.1 and together["num_networks"] == 1
 
 
@@ -36,12 +36,12 @@ def test_a_half_without_one_kind_adds_nothing() -> None:
     targets = np.array([0, 0, 0, 0, 0, 1, 0, 1])
     half = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     score = np.array([9.0, 9, 9, 9, 0, 2, 1, 0.5])
-    assert summary(table(targets, score, half))["auc_referable"] == pytest.approx(0.75)
-    alone = summary(
+    assert figure_summary(table(targets, score, half))["auc_referable"] == pytest.approx(0.75)
+    alone = figure_summary(
         table(np.repeat([0, 1, 0, 1], (8, 8, 16, 8)), np.arange(40.0), np.arange(40) // 16)
     )
     assert alone["auc_referable_why"] == "4 patients with a referable eye, at least 5 are needed"
-    nothing = summary(table(np.repeat([0, 1], 4), score, half))
+    nothing = figure_summary(table(np.repeat([0, 1], 4), score, half))
     assert nothing["auc_referable"] is None and nothing["auc_referable_low"] is None
 
 
@@ -53,7 +53,7 @@ def test_the_mean_of_the_halves_has_no_bias_and_ranking_them_together_has() -> N
         targets = rng.integers(2, size=120)
         score = targets + rng.normal(size=120) - half
         found.append(
-            [summary(table(targets, score, part))["auc_referable"] for part in (half, None)]
+            [figure_summary(table(targets, score, part))["auc_referable"] for part in (half, None)]
         )
     mean, error = np.mean(found, axis=0), np.std(found, axis=0) / 200**0.5
     assert abs(mean[0] - truth) < 3 * error[0] < 0.013
@@ -66,11 +66,13 @@ def test_halves_are_compared_with_one_network_and_with_other_halves() -> None:
     weak, strong = (targets * skill + rng.normal(size=200) for skill in (0.2, 3.0))
     lower = strong - 50 * half
     for a, b in ((half, None), (half, 1 - half), (half, half)):
-        found = paired(table(targets, lower, a), table(targets, weak, b))["auc_referable"]
+        found = paired_differences(table(targets, lower, a), table(targets, weak, b))[
+            "auc_referable"
+        ]
         assert found["verdict"] == "better" and found["low"] > 0
         assert found["difference"] == pytest.approx(
-            summary(table(targets, lower, a))["auc_referable"]
-            - summary(table(targets, weak, b))["auc_referable"]
+            figure_summary(table(targets, lower, a))["auc_referable"]
+            - figure_summary(table(targets, weak, b))["auc_referable"]
         )
-    same = paired(table(targets, lower, half), table(targets, strong, half))
+    same = paired_differences(table(targets, lower, half), table(targets, strong, half))
     assert same["auc_referable"]["difference"] == 0 and set(METRICS) <= set(same)

@@ -7,10 +7,16 @@ import pyarrow as pa
 import pytest
 
 from fundusray.errors import InputError
-from fundusray.metrics import METRICS, paired, point, predictions_table, summary
-from fundusray.metrics.intervals import spreads
-from fundusray.metrics.jackknife import Patients
-from fundusray.metrics.paired_differences import correlation, difference_ends
+from fundusray.metrics import (
+    METRICS,
+    figure_summary,
+    paired_differences,
+    point_figures,
+    predictions_table,
+)
+from fundusray.metrics.intervals import figure_spreads
+from fundusray.metrics.jackknife import PatientFigures
+from fundusray.metrics.paired_differences import difference_ends, patient_correlation
 from fundusray.metrics.spread import wilson
 
 
@@ -33,8 +39,8 @@ def test_difference_is_that_of_the_points_and_turns_its_sign():
     targets, logits = drawn(7)
     other = drawn(8)[1]
     a, b = table(targets, logits), table(targets, other)
-    forth, back = paired(a, b), paired(b, a)
-    left, right = point(targets, logits), point(targets, other)
+    forth, back = paired_differences(a, b), paired_differences(b, a)
+    left, right = point_figures(targets, logits), point_figures(targets, other)
     for name in METRICS:
         assert forth[name]["difference"] == pytest.approx(left[name] - right[name], abs=1e-12)
         assert forth[name]["low"] == pytest.approx(-back[name]["high"], abs=1e-12)
@@ -49,7 +55,7 @@ def test_one_eye_each_is_newcombe_s_interval_of_paired_shares():
     a = np.repeat([1, 1, 0, 0], (both, first, second, none))
     b = np.repeat([1, 0, 1, 0], (both, first, second, none))
     rows = [table(np.zeros(50, int), np.eye(2)[1 - right], per_patient=1) for right in (a, b)]
-    found = paired(*rows)["accuracy"]
+    found = paired_differences(*rows)["accuracy"]
     spread = a - b - (a - b).mean()
     more = 1 + 2 * (spread**4).sum() / (spread**2).sum() ** 2
     phi = (a.var() + b.var() - (a - b).var() * more) / (2 * a.std() * b.std())
@@ -63,11 +69,11 @@ def test_one_eye_each_is_newcombe_s_interval_of_paired_shares():
 def test_p_is_the_level_at_which_the_interval_touches_0():
     targets, logits = drawn(1, n=200)
     a, b = table(targets, logits), table(targets, drawn(2, n=200, skill=1.4)[1])
-    found = paired(a, b)
-    both = [spreads(Patients.of(rows.sort_by("image_id"))) for rows in (a, b)]
+    found = paired_differences(a, b)
+    both = [figure_spreads(PatientFigures.of(rows.sort_by("image_id"))) for rows in (a, b)]
     for name in METRICS:
         first, second = (side[name] for side in both)
-        together, p = correlation(first, second), found[name]["p"]
+        together, p = patient_correlation(first, second), found[name]["p"]
         assert 0 < p < 1 and (p < 0.05) == (found[name]["verdict"] != "undecided")
         ends = difference_ends(first, second, together, p)
         assert min(map(abs, ends)) < 1e-8
@@ -76,7 +82,7 @@ def test_p_is_the_level_at_which_the_interval_touches_0():
 def test_a_table_with_itself_has_a_difference_of_exactly_0_and_no_interval():
     """That both answer alike on these eyes does not say that they do on all others."""
     rows = table(*drawn(9))
-    for value in paired(rows, rows).values():
+    for value in paired_differences(rows, rows).values():
         assert value["difference"] == 0 and value["low"] is value["high"] is value["p"] is None
         assert value["verdict"] == "undecided" and value["why"] == "both answer alike here"
 
@@ -85,7 +91,7 @@ def test_rows_are_matched_by_image_not_by_place():
     rows = table(*drawn(10))
     other = table(drawn(10)[0], drawn(11)[1])
     turned = other.take(np.arange(other.num_rows)[::-1])
-    assert paired(rows, turned) == paired(rows, other)
+    assert paired_differences(rows, turned) == paired_differences(rows, other)
 
 
 def test_pairing_sees_what_two_intervals_cannot():
@@ -94,8 +100,8 @@ def test_pairing_sees_what_two_intervals_cannot():
     better = logits.copy()
     better[::50, :] += 10 * np.eye(5)[targets[::50]]
     a, b = table(targets, better), table(targets, logits)
-    assert summary(a)["accuracy_low"] < summary(b)["accuracy_high"]
-    assert paired(a, b)["accuracy"]["verdict"] == "better"
+    assert figure_summary(a)["accuracy_low"] < figure_summary(b)["accuracy_high"]
+    assert paired_differences(a, b)["accuracy"]["verdict"] == "better"
 
 
 @pytest.mark.parametrize("more, verdict", [(4, "undecided"), (8, "better")])
@@ -106,7 +112,7 @@ def test_few_patients_decide_only_where_they_agree(more, verdict):
     wrong[:30] = [1, 0]
     right = wrong.copy()
     right[30 : 30 + more] = [1, 0]
-    found = paired(table(targets, right, 1), table(targets, wrong, 1))["accuracy"]
+    found = paired_differences(table(targets, right, 1), table(targets, wrong, 1))["accuracy"]
     assert found["verdict"] == verdict
 
 
@@ -117,18 +123,18 @@ def test_equal_networks_are_told_apart_one_time_in_twenty():
         right = rng.random((2, 120)) < 0.7
         targets = np.zeros(240, int)
         sides = [table(targets, np.eye(2)[np.repeat(~r, 2).astype(int)]) for r in right]
-        decided += paired(*sides)["accuracy"]["verdict"] != "undecided"
+        decided += paired_differences(*sides)["accuracy"]["verdict"] != "undecided"
     assert 0.02 <= decided / 300 <= 0.09
 
 
 def test_undefined_and_too_few_are_undecided():
     targets = np.zeros(12, int)
-    value = paired(*[table(targets, np.eye(3)[targets])] * 2)["auc_referable"]
+    value = paired_differences(*[table(targets, np.eye(3)[targets])] * 2)["auc_referable"]
     assert value["difference"] is None and value["verdict"] == "undecided"
     targets, logits = drawn(3, n=40)
     targets[:] = 0
     targets[:4] = 4
-    found = paired(table(targets, logits), table(targets, drawn(4, n=40)[1]))
+    found = paired_differences(table(targets, logits), table(targets, drawn(4, n=40)[1]))
     assert found["recall_4"]["low"] is None and "class 4" in found["recall_4"]["why"]
     assert found["recall_0"]["low"] < found["recall_0"]["difference"] < found["recall_0"]["high"]
 
@@ -141,11 +147,11 @@ def test_other_rows_are_refused(column):
     place = rows.column_names.index(column)
     changed = rows.set_column(place, column, pa.array(values, rows[column].type))
     with pytest.raises(InputError, match=column):
-        paired(rows, changed)
+        paired_differences(rows, changed)
     with pytest.raises(InputError):
-        paired(rows, rows.slice(1))
+        paired_differences(rows, rows.slice(1))
 
 
 def test_other_classes_are_refused():
     with pytest.raises(InputError, match="other classes"):
-        paired(table(*drawn(0, n=20)), table(*drawn(0, n=20, classes=3)))
+        paired_differences(table(*drawn(0, n=20)), table(*drawn(0, n=20, classes=3)))

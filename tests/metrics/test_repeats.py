@@ -9,13 +9,13 @@ from fundusray.errors import InputError
 from fundusray.metrics import (
     METRICS,
     NO_ORDER,
-    paired,
+    figure_summary,
+    paired_differences,
     predictions_table,
-    repeated,
-    repeated_paired,
-    summary,
+    repeated_differences,
+    repeated_summary,
 )
-from fundusray.metrics.repeats import combined, quantile, two_sided
+from fundusray.metrics.repeats import combine_repeats, t_exceeded, two_sided
 
 PATIENTS = 60
 
@@ -38,22 +38,22 @@ def test_students_distribution_equals_scipys(freedom: int) -> None:
     for student in (0.0, 0.3, 1.0, 2.5, 7.0, 40.0):
         expected = 2 * stats.t.sf(student, freedom)
         assert two_sided(student, freedom) == pytest.approx(expected, abs=1e-12)
-    assert quantile(0.05, freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-9)
+    assert t_exceeded(0.05, freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-9)
 
 
 def test_a_single_training_has_the_figures_it_always_had() -> None:
     one, other = trained(1), trained(2)
-    alone = repeated([one])
-    assert {key: alone[key] for key in summary(one)} == summary(one)
+    alone = repeated_summary([one])
+    assert {key: alone[key] for key in figure_summary(one)} == figure_summary(one)
     assert alone["repeats"] == 1 and alone["kappa_seed_sd"] is None
-    versus = repeated_paired([one], [other])["kappa"]
-    assert versus == paired(one, other)["kappa"] | {"repeats": 1, "seed_sd": None}
+    versus = repeated_differences([one], [other])["kappa"]
+    assert versus == paired_differences(one, other)["kappa"] | {"repeats": 1, "seed_sd": None}
 
 
 def test_values_are_means_and_the_sd_is_over_the_trainings() -> None:
     tables = [trained(seed) for seed in (1, 2, 3)]
-    each = [summary(table) for table in tables]
-    whole = repeated(tables)
+    each = [figure_summary(table) for table in tables]
+    whole = repeated_summary(tables)
     assert set(each[0]) <= set(whole) and whole["repeats"] == 3
     assert (whole["n"], whole["num_patients"]) == (120, 60)
     for metric in (*METRICS, "cohen_kappa", "sensitivity", "recall_4"):
@@ -61,9 +61,9 @@ def test_values_are_means_and_the_sd_is_over_the_trainings() -> None:
         assert whole[metric] == pytest.approx(np.mean(values))
         assert whole[f"{metric}_seed_sd"] == pytest.approx(np.std(values, ddof=1))
         assert whole[f"{metric}_low"] <= whole[metric] <= whole[f"{metric}_high"] <= 1
-    differences = [summary(trained(s + 10))["kappa"] for s in (1, 2, 3)]
+    differences = [figure_summary(trained(s + 10))["kappa"] for s in (1, 2, 3)]
     differences = [a["kappa"] - b for a, b in zip(each, differences, strict=True)]
-    versus = repeated_paired(tables, [trained(s + 10) for s in (1, 2, 3)])["kappa"]
+    versus = repeated_differences(tables, [trained(s + 10) for s in (1, 2, 3)])["kappa"]
     assert versus["difference"] == pytest.approx(np.mean(differences))
     assert versus["seed_sd"] == pytest.approx(np.std(differences, ddof=1))
     assert versus["repeats"] == 3 and (versus["p"] < 0.05) == (versus["verdict"] != "undecided")
@@ -71,7 +71,7 @@ def test_values_are_means_and_the_sd_is_over_the_trainings() -> None:
 
 def test_trainings_that_agree_have_one_trainings_interval() -> None:
     one = trained(1)
-    whole, alone = repeated([one, one, one]), summary(one)
+    whole, alone = repeated_summary([one, one, one]), figure_summary(one)
     for metric in METRICS:
         for end in ("", "_low", "_high"):
             assert whole[metric + end] == pytest.approx(alone[metric + end], abs=1e-12)
@@ -82,38 +82,38 @@ def test_an_interval_by_hand() -> None:
     # Patients move both trainings together, by a standard error of 1: the interval is that of
     # patients and of t(1) = 12.706 times s / sqrt(2) = .1 / sqrt(2), in quadrature.
     normal = np.tile(stats.norm.ppf((np.arange(2000) + 0.5) / 2000), (2, 1))
-    found = combined([5.0, 5.1], [3.0, 3.1], [8.0, 8.1], normal)
+    found = combine_repeats([5.0, 5.1], [3.0, 3.1], [8.0, 8.1], normal)
     assert found["value"] == pytest.approx(5.05)
     seeds = 12.7062047 * 0.1 / np.sqrt(2) / np.sqrt(2)
     assert found["low"] == pytest.approx(5.05 - np.hypot(2, seeds))
     assert found["high"] == pytest.approx(5.05 + np.hypot(3, seeds))
     # Of seeds alone p is that of a t test.
     values = [0.02, 0.03, 0.025]
-    still = combined(values, values, values, np.zeros((3, 10)))
+    still = combine_repeats(values, values, values, np.zeros((3, 10)))
     assert still["p"] == pytest.approx(stats.ttest_1samp(values, 0).pvalue, rel=1e-6)
-    assert combined([0.1, None], [0, 0], [1, 1], normal)["value"] is None
-    bare = combined([0.1, 0.2], [None, 0], [None, 1], normal)
+    assert combine_repeats([0.1, None], [0, 0], [1, 1], normal)["value"] is None
+    bare = combine_repeats([0.1, 0.2], [None, 0], [None, 1], normal)
     assert bare["value"] == pytest.approx(0.15) and bare["low"] is bare["p"] is None
 
 
 def test_images_of_unknown_patients_are_units_of_their_own() -> None:
     tables = [trained(seed, unknown=True) for seed in (1, 2)]
-    whole = repeated(tables)
+    whole = repeated_summary(tables)
     assert (whole["num_unknown"], whole["num_patients"]) == (120, 0)
     # As if each had a patient of its own, whatever the names.
     names = pa.array([f"q{i}" for i in range(120)])
-    own = repeated([table.set_column(1, "patient_id", names) for table in tables])
+    own = repeated_summary([table.set_column(1, "patient_id", names) for table in tables])
     for metric in METRICS:
         for end in ("_low", "_high", "_seed_sd"):
             assert whole[metric + end] == pytest.approx(own[metric + end])
-    versus = repeated_paired(tables, [trained(seed, 0.2, unknown=True) for seed in (3, 4)])
+    versus = repeated_differences(tables, [trained(seed, 0.2, unknown=True) for seed in (3, 4)])
     assert versus["accuracy"]["p"] is not None and versus["accuracy"]["difference"] > 0
 
 
 def test_what_needs_an_order_is_withheld_of_several_trainings_too() -> None:
     tables = [trained(seed, ordered=False) for seed in (1, 2)]
-    whole = repeated(tables)
-    versus = repeated_paired(tables, [trained(seed) for seed in (3, 4)])
+    whole = repeated_summary(tables)
+    versus = repeated_differences(tables, [trained(seed) for seed in (3, 4)])
     for name in ("kappa", "auc_referable", "sensitivity", "specificity"):
         assert [whole[name + end] for end in ("", "_low", "_high", "_seed_sd")] == [None] * 4
         assert whole[f"{name}_why"] == NO_ORDER == versus[name]["why"]
@@ -125,12 +125,12 @@ def test_what_needs_an_order_is_withheld_of_several_trainings_too() -> None:
 def test_too_few_patients_of_one_training_leave_the_mean_without_an_interval() -> None:
     # Of other rows each: the second has four patients.
     tables = [trained(1), trained(2).slice(0, 8)]
-    whole = repeated(tables, elsewhere=True)
-    each = [summary(table) for table in tables]
+    whole = repeated_summary(tables, elsewhere=True)
+    each = [figure_summary(table) for table in tables]
     assert whole["accuracy"] == pytest.approx(np.mean([one["accuracy"] for one in each]))
     assert whole["accuracy_low"] is None is whole["accuracy_high"]
     assert whole["accuracy_why"] == each[1]["accuracy_why"] != ""
-    versus = repeated_paired(tables, [trained(3), trained(4).slice(0, 8)], elsewhere=True)
+    versus = repeated_differences(tables, [trained(3), trained(4).slice(0, 8)], elsewhere=True)
     assert versus["accuracy"]["low"] is None is versus["accuracy"]["p"]
     assert versus["accuracy"]["why"] == each[1]["accuracy_why"]
 
@@ -138,9 +138,9 @@ def test_too_few_patients_of_one_training_leave_the_mean_without_an_interval() -
 def test_trainings_on_other_rows_are_refused() -> None:
     one = trained(1)
     with pytest.raises(InputError, match="needs the same rows"):
-        repeated([one, one.slice(1)])
+        repeated_summary([one, one.slice(1)])
     with pytest.raises(InputError, match="got 1 and 2 of them"):
-        repeated_paired([one], [one, one])
+        repeated_differences([one], [one, one])
 
 
 def simulated(trainings: int, shared: float, seed: float, own: float) -> tuple[float, float]:
@@ -156,7 +156,7 @@ def simulated(trainings: int, shared: float, seed: float, own: float) -> tuple[f
     for _ in range(rounds):
         values = shared * rng.normal() + rng.normal(size=trainings) * np.hypot(seed, own)
         noise = shared * rng.normal(size=draws) + own * rng.normal(size=(trainings, draws))
-        found = combined(values, values - reach, values + reach, values[:, None] + noise)
+        found = combine_repeats(values, values - reach, values + reach, values[:, None] + noise)
         missed += abs(values[0]) > reach, not found["low"] <= 0 <= found["high"]
     alone, together = missed / rounds
     return alone, together

@@ -7,7 +7,14 @@ import pytest
 from sklearn import metrics as reference
 
 from fundusray.errors import InputError
-from fundusray.metrics import METRICS, confusion, from_confusion, point, predictions_table, summary
+from fundusray.metrics import (
+    METRICS,
+    confusion_matrix,
+    figure_summary,
+    from_confusion,
+    point_figures,
+    predictions_table,
+)
 
 
 def softmax(logits):
@@ -55,8 +62,8 @@ def sklearn_values(targets, logits):
 def test_point_equals_sklearn(seed, classes, coarse):
     targets, logits = drawn(seed, classes=classes, coarse=coarse)
     expected = sklearn_values(targets, logits)
-    assert point(targets, logits) == pytest.approx(expected, abs=1e-12, rel=0)
-    whole = summary(table(targets, logits))
+    assert point_figures(targets, logits) == pytest.approx(expected, abs=1e-12, rel=0)
+    whole = figure_summary(table(targets, logits))
     assert {m: whole[m] for m in METRICS} == pytest.approx(expected, abs=1e-12, rel=0)
     recalls = reference.recall_score(targets, logits.argmax(1), average=None, zero_division=np.nan)
     assert [whole[f"recall_{k}"] for k in range(classes)] == pytest.approx(recalls, abs=1e-12)
@@ -65,12 +72,12 @@ def test_point_equals_sklearn(seed, classes, coarse):
 def test_summed_confusion_matrices_give_the_same_metrics():
     targets, logits = drawn(1)
     rows = table(targets, logits)
-    parts = [confusion(rows.slice(start, 37)) for start in range(0, rows.num_rows, 37)]
+    parts = [confusion_matrix(rows.slice(start, 37)) for start in range(0, rows.num_rows, 37)]
     summed = from_confusion(np.sum(parts, axis=0))
     expected = sklearn_values(targets, logits)
     for name in ("accuracy", "balanced_accuracy", "kappa"):
         assert summed[name] == pytest.approx(expected[name], abs=1e-12)
-    assert (confusion(rows) == reference.confusion_matrix(targets, logits.argmax(1))).all()
+    assert (confusion_matrix(rows) == reference.confusion_matrix(targets, logits.argmax(1))).all()
 
 
 def test_kappa_by_hand():
@@ -83,29 +90,29 @@ def test_kappa_by_hand():
 def test_balanced_accuracy_is_over_the_classes_present():
     targets = np.array([0, 0, 4, 4])
     logits = np.eye(5)[[0, 1, 4, 4]]
-    values = summary(table(targets, logits))
+    values = figure_summary(table(targets, logits))
     assert values["balanced_accuracy"] == pytest.approx(0.75)
     assert values["recall_2"] is None and values["recall_2_low"] is None
 
 
 def test_referable_starts_at_grade_2_and_at_class_1_of_two():
     logits = np.array([[0.0, 5, 0], [0, 0, 1], [0, 0, 2.0]])
-    assert point(np.array([1, 1, 2]), logits)["auc_referable"] == 1.0
-    assert point(np.array([0, 1]), np.array([[0.0, 1], [1, 0]]))["auc_referable"] == 0.0
+    assert point_figures(np.array([1, 1, 2]), logits)["auc_referable"] == 1.0
+    assert point_figures(np.array([0, 1]), np.array([[0.0, 1], [1, 0]]))["auc_referable"] == 0.0
 
 
 def test_saturated_probabilities_keep_their_order():
     logits = np.array([[0.0, 0, 40], [0, 0, 50], [0, 0, 60.0]])
     assert softmax(logits)[1, 2] == softmax(logits)[2, 2] == 1.0
-    assert point(np.array([0, 0, 2]), logits)["auc_referable"] == 1.0
+    assert point_figures(np.array([0, 0, 2]), logits)["auc_referable"] == 1.0
 
 
 def test_equal_scores_count_half():
-    assert point(np.array([0, 2, 0, 2]), np.zeros((4, 5)))["auc_referable"] == 0.5
+    assert point_figures(np.array([0, 2, 0, 2]), np.zeros((4, 5)))["auc_referable"] == 0.5
 
 
 def test_one_class_only_has_no_auc_and_no_kappa():
-    values = point(np.zeros(3, int), np.eye(5)[[0, 0, 0]])
+    values = point_figures(np.zeros(3, int), np.eye(5)[[0, 0, 0]])
     assert values == {
         "accuracy": 1.0,
         "balanced_accuracy": 1.0,
@@ -116,7 +123,7 @@ def test_one_class_only_has_no_auc_and_no_kappa():
 
 def test_majority_accuracy_is_that_of_the_lazy_model():
     targets = np.repeat(np.arange(5), (7673, 733, 1632, 270, 228))
-    whole = summary(table(targets, np.eye(5)[targets]))
+    whole = figure_summary(table(targets, np.eye(5)[targets]))
     assert round(whole["majority_accuracy"], 4) == 0.7283
     assert whole["n"] == 10536 and whole["num_patients"] == 5268
 
@@ -144,7 +151,7 @@ class TestTable:
 
     def test_no_rows_have_no_summary(self):
         with pytest.raises(InputError, match="empty"):
-            summary(table(*drawn(0, n=20)).slice(0, 0))
+            figure_summary(table(*drawn(0, n=20)).slice(0, 0))
 
 
 def test_any_disease_and_the_kappa_without_weights() -> None:

@@ -5,7 +5,13 @@ import pyarrow as pa
 import pytest
 
 from fundusray import files
-from fundusray.metrics import from_confusion, is_ordered, paired, predictions_table, summary
+from fundusray.metrics import (
+    figure_summary,
+    from_confusion,
+    is_ordered,
+    paired_differences,
+    predictions_table,
+)
 
 
 def drawn(seed, n=300, classes=5, skill=1.5):
@@ -34,7 +40,7 @@ class TestOrder:
 
     @pytest.mark.parametrize("classes", [2, 3, 5])
     def test_summary(self, classes):
-        known, unknown = (summary(t) for t in self.unordered(classes))
+        known, unknown = (figure_summary(t) for t in self.unordered(classes))
         none = {"sensitivity", "specificity"} | (
             {"kappa", "auc_referable"} if classes > 2 else set()
         )
@@ -49,7 +55,10 @@ class TestOrder:
     def test_two_classes_the_other_way_round_have_the_same_kappa_and_auc(self):
         """This is why nothing needs to be known to give them."""
         targets, logits = drawn(4, classes=2)
-        there, back = summary(table(targets, logits)), summary(table(1 - targets, logits[:, ::-1]))
+        there, back = (
+            figure_summary(table(targets, logits)),
+            figure_summary(table(1 - targets, logits[:, ::-1])),
+        )
         for name in ("kappa", "auc_referable", "cohen_kappa", "accuracy"):
             assert there[name] == pytest.approx(back[name], abs=1e-12)
         assert there["sensitivity"] == back["specificity"] != there["specificity"]
@@ -64,9 +73,9 @@ class TestOrder:
     def test_pairs(self):
         known, unknown = self.unordered(5)
         worse = table(known["target"].to_numpy(), drawn(3)[1] * 0.1 + drawn(9)[1])
-        found = paired(unknown, worse)
+        found = paired_differences(unknown, worse)
         assert found["kappa"]["difference"] is None and found["kappa"]["verdict"] == "undecided"
-        same = paired(known, worse)
+        same = paired_differences(known, worse)
         assert found["accuracy"] == same["accuracy"] and same["kappa"]["difference"] is not None
 
     def test_a_table_carries_it_through_a_file(self, tmp_path):
@@ -86,7 +95,7 @@ def test_an_image_without_a_patient_is_counted_alone():
     ids = [f"image{i:05d}" for i in range(60)]
     own = predictions_table(ids, ids, targets, logits)
     nobody = predictions_table(ids, [""] * 60, targets, logits)
-    alone, claimed = (summary(rows) for rows in (nobody, own))
+    alone, claimed = (figure_summary(rows) for rows in (nobody, own))
     assert (alone["num_patients"], alone["num_unknown"]) == (0, 60)
     assert (claimed["num_patients"], claimed["num_unknown"]) == (60, 0)
     counted = {"num_patients", "num_unknown"}
@@ -95,5 +104,5 @@ def test_an_image_without_a_patient_is_counted_alone():
     }
     # A patient who is called as an image is another one.
     mixed = predictions_table(["a", "b", "c"], ["b", "", "b"], targets[:3], logits[:3])
-    told = summary(mixed)
+    told = figure_summary(mixed)
     assert (told["num_patients"], told["num_unknown"]) == (1, 1)

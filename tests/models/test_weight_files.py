@@ -10,8 +10,8 @@ from torch import nn
 
 from fundusray import files
 from fundusray.errors import InputError
-from fundusray.models.load_weights import fit, read_state
-from fundusray.models.weight_files import matching, unprefixed, unwrapped
+from fundusray.models.load_weights import fit_state, read_state
+from fundusray.models.weight_files import matching_part, unprefixed_state, unwrapped_state
 
 STATE = {"conv.weight": torch.ones(2, 3, 1, 1), "conv.bias": torch.zeros(2)}
 
@@ -33,7 +33,7 @@ class Net(nn.Module):
 )
 def test_prefixes_of_wrappers_are_taken_off(prefix):
     wrapped = {prefix + name: value for name, value in STATE.items()}
-    assert unprefixed(wrapped).keys() == STATE.keys()
+    assert unprefixed_state(wrapped).keys() == STATE.keys()
 
 
 @pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model", "model_ema"])
@@ -45,12 +45,12 @@ def test_a_training_scripts_checkpoint_is_opened(tmp_path, key):
 def test_a_network_under_a_prefix_beside_others_is_found_and_the_rest_is_told():
     state = {f"encoder.{name}": value for name, value in STATE.items()}
     state |= {"projector.0.weight": torch.ones(4, 2), "decoder.bias": torch.ones(3)}
-    found, beside = matching(state, set(STATE))
+    found, beside = matching_part(state, set(STATE))
     assert found.keys() == STATE.keys()
     assert beside == ["projector.0.weight", "decoder.bias"]
     net = Net()
     before = net.fc.weight.clone()
-    notes = fit(net, state, ("fc",), "file")
+    notes = fit_state(net, state, ("fc",), "file")
     assert torch.equal(net.conv.weight, STATE["conv.weight"])
     assert torch.equal(net.fc.weight, before)
     assert notes == [
@@ -60,13 +60,13 @@ def test_a_network_under_a_prefix_beside_others_is_found_and_the_rest_is_told():
 
 
 def test_a_file_without_a_head_gives_the_features(tmp_path):
-    notes = fit(Net(), dict(STATE), ("fc",), "file")
+    notes = fit_state(Net(), dict(STATE), ("fc",), "file")
     assert notes == ["file: layer fc is not in the file; it starts at random"]
 
 
 def test_a_head_of_another_name_is_another_architecture():
     with pytest.raises(InputError, match="another architecture"):
-        fit(Net(), {"body.weight": torch.ones(1)}, ("fc",), "file")
+        fit_state(Net(), {"body.weight": torch.ones(1)}, ("fc",), "file")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_tensors_that_are_no_weights_are_named(tmp_path, state, words):
         read_state(saved(tmp_path, state))
     if isinstance(state, dict):
         with pytest.raises(InputError, match=words):
-            unwrapped(state, "file")
+            unwrapped_state(state, "file")
 
 
 def nested(depth, legacy):

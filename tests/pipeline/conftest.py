@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fundusray.config import Data
-from fundusray.data.manifest.build import build
+from fundusray.data.manifest.build import build_manifest
 from fundusray.data.prepared import prepared_set, write
 from fundusray.data.prepared.prepared_set import PreparedSet
 
@@ -54,7 +54,7 @@ def prepare(
         broken: dict[int, Callable[[bytes], bytes]] | None = None, **settings: str
     ) -> PreparedSet:
         data = Data(source="eyepacs", root=str(photographs), size=SIZE, **settings)
-        manifest = build(data, str(photographs), 0)
+        manifest = build_manifest(data, str(photographs), 0)
         folder = prepared_set.set_folder(str(tmp_path_factory.mktemp("storage")), data, manifest)
         ids, spoil = manifest.table["image_id"].to_pylist(), broken or {}
         by_id = {ids[row]: change for row, change in spoil.items()}
@@ -72,7 +72,7 @@ def prepare(
                     (manifest.table.slice(0, 25), manifest.table.slice(25))
                 )
             ]
-        prepared_set.finish(folder, data, manifest, made)
+        prepared_set.assemble_set(folder, data, manifest, made)
         return prepared_set.open_set(folder)
 
     return make

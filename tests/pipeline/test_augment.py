@@ -12,9 +12,9 @@ from fundusray.pipeline.augment.augmentation import (
     DEEPEST,
     LONGEST,
     PRESETS,
-    check,
+    check_augmentation,
     output_size,
-    parse,
+    parse_augmentation,
     train_text,
     view_text,
 )
@@ -47,7 +47,7 @@ def data(augment: str, size: int = 256, view: str = "") -> Data:
 )
 def test_texts_are_read(text: str, size: int) -> None:
     assert output_size(text, 256) == size
-    check(text, 256)
+    check_augmentation(text, 256)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_texts_are_read(text: str, size: int) -> None:
 )
 def test_what_is_wrong_is_pointed_at(text: str, part: str, words: str) -> None:
     with pytest.raises(InputError, match=words) as caught:
-        check(text, 256)
+        check_augmentation(text, 256)
     message, quoted, marks = str(caught.value).split("\n")
     assert message.startswith("augmentation: ")
     assert quoted == f"  {' '.join(text.split())}" and len(marks) <= len(quoted)
@@ -124,7 +124,7 @@ def test_what_is_wrong_is_pointed_at(text: str, part: str, words: str) -> None:
 )
 def test_what_is_no_plain_text_is_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"preset's name .none, wu, .* or a text") as caught:
-        check(text, 256)
+        check_augmentation(text, 256)
     assert str(caught.value).isprintable()
 
 
@@ -141,13 +141,13 @@ def test_what_is_no_plain_text_is_refused(text: str) -> None:
 def test_deep_texts_are_refused(text: str) -> None:
     assert len(text) <= LONGEST
     with pytest.raises(InputError, match=r"bracket|neither a number|nested"):
-        check(text, 256)
+        check_augmentation(text, 256)
 
 
 def test_long_sums_and_some_depth_are_read() -> None:
-    check(" + ".join(["none"] * 140), 256)
+    check_augmentation(" + ".join(["none"] * 140), 256)
     half = DEEPEST // 2 - 1
-    check("apply(1, " * half + "wu" + ")" * half, 256)
+    check_augmentation("apply(1, " * half + "wu" + ")" * half, 256)
 
 
 def test_every_preset_fits_pictures_of_256_pixels() -> None:
@@ -155,7 +155,7 @@ def test_every_preset_fits_pictures_of_256_pixels() -> None:
         assert preset.doc
         side = output_size(name, 256)
         assert output_size(preset.train, 256) == output_size(preset.view, 256) == side
-        assert (preset.train == "none") == (not parse(name).steps)
+        assert (preset.train == "none") == (not parse_augmentation(name).steps)
 
 
 def test_texts_of_presets() -> None:
@@ -192,9 +192,9 @@ def test_the_documentation_names_everything() -> None:
         signature = re.search(rf"`({name}\([^`]*\))`", row)
         assert signature and OPERATIONS[name].__doc__
         with pytest.raises(InputError) as caught:
-            check(f"{name}(no=1)", 256)
+            check_augmentation(f"{name}(no=1)", 256)
         known = re.search(r"\(have: (.*)\)", str(caught.value))
         keywords = known[1].split(", ") if known and known[1] else []
         assert all(re.search(rf"\b{word}\b", signature[1]) for word in keywords), name
     for example in re.findall(r"^    (\S.*)$", text, re.MULTILINE):
-        check(example, 256)
+        check_augmentation(example, 256)

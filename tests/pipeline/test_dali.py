@@ -13,13 +13,21 @@ import pytest
 import torch
 from PIL import Image
 
-from fundusray.pipeline.augment.augmentation import parse
-from fundusray.pipeline.augment.draws import Draws, matrices
+from fundusray.pipeline.augment.augmentation import parse_augmentation
+from fundusray.pipeline.augment.draws import Draws, affine_matrices
 from fundusray.pipeline.augment.operations import OPERATIONS
-from fundusray.pipeline.engines.plain import Content, Frame, Plain, Work, as_float, decode, fault
+from fundusray.pipeline.engines.plain import (
+    Content,
+    EngineFrame,
+    PlainEngine,
+    Work,
+    as_float,
+    decode_fault,
+    decode_image,
+)
 
 dali = pytest.importorskip("nvidia.dali", reason="NVIDIA DALI is not installed")
-from fundusray.pipeline.engines.dali import Dali  # noqa: E402
+from fundusray.pipeline.engines.dali import DaliEngine  # noqa: E402
 
 SIZE, NUM = 96, 24
 ROUNDING = 0.51
@@ -74,17 +82,19 @@ PHOTOGRAPHS = photographs()
 
 
 def draw(text: str = "none", num: int = NUM, **changes: np.ndarray) -> Draws:
-    draws = parse(text).draw(SIZE, seed=7, epoch=0, rows=ROWS[:num], repeat=FIRST[:num])
+    draws = parse_augmentation(text).draw(
+        SIZE, seed=7, epoch=0, rows=ROWS[:num], repeat=FIRST[:num]
+    )
     return draws._replace(**changes)
 
 
-def frame(draws: Draws, content: Content, fill: int = 128, augmented: bool = True) -> Frame:
-    return Frame(SIZE, draws.size, fill, isinstance(content, list), augmented)
+def frame(draws: Draws, content: Content, fill: int = 128, augmented: bool = True) -> EngineFrame:
+    return EngineFrame(SIZE, draws.size, fill, isinstance(content, list), augmented)
 
 
 @cache
-def engine(frame: Frame, device: str = "cpu", threads: int = 2) -> Dali:
-    return Dali(frame, batch=NUM, device=device, threads=threads)
+def engine(frame: EngineFrame, device: str = "cpu", threads: int = 2) -> DaliEngine:
+    return DaliEngine(frame, batch=NUM, device=device, threads=threads)
 
 
 def made_by_dali(
@@ -100,7 +110,9 @@ def levels_apart(
 ) -> tuple[float, float]:
     """(mean, largest) absolute difference of the two pipelines, levels of 255."""
     (ours,) = made_by_dali([(content, draws)], fill=fill, device=device)
-    ((reference, _),) = Plain(frame(draws, content, fill)).batches(iter([Work(content, draws)]))
+    ((reference, _),) = PlainEngine(frame(draws, content, fill)).batches(
+        iter([Work(content, draws)])
+    )
     assert ours.shape == reference.shape == (len(content), 3, draws.size, draws.size)
     assert ours.dtype == torch.float32
     assert ours.is_contiguous(memory_format=torch.channels_last)
@@ -164,7 +176,7 @@ def test_every_operation_is_compared() -> None:
 def test_warp_differs_by_rounding_only(parameters: dict[str, float], fill: int) -> None:
     neutral = {"scale": 1.0, "across": 0.0, "down": 0.0, "angle": 0.0, "shear": 0.0}
     each = {key: np.full(NUM, value) for key, value in (neutral | parameters).items()}
-    matrix = matrices(SIZE, ROWS % 2 == 0, **each).astype(np.float32)
+    matrix = affine_matrices(SIZE, ROWS % 2 == 0, **each).astype(np.float32)
     drawn = draw(geometric=np.ones(NUM, bool), matrix=matrix)
     mean, largest = levels_apart(drawn, fill=fill)
     assert mean < MEAN and largest < WARPED
@@ -187,7 +199,7 @@ def test_what_colour_and_spread_enlarge_stays_in_bounds() -> None:
     draws = draw(text)
     mean, largest = levels_apart(draws)
     gain = np.abs(draws.colour[:, :, :3]).sum(axis=2).max()
-    ((flat, _),) = Plain(frame(draws, PHOTOGRAPHS)).batches(
+    ((flat, _),) = PlainEngine(frame(draws, PHOTOGRAPHS)).batches(
         iter([Work(PHOTOGRAPHS, draws._replace(std=np.zeros(NUM, np.float32)))])
     )
     stretch = 0.2 / flat.std(dim=(1, 2, 3)).min().item()
@@ -200,7 +212,7 @@ def test_what_was_not_drawn_is_not_touched() -> None:
     untouched = ~draws.geometric
     assert 3 < untouched.sum() < 20
     (ours,) = made_by_dali([(PHOTOGRAPHS, draws)])
-    decoded = torch.from_numpy(np.stack([decode(photo, SIZE) for photo in PHOTOGRAPHS]))
+    decoded = torch.from_numpy(np.stack([decode_image(photo, SIZE) for photo in PHOTOGRAPHS]))
     levels = (ours * 255).round().byte().permute(0, 2, 3, 1)
     assert torch.equal(levels[untouched], decoded[untouched])
     (as_it_is,) = made_by_dali([(PHOTOGRAPHS, draw())])
@@ -225,7 +237,7 @@ def test_threads_change_nothing() -> None:
 def test_the_evaluation_graph_only_decodes() -> None:
     seen = frame(draw(), PHOTOGRAPHS, augmented=False)
     ((ours, _),) = engine(seen).batches(iter([Work(PHOTOGRAPHS, draw("wu"))]))
-    ((reference, _),) = Plain(seen).batches(iter([Work(PHOTOGRAPHS, draw())]))
+    ((reference, _),) = PlainEngine(seen).batches(iter([Work(PHOTOGRAPHS, draw())]))
     assert ours.dtype == torch.uint8 and torch.equal(ours, reference)
     # Bit by bit what was made of them where the graph turns levels into floats.
     (floats,) = made_by_dali([(PHOTOGRAPHS, draw())])
@@ -248,7 +260,7 @@ def test_a_smaller_batch_is_made_too() -> None:
 
 
 def test_pixels_are_taken_as_well_as_jpeg() -> None:
-    decoded = np.stack([decode(photo, SIZE) for photo in PHOTOGRAPHS])
+    decoded = np.stack([decode_image(photo, SIZE) for photo in PHOTOGRAPHS])
     for text in ("wu", "random_crop(64) + rotate(20)"):
         draws = draw(text)
         (of_jpeg,), (of_pixels,) = (
@@ -264,7 +276,7 @@ def test_the_reason_is_given_for_each_image_alone() -> None:
     contents = [good, good[:300], good, little, good[:0], PHOTOGRAPHS[1]]
     found = engine(frame(draw(), PHOTOGRAPHS)).faults(contents)
     assert [bool(reason) for reason in found] == [False, True, False, True, True, False]
-    assert found == [fault(content, SIZE) for content in contents]
+    assert found == [decode_fault(content, SIZE) for content in contents]
     assert found[3] == "is 32 x 32 pixels, not 96 x 96" and found[4] == "is no JPEG"
 
 

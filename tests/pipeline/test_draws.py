@@ -5,8 +5,15 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from fundusray.pipeline.augment.augmentation import PRESETS, parse
-from fundusray.pipeline.augment.draws import Dice, Draws, matrices, still, then, uniforms
+from fundusray.pipeline.augment.augmentation import PRESETS, parse_augmentation
+from fundusray.pipeline.augment.draws import (
+    Draws,
+    KeyedDice,
+    affine_matrices,
+    chained_effects,
+    keyed_uniforms,
+    no_effect,
+)
 
 SIZE = 200
 MANY = np.arange(10_000)
@@ -16,7 +23,7 @@ NEUTRAL = {"scale": 1.0, "across": 0.0, "down": 0.0, "angle": 0.0, "shear": 0.0}
 def matrix_of(flip=False, **parameters) -> np.ndarray:
     """The inverse map of one image [2, 3]."""
     each = {key: np.array([float(value)]) for key, value in (NEUTRAL | parameters).items()}
-    return matrices(SIZE, np.array([flip]), **each)[0]
+    return affine_matrices(SIZE, np.array([flip]), **each)[0]
 
 
 def where_to(point, **parameters) -> np.ndarray:
@@ -37,18 +44,18 @@ class Drawn(NamedTuple):
 
 def draw(text: str, rows: np.ndarray = MANY, seed=0, epoch=0, repeat=0, size=SIZE) -> Draws:
     repeats = np.full(len(rows), repeat, np.int32)
-    return parse(text).draw(size, seed=seed, epoch=epoch, rows=rows, repeat=repeats)
+    return parse_augmentation(text).draw(size, seed=seed, epoch=epoch, rows=rows, repeat=repeats)
 
 
 def wu(epoch=0, seed=0, repeat=0, rows=MANY) -> Drawn:
     draws = draw("wu", rows, seed, epoch, repeat)
-    flip = uniforms(seed, epoch, rows, np.full(len(rows), repeat), 1)[0] < 0.5
+    flip = keyed_uniforms(seed, epoch, rows, np.full(len(rows), repeat), 1)[0] < 0.5
     return Drawn(flip, draws.geometric, draws.matrix, draws.brightness, draws.contrast)
 
 
 def wu_in_one_piece(seed, epoch, rows, repeat, size) -> Drawn:
     """Wu's augmentation written out, draw by draw."""
-    flip, on, scale, across, down, angle, shear, lit, light, hard, by = uniforms(
+    flip, on, scale, across, down, angle, shear, lit, light, hard, by = keyed_uniforms(
         seed, epoch, rows, repeat, 11
     )
     flip, geometric = flip < 0.5, on < 0.5
@@ -56,7 +63,7 @@ def wu_in_one_piece(seed, epoch, rows, repeat, size) -> Drawn:
     def spread(value, low, high, neutral, apply):
         return np.where(apply, low + (high - low) * value, neutral)
 
-    matrix = matrices(
+    matrix = affine_matrices(
         size,
         flip,
         scale=spread(scale, 0.9, 1.1, 1.0, geometric),
@@ -176,11 +183,11 @@ def test_operations_are_drawn_independently():
 def test_uniforms_are_uniform_and_independent_along_every_key():
     zeros = np.zeros(len(MANY), np.int32)
     along = [
-        uniforms(0, 0, MANY, zeros, 3)[0],
-        uniforms(0, 0, zeros.astype(np.int64), MANY.astype(np.int32), 3)[0],
-        np.array([uniforms(0, e, MANY[:1], zeros[:1], 1)[0, 0] for e in range(10_000)]),
-        np.array([uniforms(s, 0, MANY[:1], zeros[:1], 1)[0, 0] for s in range(10_000)]),
-        uniforms(0, 0, MANY[:1], zeros[:1], 10_000)[:, 0],
+        keyed_uniforms(0, 0, MANY, zeros, 3)[0],
+        keyed_uniforms(0, 0, zeros.astype(np.int64), MANY.astype(np.int32), 3)[0],
+        np.array([keyed_uniforms(0, e, MANY[:1], zeros[:1], 1)[0, 0] for e in range(10_000)]),
+        np.array([keyed_uniforms(s, 0, MANY[:1], zeros[:1], 1)[0, 0] for s in range(10_000)]),
+        keyed_uniforms(0, 0, MANY[:1], zeros[:1], 10_000)[:, 0],
     ]
     for values in along:
         assert_uniform(values, 0, 1)
@@ -200,7 +207,9 @@ def test_draws_differ_by_epoch_seed_and_repeat_and_by_nothing_else():
 
 
 def test_seeds_of_any_size_are_taken():
-    values = {uniforms(seed, 0, MANY[:1], MANY[:1], 1)[0, 0] for seed in (0, -1, 2**63, 2**80 + 5)}
+    values = {
+        keyed_uniforms(seed, 0, MANY[:1], MANY[:1], 1)[0, 0] for seed in (0, -1, 2**63, 2**80 + 5)
+    }
     assert len(values) == 4 and all(0 <= value < 1 for value in values)
 
 
@@ -242,11 +251,11 @@ def test_draws_depend_on_the_row_and_on_nothing_else(text):
 
 
 def test_effects_follow_one_another():
-    dice = Dice(np.arange(4, dtype=np.uint64), SIZE)
-    first, second = still(dice), still(dice)
+    dice = KeyedDice(np.arange(4, dtype=np.uint64), SIZE)
+    first, second = no_effect(dice), no_effect(dice)
     first.matrix[:, 0, 2], second.matrix[:, 0, 0] = 7, 2
     first.colour[:, 0, 3], second.colour[:, 0, 0] = 0.1, 3
-    both = then(first, second)
+    both = chained_effects(first, second)
     # A pixel of the last image is looked up in the one before, and that one in the first.
     assert (both.matrix[0] @ [10, 0, 1]).tolist() == [27, 0, 1]
     # A colour goes the other way.

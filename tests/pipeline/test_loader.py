@@ -11,9 +11,9 @@ import torch
 
 from fundusray.config import Sampling
 from fundusray.data.prepared.prepared_set import PreparedSet
-from fundusray.data.sampling import Plan, plan_epoch, plan_eval, share
+from fundusray.data.sampling import EpochPlan, plan_epoch, plan_eval, worker_share
 from fundusray.errors import InputError
-from fundusray.pipeline.engines.plain import decode
+from fundusray.pipeline.engines.plain import decode_image
 from fundusray.pipeline.loader import Batch, make_loader
 
 ROWS = np.arange(36)
@@ -27,7 +27,7 @@ def engine(request) -> str:
     return request.param
 
 
-def plan_of(prepared: PreparedSet, name: str = "natural", epoch: int = 0) -> Plan:
+def plan_of(prepared: PreparedSet, name: str = "natural", epoch: int = 0) -> EpochPlan:
     """Five batches of eight of 36 rows, the last one half padding (natural)."""
     targets = prepared.targets()[ROWS]
     settings = {"num_classes": 5, "batch": BATCH, "seed": 3, "epoch": epoch}
@@ -58,7 +58,7 @@ def test_none_gives_the_stored_pixels_and_decodes_padding_too(prepared, engine):
     batches = list(loader.epoch(plan_eval(ROWS, BATCH), seed=0, epoch=0))
     rows = torch.cat([batch.row for batch in batches]).numpy()
     assert rows.tolist() == [*ROWS, 0, 1, 2, 3]
-    stored = np.stack([decode(content, 64) for content in prepared.encoded(rows)])
+    stored = np.stack([decode_image(content, 64) for content in prepared.encoded(rows)])
     levels = images_of(batches).permute(0, 2, 3, 1)
     assert torch.equal(levels, torch.from_numpy(stored))
 
@@ -79,15 +79,15 @@ def test_engines_agree(prepared):
 def test_pixels_depend_neither_on_workers_nor_on_batches(prepared, engine):
     plan = plan_of(prepared, "oversample")
 
-    def shown(part: Plan) -> dict:
+    def shown(part: EpochPlan) -> dict:
         loader = make_loader(prepared, batch=part.rows.shape[1], augment="wu", engine=engine)
         batches = list(loader.epoch(part, seed=3, epoch=0))
         keys = zip(part.rows.ravel().tolist(), part.repeat.ravel().tolist(), strict=True)
         return dict(zip(keys, images_of(batches), strict=True))
 
     alone = shown(plan)
-    together = shown(share(plan, 0, 2)) | shown(share(plan, 1, 2))
-    small = shown(Plan(*(part.reshape(-1, 4) for part in plan)))
+    together = shown(worker_share(plan, 0, 2)) | shown(worker_share(plan, 1, 2))
+    small = shown(EpochPlan(*(part.reshape(-1, 4) for part in plan)))
     for other in (together, small):
         assert other.keys() == alone.keys()
         assert all(torch.equal(alone[key], other[key]) for key in alone)
@@ -132,7 +132,7 @@ def test_batches_do_not_share_memory(prepared, engine):
 def test_epochs_and_repeats_are_augmented_differently(prepared, engine):
     loader = make_loader(prepared, batch=BATCH, augment="wu", engine=engine)
     rows = np.zeros((1, BATCH), np.int64)
-    plan = Plan(rows, np.arange(BATCH, dtype=np.int32)[None], np.ones((1, BATCH), bool))
+    plan = EpochPlan(rows, np.arange(BATCH, dtype=np.int32)[None], np.ones((1, BATCH), bool))
     images = [next(loader.epoch(plan, seed=3, epoch=epoch)).image for epoch in (0, 1)]
     distinct = {image.numpy().tobytes() for image in torch.cat(images)}
     # One in sixteen is left as it is.
@@ -177,7 +177,7 @@ def test_without_dali_the_other_pipeline_is_named(prepared):
     script = (
         "import sys; sys.modules['nvidia'] = None\n"
         "from fundusray.data.prepared.prepared_set import open_set\n"
-        "from fundusray.pipeline import make_loader\n"
+        "from fundusray.pipeline.loader import make_loader\n"
         "prepared = open_set(sys.argv[1])\n"
         "make_loader(prepared, batch=2, augment='wu', engine='plain')\n"
         "make_loader(prepared, batch=2, augment='wu')\n"

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from fundusray.config import Data
-from fundusray.data.manifest.build import build
+from fundusray.data.manifest.build import build_manifest
 from fundusray.data.prepared import prepared_set as shards
 from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.data.sampling import plan_eval
-from fundusray.pipeline.augment.augmentation import PRESETS, parse
+from fundusray.pipeline.augment.augmentation import PRESETS, parse_augmentation
 from fundusray.pipeline.augment.draws import mask_matrix
 from fundusray.pipeline.augment.operations import OPERATIONS
 from fundusray.pipeline.engines.plain import as_float, moved_planes, nearest, unpacked
@@ -63,7 +63,7 @@ def prepared_set(
         source="eyepacs", root=str(root), size=SIZE, preprocess="center_crop",
         encoding=encoding, masks=kinds,
     )  # fmt: skip
-    manifest = build(data, data.root, 0)
+    manifest = build_manifest(data, data.root, 0)
     column = manifest.table.schema.get_field_index("masks")
     field = manifest.table.schema.field("masks")
     held = [masks[name] for name in manifest.table["image_id"].to_pylist()]
@@ -71,7 +71,7 @@ def prepared_set(
     manifest = replace(manifest, table=manifest.table.set_column(column, field, array))
     folder = shards.set_folder(str(out), data, manifest)
     unit = shards.write_shard(folder, 0, manifest.table, data, manifest.roots)
-    shards.finish(folder, data, manifest, [unit])
+    shards.assemble_set(folder, data, manifest, [unit])
     return shards.open_set(folder)
 
 
@@ -171,7 +171,7 @@ def test_a_pixel_is_the_one_that_its_centre_is_drawn_from() -> None:
     planes = torch.randint(0, 256, (3, 20, 20, 2), generator=torch.Generator().manual_seed(0))
     planes = planes.to(torch.uint8)
     keys = {"rows": np.arange(3), "repeat": np.zeros(3, np.int64)}
-    draws = parse("rotate(40) + random_crop(15)").draw(20, seed=1, epoch=0, **keys)
+    draws = parse_augmentation("rotate(40) + random_crop(15)").draw(20, seed=1, epoch=0, **keys)
     found = moved_planes(planes, draws)
     for b, matrix in enumerate(mask_matrix(draws)):
         for i in range(15):
@@ -203,8 +203,10 @@ def test_what_keeps_levels_is_known() -> None:
     texts = [f"{name}({values.get(name, '')})" for name in OPERATIONS]
     texts += ["apply(0.5, hue(0.2))", "choice(hflip(1), hue(0.2))", "hflip(1) + hue(0.2)"]
     for text in [*texts, *(name for name in PRESETS if PRESETS[name].train != "none")]:
-        draws = parse(text).draw(256, **keys)
+        draws = parse_augmentation(text).draw(256, **keys)
         painted = draws.coloured.any() or (draws.brightness != 1).any() or (draws.std > 0).any()
         painted = painted or (draws.contrast != 1).any()
-        assert parse(text).geometric == (not painted), text
-    assert parse("none").geometric and parse("none + resize(40)").geometric
+        assert parse_augmentation(text).geometric == (not painted), text
+    assert (
+        parse_augmentation("none").geometric and parse_augmentation("none + resize(40)").geometric
+    )

@@ -6,10 +6,10 @@ import torch
 
 from fundusray.data.photographs.decode import encode_jpeg
 from fundusray.data.prepared.prepared_set import PreparedSet
-from fundusray.data.sampling import Plan, plan_eval
-from fundusray.pipeline.augment.augmentation import parse
-from fundusray.pipeline.engines.memory import Memory
-from fundusray.pipeline.engines.plain import Frame, Work, as_float
+from fundusray.data.sampling import EpochPlan, plan_eval
+from fundusray.pipeline.augment.augmentation import parse_augmentation
+from fundusray.pipeline.engines.memory import MemoryEngine
+from fundusray.pipeline.engines.plain import EngineFrame, Work, as_float
 from fundusray.pipeline.loader import Batch, make_loader
 from fundusray.training.step import to_device
 
@@ -92,7 +92,7 @@ def test_an_epoch_left_early_leaves_nothing_behind(raw: PreparedSet) -> None:
 
 
 def test_memory_is_used_again_only_when_nobody_holds_it(raw: PreparedSet) -> None:
-    plan = Plan(
+    plan = EpochPlan(
         np.arange(60).reshape(20, 3) % 40, np.zeros((20, 3), np.int32), np.ones((20, 3), bool)
     )
     loader = make_loader(raw, batch=3, augment="none", engine="memory")
@@ -109,10 +109,10 @@ def test_memory_is_used_again_only_when_nobody_holds_it(raw: PreparedSet) -> Non
 
 
 def test_batches_of_any_size_are_gathered(raw: PreparedSet) -> None:
-    frame = Frame(raw.size, raw.size, 128, encoded=False, augmented=False)
-    engine = Memory(raw, frame, "cpu", resident=True)
+    frame = EngineFrame(raw.size, raw.size, 128, encoded=False, augmented=False)
+    engine = MemoryEngine(raw, frame, "cpu", resident=True)
     asked = [np.array(rows) for rows in ([3], [5, 0, 5], [39, 1, 2, 3], [7])]
-    works = (Work(rows, parse("none").draw(raw.size, **keys(rows))) for rows in asked)
+    works = (Work(rows, parse_augmentation("none").draw(raw.size, **keys(rows))) for rows in asked)
     for rows, made in zip(asked, engine.batches(works), strict=True):
         assert np.array_equal(made.image.permute(0, 2, 3, 1).numpy(), raw.pixels(rows))
         assert made.planes is None

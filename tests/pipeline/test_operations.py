@@ -9,12 +9,12 @@ import torchvision.transforms.v2.functional as tv
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 
-from fundusray.data.drawn.source import draw as drawn_eye
+from fundusray.data.drawn.source import draw_photograph as drawn_eye
 from fundusray.data.prepared.preprocess import PREPROCESS
-from fundusray.pipeline.augment.augmentation import parse
-from fundusray.pipeline.augment.draws import Draws, window
+from fundusray.pipeline.augment.augmentation import parse_augmentation
+from fundusray.pipeline.augment.draws import Draws, pixel_window
 from fundusray.pipeline.augment.operations import LUMA
-from fundusray.pipeline.engines.plain import augment
+from fundusray.pipeline.engines.plain import augment_images
 
 SIZE = 64
 HALF = 128 / 255
@@ -28,11 +28,13 @@ DISC = torch.from_numpy(np.hypot(x, y) < SIZE / 2 - 1.5)
 
 def draw(text: str, num: int = len(IMAGES), epoch: int = 0, size: int = SIZE) -> Draws:
     rows = np.arange(num)
-    return parse(text).draw(size, seed=0, epoch=epoch, rows=rows, repeat=np.zeros(num, int))
+    return parse_augmentation(text).draw(
+        size, seed=0, epoch=epoch, rows=rows, repeat=np.zeros(num, int)
+    )
 
 
 def make(text: str, images: Tensor = IMAGES, level: int = 128) -> Tensor:
-    return augment(images, draw(text, len(images), size=images.shape[-1]), level)
+    return augment_images(images, draw(text, len(images), size=images.shape[-1]), level)
 
 
 def assert_uniform(values: np.ndarray, low: float, high: float) -> None:
@@ -80,7 +82,7 @@ def test_affine_is_torchvisions(
     # Angles of torchvision's affine are clockwise, other than its rotate's.
     wanted = tv.affine(IMAGES, -angle, moved.tolist(), scale, [shear, 0.0], **BILINEAR)
     geometric = draws._replace(geometric=np.ones(len(IMAGES), bool))
-    assert torch.allclose(augment(IMAGES, geometric, 0), wanted, atol=1e-3)
+    assert torch.allclose(augment_images(IMAGES, geometric, 0), wanted, atol=1e-3)
 
 
 def test_affine_moves_by_shares_of_the_side() -> None:
@@ -99,7 +101,7 @@ def test_flips_are_exact(name: str, flip) -> None:
     assert torch.equal(make(f"{name}(1)"), flip(IMAGES))
     assert torch.equal(make(f"{name}(0)"), IMAGES)
     for p in (0.5, 0.2):
-        mirrored = window(draw(f"{name}({p})", len(MANY)))[0].any(axis=1)
+        mirrored = pixel_window(draw(f"{name}({p})", len(MANY)))[0].any(axis=1)
         assert abs(mirrored.mean() - p) < 4 * np.sqrt(p * (1 - p) / len(MANY))
 
 
@@ -107,10 +109,10 @@ def test_crops_are_slices() -> None:
     assert torch.equal(make("crop(20, x=5, y=9)"), IMAGES[..., 9:29, 5:25])
     for size in (31, 32, 33, 64):
         assert torch.equal(make(f"center_crop({size})"), tv.center_crop(IMAGES, [size, size]))
-    starts = window(draw("random_crop(40)"))[1]
+    starts = pixel_window(draw("random_crop(40)"))[1]
     for one, image, (top, left) in zip(make("random_crop(40)"), IMAGES, starts, strict=True):
         assert torch.equal(one, image[:, top : top + 40, left : left + 40])
-    starts = window(draw("random_crop(40)", len(MANY)))[1]
+    starts = pixel_window(draw("random_crop(40)", len(MANY)))[1]
     for values in starts.T:
         assert_even(values, 25)
     assert abs(np.corrcoef(starts.T)[0, 1]) < 0.04
@@ -297,7 +299,7 @@ def test_geometry_is_drawn_in_one_go() -> None:
 
 def test_apply_draws_with_its_probability() -> None:
     draws = draw("apply(0.3, brightness((0.5, 0.5)) + vflip(1))", len(MANY))
-    dark, turned = draws.brightness == 0.5, window(draws)[0][:, 0]
+    dark, turned = draws.brightness == 0.5, pixel_window(draws)[0][:, 0]
     assert np.array_equal(dark, turned)
     assert abs(dark.mean() - 0.3) < 4 * np.sqrt(0.21 / len(MANY))
 
@@ -305,7 +307,7 @@ def test_apply_draws_with_its_probability() -> None:
 def test_choice_draws_each_as_often() -> None:
     text = "choice(brightness((0.5, 0.5)), none, hflip(1) + brightness((0.2, 0.2)), vflip(1))"
     draws = draw(text, len(MANY))
-    down, across = window(draws)[0].T
+    down, across = pixel_window(draws)[0].T
     which = np.select([draws.brightness == np.float32(0.5), across, down], [0, 2, 3], default=1)
     assert_even(which, 4)
     assert np.array_equal(draws.brightness == np.float32(0.2), across)
@@ -317,7 +319,7 @@ def test_order_draws_each_order_as_often() -> None:
     white = draws.brightness * (0.5 + draws.contrast * 0.5)
     assert np.isclose(white, 0.4).sum() + np.isclose(white, 0.5).sum() == len(MANY)
     assert abs(np.isclose(white, 0.4).mean() - 0.5) < 4 * 0.5 / np.sqrt(len(MANY))
-    assert window(draws)[0][:, 1].all()
+    assert pixel_window(draws)[0][:, 1].all()
 
 
 def test_order_of_three_has_six_results() -> None:

@@ -8,9 +8,15 @@ import torch
 from PIL import Image
 
 from fundusray.data.photographs.decode import BadImage
-from fundusray.pipeline.augment.augmentation import parse
-from fundusray.pipeline.augment.draws import Draws, matrices
-from fundusray.pipeline.engines.plain import as_float, augment, decode, fill_level, warp
+from fundusray.pipeline.augment.augmentation import parse_augmentation
+from fundusray.pipeline.augment.draws import Draws, affine_matrices
+from fundusray.pipeline.engines.plain import (
+    as_float,
+    augment_images,
+    decode_image,
+    fill_level,
+    warp_bilinear,
+)
 
 SIZE = 32
 HALF = 128 / 255
@@ -26,20 +32,20 @@ def encoded(pixels: np.ndarray, kind: str = "JPEG") -> np.ndarray:
 def matrix_of(**parameters) -> torch.Tensor:
     neutral = {"scale": 1.0, "across": 0.0, "down": 0.0, "angle": 0.0, "shear": 0.0}
     each = {key: np.array([value]) for key, value in (neutral | parameters).items()}
-    return torch.from_numpy(matrices(SIZE, np.array([False]), **each).astype(np.float32))
+    return torch.from_numpy(affine_matrices(SIZE, np.array([False]), **each).astype(np.float32))
 
 
 def drawn(text: str, num: int = 1) -> Draws:
     zeros = np.zeros(num, np.int64)
-    return parse(text).draw(SIZE, seed=0, epoch=0, rows=zeros, repeat=zeros)
+    return parse_augmentation(text).draw(SIZE, seed=0, epoch=0, rows=zeros, repeat=zeros)
 
 
 def test_decode_gives_rgb_pixels():
     pixels = np.full((SIZE, SIZE, 3), (200, 90, 40), np.uint8)
-    found = decode(encoded(pixels), SIZE)
+    found = decode_image(encoded(pixels), SIZE)
     assert found.shape == (SIZE, SIZE, 3) and found.dtype == np.uint8
     assert np.abs(found.astype(int) - pixels).max() <= 2
-    grey = decode(encoded(np.full((SIZE, SIZE), 77, np.uint8)), SIZE)
+    grey = decode_image(encoded(np.full((SIZE, SIZE), 77, np.uint8)), SIZE)
     assert (grey == 77).all() and grey.shape == (SIZE, SIZE, 3)
 
 
@@ -47,17 +53,17 @@ def test_decode_gives_the_reason_for_a_bad_image():
     good = encoded(np.zeros((SIZE, SIZE, 3), np.uint8))
     for bad in (good[:-40], good[:10], good[:0], encoded(np.zeros((SIZE, SIZE, 3), "u1"), "PNG")):
         with pytest.raises(BadImage, match=r"\w+"):
-            decode(bad, SIZE)
+            decode_image(bad, SIZE)
     with pytest.raises(BadImage, match="32 x 32 pixels, not 64 x 64"):
-        decode(good, 64)
+        decode_image(good, 64)
 
 
 def test_no_warp_changes_nothing():
-    assert torch.allclose(warp(IMAGE, matrix_of(), HALF, SIZE), IMAGE, atol=1e-5)
+    assert torch.allclose(warp_bilinear(IMAGE, matrix_of(), HALF, SIZE), IMAGE, atol=1e-5)
 
 
 def test_a_move_by_whole_pixels_shifts_and_fills():
-    moved = warp(IMAGE, matrix_of(across=4 / SIZE, down=2 / SIZE), HALF, SIZE)
+    moved = warp_bilinear(IMAGE, matrix_of(across=4 / SIZE, down=2 / SIZE), HALF, SIZE)
     assert torch.allclose(moved[..., 2:, 4:], IMAGE[..., :-2, :-4], atol=1e-5)
     outside = torch.ones(SIZE, SIZE, dtype=torch.bool)
     outside[2:, 4:] = False
@@ -65,18 +71,18 @@ def test_a_move_by_whole_pixels_shifts_and_fills():
 
 
 def test_a_move_by_half_a_pixel_averages_neighbours():
-    moved = warp(IMAGE, matrix_of(across=0.5 / SIZE), HALF, SIZE)
+    moved = warp_bilinear(IMAGE, matrix_of(across=0.5 / SIZE), HALF, SIZE)
     assert torch.allclose(moved[..., 1:], (IMAGE[..., 1:] + IMAGE[..., :-1]) / 2, atol=1e-5)
     assert torch.allclose(moved[..., 0], (IMAGE[..., 0] + HALF) / 2, atol=1e-5)
 
 
 def test_a_quarter_turn_is_counter_clockwise_as_seen():
-    turned = warp(IMAGE, matrix_of(angle=90.0), 0.0, SIZE)
+    turned = warp_bilinear(IMAGE, matrix_of(angle=90.0), 0.0, SIZE)
     assert torch.allclose(turned, torch.rot90(IMAGE, 1, (2, 3)), atol=1e-4)
 
 
 def test_a_warp_may_end_in_another_size():
-    shrunk = warp(IMAGE, torch.tensor([[[2.0, 0, 0], [0, 2, 0]]]), 0.0, SIZE // 2)
+    shrunk = warp_bilinear(IMAGE, torch.tensor([[[2.0, 0, 0], [0, 2, 0]]]), 0.0, SIZE // 2)
     mean = (IMAGE[..., ::2, ::2] + IMAGE[..., 1::2, ::2]) / 4
     mean += (IMAGE[..., ::2, 1::2] + IMAGE[..., 1::2, 1::2]) / 4
     assert torch.allclose(shrunk, mean, atol=1e-5)
@@ -94,7 +100,7 @@ def test_whole_pixels_are_moved_exactly():
             ..., 2:, :32
         ]),
     ):  # fmt: skip
-        found = augment(IMAGE, drawn(text), 128)
+        found = augment_images(IMAGE, drawn(text), 128)
         assert torch.equal(found, wanted), text
         assert found.is_contiguous(memory_format=torch.channels_last)
 
@@ -104,7 +110,7 @@ def test_brightness_and_contrast_follow_the_formula_and_are_clipped():
     for brightness, contrast in ((0.85, 1.0), (1.0, 1.15), (1.15, 0.85), (1.15, 1.15)):
         draws = drawn("none")._replace(brightness=one * brightness, contrast=one * contrast)
         wanted = (brightness * (0.5 + contrast * (IMAGE - 0.5))).clamp(0, 1)
-        assert torch.allclose(augment(IMAGE, draws, 128), wanted, atol=1e-6)
+        assert torch.allclose(augment_images(IMAGE, draws, 128), wanted, atol=1e-6)
 
 
 def test_each_image_gets_its_own_draws():
@@ -116,7 +122,7 @@ def test_each_image_gets_its_own_draws():
         matrix=matrix,
         brightness=np.array([1, 1, 1, 0.85], np.float32),
     )
-    found = augment(images, draws, 128)
+    found = augment_images(images, draws, 128)
     wanted = [IMAGE[0], IMAGE[0].flip(-1), torch.rot90(IMAGE[0], 1, (1, 2)), IMAGE[0] * 0.85]
     assert torch.allclose(found, torch.stack(wanted), atol=1e-4)
     assert torch.equal(found[0], IMAGE[0])
@@ -129,7 +135,7 @@ def test_one_half_is_level_128():
 def test_what_is_given_is_not_changed():
     given = IMAGE.clone(memory_format=torch.channels_last)
     for text in ("none", "brightness(0.5)", "hflip(1) + hue(0.2)", "standardize(0.2)"):
-        found = augment(given, drawn(text), 128)
+        found = augment_images(given, drawn(text), 128)
         assert torch.equal(given, IMAGE) and found.data_ptr() != given.data_ptr()
 
 

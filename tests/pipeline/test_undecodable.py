@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from fundusray.data.prepared.prepared_set import PreparedSet
-from fundusray.data.sampling import Plan, plan_eval
+from fundusray.data.sampling import EpochPlan, plan_eval
 from fundusray.errors import BadInputsError
-from fundusray.pipeline.augment.augmentation import parse
-from fundusray.pipeline.engines.plain import Made, Work, decode, fault
+from fundusray.pipeline.augment.augmentation import parse_augmentation
+from fundusray.pipeline.engines.plain import Made, Work, decode_fault, decode_image
 from fundusray.pipeline.loader import Batch, Loader, make_loader
-from fundusray.pipeline.undecodable import Quarantine
+from fundusray.pipeline.undecodable import UndecodableImages
 
 ROWS = np.arange(36)
 BATCH = 8
@@ -64,7 +64,7 @@ def test_the_others_are_what_they_would_have_been(
             assert one.image.shape == other.image.shape and torch.isfinite(one.image).all()
         assert set(loader.quarantined) == {11, 30}
     for row, reason in loader.quarantined.items():
-        assert reason == fault(damaged.encoded(np.array([row]))[0], 64) != ""
+        assert reason == decode_fault(damaged.encoded(np.array([row]))[0], 64) != ""
     assert whole.quarantined == {}
 
 
@@ -122,7 +122,9 @@ def test_what_only_dali_refuses_is_set_aside(
     pytest.importorskip("nvidia.dali", reason="NVIDIA DALI is not installed")
     mixed = prepare({3: odd, 20: cut})
     (content,) = mixed.encoded(np.array([3]))
-    assert np.array_equal(decode(content, 64), decode(prepared.encoded(np.array([3]))[0], 64))
+    assert np.array_equal(
+        decode_image(content, 64), decode_image(prepared.encoded(np.array([3]))[0], 64)
+    )
     settings = {"batch": BATCH, "augment": "wu", "max_bad": 0.05}
     loader, other = (make_loader(mixed, engine=name, **settings) for name in ("dali", "plain"))
     batches(loader), batches(other)
@@ -142,11 +144,13 @@ class Failing:
         yield Made(torch.zeros(1))
 
     def faults(self, contents: list[np.ndarray]) -> list[str]:
-        return [fault(content, 64) for content in contents]
+        return [decode_fault(content, 64) for content in contents]
 
 
 def test_trouble_that_no_image_explains_stays_an_error(prepared: PreparedSet) -> None:
-    loader = Loader(prepared, 4, parse("none"), Failing(), Quarantine(prepared, 1.0))
+    loader = Loader(
+        prepared, 4, parse_augmentation("none"), Failing(), UndecodableImages(prepared, 1.0)
+    )
     with pytest.raises(RuntimeError, match=r"each decodes alone: .*: out of memory") as caught:
         next(loader.epoch(plan_eval(ROWS, 4), seed=0, epoch=0))
     ids = prepared.image_ids()
@@ -156,7 +160,9 @@ def test_trouble_that_no_image_explains_stays_an_error(prepared: PreparedSet) ->
 
 def test_padding_that_does_not_decode_is_set_aside_too(damaged: PreparedSet, engine: str) -> None:
     rows = np.array([[11, 11, 2, 30]])
-    plan = Plan(rows, np.array([[0, 1, 0, 0]], np.int32), np.array([[True, True, True, False]]))
+    plan = EpochPlan(
+        rows, np.array([[0, 1, 0, 0]], np.int32), np.array([[True, True, True, False]])
+    )
     loader = make_loader(damaged, batch=4, augment="wu", engine=engine, max_bad=0.05)
     (batch,) = loader.epoch(plan, seed=0, epoch=0)
     assert batch.valid.tolist() == [False, False, True, False]

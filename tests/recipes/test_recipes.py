@@ -7,14 +7,14 @@ import pytest
 
 from fundusray import recipes
 from fundusray.config import from_json, override, to_json
-from fundusray.data.sampling import plan_epoch, share
+from fundusray.data.sampling import plan_epoch, worker_share
 from fundusray.errors import InputError
-from fundusray.phases import parse
+from fundusray.phases import parse_phases
 from fundusray.pipeline.augment import augmentation
 
 
 def test_every_row_of_the_tables_is_there():
-    names = recipes.names()
+    names = recipes.recipe_names()
     assert sum(name.startswith("wu.table4.") for name in names) == 13
     assert sum(name.startswith("wu.table5.") for name in names) == 13
     assert sum(name.startswith("yu.") for name in names) == 6
@@ -23,11 +23,11 @@ def test_every_row_of_the_tables_is_there():
     assert {"demo", "balancing"} <= set(names)
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", recipes.recipe_names())
 def test_recipe(name):
-    recipe = recipes.find(name)
+    recipe = recipes.find_recipe(name)
     assert recipe.name == name
-    assert recipe == recipes.find(name)
+    assert recipe == recipes.find_recipe(name)
     assert from_json(to_json(recipe)) == recipe
     assert set(recipe.published) <= {
         "accuracy",
@@ -45,30 +45,30 @@ def test_recipe(name):
     }
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", recipes.recipe_names())
 def test_docstring_gives_the_command_and_the_figures(name):
     text = recipes.description(name)
     assert text.split("\n")[0].strip()
     assert f"python jobs/train.py {name}" in text
-    for figure in recipes.find(name).published.values():
+    for figure in recipes.find_recipe(name).published.values():
         assert str(figure) in text
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", recipes.recipe_names())
 def test_a_recipe_is_a_function_of_its_module(name):
     paper, _, row = name.partition(".")
     module = getattr(recipes, paper) if row else recipes.demo
     function = getattr(module, (row or name).replace(".", "_"))
-    assert function() == recipes.find(name)
+    assert function() == recipes.find_recipe(name)
 
 
 def test_an_unknown_name_offers_the_nearest():
     with pytest.raises(InputError, match=r"did you mean 'wu\.table5\.focal_gamma2'"):
-        recipes.find("wu.table5.focal_gama2")
+        recipes.find_recipe("wu.table5.focal_gama2")
 
 
 def test_published_figures():
-    focal = recipes.find("wu.table5.focal_gamma2")
+    focal = recipes.find_recipe("wu.table5.focal_gamma2")
     assert focal.published == {
         "accuracy": 0.848,
         "balanced_accuracy": 0.629,
@@ -81,12 +81,12 @@ def test_published_figures():
         ("yu.resnet50_pretrained", 5821),
         ("yu.resnet50_pretrained_class_weights", 5317),
     ]:
-        assert round(recipes.find(name).published["accuracy"] * 7025, 2) == right
-    assert recipes.find("yu.resnet50_scratch").published == {}
+        assert round(recipes.find_recipe(name).published["accuracy"] * 7025, 2) == right
+    assert recipes.find_recipe("yu.resnet50_scratch").published == {}
 
 
 def test_rows_of_table_5_differ_from_the_baseline_in_what_they_name():
-    baseline = recipes.find("wu.table5.baseline")
+    baseline = recipes.find_recipe("wu.table5.baseline")
     for name, changes in {
         "focal_gamma3": {"loss.name": "focal", "loss.args.gamma": 3.0, "train.batch": 48},
         "class_balanced_beta0_99": {
@@ -108,7 +108,7 @@ def test_rows_of_table_5_differ_from_the_baseline_in_what_they_name():
             "model.init_from": "wu.table5.baseline",
         },
     }.items():
-        row = recipes.find(f"wu.table5.{name}")
+        row = recipes.find_recipe(f"wu.table5.{name}")
         expected = override(baseline, changes)
         assert dataclasses.replace(row, name="", published={}) == dataclasses.replace(
             expected, name="", published={}
@@ -116,19 +116,19 @@ def test_rows_of_table_5_differ_from_the_baseline_in_what_they_name():
 
 
 def test_the_weights_of_yu_are_counts_over_counts():
-    weights = recipes.find("yu.resnet50_pretrained_class_weights").loss.args["weights"]
+    weights = recipes.find_recipe("yu.resnet50_pretrained_class_weights").loss.args["weights"]
     counts = [20655 / weight for weight in weights]
     assert [round(count) for count in counts] == [20655, 1955, 4210, 698, 581]
 
 
 def test_a_papers_figures_are_those_of_its_row_alone():
-    row = recipes.find("wu.table5.focal_gamma2")
+    row = recipes.find_recipe("wu.table5.focal_gamma2")
     mine = override(row, {"data.root": "/mine", "train.batch": 8, "data.split": "patient"})
-    assert recipes.published(mine) == row.published
+    assert recipes.published_figures(mine) == row.published
     # A trial of a search that comes to a row is that row, whatever it is called.
-    base = recipes.find("wu.table5.baseline")
+    base = recipes.find_recipe("wu.table5.baseline")
     trial = override(base, {"loss.name": "focal", "loss.args.gamma": 2.0})
-    assert recipes.published(trial) == row.published
+    assert recipes.published_figures(trial) == row.published
     for change in (
         {"data.source": "synthetic"},
         {"data.map.4": "3"},
@@ -139,32 +139,38 @@ def test_a_papers_figures_are_those_of_its_row_alone():
         {"loss.args.gamma": 2.5},
         {"sampling.name": "oversample"},
     ):
-        assert recipes.published(override(row, change)) == {}, change
-    assert recipes.published(recipes.smoke(row)) == {}
-    balancing = override(recipes.find("balancing"), {"loss.name": "focal", "loss.args.gamma": 2.0})
-    assert recipes.published(balancing) == {} == recipes.published(recipes.find("demo"))
+        assert recipes.published_figures(override(row, change)) == {}, change
+    assert recipes.published_figures(recipes.smoke_recipe(row)) == {}
+    balancing = override(
+        recipes.find_recipe("balancing"), {"loss.name": "focal", "loss.args.gamma": 2.0}
+    )
+    assert (
+        recipes.published_figures(balancing)
+        == {}
+        == recipes.published_figures(recipes.find_recipe("demo"))
+    )
     # What is quoted from another work is nobody's own.
-    ours = recipes.find("li.table1.ours").published
-    assert recipes.published(recipes.find("li.table1.baseline_pratt")) == ours
+    ours = recipes.find_recipe("li.table1.ours").published
+    assert recipes.published_figures(recipes.find_recipe("li.table1.baseline_pratt")) == ours
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", recipes.recipe_names())
 def test_every_row_has_its_own_figures(name):
-    row = recipes.find(name)
-    assert recipes.published(row) == row.published or recipes.QUOTED in row.published
+    row = recipes.find_recipe(name)
+    assert recipes.published_figures(row) == row.published or recipes.QUOTED in row.published
 
 
 def test_changing_a_published_table_leaves_the_next_recipe_alone():
-    recipes.find("wu.table5.baseline").published["kappa"] = 1.0
-    assert recipes.find("wu.table5.baseline").published["kappa"] == 0.805
+    recipes.find_recipe("wu.table5.baseline").published["kappa"] = 1.0
+    assert recipes.find_recipe("wu.table5.baseline").published["kappa"] == 0.805
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", recipes.recipe_names())
 def test_smoke_shrinks_without_changing_the_method(name):
-    recipe = recipes.find(name)
-    small = recipes.smoke(recipe)
+    recipe = recipes.find_recipe(name)
+    small = recipes.smoke_recipe(recipe)
     assert (small.data.source, small.data.num_images, small.train.epochs) == ("synthetic", 40, 1)
-    assert all(max(phase.epochs, phase.steps) <= 2 for phase in parse(small.train.phases, 1))
+    assert all(max(phase.epochs, phase.steps) <= 2 for phase in parse_phases(small.train.phases, 1))
     assert small.model.init_from == ""
     size = 96 if recipe.model.name == "inception_v3" else 64
     assert small.data.size == (256 if name.startswith("yu.") else size)
@@ -175,30 +181,32 @@ def test_smoke_shrinks_without_changing_the_method(name):
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 5, 8, 16])
 def test_smoke_keeps_a_batch_that_workers_can_share(workers):
-    recipe = override(recipes.find("demo"), {"cluster.workers": workers})
-    batch = recipes.smoke(recipe).train.batch
+    recipe = override(recipes.find_recipe("demo"), {"cluster.workers": workers})
+    batch = recipes.smoke_recipe(recipe).train.batch
     assert batch % (2 * workers) == 0 and 8 <= batch < 8 + 2 * workers
 
 
 @pytest.mark.parametrize("workers", [1, 3, 8, 16])
 def test_a_smoke_run_has_enough_images_for_its_workers(workers):
-    small = recipes.smoke(override(recipes.find("demo"), {"cluster.workers": workers}))
+    small = recipes.smoke_recipe(
+        override(recipes.find_recipe("demo"), {"cluster.workers": workers})
+    )
     rows = np.arange(int(0.6 * small.data.num_images))
     plan = plan_epoch(
         small.sampling, rows, rows % 5, num_classes=5, batch=small.train.batch, seed=0, epoch=0
     )
-    parts = [share(plan, rank, workers) for rank in range(workers)]
+    parts = [worker_share(plan, rank, workers) for rank in range(workers)]
     assert min(part.rows.shape[1] for part in parts) >= 2
 
 
 def test_li_feeds_fixed_shares() -> None:
-    recipe = recipes.find("li.table1.ours")
+    recipe = recipes.find_recipe("li.table1.ours")
     assert [share * 16 for share in recipe.sampling.quotas] == [8, 1, 2, 1, 4]
     assert recipe.train.batch == 16 and recipe.model.hidden == (1024, 1024)
 
 
 def test_kon_s_adversarial_model_is_the_quick_start_of_its_library() -> None:
-    plain, adversarial = (recipes.find(f"kon.composite_{name}") for name in ("std", "adv"))
+    plain, adversarial = (recipes.find_recipe(f"kon.composite_{name}") for name in ("std", "adv"))
     # It goes on from the plain model's trained weights.
     start = {"weights": "", "init_from": "kon.composite_std"}
     assert adversarial.model == dataclasses.replace(plain.model, **start)
@@ -214,16 +222,18 @@ def test_kon_s_adversarial_model_is_the_quick_start_of_its_library() -> None:
 
 @pytest.mark.parametrize("name", ["odir_only", "composite_std", "composite_adv"])
 def test_kon_keeps_normal_eyes_alone(name: str) -> None:
-    assert recipes.find(f"kon.{name}").data.keywords == "normal fundus"
+    assert recipes.find_recipe(f"kon.{name}").data.keywords == "normal fundus"
 
 
-@pytest.mark.parametrize("name", [name for name in recipes.names() if name.startswith("kon.")])
+@pytest.mark.parametrize(
+    "name", [name for name in recipes.recipe_names() if name.startswith("kon.")]
+)
 def test_kon_s_batches_are_those_of_the_notebook(name: str) -> None:
-    train = recipes.find(name).train
+    train = recipes.find_recipe(name).train
     assert (train.batch, train.drop_last) == (32, True)
 
 
-@pytest.mark.parametrize("name", [name for name in recipes.names() if "." in name])
+@pytest.mark.parametrize("name", [name for name in recipes.recipe_names() if "." in name])
 def test_what_a_paper_does_not_state_is_declared_as_ours(name: str) -> None:
     assert (
         f"Not stated by the paper and ours: {recipes.RECIPES.facts(name).ours}."
@@ -234,7 +244,7 @@ def test_what_a_paper_does_not_state_is_declared_as_ours(name: str) -> None:
 def test_wu_declares_optimiser_rate_and_dropout() -> None:
     told, train = (
         recipes.RECIPES.facts("wu.table5.baseline").ours,
-        recipes.find("wu.table5.baseline").train,
+        recipes.find_recipe("wu.table5.baseline").train,
     )
     assert (train.optimizer, train.lr, train.schedule) == ("adam", 1e-4, "cosine")
     for word in ("Adam at 1e-4", "cosine", "dropout", "stratified", "clockwise", "half-grey"):
@@ -248,21 +258,23 @@ def test_yu_starts_from_torchvisions_default_weights() -> None:
         ("resnet50_pretrained_class_weights", "imagenet/tv2_in1k"),
         ("resnet50_scratch", ""),
     ]:
-        assert recipes.find(f"yu.{name}").model.weights == weights
-    assert recipes.find("yu.resnet50_pretrained_class_weights").loss.args["divide"] == "weights"
+        assert recipes.find_recipe(f"yu.{name}").model.weights == weights
+    assert (
+        recipes.find_recipe("yu.resnet50_pretrained_class_weights").loss.args["divide"] == "weights"
+    )
 
 
 def test_nvidias_recipe_has_its_own_augmentation_and_no_warm_up_at_256() -> None:
-    recipe = recipes.find("yu.ngc_resnet50")
+    recipe = recipes.find_recipe("yu.ngc_resnet50")
     assert augmentation.train_text(recipe.data) == "random_resized_crop(224) + hflip(0.5)"
     assert augmentation.view_text(recipe.data) == "resize(256) + center_crop(224)"
     assert (recipe.train.batch, recipe.train.warmup) == (256, 0.0)
-    given = override(recipes.find("demo"), recipes.PRESETS["ngc_resnet50"])
+    given = override(recipes.find_recipe("demo"), recipes.PRESETS["ngc_resnet50"])
     assert augmentation.output_size(augmentation.train_text(given.data), given.data.size) == 224
 
 
 def test_kon_s_notebook_does_not_normalise_and_steps_down() -> None:
-    recipe = recipes.find("kon.composite_std_code")
+    recipe = recipes.find_recipe("kon.composite_std_code")
     assert recipe.data.keywords == "normal fundus"
     assert (recipe.model.mean, recipe.model.std) == ((0.0,) * 3, (1.0,) * 3)
     train = recipe.train
@@ -284,4 +296,4 @@ def test_docstring_names_the_folders_the_recipe_reads(name: str, roots: str) -> 
 
 def test_presets_change_any_recipe() -> None:
     for name, changes in recipes.PRESETS.items():
-        assert override(recipes.find("demo"), changes) != recipes.find("demo"), name
+        assert override(recipes.find_recipe("demo"), changes) != recipes.find_recipe("demo"), name

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fundusray import files, metrics
-from fundusray.reports.trials import Trial
+from fundusray.reports.trials import ReportTrial
 
 NUM_EYES = 120
 CLASSES = ["No DR", "Mild", "Moderate", "Severe", "Proliferative"]
@@ -28,13 +28,13 @@ def draw_logits(targets: np.ndarray, hit: float, num_classes: int = 5) -> np.nda
 
 
 @pytest.fixture
-def make_trial(tmp_path) -> Callable[..., Trial]:
+def make_trial(tmp_path) -> Callable[..., ReportTrial]:
     """(method, share of hits or None, ...) -> a trial with its predictions on disk; `having` of its
     eyes have a patient."""
 
     def make(
         method: str, hit: float | None = 0.7, prefix: str = "eye", having: int = NUM_EYES, **changes
-    ) -> Trial:
+    ) -> ReportTrial:
         location = ""
         if hit is not None:
             targets = draw_targets()
@@ -53,7 +53,7 @@ def make_trial(tmp_path) -> Callable[..., Trial]:
             "optimistic": False, "seconds": 754.0, "weight_ratio": 1.0, "history": history,
             "bundle": "runs/x/bundle", "predictions": location,
         }  # fmt: skip
-        return Trial(**(settings | changes))
+        return ReportTrial(**(settings | changes))
 
     return make
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fundusray.reports.contact_sheet import Cell, contact_sheet
+from fundusray.reports.contact_sheet import SheetCell, contact_sheet
 
 RED = np.array([220, 30, 30], np.uint8)
 
@@ -39,7 +39,7 @@ def where_red(sheet: np.ndarray) -> tuple[int, int, int, int]:
     ],
 )
 def test_pictures_keep_their_proportions(shape: tuple[int, int], shown: tuple[int, int]) -> None:
-    sheet = opened(contact_sheet([[Cell(plain(*shape), "")]], side=120))
+    sheet = opened(contact_sheet([[SheetCell(plain(*shape), "")]], side=120))
     _, left, *sides = where_red(sheet)
     assert tuple(sides) == shown
     assert left + shown[1] / 2 == sheet.shape[1] / 2
@@ -48,7 +48,9 @@ def test_pictures_keep_their_proportions(shape: tuple[int, int], shown: tuple[in
 
 def test_pictures_are_in_rows_and_columns() -> None:
     shades = [[40, 90], [140, 190, 240]]
-    rows = [[Cell(np.full((9, 9, 3), shade, np.uint8), "x") for shade in row] for row in shades]
+    rows = [
+        [SheetCell(np.full((9, 9, 3), shade, np.uint8), "x") for shade in row] for row in shades
+    ]
     sheet = opened(contact_sheet(rows, side=64))
     places = [
         [np.argwhere((sheet == shade).all(axis=2)).mean(axis=0) for shade in row] for row in shades
@@ -60,7 +62,7 @@ def test_pictures_are_in_rows_and_columns() -> None:
 
 def test_equal_input_gives_equal_bytes_and_more_text_a_taller_sheet() -> None:
     def sheet(caption: str, title: str = "") -> bytes:
-        return contact_sheet([[Cell(plain(50, 50), caption)]], side=100, title=title)
+        return contact_sheet([[SheetCell(plain(50, 50), caption)]], side=100, title=title)
 
     assert sheet("one", "two") == sheet("one", "two")
     heights = [len(opened(sheet("lesion " * n))) for n in (1, 5, 10)]
@@ -71,7 +73,7 @@ def test_equal_input_gives_equal_bytes_and_more_text_a_taller_sheet() -> None:
 @pytest.mark.parametrize("text", ["word " * 20_000, "w" * 100_000, "i" * 100_000, "正" * 9_999])
 def test_text_without_end_takes_a_few_lines(text: str) -> None:
     few = "word " * 200
-    cell, longer = ([[Cell(plain(9, 9), caption)]] for caption in (few, text))
+    cell, longer = ([[SheetCell(plain(9, 9), caption)]] for caption in (few, text))
     assert (
         opened(contact_sheet(longer, title=text)).shape
         == opened(contact_sheet(cell, title=few)).shape
@@ -80,7 +82,11 @@ def test_text_without_end_takes_a_few_lines(text: str) -> None:
 
 def test_text_stays_in_its_column() -> None:
     caption = "a_file_name_without_a_single_space_" * 8
-    cells = [Cell(plain(9, 9), caption), Cell(plain(9, 9), ""), Cell(plain(9, 9), "")]
+    cells = [
+        SheetCell(plain(9, 9), caption),
+        SheetCell(plain(9, 9), ""),
+        SheetCell(plain(9, 9), ""),
+    ]
     sheet = opened(contact_sheet([cells], side=90))
     top, _, height, _ = where_red(sheet[:, : 8 + 90])  # of the first picture
     below = sheet[top + height :]
@@ -91,7 +97,7 @@ def test_text_stays_in_its_column() -> None:
 
 def test_lines_break_between_words() -> None:
     two, one = (
-        opened(contact_sheet([[Cell(plain(9, 9), caption)]], side=100))
+        opened(contact_sheet([[SheetCell(plain(9, 9), caption)]], side=100))
         for caption in ("haemorrhages microaneurysms", "haemorrhages")
     )
     assert len(two) > len(one)
@@ -113,7 +119,7 @@ def test_lines_break_between_words() -> None:
 )
 def test_what_would_not_be_seen_is_written_as_escapes(text: str, written: str) -> None:
     def sheet(caption: str) -> bytes:
-        return contact_sheet([[Cell(plain(9, 9), caption)]], side=200, title=caption)
+        return contact_sheet([[SheetCell(plain(9, 9), caption)]], side=200, title=caption)
 
     assert sheet(text) == sheet(written)
     assert sheet(text) != sheet("")

@@ -12,31 +12,34 @@ HISTORY = [{"epoch": e, "train_loss": 1 / e, "val_kappa": 0.1 * e} for e in rang
 PAIRED = {"difference": 0.03, "low": 0.01, "high": 0.05, "verdict": "better"}
 
 
-def _estimates(number: int) -> list[figures.Estimate]:
-    first = figures.Estimate("plain", 0.5, 0.4, 0.6, {}, 0.8, True)
+def _estimates(number: int) -> list[figures.IntervalLine]:
+    first = figures.IntervalLine("plain", 0.5, 0.4, 0.6, {}, 0.8, True)
     rest = [
-        figures.Estimate(f"trial {i}", 0.6, 0.5, 0.7, PAIRED, None, False) for i in range(number)
+        figures.IntervalLine(f"trial {i}", 0.6, 0.5, 0.7, PAIRED, None, False)
+        for i in range(number)
     ]
     return [first, *rest]
 
 
 DRAWN = {
-    "confusion": lambda: figures.confusion(np.diag([9, 3, 0]), ["none", "mild", "worse"], "plain"),
-    "confusion of ten": lambda: figures.confusion(np.ones((10, 10), int), ["c"] * 10, "ten"),
-    "curves": lambda: figures.curves(HISTORY, "kappa", 5, "$a$b$", (0, 1), [HISTORY]),
-    "curves with holes": lambda: figures.curves(
+    "confusion": lambda: figures.confusion_plot(
+        np.diag([9, 3, 0]), ["none", "mild", "worse"], "plain"
+    ),
+    "confusion of ten": lambda: figures.confusion_plot(np.ones((10, 10), int), ["c"] * 10, "ten"),
+    "curves": lambda: figures.training_curves(HISTORY, "kappa", 5, "$a$b$", (0, 1), [HISTORY]),
+    "curves with holes": lambda: figures.training_curves(
         [{"epoch": 1, "train_loss": float("nan"), "val_kappa": None}], "kappa", 1, "diverged"
     ),
-    "forest": lambda: figures.forest(_estimates(8)),
-    "forest of forty": lambda: figures.forest(_estimates(40)),
-    "forest without baseline": lambda: figures.forest(_estimates(0)),
-    "forest without interval": lambda: figures.forest(
-        [figures.Estimate("one patient", 0.5, None, None, {}, None, False)]
+    "forest": lambda: figures.interval_plot(_estimates(8)),
+    "forest of forty": lambda: figures.interval_plot(_estimates(40)),
+    "forest without baseline": lambda: figures.interval_plot(_estimates(0)),
+    "forest without interval": lambda: figures.interval_plot(
+        [figures.IntervalLine("one patient", 0.5, None, None, {}, None, False)]
     ),
     "search": lambda: figures.search_history(
         [{"number": 0, "value": 0.4}, {"number": 1, "value": None}, {"number": 2, "value": 0.6}]
     ),
-    "importances": lambda: figures.importances({"loss.name": 0.8, "train.lr": 0.2}),
+    "importances": lambda: figures.importance_plot({"loss.name": 0.8, "train.lr": 0.2}),
 }
 
 
@@ -59,8 +62,8 @@ def test_a_figure_is_a_small_picture_without_metadata_and_the_same_twice(name):
 
 def test_a_confusion_cell_is_as_dark_as_its_share_of_the_row():
     """Rows differ hundredfold in size; shares, not counts, must set the shade."""
-    even = figures.confusion(np.array([[500, 500], [5, 5]]), ["a", "b"], "even")
-    sure = figures.confusion(np.array([[1000, 0], [0, 10]]), ["a", "b"], "sure")
+    even = figures.confusion_plot(np.array([[500, 500], [5, 5]]), ["a", "b"], "even")
+    sure = figures.confusion_plot(np.array([[1000, 0], [0, 10]]), ["a", "b"], "sure")
     dark = np.array([11, 60, 102])
 
     def dark_share(content: bytes) -> float:

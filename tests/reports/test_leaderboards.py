@@ -42,7 +42,7 @@ def test_the_csv_begins_with_the_promised_columns_and_a_failed_trial_has_empty_c
 def test_figures_in_the_leaderboard_are_those_of_metrics(make_trial):
     trial = make_trial("plain")
     row = leaderboards.leaderboard([trial])[0]
-    expected = metrics.summary(files.read_table(trial.predictions))
+    expected = metrics.figure_summary(files.read_table(trial.predictions))
     assert {m: row[m] for m in metrics.METRICS} == {m: expected[m] for m in metrics.METRICS}
     assert (row["n"], row["kappa_low"]) == (120, expected["kappa_low"])
 

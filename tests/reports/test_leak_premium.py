@@ -36,14 +36,17 @@ def test_the_premium_is_image_minus_patient(tmp_path: Path, sure, verdict) -> No
     patient = predictions(tmp_path / "a.parquet", sure[0], 1)
     image = predictions(tmp_path / "b.parquet", sure[1], 2)
     found = {"runs": RUNS, "predictions": {"patient": patient, "image": image}}
-    places = leak_premium.write(str(tmp_path), "odd | name", found)
-    rows = {row["metric"]: row for row in leak_premium.rows(patient, image)}
+    places = leak_premium.write_premium(str(tmp_path), "odd | name", found)
+    rows = {row["metric"]: row for row in leak_premium.premium_rows(patient, image)}
     assert set(rows) == set(metrics.METRICS)
     accuracy = rows["accuracy"]
-    parts = [leak_premium.by_repeat(files.read_table(place)) for place in (patient, image)]
+    parts = [leak_premium.premium_by_repeat(files.read_table(place)) for place in (patient, image)]
     assert [part.num_rows for part in parts[0]] == [20] * 4 and accuracy["repeats"] == 4
-    both = [metrics.repeated(tables, elsewhere=True) for tables in parts]
-    each = [metrics.paired(b, a)["accuracy"]["difference"] for a, b in zip(*parts, strict=True)]
+    both = [metrics.repeated_summary(tables, elsewhere=True) for tables in parts]
+    each = [
+        metrics.paired_differences(b, a)["accuracy"]["difference"]
+        for a, b in zip(*parts, strict=True)
+    ]
     assert accuracy["premium"] == pytest.approx(np.mean(each))
     assert accuracy["premium_seed_sd"] == pytest.approx(np.std(each, ddof=1))
     assert accuracy["premium"] == pytest.approx(both[1]["accuracy"] - both[0]["accuracy"])
@@ -60,7 +63,7 @@ def test_the_premium_is_image_minus_patient(tmp_path: Path, sure, verdict) -> No
 
 def test_unknown_patients_are_said(tmp_path: Path) -> None:
     place = predictions(tmp_path / "a.parquet", 0.5, 1)
-    table = leak_premium.rows(place, place)
+    table = leak_premium.premium_rows(place, place)
     text = leak_premium.markdown_table("x", RUNS, table, "patients unknown (aptos): y")
     assert "- Only eyes of known patients are tested; patients unknown (aptos): y." in text
     assert "unknown" not in leak_premium.markdown_table("x", RUNS, table)
@@ -68,14 +71,14 @@ def test_unknown_patients_are_said(tmp_path: Path) -> None:
 
 def test_equal_predictions_have_no_premium(tmp_path: Path) -> None:
     place = predictions(tmp_path / "a.parquet", 0.5, 1)
-    for row in leak_premium.rows(place, place):
+    for row in leak_premium.premium_rows(place, place):
         assert row["premium"] == 0 and row["verdict"] == "undecided"
 
 
 def test_one_repeat_is_of_two_networks(tmp_path: Path) -> None:
     table = files.read_table(predictions(tmp_path / "a.parquet", 0.5, 1)).slice(0, 20)
     files.write_table(str(tmp_path / "b.parquet"), table)
-    rows = leak_premium.rows(*[str(tmp_path / "b.parquet")] * 2)
+    rows = leak_premium.premium_rows(*[str(tmp_path / "b.parquet")] * 2)
     text = leak_premium.markdown_table("x", RUNS[:2], rows)
     assert "the verdict is of these two networks" in text and "of its own" not in text
-    assert rows[0]["patient_low"] == metrics.summary(table)["accuracy_low"]
+    assert rows[0]["patient_low"] == metrics.figure_summary(table)["accuracy_low"]

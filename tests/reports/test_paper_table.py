@@ -12,8 +12,8 @@ from markupsafe import escape
 from fundusray import files, metrics, recipes
 from fundusray.reports import paper_table
 from fundusray.reports.comparisons import comparisons, holm
-from fundusray.reports.paper_table import Line, Told
-from fundusray.reports.trials import Trial, measure
+from fundusray.reports.paper_table import DifferenceText, Line
+from fundusray.reports.trials import ReportTrial, measure_trials
 
 PUBLISHED = {"accuracy": 0.85, "balanced_accuracy": 0.586, "kappa": 0.805, "time": "14h59"}
 PANEL = {
@@ -24,7 +24,7 @@ PANEL = {
 
 
 @pytest.fixture
-def lines(make_trial: Callable[..., Trial]) -> list[Line]:
+def lines(make_trial: Callable[..., ReportTrial]) -> list[Line]:
     """A baseline, a far better and a far worse row, one alike, a failed and a quoted one."""
 
     def line(method: str, hit: float | None, **changes) -> Line:
@@ -52,14 +52,14 @@ def test_holm_by_hand() -> None:
 
 
 def test_differences_are_row_minus_baseline_and_judge_the_paper(lines: list[Line]) -> None:
-    ranked = {m.trial.method: m for m in measure([line.trial for line in lines])}
+    ranked = {m.trial.method: m for m in measure_trials([line.trial for line in lines])}
     found = comparisons([ranked[line.trial.method] for line in lines])
     assert len(found) == 3 * len(metrics.METRICS)
     by = {(row["row"], row["metric"]): row for row in found}
     tables = {
         name: files.read_table(ranked[name].trial.predictions) for name in ("baseline", "ahead")
     }
-    exact = metrics.paired(tables["ahead"], tables["baseline"])["kappa"]
+    exact = metrics.paired_differences(tables["ahead"], tables["baseline"])["kappa"]
     ahead = by["ahead", "kappa"]
     assert ahead["difference"] == exact["difference"] and ahead["low"] == exact["low"]
     assert ahead["paper"] == pytest.approx(0.9 - 0.805)
@@ -76,21 +76,25 @@ def test_differences_are_row_minus_baseline_and_judge_the_paper(lines: list[Line
 
 def test_cost_by_hand(lines: list[Line]) -> None:
     # Two hours of two workers that hold two cores together, at 0.9 an hour each.
-    spent = paper_table.cost(lines[0], 0.9)
+    spent = paper_table.row_cost(lines[0], 0.9)
     assert spent == {"core_hours": 4.0, "gpu_hours": None, "money": pytest.approx(3.6)}
     on_gpu = replace(lines[0], gpus=4.0, workers=4)
-    assert paper_table.cost(on_gpu, 0.0) == {"core_hours": None, "gpu_hours": 8.0, "money": None}
+    assert paper_table.row_cost(on_gpu, 0.0) == {
+        "core_hours": None,
+        "gpu_hours": 8.0,
+        "money": None,
+    }
 
 
 def test_the_table_as_files(lines: list[Line], about: dict, tmp_path: Path) -> None:
-    told = Told(
+    told = DifferenceText(
         title="Table 5, scale small: 64 px instead of 512",
         about=about,
         notes=["Differences are to wu.table5.baseline."],
         hourly=0.9,
         panel={"ahead <i>": PANEL},
     )
-    places = paper_table.write(str(tmp_path / "out"), lines, told)
+    places = paper_table.write_paper_table(str(tmp_path / "out"), lines, told)
     text = Path(places["table"]).read_text()
     assert text.startswith("# Table 5, scale small: 64 px instead of 512\n")
     assert "120 eyes of 60 patients, test rows; majority baseline accuracy 0." in text
@@ -130,15 +134,17 @@ def test_the_table_as_files(lines: list[Line], about: dict, tmp_path: Path) -> N
 
 
 def test_a_kappa_of_unstated_kind_stands_beside_the_unweighted_one(
-    make_trial: Callable[..., Trial], about: dict, tmp_path: Path
+    make_trial: Callable[..., ReportTrial], about: dict, tmp_path: Path
 ) -> None:
-    row = recipes.find("li.table1.ours").published
+    row = recipes.find_recipe("li.table1.ours").published
     trials = [make_trial("ours", 0.8, baseline=True, published=row)]
-    quoted = recipes.find("li.table1.baseline_pratt").published
+    quoted = recipes.find_recipe("li.table1.baseline_pratt").published
     trials.append(make_trial("pratt", None, status="published", published=quoted))
     lines = [Line(name=f"li.table1.{trial.method}", trial=trial) for trial in trials]
-    places = paper_table.write(str(tmp_path), lines, Told(title="Li", about=about))
-    exact = metrics.summary(files.read_table(trials[0].predictions))
+    places = paper_table.write_paper_table(
+        str(tmp_path), lines, DifferenceText(title="Li", about=about)
+    )
+    exact = metrics.figure_summary(files.read_table(trials[0].predictions))
     text = Path(places["table"]).read_text()
     main = next(line for line in text.splitlines() if line.startswith("| ours | "))
     # The paper's .5107 is not in the column of quadratic kappa, which has none.
@@ -177,7 +183,9 @@ def test_a_kappa_of_unstated_kind_stands_beside_the_unweighted_one(
 
 def test_a_table_before_its_first_row_is_done(lines: list[Line], tmp_path: Path) -> None:
     waiting = [replace(line, trial=replace(line.trial, status="failed")) for line in lines]
-    places = paper_table.write(str(tmp_path), waiting, Told(title="t", about={}), page=False)
+    places = paper_table.write_paper_table(
+        str(tmp_path), waiting, DifferenceText(title="t", about={}), page=False
+    )
     assert "report" not in places and not (tmp_path / "report.html").exists()
     text = Path(places["table"]).read_text()
     assert "no eyes measured" in text and "Differences to the baseline" not in text

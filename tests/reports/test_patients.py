@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from fundusray.reports import leaderboards, paper_table
-from fundusray.reports.number_text import owners, people
-from fundusray.reports.paper_table import Line, Told
+from fundusray.reports.number_text import patients_text, people_text
+from fundusray.reports.paper_table import DifferenceText, Line
 
 CAVEAT = (
     "patients unknown: images are counted as independent; intervals are too narrow if eyes of one "
@@ -27,8 +27,10 @@ SPLIT = "split by image, near-duplicates together: no near-duplicate is on two s
 )
 def test_how_many_of_how_many(num_patients: int, num_unknown: int, said: str) -> None:
     summary = {"n": 72, "num_patients": num_patients, "num_unknown": num_unknown}
-    assert people(summary, "eye") == said
-    assert owners(summary) in said or f"unknown of {num_unknown} images" in owners(summary)
+    assert people_text(summary, "eye") == said
+    assert patients_text(summary) in said or f"unknown of {num_unknown} images" in patients_text(
+        summary
+    )
 
 
 @pytest.fixture
@@ -73,8 +75,10 @@ def test_some_are_known(tmp_path: Path, make_trial, about) -> None:
 
 def test_a_papers_table_says_it_too(tmp_path: Path, make_trial, unknown) -> None:
     trial = make_trial("plain", having=0, baseline=True)
-    told = Told(title="x", about=unknown, notes=[], hourly=0.0, panel={}, examples="")
-    paper_table.write(str(tmp_path), [Line(name="x.plain", trial=trial, start="random")], told)
+    told = DifferenceText(title="x", about=unknown, notes=[], hourly=0.0, panel={}, examples="")
+    paper_table.write_paper_table(
+        str(tmp_path), [Line(name="x.plain", trial=trial, start="random")], told
+    )
     text = (tmp_path / "table.md").read_text()
     assert "120 eyes; patients unknown" in text and CAVEAT in text
     (row,) = json.loads((tmp_path / "table.json").read_text())["rows"]

@@ -59,7 +59,7 @@ def twins(number: int, conflict: str = "", patients: tuple[str, ...] = ("a", "b"
 
 
 def test_a_sound_set_in_words() -> None:
-    assert scan_summary.summary(facts()) == (
+    assert scan_summary.scan_text(facts()) == (
         "10 photographs of 5 patients, 1.5 MB (eyepacs)\n"
         "  sizes: 2000x1500 10\n"
         "  eyes:  left 5, right 5\n"
@@ -129,7 +129,7 @@ def test_a_sound_set_in_words() -> None:
     ],
 )
 def test_what_is_wrong_in_words(changes: dict[str, Any], words: str) -> None:
-    told = scan_summary.summary(facts(**changes))
+    told = scan_summary.scan_text(facts(**changes))
     assert words in told and ("nothing stands in the way" in told) == (
         not {"bad_share", "duplicates", "leaks", "labels", "flags"} & set(changes)
     )
@@ -137,7 +137,7 @@ def test_what_is_wrong_in_words(changes: dict[str, Any], words: str) -> None:
 
 def test_names_are_counted_after_the_first_ten() -> None:
     bad = [{"image_id": f"{n}", "where": f"{n}.jpg", "reason": "empty file"} for n in range(12)]
-    told = scan_summary.summary(
+    told = scan_summary.scan_text(
         facts(refused=bad, flags=facts()["flags"] | {"dark": list("abcdefghijkl")})
     )
     assert "9.jpg: empty file\n    and 2 more" in told and "10.jpg" not in told
@@ -150,7 +150,7 @@ def test_names_cannot_write_lines_of_their_own() -> None:
     changes = {"refused": [row], "repaired": [row], "missing": [row], "many": {evil: 3}}
     changes["untaken"] = [f"1 photograph not taken, {evil}"]
     changes |= {"labels": {evil: 3}, "duplicates": [twins(1) | {"images": [evil, evil]}]}
-    told = scan_summary.summary(facts(**changes, flags=facts()["flags"] | {"dark": [evil]}))
+    told = scan_summary.scan_text(facts(**changes, flags=facts()["flags"] | {"dark": [evil]}))
     assert "\x1b" not in told and "\u202e" not in told and "\n  refused 0" not in told
 
 
@@ -159,7 +159,7 @@ def test_the_sheet_shows_what_matters_first() -> None:
     flags = facts()["flags"] | {"dark": ["8_left", "9_left"], "tiny": ["9_left"]}
     groups = [twins(1), twins(2, "grade"), twins(3, patients=("a", "a"))]
     refused = [{"image_id": "9_left", "where": "", "reason": ""}]
-    rows = scan_summary.chosen(
+    rows = scan_summary.contact_sheet_rows(
         facts(duplicates=groups, repaired=repaired, refused=refused, flags=flags)
     )
     assert [[image_id for image_id, _ in row] for row in rows] == [
@@ -179,7 +179,7 @@ def test_the_sheet_shows_what_matters_first() -> None:
 def test_pairs_are_not_torn_apart_and_rows_are_bounded() -> None:
     three = twins(0) | {"images": ["a", "b", "c"], "labels": ["", "", ""]}
     many = [three] + [twins(n) for n in range(1, 40)]
-    rows = scan_summary.chosen(facts(duplicates=many, examples={}))
+    rows = scan_summary.contact_sheet_rows(facts(duplicates=many, examples={}))
     assert len(rows) == scan_summary.ROWS and all(len(row) <= scan_summary.COLUMNS for row in rows)
     for row in rows:
         firsts = [name.split("_")[0] for name, _ in row if "_" in name]
@@ -188,14 +188,14 @@ def test_pairs_are_not_torn_apart_and_rows_are_bounded() -> None:
 
 def test_what_is_written(tmp_path: Path) -> None:
     told = facts(flags=facts()["flags"] | {"dark": ["8_left"]})
-    names = {image_id for row in scan_summary.chosen(told) for image_id, _ in row}
+    names = {image_id for row in scan_summary.contact_sheet_rows(told) for image_id, _ in row}
     assert names == {"8_left", "1_left", "1_right", "2_left"}
     pictures = {name: np.full((60, 80, 3), 99, np.uint8) for name in names}
-    places = scan_summary.write(str(tmp_path), told, pictures)
-    assert Path(places["summary"]).read_text() == scan_summary.summary(told)
+    places = scan_summary.write_scan(str(tmp_path), told, pictures)
+    assert Path(places["summary"]).read_text() == scan_summary.scan_text(told)
     assert files.read_json(str(tmp_path / "summary.json")) == told
     sheet = Image.open(io.BytesIO(Path(places["contact_sheet"]).read_bytes()))
     assert sheet.format == "PNG" and sheet.width > 400 and not sheet.info
     first = Path(places["contact_sheet"]).read_bytes()
-    scan_summary.write(str(tmp_path), told, pictures)
+    scan_summary.write_scan(str(tmp_path), told, pictures)
     assert Path(places["contact_sheet"]).read_bytes() == first

@@ -10,15 +10,17 @@ import pytest
 from fundusray import files, metrics
 from fundusray.reports import leaderboards, paper_table, training_repeats
 from fundusray.reports.comparisons import comparisons
-from fundusray.reports.paper_table import Line, Told
-from fundusray.reports.trials import Trial, measure
+from fundusray.reports.paper_table import DifferenceText, Line
+from fundusray.reports.trials import ReportTrial, measure_trials
 
 
 @pytest.fixture
-def make_repeated(make_trial: Callable[..., Trial], tmp_path: Path) -> Callable[..., Trial]:
+def make_repeated(
+    make_trial: Callable[..., ReportTrial], tmp_path: Path
+) -> Callable[..., ReportTrial]:
     """(method, skill, trainings) -> a trial that was trained so often, "" where one failed."""
 
-    def make(method: str, skill: float, numbers: str, **changes) -> Trial:
+    def make(method: str, skill: float, numbers: str, **changes) -> ReportTrial:
         places, rng = [], np.random.default_rng(0)
         targets = rng.choice(5, 120, p=(0.5, 0.2, 0.1, 0.1, 0.1))
         ids, patients = [f"eye{i}" for i in range(120)], [f"p{i // 2}" for i in range(120)]
@@ -49,17 +51,19 @@ def test_a_method_trained_several_times_is_judged_as_a_method(
 ) -> None:
     base = make_repeated("plain", 1.0, "123", baseline=True)
     better = make_repeated("better", 4.0, "123", seconds=3600.0)
-    found = {m.trial.method: m for m in measure([base, better])}
+    found = {m.trial.method: m for m in measure_trials([base, better])}
     ours, theirs = read(better.repeats), read(base.repeats)
-    assert found["better"].summary == metrics.repeated(ours)
-    assert found["better"].versus == metrics.repeated_paired(ours, theirs)
+    assert found["better"].summary == metrics.repeated_summary(ours)
+    assert found["better"].versus == metrics.repeated_differences(ours, theirs)
     assert found["plain"].versus == {}
     kappa = next(r for r in comparisons(list(found.values())) if r["metric"] == "kappa")
-    exact = metrics.repeated_paired(ours, theirs)["kappa"]
+    exact = metrics.repeated_differences(ours, theirs)["kappa"]
     assert (kappa["about"], kappa["repeats"]) == ("methods", 3)
     assert (kappa["p"], kappa["seed_sd"]) == (exact["p"], exact["seed_sd"])
     lines = [Line(name=t.method, trial=t, cores=2.0, trainings=3) for t in (base, better)]
-    places = paper_table.write(str(tmp_path / "out"), lines, Told(title="T", about=about))
+    places = paper_table.write_paper_table(
+        str(tmp_path / "out"), lines, DifferenceText(title="T", about=about)
+    )
     text = Path(places["table"]).read_text()
     assert "| better (3 trainings) |" in text and "(verdict on the methods)" in text
     assert "Trained 3 times, on one split with a seed each: all rows." in text
@@ -83,17 +87,20 @@ def test_trainings_are_compared_place_by_place_and_a_failed_one_is_left_out(make
         make_repeated("plain", 1.0, "123", baseline=True),
         make_repeated("odd", 1.0, "4-6"),
     )
-    odd = next(m for m in measure([base, other]) if m.trial.method == "odd")
+    odd = next(m for m in measure_trials([base, other]) if m.trial.method == "odd")
     left = [base.repeats[0], base.repeats[2]]
     mine = [place for place in other.repeats if place]
-    assert odd.versus == metrics.repeated_paired(read(mine), read(left))
-    assert odd.summary["repeats"] == 2 and training_repeats.finished(odd) == "2 of 3 trainings"
+    assert odd.versus == metrics.repeated_differences(read(mine), read(left))
+    assert (
+        odd.summary["repeats"] == 2
+        and training_repeats.finished_count_text(odd) == "2 of 3 trainings"
+    )
     # One training of a row is compared with the first of the baseline's: two networks.
     single = make_repeated("once", 1.0, "7")
-    once = next(m for m in measure([base, single]) if m.trial.method == "once")
-    assert once.versus == metrics.paired(*read((single.predictions, base.predictions)))
+    once = next(m for m in measure_trials([base, single]) if m.trial.method == "once")
+    assert once.versus == metrics.paired_differences(*read((single.predictions, base.predictions)))
     assert training_repeats.compared_trainings([odd, once]) == 1
-    assert "once: each was trained once" in " ".join(training_repeats.notes([odd, once]))
+    assert "once: each was trained once" in " ".join(training_repeats.network_notes([odd, once]))
 
 
 def test_one_training_each_tells_networks_apart(make_trial, about: dict, tmp_path: Path) -> None:
@@ -126,16 +133,20 @@ def test_figures_of_two_epochs_are_said_to_be(make_trial, about: dict, tmp_path:
     row = files.read_table(str(tmp_path / "search" / "leaderboard.parquet")).to_pylist()[1]
     assert (row["held_out_epochs"], row["best_epoch"]) == ("1, 3", 2)
     lines = [Line(name=trial.method, trial=trial) for trial in trials]
-    table = paper_table.write(str(tmp_path / "paper"), lines, Told(title="T", about=about))["table"]
+    table = paper_table.write_paper_table(
+        str(tmp_path / "paper"), lines, DifferenceText(title="T", about=about)
+    )["table"]
     text = Path(table).read_text()
     assert "figures of two networks of a training" in text.splitlines()[2]
     assert "| 3: judged by epochs 1 and 3, bundle of epoch 2 |" in text
     agreed = [make_trial("agreed", 0.9, held_out_epochs=(2, 2))]
-    assert training_repeats.caption(measure(agreed)).endswith(
+    assert training_repeats.networks_caption(measure_trials(agreed)).endswith(
         "on the other half: both chose the same (epoch 2, chosen twice)"
     )
-    plain = paper_table.write(
-        str(tmp_path / "p"), [Line(name="a", trial=make_trial("a"))], Told(title="T", about=about)
+    plain = paper_table.write_paper_table(
+        str(tmp_path / "p"),
+        [Line(name="a", trial=make_trial("a"))],
+        DifferenceText(title="T", about=about),
     )
     assert "two networks" not in Path(plain["table"]).read_text()
 
@@ -144,12 +155,17 @@ def test_rows_of_different_precisions_are_told_apart(make_trial, about, tmp_path
     trials = [make_trial("plain", 0.6, baseline=True, precision="bf16")]
     trials += [make_trial(name, 0.6, precision="fp32") for name in ("a", "b")]
     lines = [Line(name=trial.method, trial=trial) for trial in trials]
-    places = paper_table.write(str(tmp_path), lines, Told(title="T", about=about), page=False)
+    places = paper_table.write_paper_table(
+        str(tmp_path), lines, DifferenceText(title="T", about=about), page=False
+    )
     said = "Not all were computed in one precision (bf16: plain; fp32: a and b)"
     assert said in Path(places["table"]).read_text()
     rows = files.read_json(places["json"])["rows"]
     assert [row["precision"] for row in rows] == ["bf16", "fp32", "fp32"]
-    assert not any("one precision" in note for note in training_repeats.notes(measure(trials[1:])))
+    assert not any(
+        "one precision" in note
+        for note in training_repeats.network_notes(measure_trials(trials[1:]))
+    )
     row = leaderboards.leaderboard(trials)[0]
     assert row["precision"] in ("bf16", "fp32")
 
@@ -162,11 +178,13 @@ def test_a_start_that_the_judged_rows_chose_is_marked(
         make_trial("plain", 0.5, baseline=True, published=published),
         make_trial("restart", 0.99, start_chosen=True, published={"kappa": 0.7}),
     ]
-    found = comparisons(measure(trials))
+    found = comparisons(measure_trials(trials))
     assert {row["flattered"] for row in found if row["row"] == "restart"} == {True}
     lines = [Line(name=trial.method, trial=trial) for trial in trials]
     text = Path(
-        paper_table.write(str(tmp_path), lines, Told(title="T", about=about))["table"]
+        paper_table.write_paper_table(str(tmp_path), lines, DifferenceText(title="T", about=about))[
+            "table"
+        ]
     ).read_text()
     assert "| restart ‡ |" in text and "| plain |" in text
     assert "‡ restart: began from a network whose epoch these very validation rows chose" in text

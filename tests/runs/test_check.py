@@ -28,7 +28,9 @@ CROPPED = {
 @pytest.mark.parametrize("changes", [CROPPED, CROPPED | {
     "data.augment": "random_crop(96)", "data.view": "resize(64)",
 }])  # fmt: skip
-@pytest.mark.parametrize("check", [train_check, pretrain.check], ids=["train", "pretrain"])
+@pytest.mark.parametrize(
+    "check", [train_check, pretrain.check_pretraining], ids=["train", "pretrain"]
+)
 def test_a_network_is_held_against_the_pictures_it_is_shown(check, changes: dict) -> None:
     with pytest.raises(InputError, match=r"data\.size: inception_v3 needs at least 75.* got 64"):
         check(override(Recipe(), changes))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fundusray.cluster.results import finished, write_result
+from fundusray.cluster.results import finished_result, write_result
 from fundusray.config import Data, Recipe, Train, override, to_json
 from fundusray.runs.identity import reseeded, run_folder, run_key
 from fundusray.runs.run import plan_run
@@ -57,7 +57,7 @@ class TestSettingsThatAreAddedLater:
             later = with_new_setting(self.old, f"new_{number}", default)
             found = plan_run(later, "set", storage, sets)
             assert (found.key, found.folder) == (run.key, run.folder)
-            assert finished(found.folder) == ({"status": "finished"}, [])
+            assert finished_result(found.folder) == ({"status": "finished"}, [])
 
     def test_of_a_later_version_of_the_package_change_no_key(self, tmp_path: Path) -> None:
         """The package itself, with one more setting of the network and one of the data."""

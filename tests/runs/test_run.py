@@ -38,13 +38,13 @@ def planned(sets: OpenSets, **changes: Any) -> Run:
 
 def test_holds_what_its_recipe_and_set_say(data: Any, sets: OpenSets) -> None:
     run = planned(sets, seed=3, train__epochs=4, train__drop_last=True)
-    sides = split_files.assign(data.table, run.recipe.data, 3)
+    sides = split_files.assign_split(data.table, run.recipe.data, 3)
     assert run.split.sides.tolist() == sides.tolist()
     assert {name: rows.tolist() for name, rows in run.rows.items()} == {
         name: np.flatnonzero(sides == name).tolist() for name in ("train", "val", "test")
     }
     assert run.counts == np.bincount(data.targets()[run.rows["train"]], minlength=5).tolist()
-    assert run.split.digest == split_files.digest(data.table, sides)
+    assert run.split.digest == split_files.assignment_digest(data.table, sides)
     assert run.split.leaks == find_leaks(data.table, sides)
     assert run.timetable.epochs == 4
     assert run.timetable.steps_per_epoch == len(run.rows["train"]) // 8
@@ -65,13 +65,13 @@ def test_trials_that_split_alike_share_one_split(sets: OpenSets, tmp_path: Path)
         assert other.split is base.split and other.key != base.key
     # A file of the same split under two names is one, too, and one with another line is not.
     for name in ("a.csv", "b.csv"):
-        split_files.write(str(tmp_path / name), base.prepared.table, base.split.sides)
+        split_files.write_split_file(str(tmp_path / name), base.prepared.table, base.split.sides)
     first, second = (planned(sets, data__split_file=str(tmp_path / n)) for n in ("a.csv", "b.csv"))
     assert first.split is second.split and first.key == second.key
     assert first.split is not base.split and first.split.digest == base.split.digest
     moved = base.split.sides.copy()
     moved[:2] = "test" if moved[0] != "test" else "val"
-    split_files.write(str(tmp_path / "b.csv"), base.prepared.table, moved)
+    split_files.write_split_file(str(tmp_path / "b.csv"), base.prepared.table, moved)
     assert planned(sets, data__split_file=str(tmp_path / "b.csv")).key != first.key
 
 

@@ -39,7 +39,10 @@ class TestOwnSet:
         data = fake_set(40)
         one = bundle({"data.fractions": (0.5, 0.5, 0.0), "seed": 3}, manifest="here")
         found = unseen(data, str(tmp_path / "bundle"), one)
-        assert found.sides.tolist() == split_files.assign(data.table, one.recipe.data, 3).tolist()
+        assert (
+            found.sides.tolist()
+            == split_files.assign_split(data.table, one.recipe.data, 3).tolist()
+        )
         assert found.side == "val" and len(found.rows) == 20
         assert found.learned.tolist() == (found.sides == "train").tolist()
 

@@ -6,7 +6,7 @@ import torch
 
 from fundusray.config import Recipe, override
 from fundusray.errors import InputError
-from fundusray.metrics import METRICS, point, summary
+from fundusray.metrics import METRICS, figure_summary, point_figures
 from fundusray.pipeline.loader import Batch
 from fundusray.tasks import TASKS, Classification, task_of
 from fundusray.tasks.classification import logits_of
@@ -46,13 +46,13 @@ def test_figures_are_of_what_was_written() -> None:
     columns = task.columns(logits, task.target(batch))
     assert np.array_equal(logits_of(columns), logits.numpy())
     figures = task.figures(columns)
-    expected = point(target.numpy(), logits.numpy())
+    expected = point_figures(target.numpy(), logits.numpy())
     assert {name: figures[name] for name in METRICS} == expected
     loss = torch.nn.functional.cross_entropy(logits, target).item()
     assert figures["loss"] == pytest.approx(loss, rel=1e-6)
     names = [f"i{n}" for n in range(40)]
     table = task.table(names, names, columns | {"linf": np.arange(40.0)})
-    assert summary(table)["kappa"] == pytest.approx(figures["kappa"])
+    assert figure_summary(table)["kappa"] == pytest.approx(figures["kappa"])
     assert table.column_names[-1] == "linf"
     again = task.columns_of(table)
     assert np.array_equal(again["target"], target.numpy())

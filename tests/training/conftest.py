@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fundusray.config import Recipe, override, to_json
-from fundusray.data.manifest.build import build
+from fundusray.data.manifest.build import build_manifest
 from fundusray.data.prepared import prepared_set
 from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.data.split import split_files
@@ -45,10 +45,10 @@ def small() -> Recipe:
 def prepared(small: Recipe, tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
     """48 drawn eyes of 32 pixels."""
     data = small.data
-    manifest = build(data, "", small.split_seed)
+    manifest = build_manifest(data, "", small.split_seed)
     folder = prepared_set.set_folder(str(tmp_path_factory.mktemp("storage")), data, manifest)
     unit = prepared_set.write_shard(folder, 0, manifest.table, data, manifest.roots)
-    prepared_set.finish(folder, data, manifest, [unit])
+    prepared_set.assemble_set(folder, data, manifest, [unit])
     return prepared_set.open_set(folder)
 
 
@@ -59,7 +59,9 @@ def make_trainer(small: Recipe, prepared: PreparedSet) -> MakeTrainer:
 
     def make(folder: Path, supervisor: Any = None, **changes: Any) -> Trainer:
         recipe = override(small, {key.replace("__", "."): v for key, v in changes.items()})
-        sides = rows_by_side(split_files.assign(prepared.table, recipe.data, recipe.split_seed))
+        sides = rows_by_side(
+            split_files.assign_split(prepared.table, recipe.data, recipe.split_seed)
+        )
         job = Job(to_json(recipe), prepared.folder, str(folder), "key", str(folder.parent), 1, "")
         examples = PreparedExamples(prepared, recipe, sides, Ranks())
         task = task_of(recipe, prepared.classes, prepared.ordered)

@@ -8,7 +8,7 @@ from torch import nn
 
 from fundusray import config
 from fundusray.training.average import AVERAGE, averaged
-from fundusray.training.checkpoints import Position, load, save
+from fundusray.training.checkpoints import Position, load_checkpoint, save_checkpoint
 from fundusray.training.optimizers import build_optimizer
 
 
@@ -72,10 +72,10 @@ def test_a_checkpoint_holds_it_to_the_bit(tmp_path) -> None:
     optimizer = build_optimizer(whole, settings())
     for t in range(3):
         step(whole, optimizer, t)
-    save(str(tmp_path), whole, optimizer, Position(step=3), "key")
+    save_checkpoint(str(tmp_path), whole, optimizer, Position(step=3), "key")
     broken = network(seed=5)
     again = build_optimizer(broken, settings())
-    load(str(tmp_path / "step-00000003"), broken, again)
+    load_checkpoint(str(tmp_path / "step-00000003"), broken, again)
     for t in range(3, 6):
         step(whole, optimizer, t)
         step(broken, again, t)

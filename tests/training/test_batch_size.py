@@ -7,7 +7,7 @@ from fundusray.config import Model, Train
 from fundusray.errors import InputError
 from fundusray.models import build_model
 from fundusray.training import batch_size
-from fundusray.training.batch_size import batch_that_fits, largest
+from fundusray.training.batch_size import batch_that_fits, largest_fitting
 
 
 @pytest.mark.parametrize("limit", [0, 1, 2, 3, 7, 8, 31, 100, 1000])
@@ -18,7 +18,7 @@ def test_the_search_ends_within_an_eighth_and_never_above(limit: int) -> None:
         asked.append(size)
         return size <= limit
 
-    found = largest(fits, most=10_000)
+    found = largest_fitting(fits, most=10_000)
     assert found <= limit and found % 2 == 0
     assert found >= limit - max(2, limit // 7)
     assert len(asked) < 20 and all(size % 2 == 0 for size in asked)
@@ -26,8 +26,8 @@ def test_the_search_ends_within_an_eighth_and_never_above(limit: int) -> None:
 
 @pytest.mark.parametrize("most", [2, 3, 10, 17])
 def test_it_stays_within_the_rows(most: int) -> None:
-    assert largest(lambda size: True, most) == most - most % 2 or most > 8
-    assert largest(lambda size: True, most) <= most
+    assert largest_fitting(lambda size: True, most) == most - most % 2 or most > 8
+    assert largest_fitting(lambda size: True, most) <= most
 
 
 def test_more_memory_lets_larger_batches_in(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,10 @@ import pytest
 
 from fundusray.config import Recipe
 from fundusray.errors import InputError
-from fundusray.metrics import constant_answer, point, selectors
+from fundusray.metrics import constant_answer, point_figures, selectors
 from fundusray.tasks import Classification
 from fundusray.tasks.classification import check_choice, undefined
-from fundusray.training.best_epoch import best_by, overtaking, standing
+from fundusray.training.best_epoch import best_by, epoch_standing, new_best_epoch
 
 TARGETS = np.repeat(np.arange(5), [55, 28, 19, 12, 6])
 CLASSES = ("0", "1", "2", "3", "4")
@@ -19,7 +19,7 @@ TASK = Classification(Recipe(), CLASSES)
 
 def test_the_constant_answer_is_what_the_metrics_say_of_it() -> None:
     logits = np.tile([2.0, 1.0, 0.0, 0.0, 0.0], (len(TARGETS), 1))
-    for name, value in point(TARGETS, logits).items():
+    for name, value in point_figures(TARGETS, logits).items():
         assert constant_answer(name, TARGETS) == pytest.approx(value), name
         if name.endswith("accuracy"):
             assert constant_answer(f"robust_{name}", TARGETS) == pytest.approx(value)
@@ -28,14 +28,17 @@ def test_the_constant_answer_is_what_the_metrics_say_of_it() -> None:
 @pytest.mark.parametrize("metric", selectors())
 def test_a_constant_epoch_never_wins_over_a_learned_one(metric: str) -> None:
     constant = constant_answer(metric, TARGETS)
-    always, learned = standing(constant, constant, 0.1), standing(constant + 0.01, constant, 9.0)
+    always, learned = (
+        epoch_standing(constant, constant, 0.1),
+        epoch_standing(constant + 0.01, constant, 9.0),
+    )
     assert learned > always
 
 
 def test_without_a_learned_epoch_the_loss_decides() -> None:
     """By accuracy nothing beats .458; the epoch that has begun to learn has the lower loss."""
-    assert standing(0.42, 0.458, 1.1) > standing(0.458, 0.458, 1.4)
-    assert standing(None, 0.5, 1.1) > standing(0.5, 0.5, 1.4)
+    assert epoch_standing(0.42, 0.458, 1.1) > epoch_standing(0.458, 0.458, 1.4)
+    assert epoch_standing(None, 0.5, 1.1) > epoch_standing(0.5, 0.5, 1.4)
 
 
 def epoch(number: int, loss: float, **values: float | None) -> dict[str, Any]:
@@ -67,7 +70,7 @@ def test_a_run_keeps_the_first_epoch_that_has_learned() -> None:
     best: dict[str, Any] = {}
     kept = []
     for number, (loss, kappa) in enumerate(zip(losses, kappas, strict=True), 1):
-        best = overtaking(epoch(number, loss, kappa=kappa), best, TASK, TARGETS) or best
+        best = new_best_epoch(epoch(number, loss, kappa=kappa), best, TASK, TARGETS) or best
         kept.append((best["epoch"], best["better"]))
     assert kept == [(1, False), (1, False), (3, True), (3, True)]
     assert best == {

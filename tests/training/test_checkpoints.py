@@ -39,9 +39,9 @@ def go(model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
 def test_stopped_and_continued_equals_never_stopped(tmp_path: Path, optimizer: str) -> None:
     model, found = trained(3, optimizer)
     position = Position(step=3, loss_sum=1.5, seen=7, history=[{"epoch": 1}], best={"epoch": 1})
-    place = checkpoints.save(str(tmp_path), model, found, position, "key")
+    place = checkpoints.save_checkpoint(str(tmp_path), model, found, position, "key")
     again, other = trained(0, optimizer)
-    assert checkpoints.load(place, again, other) == position
+    assert checkpoints.load_checkpoint(place, again, other) == position
     for step in range(3, 6):
         go(model, found, step)
         go(again, other, step)
@@ -52,43 +52,43 @@ def test_stopped_and_continued_equals_never_stopped(tmp_path: Path, optimizer: s
 def test_only_the_newest_stay(tmp_path: Path) -> None:
     model, found = trained(1)
     for step in range(1, 6):
-        checkpoints.save(str(tmp_path), model, found, Position(step=step), "key")
+        checkpoints.save_checkpoint(str(tmp_path), model, found, Position(step=step), "key")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000004", "step-00000005"]
-    assert checkpoints.newest(str(tmp_path), "key") == ("step-00000005", [])
+    assert checkpoints.newest_checkpoint(str(tmp_path), "key") == ("step-00000005", [])
 
 
 def test_a_damaged_one_is_named_and_the_one_before_is_used(tmp_path: Path) -> None:
     model, found = trained(1)
     for step in (1, 2):
-        checkpoints.save(str(tmp_path), model, found, Position(step=step), "key")
+        checkpoints.save_checkpoint(str(tmp_path), model, found, Position(step=step), "key")
     victim = tmp_path / "step-00000002" / "model.safetensors"
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 1
     victim.write_bytes(content)
-    name, problems = checkpoints.newest(str(tmp_path), "key")
+    name, problems = checkpoints.newest_checkpoint(str(tmp_path), "key")
     assert name == "step-00000001"
     assert len(problems) == 1 and "model.safetensors" in problems[0]
 
 
 def test_none_usable_is_an_error_not_a_fresh_start(tmp_path: Path) -> None:
     model, found = trained(1)
-    checkpoints.save(str(tmp_path), model, found, Position(step=1), "key")
+    checkpoints.save_checkpoint(str(tmp_path), model, found, Position(step=1), "key")
     with pytest.raises(NoCheckpointError, match="another run"):
-        checkpoints.newest(str(tmp_path), "other")
+        checkpoints.newest_checkpoint(str(tmp_path), "other")
     (tmp_path / "step-00000001" / "state.json").unlink()
     with pytest.raises(NoCheckpointError, match=r"state\.json"):
-        checkpoints.newest(str(tmp_path), "key")
+        checkpoints.newest_checkpoint(str(tmp_path), "key")
 
 
 def test_an_empty_folder_starts_from_nothing(tmp_path: Path) -> None:
-    assert checkpoints.newest(str(tmp_path / "none"), "key") == ("", [])
+    assert checkpoints.newest_checkpoint(str(tmp_path / "none"), "key") == ("", [])
 
 
 def test_another_version_is_refused_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, found = trained(1)
-    place = checkpoints.save(str(tmp_path), model, found, Position(step=1), "key")
+    place = checkpoints.save_checkpoint(str(tmp_path), model, found, Position(step=1), "key")
 
     @dataclass
     class Later(Position):
@@ -96,8 +96,8 @@ def test_another_version_is_refused_by_name(
 
     monkeypatch.setattr(checkpoints, "Position", Later)
     for act in (
-        lambda: checkpoints.newest(str(tmp_path), "key"),
-        lambda: checkpoints.load(place, model, found),
+        lambda: checkpoints.newest_checkpoint(str(tmp_path), "key"),
+        lambda: checkpoints.load_checkpoint(place, model, found),
     ):
         with pytest.raises(NoCheckpointError, match=r"step-00000001.*another version.*colour"):
             act()
@@ -106,9 +106,9 @@ def test_another_version_is_refused_by_name(
 def test_a_renamed_one_is_not_taken_for_a_later_step(tmp_path: Path) -> None:
     model, found = trained(1)
     for step in (1, 2):
-        checkpoints.save(str(tmp_path), model, found, Position(step=step), "key")
+        checkpoints.save_checkpoint(str(tmp_path), model, found, Position(step=step), "key")
     (tmp_path / "step-00000002").rename(tmp_path / "step-00000009")
-    name, problems = checkpoints.newest(str(tmp_path), "key")
+    name, problems = checkpoints.newest_checkpoint(str(tmp_path), "key")
     assert name == "step-00000001"
     assert problems == ["step-00000009: holds step 2; was it renamed?"]
 
@@ -116,24 +116,24 @@ def test_a_renamed_one_is_not_taken_for_a_later_step(tmp_path: Path) -> None:
 def test_refused_later_ones_do_not_push_out_the_good(tmp_path: Path) -> None:
     model, found = trained(1)
     for step in (5, 100):
-        checkpoints.save(str(tmp_path), model, found, Position(step=step), "key")
+        checkpoints.save_checkpoint(str(tmp_path), model, found, Position(step=step), "key")
     (tmp_path / "step-00000100" / "state.json").write_bytes(b"")
-    checkpoints.save(str(tmp_path), model, found, Position(step=6), "key")
+    checkpoints.save_checkpoint(str(tmp_path), model, found, Position(step=6), "key")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000005", "step-00000006"]
-    assert checkpoints.newest(str(tmp_path), "key") == ("step-00000006", [])
+    assert checkpoints.newest_checkpoint(str(tmp_path), "key") == ("step-00000006", [])
 
 
 def test_what_was_being_replaced_comes_back(tmp_path: Path) -> None:
     model, found = trained(1)
     for step in (1, 2):
-        checkpoints.save(str(tmp_path), model, found, Position(step=step), "key")
+        checkpoints.save_checkpoint(str(tmp_path), model, found, Position(step=step), "key")
     (tmp_path / "step-00000002").rename(tmp_path / ".old-step-00000002")
     shutil.copytree(tmp_path / "step-00000001", tmp_path / ".old-step-00000001")
     (tmp_path / ".tmp-1f-step-00000003").mkdir()
-    checkpoints.sweep(str(tmp_path))
+    checkpoints.sweep_checkpoints(str(tmp_path))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000001", "step-00000002"]
-    assert checkpoints.newest(str(tmp_path), "key") == ("step-00000002", [])
-    checkpoints.sweep(str(tmp_path / "none"))
+    assert checkpoints.newest_checkpoint(str(tmp_path), "key") == ("step-00000002", [])
+    checkpoints.sweep_checkpoints(str(tmp_path / "none"))
 
 
 class Killed(BaseException):
@@ -165,52 +165,54 @@ def test_on_an_object_store_a_kill_leaves_a_good_one(
     """The only checkpoint there is, written once more at the end of its epoch."""
     where = f"file://{tmp_path}/checkpoints"
     model, found = trained(2)
-    checkpoints.save(where, model, found, Position(step=2), "key")
+    checkpoints.save_checkpoint(where, model, found, Position(step=2), "key")
     with monkeypatch.context() as patched:
         killed_at(moment, patched)
         later = Position(step=2, history=[{"epoch": 1}])
         with suppress(Killed):
-            checkpoints.save(where, model, found, later, "key")
-    checkpoints.sweep(where)
-    name, problems = checkpoints.newest(where, "key")
+            checkpoints.save_checkpoint(where, model, found, later, "key")
+    checkpoints.sweep_checkpoints(where)
+    name, problems = checkpoints.newest_checkpoint(where, "key")
     assert name and not problems
-    position = checkpoints.load(f"{where}/{name}", *trained(0))
+    position = checkpoints.load_checkpoint(f"{where}/{name}", *trained(0))
     assert position.step == 2
     # What goes on from there finds its own newest again.
     for seen in (3, 4, 5):
-        checkpoints.save(where, model, found, Position(step=2, seen=seen), "key")
-    name, _ = checkpoints.newest(where, "key")
-    assert checkpoints.load(f"{where}/{name}", *trained(0)).seen == 5
-    checkpoints.save(where, model, found, Position(step=3), "key")
+        checkpoints.save_checkpoint(where, model, found, Position(step=2, seen=seen), "key")
+    name, _ = checkpoints.newest_checkpoint(where, "key")
+    assert checkpoints.load_checkpoint(f"{where}/{name}", *trained(0)).seen == 5
+    checkpoints.save_checkpoint(where, model, found, Position(step=3), "key")
     names = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
     assert len(names) == checkpoints.KEEP and names[-1] == "step-00000003"
-    assert checkpoints.newest(where, "key") == ("step-00000003", [])
+    assert checkpoints.newest_checkpoint(where, "key") == ("step-00000003", [])
 
 
 def test_on_an_object_store_a_first_one_cut_off_is_none(tmp_path: Path) -> None:
     where = f"file://{tmp_path}"
     model, found = trained(1)
-    checkpoints.save(where, model, found, Position(step=1), "key")
+    checkpoints.save_checkpoint(where, model, found, Position(step=1), "key")
     (tmp_path / "step-00000001" / "MANIFEST.json").unlink()
-    assert checkpoints.newest(where, "key") == ("", [])
-    checkpoints.sweep(where)
+    assert checkpoints.newest_checkpoint(where, "key") == ("", [])
+    checkpoints.sweep_checkpoints(where)
     assert list(tmp_path.iterdir()) == []
-    checkpoints.save(where, model, found, Position(step=1), "key")
-    assert checkpoints.newest(where, "key") == ("step-00000001", [])
+    checkpoints.save_checkpoint(where, model, found, Position(step=1), "key")
+    assert checkpoints.newest_checkpoint(where, "key") == ("step-00000001", [])
 
 
 def test_on_an_object_store_damage_is_still_told(tmp_path: Path) -> None:
     where = f"file://{tmp_path}"
     model, found = trained(1)
-    checkpoints.save(where, model, found, Position(step=1), "key")
+    checkpoints.save_checkpoint(where, model, found, Position(step=1), "key")
     (tmp_path / "step-00000001" / "state.json").write_bytes(b"")
-    checkpoints.sweep(where)
+    checkpoints.sweep_checkpoints(where)
     with pytest.raises(NoCheckpointError, match=r"state\.json"):
-        checkpoints.newest(where, "key")
+        checkpoints.newest_checkpoint(where, "key")
 
 
 def test_the_stage_says_whose_state_it_is(tmp_path: Path) -> None:
     model, found = trained(2)
-    place = checkpoints.save(str(tmp_path), model, found, Position(step=2, stage=1), "key")
+    place = checkpoints.save_checkpoint(
+        str(tmp_path), model, found, Position(step=2, stage=1), "key"
+    )
     assert checkpoints.stage_of(place) == 1
-    assert checkpoints.load(place, *trained(0)).stage == 1
+    assert checkpoints.load_checkpoint(place, *trained(0)).stage == 1

@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fundusray.attacks import evaluating, judging_budget, pgd, training_budget
+from fundusray.attacks import evaluation_mode, judging_budget, pgd, training_budget
 from fundusray.conditions import AttackCondition
 from fundusray.config import Adversarial, Recipe
-from fundusray.data.drawn.source import draw
+from fundusray.data.drawn.source import draw_photograph
 from fundusray.pipeline.loader import Batch
 from fundusray.tasks import Classification
 from fundusray.training.objectives import OBJECTIVES
 from fundusray.training.predicting import predictions_under
-from fundusray.training.robustness import Alarm, alarm, robustness
+from fundusray.training.robustness import CollapseAlarm, collapse_alarm, robust_figures
 
 TASK = Classification(Recipe(), ("left", "right"))
 TRAIN, JUDGED, BATCH, SIDE = 512, 120, 32, 32
@@ -49,7 +49,9 @@ class Net(nn.Module):
 
 def photographs(first: int, num: int) -> Batch:
     """Drawn eyes, left and right in turn; the targets say which."""
-    images = np.stack([draw(0, index, 0, side=SIDE).image for index in range(first, first + num)])
+    images = np.stack(
+        [draw_photograph(0, index, 0, side=SIDE).image for index in range(first, first + num)]
+    )
     image = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     return Batch(image, torch.arange(num) % 2, torch.arange(num), torch.ones(num, dtype=torch.bool))
 
@@ -85,7 +87,7 @@ def accuracy(logits: Tensor, target: Tensor) -> float:
 @pytest.mark.slow
 def test_the_alarm_sees_fast_fgsm_collapse() -> None:
     judged, history, found = photographs(2000, JUDGED), [], None
-    best: Alarm | None = None
+    best: CollapseAlarm | None = None
     one_step = replace(training_budget(FAST), steps=1)
     for epoch, (model, loss) in enumerate(epochs(FAST, 300), 1):
         if epoch % 10:
@@ -94,15 +96,15 @@ def test_the_alarm_sees_fast_fgsm_collapse() -> None:
         _, hard = predictions_under(attack, model, [judged], nullcontext(), TASK)
         targets = judged.target.numpy()
         wrong = hard["success"] | (hard["clean_prediction"] != targets)
-        row = robustness(TASK, targets, wrong, targets)
+        row = robust_figures(TASK, targets, wrong, targets)
         robust = row["robust_balanced_accuracy"]
-        with evaluating(model):
+        with evaluation_mode(model):
             easy = accuracy(model(pgd(model, judged.image, judged.target, one_step)), judged.target)
             clean = accuracy(model(judged.image), judged.target)
         print(f"{epoch}: loss {loss:.3f}, clean {clean:.3f}, FGSM {easy:.3f}, PGD {robust:.3f}")
         told = {f"val_{name}": value for name, value in row.items()}
         history.append(told | {"epoch": epoch, "val_own_balanced_accuracy": easy})
-        found = alarm(history, FAST)
+        found = collapse_alarm(history, FAST)
         best = best or found
         if found and robust < 0.05:
             break

@@ -10,17 +10,19 @@ from fundusray.errors import InputError
 from fundusray.models import build_model
 from fundusray.training import numeric_precision
 from fundusray.training.numeric_precision import (
-    Mode,
+    Precision,
     autocast,
-    choices,
-    fastest,
+    fastest_precision_mode,
     memory_format,
-    prepare,
-    probe,
+    open_precisions,
+    prepare_model,
+    probe_precisions,
 )
 
 ALL = [
-    Mode(p, layout) for p in numeric_precision.PRECISIONS for layout in numeric_precision.LAYOUTS
+    Precision(p, layout)
+    for p in numeric_precision.PRECISIONS
+    for layout in numeric_precision.LAYOUTS
 ]
 SHAPE = (2, 3, 80, 80)
 
@@ -36,7 +38,7 @@ def test_probe_leaves_everything_as_it_was(name):
     before = {key: value.clone() for key, value in model.state_dict().items()}
     strides = {key: value.stride() for key, value in model.state_dict().items()}
     random = torch.get_rng_state()
-    chosen, seconds = probe(model, SHAPE, "cpu", Train(), steps=1)
+    chosen, seconds = probe_precisions(model, SHAPE, "cpu", Train(), steps=1)
     assert chosen in ALL and set(seconds) == {str(way) for way in ALL}
     assert all(value > 0 for value in seconds.values())
     assert torch.equal(torch.get_rng_state(), random)
@@ -50,13 +52,13 @@ def test_probe_leaves_everything_as_it_was(name):
 @pytest.mark.parametrize("layout", ["auto", "contiguous", "channels_last"])
 def test_what_the_recipe_pins_is_kept(precision, layout):
     train = Train(precision=precision, layout=layout)
-    left = choices(train)
+    left = open_precisions(train)
     assert all(precision in ("auto", way.precision) for way in left)
     assert all(layout in ("auto", way.layout) for way in left)
     assert len(left) == (1 + (precision == "auto")) * (1 + (layout == "auto"))
     small = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(2))
     small(torch.rand(2, 3, 8, 8))
-    chosen, seconds = probe(small, (2, 3, 8, 8), "cpu", train)
+    chosen, seconds = probe_precisions(small, (2, 3, 8, 8), "cpu", train)
     assert chosen in left
     assert set(seconds) == ({str(way) for way in left} if len(left) > 1 else set())
 
@@ -65,10 +67,10 @@ def test_the_fastest_wins_and_a_tie_goes_to_fp32():
     def times(*seconds):
         return dict(zip(ALL, seconds, strict=True))
 
-    assert fastest(times(1.0, 0.9, 2.0, 2.0)) == Mode("fp32", "channels_last")
-    assert fastest(times(1.0, 0.9, 0.9, 0.88)) == Mode("fp32", "channels_last")
-    assert fastest(times(1.0, 0.9, 0.9, 0.5)) == Mode("bf16", "channels_last")
-    assert fastest({ALL[2]: 1.0, ALL[3]: 2.0}) == Mode("bf16", "contiguous")
+    assert fastest_precision_mode(times(1.0, 0.9, 2.0, 2.0)) == Precision("fp32", "channels_last")
+    assert fastest_precision_mode(times(1.0, 0.9, 0.9, 0.88)) == Precision("fp32", "channels_last")
+    assert fastest_precision_mode(times(1.0, 0.9, 0.9, 0.5)) == Precision("bf16", "channels_last")
+    assert fastest_precision_mode({ALL[2]: 1.0, ALL[3]: 2.0}) == Precision("bf16", "contiguous")
 
 
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "inception_v3"])
@@ -77,7 +79,7 @@ def test_every_mode_gives_the_loss_of_fp32(name):
     target = torch.tensor([0, 1, 2, 3])
     losses = {}
     for way in ALL:
-        model = prepare(network(name).eval(), way)
+        model = prepare_model(network(name).eval(), way)
         placed = image.contiguous(memory_format=memory_format(way))
         with autocast(way, "cpu"):
             logits = model(placed)
@@ -89,8 +91,8 @@ def test_every_mode_gives_the_loss_of_fp32(name):
 
 
 def test_layout_and_precision_reach_the_network():
-    way = Mode("bf16", "channels_last")
-    model = prepare(network(), way)
+    way = Precision("bf16", "channels_last")
+    model = prepare_model(network(), way)
     assert model.net.conv1.weight.is_contiguous(memory_format=torch.channels_last)
     assert model.net.conv1.weight.dtype == torch.float32
     context = autocast(way, torch.device("cpu"))
@@ -113,11 +115,11 @@ def refusing(refused):
 
 def test_a_way_that_does_not_fit_is_not_taken(monkeypatch):
     monkeypatch.setattr(numeric_precision, "_time", refusing(ALL[:2]))
-    chosen, seconds = probe(nn.Identity(), SHAPE, "cpu", Train())
+    chosen, seconds = probe_precisions(nn.Identity(), SHAPE, "cpu", Train())
     assert chosen == ALL[2] and set(seconds) == {str(way) for way in ALL[2:]}
     monkeypatch.setattr(numeric_precision, "_time", refusing(ALL))
     with pytest.raises(InputError, match=r"train\.batch: 2 images of 80 pixels do not fit"):
-        probe(nn.Identity(), SHAPE, "cpu", Train())
+        probe_precisions(nn.Identity(), SHAPE, "cpu", Train())
 
 
 @pytest.mark.gpu
@@ -125,6 +127,6 @@ def test_a_way_that_does_not_fit_is_not_taken(monkeypatch):
 def test_probe_on_a_gpu():
     model = network().cuda()
     random = torch.cuda.get_rng_state()
-    chosen, seconds = probe(model, (16, 3, 128, 128), "cuda", Train())
+    chosen, seconds = probe_precisions(model, (16, 3, 128, 128), "cuda", Train())
     assert chosen in ALL and len(seconds) == 4
     assert torch.equal(torch.cuda.get_rng_state(), random)

@@ -10,7 +10,12 @@ import torch
 from torch import nn
 
 from fundusray.config import Train
-from fundusray.training.optimizers import build_optimizer, rate, state_to_tensors, tensors_to_state
+from fundusray.training.optimizers import (
+    build_optimizer,
+    rate_at_step,
+    state_to_tensors,
+    tensors_to_state,
+)
 
 OPTIMIZERS = [
     {"optimizer": "adam"},
@@ -91,7 +96,9 @@ class TestRate:
             lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 0.3, total_steps=total), total
         )
         train = Train(schedule="onecycle", lr=0.3)
-        assert [rate(s, total, 5, train) for s in range(total)] == pytest.approx(expected, rel=1e-9)
+        assert [rate_at_step(s, total, 5, train) for s in range(total)] == pytest.approx(
+            expected, rel=1e-9
+        )
 
     @pytest.mark.parametrize("total", [1, 7, 100])
     def test_cosine_is_torchs(self, total):
@@ -99,12 +106,14 @@ class TestRate:
             lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, T_max=total), total
         )
         train = Train(schedule="cosine", lr=0.3)
-        assert [rate(s, total, 5, train) for s in range(total)] == pytest.approx(expected, rel=1e-9)
+        assert [rate_at_step(s, total, 5, train) for s in range(total)] == pytest.approx(
+            expected, rel=1e-9
+        )
 
     @pytest.mark.parametrize("schedule", ["cosine", "constant"])
     def test_warmup_rises_evenly_to_the_peak(self, schedule):
         train = Train(schedule=schedule, lr=1.0, warmup=0.1)
-        rates = [rate(s, 100, 10, train) for s in range(100)]
+        rates = [rate_at_step(s, 100, 10, train) for s in range(100)]
         assert rates[:11] == pytest.approx([(s + 1) / 11 for s in range(11)])
         if schedule == "constant":
             assert rates[10:] == [1.0] * 90
@@ -114,7 +123,7 @@ class TestRate:
 
     def test_step_falls_every_so_many_epochs(self):
         train = Train(schedule="step", lr=1.0, step_epochs=2, step_factor=0.1)
-        rates = [rate(s, 25, 5, train) for s in range(25)]
+        rates = [rate_at_step(s, 25, 5, train) for s in range(25)]
         assert rates == pytest.approx([1.0] * 10 + [0.1] * 10 + [0.01] * 5)
 
     @pytest.mark.parametrize("schedule", ["cosine", "onecycle", "step", "constant"])
@@ -122,7 +131,7 @@ class TestRate:
     @pytest.mark.parametrize("total", [1, 2, 33])
     def test_is_always_between_0_and_the_peak(self, schedule, warmup, total):
         train = Train(schedule=schedule, lr=0.1, warmup=warmup)
-        rates = [rate(s, total, 3, train) for s in range(total)]
+        rates = [rate_at_step(s, total, 3, train) for s in range(total)]
         assert all(0 < value <= 0.1 * (1 + 1e-12) for value in rates)
 
 

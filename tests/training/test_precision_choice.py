@@ -12,7 +12,7 @@ from fundusray.config import Recipe, override
 from fundusray.errors import DamagedError
 from fundusray.training import numeric_precision
 from fundusray.training.job import Job
-from fundusray.training.numeric_precision import Mode
+from fundusray.training.numeric_precision import Precision
 from fundusray.training.precision_choice import known_mode
 
 CPU = torch.device("cpu")
@@ -29,9 +29,9 @@ def job(tmp_path: Path) -> Job:
 def test_the_first_choice_of_a_run_stays_its_own(job: Job, monkeypatch) -> None:
     asked: list[int] = []
 
-    def probe(model, shape, device, train) -> tuple[Mode, dict[str, float]]:
+    def probe(model, shape, device, train) -> tuple[Precision, dict[str, float]]:
         asked.append(shape[0])
-        return Mode("bf16" if shape[0] == 4 else "fp32", "contiguous"), {"x": 1.0}
+        return Precision("bf16" if shape[0] == 4 else "fp32", "contiguous"), {"x": 1.0}
 
     monkeypatch.setattr(numeric_precision, "probe", probe)
 
@@ -86,7 +86,7 @@ def test_a_damaged_choice_that_is_settled_or_not_used_yet_is_made_again(job: Job
 
 
 def test_a_damaged_note_of_the_machine_is_refused(job: Job, monkeypatch) -> None:
-    answer = Mode("fp32", "contiguous"), {"fp32 contiguous": 1.0}
+    answer = Precision("fp32", "contiguous"), {"fp32 contiguous": 1.0}
     monkeypatch.setattr(numeric_precision, "probe", lambda *asked: answer)
     known(job)
     flip(str(next(Path(job.storage, "modes").iterdir())))

@@ -15,7 +15,7 @@ from fundusray.pipeline.loader import Batch
 from fundusray.tasks import Classification
 from fundusray.tasks.classification import logits_of
 from fundusray.training.predicting import apart, predictions_under
-from fundusray.training.step import predict
+from fundusray.training.step import predict_batches
 
 ATTACK = AttackCondition("pgd", Budget("linf", 0.05, 0.0125, 8), 1)
 TASK = Classification(Recipe(), ("a", "b", "c"))
@@ -128,7 +128,7 @@ def test_in_half_precision_logits_are_full_numbers() -> None:
 def test_clean_images_are_what_a_plain_pass_sees() -> None:
     model = network()
     got = under(Clean(), model, batches([5, 3, 4]), nullcontext())
-    rows, columns = predict(model, batches([5, 3, 4]), nullcontext(), TASK)
+    rows, columns = predict_batches(model, batches([5, 3, 4]), nullcontext(), TASK)
     assert got.rows.tolist() == rows.tolist()
     assert np.array_equal(got.logits, logits_of(columns))
     assert got.columns == {}

@@ -13,10 +13,10 @@ from fundusray import files
 from fundusray.config import Data, Model, Recipe, override, to_json
 from fundusray.data.drawn.anatomy import draw_manner
 from fundusray.data.drawn.lesions import LESIONS
-from fundusray.data.drawn.source import Drawn, draw
+from fundusray.data.drawn.source import DrawnPhotograph, draw_photograph
 from fundusray.data.manifest.contract import GRADES
-from fundusray.data.prepared.preprocess import apply
-from fundusray.data.sampling import Plan
+from fundusray.data.prepared.preprocess import preprocess_photograph
+from fundusray.data.sampling import EpochPlan
 from fundusray.errors import DamagedError
 from fundusray.models import build_model
 from fundusray.models.bundle import load_bundle
@@ -32,23 +32,29 @@ from fundusray.tasks.grades_and_masks import (
 )
 from fundusray.training import checkpoints, drawn_lesions, numeric_precision
 from fundusray.training.drawn_examples import DrawnExamples, sides
-from fundusray.training.drawn_lesions import Sketches, read_parts, shown, sketch, to_bytes
+from fundusray.training.drawn_lesions import (
+    DrawnLesions,
+    draw_part,
+    drawn_batch,
+    read_parts,
+    to_bytes,
+)
 from fundusray.training.job import Job
 from fundusray.training.step import DivergedError
 from fundusray.training.supervision import StoppedError, Supervisor, Unsupervised
 from fundusray.training.trainer import Trainer
 
 SIZE = 48
-STILL = augmentation.parse("none")
+STILL = augmentation.parse_augmentation("none")
 
 
 @pytest.fixture(scope="module")
-def part() -> Sketches:
-    return sketch(Data(size=SIZE), seed=3, start=0, stop=24)
+def part() -> DrawnLesions:
+    return draw_part(Data(size=SIZE), seed=3, start=0, stop=24)
 
 
 @pytest.fixture(scope="module")
-def location(part: Sketches, tmp_path_factory: pytest.TempPathFactory) -> str:
+def location(part: DrawnLesions, tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("drawn") / "part-00000.npz"
     path.write_bytes(to_bytes(part))
     return str(path)
@@ -102,8 +108,8 @@ def of_batch(out: Outputs, masks: torch.Tensor, grade: torch.Tensor) -> torch.Te
     return Losses().per_sample(out, Target(grade, masks), valid).mean()
 
 
-def test_a_sketch_depends_on_its_position_alone(part: Sketches) -> None:
-    some = sketch(Data(size=SIZE), seed=3, start=5, stop=7)
+def test_a_sketch_depends_on_its_position_alone(part: DrawnLesions) -> None:
+    some = draw_part(Data(size=SIZE), seed=3, start=5, stop=7)
     for mine, whole in zip(some, part, strict=True):
         assert np.array_equal(mine, whole[5:7])
     assert part.image.shape == (24, SIZE, SIZE, 3) and part.image.dtype == np.uint8
@@ -115,7 +121,7 @@ def test_every_grade_as_often() -> None:
     assert np.abs(np.bincount(grades, minlength=5) / 2000 - 0.2).max() < 0.03
 
 
-def test_a_file_gives_back_what_was_drawn(part: Sketches, location: str) -> None:
+def test_a_file_gives_back_what_was_drawn(part: DrawnLesions, location: str) -> None:
     twice = read_parts([location, location])
     for once, both in zip(part, twice, strict=True):
         assert np.array_equal(np.concatenate([once, once]), both)
@@ -136,18 +142,18 @@ def test_masks_lie_where_the_prepared_picture_shows_them(preprocess: str) -> Non
     is, though nothing here knows the geometry."""
     side = 256
     for index in (0, 5, 11):
-        drawn = draw(7, index, 2, side)
+        drawn = draw_photograph(7, index, 2, side)
         y, x = np.mgrid[:side, :side]
         mark = np.hypot(y - 150, x - 90) < 14
         photograph = drawn.image.copy()
         photograph[mark] = (20, 20, 255)
         masks = {kind: mark if kind == "haemorrhage" else ~mark & False for kind in LESIONS}
-        marked = Drawn(photograph, masks, drawn.eye, drawn.patient, drawn.landmarks)
+        marked = DrawnPhotograph(photograph, masks, drawn.eye, drawn.patient, drawn.landmarks)
         data = Data(size=64, preprocess=preprocess)
-        bits = drawn_lesions._bits(marked, apply(data, photograph).geometry)
+        bits = drawn_lesions._bits(marked, preprocess_photograph(data, photograph).geometry)
         lesion = bits >> KINDS.index("haemorrhage") & 1 == 1
-        prepared = apply(data, photograph).pixels.astype(int)
-        plain = apply(data, drawn.image.copy()).pixels.astype(int)
+        prepared = preprocess_photograph(data, photograph).pixels.astype(int)
+        plain = preprocess_photograph(data, drawn.image.copy()).pixels.astype(int)
         blue = (prepared - plain)[..., 2] > 60
         assert lesion.sum() > 10
         both, either = (lesion & blue).sum(), (lesion | blue).sum()
@@ -163,21 +169,21 @@ def test_masks_move_as_their_image_does() -> None:
     layer = np.kron(coarse, np.ones((1, 6, 6), np.uint8))
     image = np.repeat(255 * layer[..., None], 3, axis=3)
     masks = layer.astype(np.uint16) << 4
-    made = Sketches(image, masks, np.zeros(6, np.int64))
-    view = augmentation.parse("rotate((-40, 40)) + hflip(0.5) + random_crop(40)")
+    made = DrawnLesions(image, masks, np.zeros(6, np.int64))
+    view = augmentation.parse_augmentation("rotate((-40, 40)) + hflip(0.5) + random_crop(40)")
     data = Data(size=48, preprocess="resize")
-    moved, found, _ = shown(made, np.arange(6), view, data, seed=1, epoch=2)
+    moved, found, _ = drawn_batch(made, np.arange(6), view, data, seed=1, epoch=2)
     assert found.shape == (6, len(KINDS), 40, 40)
     assert torch.allclose(moved[:, 0], found[:, 4], atol=1e-6)
     assert found[:, [0, 1, 2, 3, 5, 6, 7, 8]].abs().max() == 0
     assert 0.2 < found[:, 4].mean() < 0.8
 
 
-def test_colour_is_left_to_the_image(part: Sketches) -> None:
+def test_colour_is_left_to_the_image(part: DrawnLesions) -> None:
     data, rows = Data(size=SIZE), np.arange(8)
-    bright = augmentation.parse("jitter(brightness=(0.5, 0.6), contrast=(0.5, 0.6))")
-    plain = shown(part, rows, STILL, data, seed=0, epoch=0)
-    changed = shown(part, rows, bright, data, seed=0, epoch=0)
+    bright = augmentation.parse_augmentation("jitter(brightness=(0.5, 0.6), contrast=(0.5, 0.6))")
+    plain = drawn_batch(part, rows, STILL, data, seed=0, epoch=0)
+    changed = drawn_batch(part, rows, bright, data, seed=0, epoch=0)
     assert torch.equal(plain[1], changed[1]) and torch.equal(plain[2], changed[2])
     assert (plain[0] - changed[0]).abs().mean() > 0.1
 
@@ -255,7 +261,7 @@ def test_rows_that_do_not_count_change_no_loss() -> None:
     torch.testing.assert_close(whole[:2], alone)
 
 
-def test_order_shows_every_row_once(recipe: Recipe, part: Sketches) -> None:
+def test_order_shows_every_row_once(recipe: Recipe, part: DrawnLesions) -> None:
     split = sides(recipe)
     learned, judged = split["train"], split["val"]
     assert sorted([*learned, *judged]) == list(range(24)) and not len(split["test"])
@@ -269,9 +275,9 @@ def test_order_shows_every_row_once(recipe: Recipe, part: Sketches) -> None:
     assert not np.array_equal(rows, examples.plan(1).rows)
 
 
-def test_masks_of_a_batch_are_those_of_its_images(recipe: Recipe, part: Sketches) -> None:
+def test_masks_of_a_batch_are_those_of_its_images(recipe: Recipe, part: DrawnLesions) -> None:
     examples = DrawnExamples(part, override(recipe, {"data.augment": "none"}))
-    (batch,) = examples.learned(Plan(*(p[:1] for p in examples.plan(0))), epoch=0, start=0)
+    (batch,) = examples.learned(EpochPlan(*(p[:1] for p in examples.plan(0))), epoch=0, start=0)
     assert batch.masks.dtype == torch.uint8
     assert batch.masks.shape == (8, len(KINDS), SIZE, SIZE)
     for row, grade, masks in zip(batch.row.tolist(), batch.target, batch.masks, strict=True):
@@ -299,7 +305,8 @@ def test_dice_is_counted_image_by_image(recipe: Recipe) -> None:
 def test_which_way_is_fastest_is_asked_of_a_copy(recipe: Recipe) -> None:
     """Its feature maps are laid aside in the copy."""
     net = GradesAndMasks(recipe, GRADES).network()
-    way, seconds = numeric_precision.probe(net, (2, 3, SIZE, SIZE), "cpu", override(recipe, {
+    way, seconds = numeric_precision.probe_precisions(net, (2, 3, SIZE, SIZE), "cpu",
+    override(recipe, {
         "train.precision": "fp32", "train.layout": "auto"}).train, steps=1)  # fmt: skip
     assert len(seconds) == 2 and way.precision == "fp32"
     assert net._maps == {} and net(torch.rand(2, 3, SIZE, SIZE)).grade.shape == (2, 5)
@@ -401,7 +408,7 @@ def test_a_loss_that_is_no_number_stops_it(recipe: Recipe, location: str, tmp_pa
     run = trainer(override(recipe, {"train.lr": 1e30}), tmp_path, location)
     with pytest.raises(DivergedError, match=r"at step \d+.*train\.lr"):
         run.run()
-    name, _ = checkpoints.newest(str(tmp_path / "checkpoints"), "key")
+    name, _ = checkpoints.newest_checkpoint(str(tmp_path / "checkpoints"), "key")
     assert (
         name == ""
         or torch.isfinite(
@@ -414,9 +421,9 @@ def test_a_loss_that_is_no_number_stops_it(recipe: Recipe, location: str, tmp_pa
 
 def test_lifelike_photographs_vary_and_keep_exact_masks() -> None:
     for index in (0, 3, 8):
-        healthy = draw(0, index, 0, 256, lifelike=True)
-        ill = draw(0, index, 2, 256, lifelike=True)
-        assert not np.array_equal(healthy.image, draw(0, index, 0, 256).image)
+        healthy = draw_photograph(0, index, 0, 256, lifelike=True)
+        ill = draw_photograph(0, index, 2, 256, lifelike=True)
+        assert not np.array_equal(healthy.image, draw_photograph(0, index, 0, 256).image)
         change = np.abs(healthy.image.astype(int) - ill.image).max(2)
         marked = np.logical_or.reduce(list(ill.masks.values()))
         grown = Image.fromarray(marked).convert("L").resize((64, 64), Image.Resampling.BOX)
@@ -430,7 +437,7 @@ def test_lifelike_photographs_vary_and_keep_exact_masks() -> None:
 
 def test_disc_and_vessels_are_where_they_are_seen() -> None:
     for index in range(6):
-        drawn = draw(1, index, 0, 256, lifelike=True)
+        drawn = draw_photograph(1, index, 0, 256, lifelike=True)
         green = drawn.image[..., 1].astype(float)
         disc, vessel = (drawn.landmarks[name] for name in ("disc", "vessel"))
         around = np.logical_or.reduce(

@@ -37,7 +37,7 @@ class StopAfter(Unsupervised):
 
 def train(recipe: Recipe, prepared: PreparedSet, folder: Path, stop: int = -1) -> None:
     """Trains with whatever workers there are, to the end or until it is stopped."""
-    sides = rows_by_side(split_files.assign(prepared.table, recipe.data, recipe.split_seed))
+    sides = rows_by_side(split_files.assign_split(prepared.table, recipe.data, recipe.split_seed))
     ranks, task = Ranks(), task_of(recipe, prepared.classes, prepared.ordered)
     job = Job(to_json(recipe), prepared.folder, str(folder), "key", str(folder.parent), 1, "")
     examples = PreparedExamples(prepared, recipe, sides, ranks)

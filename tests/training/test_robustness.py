@@ -7,7 +7,7 @@ import pytest
 
 from fundusray.config import Adversarial, Recipe
 from fundusray.tasks import Classification
-from fundusray.training.robustness import alarm, robustness, spread_evenly
+from fundusray.training.robustness import collapse_alarm, robust_figures, spread_evenly
 
 TASK = Classification(Recipe(), ("a", "b", "c", "d", "e"))
 
@@ -18,7 +18,7 @@ def judged(right: list[int], num: int, own: float, epoch: int) -> dict[str, Any]
     answers = np.concatenate(
         [np.where(np.arange(num) < r, k, (k + 1) % len(right)) for k, r in enumerate(right)]
     )
-    row = robustness(TASK, targets, answers != targets, targets)
+    row = robust_figures(TASK, targets, answers != targets, targets)
     return {f"val_{name}": value for name, value in row.items()} | {
         "epoch": epoch,
         "val_own_balanced_accuracy": own,
@@ -41,7 +41,7 @@ FAST = Adversarial(method="fast", eps="8/255", judge_steps=20)
 
 def test_a_breakdown_is_told_with_the_way_back() -> None:
     history = epochs([0.25, 0.5, 0.45, 0.0], [0.3, 0.7, 0.8, 0.96])
-    told = alarm(history, FAST)
+    told = collapse_alarm(history, FAST)
     assert told is not None
     assert (told.epoch, told.back_to) == (4, 2)
     for part in (
@@ -53,7 +53,7 @@ def test_a_breakdown_is_told_with_the_way_back() -> None:
 
 @pytest.mark.parametrize("method", ["pgd", "trades", "mart"])
 def test_what_was_done_is_not_advised(method: str) -> None:
-    told = alarm(epochs([0.5, 0.0]), Adversarial(method=method, eps="8/255", steps=2))
+    told = collapse_alarm(epochs([0.5, 0.0]), Adversarial(method=method, eps="8/255", steps=2))
     assert told is not None
     assert "adversarial.method" not in told.sentence
     assert "more adversarial.steps than 2" in told.sentence
@@ -63,8 +63,8 @@ def test_a_network_that_begins_to_learn_is_no_breakdown() -> None:
     """Two epochs that answer the most frequent class, which no attack changes, then one that
     knows the classes and is fooled."""
     targets = np.repeat(np.arange(5), [55, 28, 19, 12, 6])
-    always = robustness(TASK, targets, targets != 0, targets)
-    fooled = robustness(TASK, targets, np.ones(120, bool), targets)
+    always = robust_figures(TASK, targets, targets != 0, targets)
+    fooled = robust_figures(TASK, targets, np.ones(120, bool), targets)
     assert always["robust_accuracy"] == pytest.approx(55 / 120)
     assert always["robust_accuracy"] == always["robust_constant_accuracy"]
     assert always["robust_balanced_accuracy"] == always["robust_chance"] == 0.2
@@ -74,7 +74,7 @@ def test_a_network_that_begins_to_learn_is_no_breakdown() -> None:
         | {"epoch": epoch, "val_own_balanced_accuracy": own}
         for epoch, (row, own) in enumerate([(always, 0.2), (always, 0.2), (fooled, 0.4)], 1)
     ]
-    assert all(alarm(history[:n], FAST) is None for n in (1, 2, 3))
+    assert all(collapse_alarm(history[:n], FAST) is None for n in (1, 2, 3))
 
 
 @pytest.mark.parametrize(
@@ -93,14 +93,14 @@ def test_a_network_that_begins_to_learn_is_no_breakdown() -> None:
     ],
 )
 def test_no_alarm(robust: list[float], own: list[float] | None, num: int) -> None:
-    assert alarm(epochs(robust, own, num), FAST) is None
+    assert collapse_alarm(epochs(robust, own, num), FAST) is None
 
 
 @pytest.mark.parametrize(
     ("robust", "num"), [([1.0, 0.0], 10), ([0.4, 0.1], 48), ([0.6, 0.2], 24), ([0.5, 0.25], 60)]
 )
 def test_alarm(robust: list[float], num: int) -> None:
-    told = alarm(epochs(robust, None, num), FAST)
+    told = collapse_alarm(epochs(robust, None, num), FAST)
     assert told is not None
     assert told.back_to == 1
 
@@ -110,7 +110,7 @@ def test_the_alarm_sees_a_recorded_collapse() -> None:
     robust = [0.5, 0.492, 0.608, 0.508, 0.658, 0.65, 0.658, 0.675, 0.442, 0.55, 0.15, 0.217]
     own = [0.5, 0.533, 0.608, 0.617, 0.792, 0.8, 0.85, 0.858, 0.875, 0.883, 0.917, 0.85]
     history = epochs(robust, own, num=60, classes=2)
-    rung = [n for n in range(1, 13) if alarm(history[:n], FAST)]
+    rung = [n for n in range(1, 13) if collapse_alarm(history[:n], FAST)]
     assert rung == [11, 12]
 
 
@@ -124,7 +124,7 @@ def test_chance_rarely_rings() -> None:
             judged(generator.binomial(12, 0.35, 5).tolist(), 12, 0.8, epoch)
             for epoch in range(1, 11)
         ]
-        rung += any(alarm(history[: n + 1], FAST) is not None for n in range(10))
+        rung += any(collapse_alarm(history[: n + 1], FAST) is not None for n in range(10))
     assert rung <= 6
 
 
@@ -144,7 +144,7 @@ def test_robust_accuracy_counts_classes_as_often_as_they_occur() -> None:
     """Ten rows of each of two classes are attacked, of which one is nine in ten."""
     targets = np.repeat([0, 1], 10)
     answers = np.where(np.arange(20) < 8, targets, 1 - targets)  # 8 of 10, 0 of 10
-    found = robustness(TASK, targets, answers != targets, np.repeat([0, 1], [90, 10]))
+    found = robust_figures(TASK, targets, answers != targets, np.repeat([0, 1], [90, 10]))
     assert found["robust_accuracy"] == pytest.approx(0.72)
     assert found["robust_balanced_accuracy"] == pytest.approx(0.4)
     assert found["robust_constant_accuracy"] == 0.9 and found["robust_chance"] == 0.5

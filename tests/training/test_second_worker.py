@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fundusray.config import Recipe, override, to_json
-from fundusray.data.sampling import Plan, plan_eval
+from fundusray.data.sampling import EpochPlan, plan_eval
 from fundusray.pipeline.loader import Batch
 from fundusray.tasks import Classification
 from fundusray.training.job import Job
@@ -73,13 +73,13 @@ class EightRows:
         self.image_ids = self.patients = [f"i{row}" for row in range(8)]
         self.about: dict[str, Any] = {}
 
-    def plan(self, epoch: int) -> Plan:
+    def plan(self, epoch: int) -> EpochPlan:
         return plan_eval(np.arange(8), 8)
 
-    def learned(self, plan: Plan, epoch: int, start: int) -> Iterator[Batch]:
+    def learned(self, plan: EpochPlan, epoch: int, start: int) -> Iterator[Batch]:
         return iter([batch()])
 
-    def judged(self, plan: Plan) -> Iterator[Batch]:
+    def judged(self, plan: EpochPlan) -> Iterator[Batch]:
         return iter([batch()])
 
     def halves(self, rows: np.ndarray) -> np.ndarray:

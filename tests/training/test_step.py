@@ -11,7 +11,7 @@ from fundusray.config import Adversarial, Loss, Recipe
 from fundusray.pipeline.loader import Batch
 from fundusray.tasks import Classification
 from fundusray.tasks.classification import AUXILIARY_WEIGHT, Objective
-from fundusray.training.step import Way, predict, step_seed, train_step
+from fundusray.training.step import StepSettings, predict_batches, step_seed, train_step
 
 
 def batch_of(num: int, valid: list[bool] | None = None) -> Batch:
@@ -30,9 +30,9 @@ def linear() -> nn.Module:
 OBJECTIVE = Objective(Loss(), torch.tensor([4.0, 3.0, 3.0]))
 
 
-def way(model: nn.Module, rate: float = 0.0) -> Way:
+def way(model: nn.Module, rate: float = 0.0) -> StepSettings:
     optimizer = torch.optim.SGD(model.parameters(), lr=rate)
-    return Way(model, model, optimizer, OBJECTIVE, Adversarial(), nullcontext(), mixup=0.0)
+    return StepSettings(model, model, optimizer, OBJECTIVE, Adversarial(), nullcontext(), mixup=0.0)
 
 
 def updated(batches: list[Batch], scale: float) -> torch.Tensor:
@@ -111,7 +111,7 @@ def test_seeds_differ_by_step_and_rank_and_repeat() -> None:
 def test_predict_leaves_padding_out() -> None:
     batch = batch_of(5, [True, True, False, True, False])
     model, task = linear(), Classification(Recipe(), ("a", "b", "c"))
-    rows, columns = predict(model, [batch], nullcontext(), task)
+    rows, columns = predict_batches(model, [batch], nullcontext(), task)
     assert rows.tolist() == [0, 1, 3]
     assert list(columns) == ["target", "logit_0", "logit_1", "logit_2"]
     assert columns["target"].tolist() == [0, 1, 0]

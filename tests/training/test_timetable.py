@@ -6,7 +6,7 @@ import torch
 from fundusray import recipes
 from fundusray.config import Model, Train, override
 from fundusray.models import build_model
-from fundusray.training.timetable import Timetable, enter, passes, train_mode
+from fundusray.training.timetable import Timetable, enter_phase, passes_over_rows, train_mode
 
 BODY = {"resnet18": 11_176_512, "resnet50": 23_508_032}
 """Parameters without the last layer (He et al. 2016: 512 and 2,048 features go into it)."""
@@ -14,7 +14,7 @@ BODY = {"resnet18": 11_176_512, "resnet50": 23_508_032}
 
 def test_li_rates_by_mini_batch() -> None:
     """Table of the paper: .001 for 550 batches, .0002 for 350, .00005 for 495."""
-    table = Timetable(recipes.find("li.table1.ours").train, steps_per_epoch=100)
+    table = Timetable(recipes.find_recipe("li.table1.ours").train, steps_per_epoch=100)
     assert (table.steps, table.epochs) == (1395, 14)
     rates = [table.rate(step) for step in range(table.steps)]
     assert rates[:550] == pytest.approx([0.001] * 550)
@@ -28,7 +28,7 @@ def test_li_rates_by_mini_batch() -> None:
 
 @pytest.mark.parametrize("network", ["resnet18", "resnet50"])
 def test_yu_trains_the_head_then_everything(network: str) -> None:
-    recipe = recipes.find(f"yu.{network}_pretrained")
+    recipe = recipes.find_recipe(f"yu.{network}_pretrained")
     table = Timetable(recipe.train, steps_per_epoch=10)
     assert (table.epochs, table.steps) == (25, 250)
     model = build_model(override(recipe, {"model.weights": ""}).model, 5, seed=0)
@@ -37,7 +37,7 @@ def test_yu_trains_the_head_then_everything(network: str) -> None:
     learning, stages = [], []
     for epoch in range(25):
         span = table.span(epoch * 10)
-        learning.append(enter(model, span.phase))
+        learning.append(enter_phase(model, span.phase))
         stages.append(span.stage)
         assert table.rate(epoch * 10) == pytest.approx(1e-3)
     assert learning == [head] * 5 + [BODY[network] + head] * 20
@@ -45,7 +45,7 @@ def test_yu_trains_the_head_then_everything(network: str) -> None:
 
 
 def test_from_scratch_all_25_epochs_train_everything() -> None:
-    recipe = recipes.find("yu.resnet18_scratch")
+    recipe = recipes.find_recipe("yu.resnet18_scratch")
     table = Timetable(recipe.train, steps_per_epoch=3)
     assert [span.phase.trainable for span in table.spans] == ["all"]
     assert table.epochs == 25
@@ -70,7 +70,7 @@ def test_ngc_rate_begins_at_256_thousandths_or_rises_to_them_and_falls_to_nothin
     changes: dict, warm: int
 ) -> None:
     """Its warm-up of 8 epochs is for batches of 512 and more; the recipe's is 256."""
-    train = override(recipes.find("yu.ngc_resnet50"), changes).train
+    train = override(recipes.find_recipe("yu.ngc_resnet50"), changes).train
     table = Timetable(train, steps_per_epoch=4)
     rates = [table.rate(step) for step in range(table.steps)]
     assert table.epochs == 250 and max(rates) == pytest.approx(0.256)
@@ -92,12 +92,15 @@ def test_frozen_norms_keep_their_statistics() -> None:
 def test_free_training_makes_as_many_updates_as_any_other() -> None:
     """Shafahi et al. 2019, alg. 1: N_ep / m passes, each batch m times in a row."""
     changes = {"train.epochs": 20, "train.step_epochs": 7, "train.mixup_epochs": 3}
-    plain = override(recipes.find("demo"), changes | {"adversarial.eps": "8/255"})
+    plain = override(recipes.find_recipe("demo"), changes | {"adversarial.eps": "8/255"})
     free = override(plain, {"adversarial.method": "free", "adversarial.replays": 8})
-    assert passes(plain) == plain.train
-    got = passes(free)
+    assert passes_over_rows(plain) == plain.train
+    got = passes_over_rows(free)
     assert (got.epochs, got.step_epochs, got.mixup_epochs) == (3, 1, 1)  # rounded up
-    assert Timetable(passes(free), 10).steps * 8 >= Timetable(passes(plain), 10).steps
+    assert (
+        Timetable(passes_over_rows(free), 10).steps * 8
+        >= Timetable(passes_over_rows(plain), 10).steps
+    )
     phased = override(free, {"train.phases": "head(epochs=5) + all(steps=550, lr=0.2)"})
-    assert passes(phased).phases == "head(epochs=1) + all(steps=69, lr=0.2)"
-    assert passes(override(free, {"adversarial.replays": 1})) == free.train
+    assert passes_over_rows(phased).phases == "head(epochs=1) + all(steps=69, lr=0.2)"
+    assert passes_over_rows(override(free, {"adversarial.replays": 1})) == free.train

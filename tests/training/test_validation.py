@@ -8,9 +8,9 @@ import torch
 
 from fundusray.config import Recipe, override
 from fundusray.errors import DamagedError
-from fundusray.metrics import point
+from fundusray.metrics import point_figures
 from fundusray.models import fit_thresholds
-from fundusray.models.heads import ladder
+from fundusray.models.heads import border_class_logits
 from fundusray.tasks import Classification
 from fundusray.tasks.classification import logits_of, with_logits
 from fundusray.training import best_epoch
@@ -64,10 +64,10 @@ def test_each_half_is_told_by_the_epoch_the_other_chose() -> None:
     second = hot(np.where(half == 1, targets, wrong), 2)
     joined, chosen = held_out({1: first, 2: second}, targets, half, "accuracy")
     assert chosen == [2, 1]
-    assert point(targets, joined)["accuracy"] == 0.0
+    assert point_figures(targets, joined)["accuracy"] == 0.0
     both = {1: first, 2: hot(targets, 2), 3: hot(targets, 2)}
     joined, chosen = held_out(both, targets, half, "accuracy")
-    assert chosen == [2, 1] and point(targets, joined)["accuracy"] == 0.5
+    assert chosen == [2, 1] and point_figures(targets, joined)["accuracy"] == 0.5
 
 
 @pytest.mark.parametrize("epochs", [1, 3])
@@ -81,10 +81,10 @@ def test_thresholds_of_a_regression_are_not_fitted_to_what_they_judge(epochs: in
         for epoch in range(epochs):
             scores = draw.normal(2, 1, 60).astype(np.float32)
             fitted = fit_thresholds(scores, targets, 5)
-            logits[epoch] = ladder(torch.from_numpy(scores)[:, None] - fitted).numpy()
-        flattered.append(max(point(targets, given)["kappa"] for given in logits.values()))
+            logits[epoch] = border_class_logits(torch.from_numpy(scores)[:, None] - fitted).numpy()
+        flattered.append(max(point_figures(targets, given)["kappa"] for given in logits.values()))
         joined, _ = held_out(logits, targets, half, "kappa", regression=True)
-        told.append(point(targets, joined)["kappa"])
+        told.append(point_figures(targets, joined)["kappa"])
     error = np.std(told) / np.sqrt(len(told))
     assert np.mean(flattered) > 0.1
     assert abs(np.mean(told)) < 4 * error < 0.1
@@ -93,10 +93,12 @@ def test_thresholds_of_a_regression_are_not_fitted_to_what_they_judge(epochs: in
 def test_a_regression_that_knows_its_rows_still_does() -> None:
     targets = np.tile(np.arange(5), 12)
     scores = (targets + np.random.default_rng(0).normal(0, 0.1, 60)).astype(np.float32)
-    given = ladder(torch.from_numpy(scores)[:, None] - fit_thresholds(scores, targets, 5)).numpy()
+    given = border_class_logits(
+        torch.from_numpy(scores)[:, None] - fit_thresholds(scores, targets, 5)
+    ).numpy()
     half = np.arange(60) // 30
     joined, chosen = held_out({7: given}, targets, half, "kappa", regression=True)
-    assert chosen == [7, 7] and point(targets, joined)["kappa"] > 0.97
+    assert chosen == [7, 7] and point_figures(targets, joined)["kappa"] > 0.97
 
 
 def test_a_half_without_a_learned_epoch_chooses_by_its_loss() -> None:
@@ -116,5 +118,5 @@ def test_a_constant_epoch_is_not_chosen_by_its_accuracy() -> None:
     constant = np.tile(np.float32([3, -3]), (32, 1))
     unsure = np.where(np.arange(32)[:, None] % 8 < 5, hot(targets, 2), hot(1 - targets, 2))
     _, chosen = held_out({1: constant, 2: unsure}, targets, half, "accuracy")
-    assert point(targets, unsure)["accuracy"] < point(targets, constant)["accuracy"]
+    assert point_figures(targets, unsure)["accuracy"] < point_figures(targets, constant)["accuracy"]
     assert chosen == [2, 2]

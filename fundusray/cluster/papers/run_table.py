@@ -14,15 +14,15 @@ from fundusray.cluster.batch_probe import fastest_precision
 from fundusray.cluster.papers.scales import (
     Scale,
     require_start,
-    shrunk,
-    start_of,
+    scaled_recipe,
+    start_of_row,
     with_fewer_images,
 )
-from fundusray.cluster.prepare import prepare
+from fundusray.cluster.prepare import prepare_set
 from fundusray.cluster.runtime.start import cpus_each
 from fundusray.cluster.runtime.train_workers import MOST_CPUS, worker_gpus
-from fundusray.cluster.train import train
-from fundusray.config import Recipe, fetched, override
+from fundusray.cluster.train import train_recipe
+from fundusray.config import Recipe, is_published, override
 from fundusray.errors import DiskError, FundusError, InputError
 from fundusray.registry import unknown_name
 from fundusray.runs.check import check
@@ -32,7 +32,7 @@ from fundusray.settings.deciding import SCHEMA, deciding
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A row of a table, settled."""
 
     name: str
@@ -62,10 +62,10 @@ class Row:
         return self.name, self.repeat
 
 
-class Outcome(NamedTuple):
+class RowOutcome(NamedTuple):
     """What became of a row."""
 
-    row: Row
+    row: TableRow
     recipe: Recipe
     """As it was trained in the end."""
     prepared: str
@@ -75,7 +75,7 @@ class Outcome(NamedTuple):
     """Why it failed."""
 
 
-def tables() -> dict[str, list[str]]:
+def tables_by_name() -> dict[str, list[str]]:
     """Every table's name -> its rows, in the papers' order."""
     found: dict[str, list[str]] = {}
     for name in recipes.RECIPES:
@@ -95,7 +95,7 @@ def rows_of(table: str, chosen: str = "") -> list[str]:
     """
     names = [name for name in recipes.RECIPES if name.startswith(f"{table}.")]
     if not table or not names:
-        raise unknown_name("table", table, tables())
+        raise unknown_name("table", table, tables_by_name())
     short = {name: name.removeprefix(f"{table}.") for name in names}
     wanted = [word.strip().removeprefix(f"{table}.") for word in chosen.split(",") if word.strip()]
     for word in wanted:
@@ -104,13 +104,13 @@ def rows_of(table: str, chosen: str = "") -> list[str]:
     return [n for n in names if not wanted or any(fnmatch(short[n], word) for word in wanted)]
 
 
-def plan(
+def plan_rows(
     names: list[str],
     scale: Scale,
     changes: dict[str, str],
     starts: dict[str, str],
     settle: Callable[[Recipe], Recipe],
-) -> list[Row]:
+) -> list[TableRow]:
     """The rows of a table, in the paper's order, and those they start from.
 
     Args:
@@ -125,12 +125,12 @@ def plan(
     while more := {_parent(name) for name in more} - wanted - {""}:
         wanted |= more
     names = [name for name in recipes.RECIPES if name in wanted]
-    largest = max(recipes.find(name).data.size for name in names)
+    largest = max(recipes.find_recipe(name).data.size for name in names)
     if scale.network:
-        require_start(map(recipes.find, names), scale, starts)
+        require_start(map(recipes.find_recipe, names), scale, starts)
     rows, errors = [], []
     for name in names:
-        row = Row(name, recipes.find(name), recipes.find(name), _parent(name))
+        row = TableRow(name, recipes.find_recipe(name), recipes.find_recipe(name), _parent(name))
         if row.runs:
             try:
                 row = replace(row, recipe=_settled(row, scale, largest, changes, starts, settle))
@@ -145,12 +145,12 @@ def plan(
 
 
 def _parent(name: str) -> str:
-    start = recipes.find(name).model.init_from
+    start = recipes.find_recipe(name).model.init_from
     return start if start in recipes.RECIPES else ""
 
 
 def _settled(
-    row: Row,
+    row: TableRow,
     scale: Scale,
     largest: int,
     changes: dict[str, str],
@@ -161,19 +161,21 @@ def _settled(
     recipe = row.published
     if row.parent:
         bare = {"model.init_from": "", "model.weights": ""}
-        recipe = override(shrunk(recipe, replace(Scale(), network=scale.network), largest), bare)
+        recipe = override(
+            scaled_recipe(recipe, replace(Scale(), network=scale.network), largest), bare
+        )
         changes = {k: v for k, v in changes.items() if k not in ("model.weights",)}
     if "model.name" in changes:  # whose smallest side counts
         recipe = override(recipe, {"model.name": changes["model.name"]})
-    recipe = override(shrunk(recipe, scale, largest), changes)
-    if fetched(recipe.model.weights) and "model.weights" not in changes:
-        start = start_of(recipe.model.name, scale, starts)
-        if scale.network or not fetched(start):
+    recipe = override(scaled_recipe(recipe, scale, largest), changes)
+    if is_published(recipe.model.weights) and "model.weights" not in changes:
+        start = start_of_row(recipe.model.name, scale, starts)
+        if scale.network or not is_published(start):
             recipe = override(recipe, {"model.weights": start})
     return settle(recipe)
 
 
-def table_folder(title: str, rows: list[Row], storage: str, trainings: int = 1) -> str:
+def table_folder(title: str, rows: list[TableRow], storage: str, trainings: int = 1) -> str:
     """Where a table's files go: its name tells which, its hash from what exactly."""
     parts = [[row.name, row.parent, deciding(row.recipe), row.recipe.model.weights] for row in rows]
     places = [[row.recipe.data.root, row.recipe.data.split_file] for row in rows]
@@ -184,7 +186,7 @@ def table_folder(title: str, rows: list[Row], storage: str, trainings: int = 1) 
     return files.join(storage, f"{title}-{key}")
 
 
-def repeated(rows: list[Row], trainings: int) -> list[Row]:
+def repeated_rows(rows: list[TableRow], trainings: int) -> list[TableRow]:
     """Every row so many times, with training seeds seed, seed + 1, ... on the split of the first;
     what starts from a row starts from its training of the same number."""
     return [
@@ -195,8 +197,8 @@ def repeated(rows: list[Row], trainings: int) -> list[Row]:
 
 
 def one_precision(
-    rows: list[Row], sets: dict[str, str], opened: OpenSets, storage: str
-) -> list[Row]:
+    rows: list[TableRow], sets: dict[str, str], opened: OpenSets, storage: str
+) -> list[TableRow]:
     """The rows with one precision, or the difference between two rows could be that.
 
     Where rows leave it to timing (train.precision=auto), it is the one that a step of the first of
@@ -225,7 +227,7 @@ def _from(storage: str, value: Any) -> Any:
     return files.relative(value, storage, storage) if isinstance(value, str) else value
 
 
-def prepared_sets(rows: list[Row], storage: str) -> dict[str, str]:
+def prepared_sets(rows: list[TableRow], storage: str) -> dict[str, str]:
     """Row -> the folder of its prepared set; rows that look at the same pixels share one."""
     made: dict[str, str] = {}
     found = {}
@@ -235,14 +237,14 @@ def prepared_sets(rows: list[Row], storage: str) -> dict[str, str]:
             looks = deciding(replace(Recipe(), data=same, seed=row.recipe.split_seed))
             key = files.hash_json([looks, same.root])
             if key not in made:
-                made[key] = prepare(row.recipe, storage)
+                made[key] = prepare_set(row.recipe, storage)
             found[row.name] = made[key]
     return found
 
 
-def capped(
-    rows: list[Row], sets: dict[str, str], opened: OpenSets, images: int, folder: str
-) -> list[Row]:
+def capped_rows(
+    rows: list[TableRow], sets: dict[str, str], opened: OpenSets, images: int, folder: str
+) -> list[TableRow]:
     """The rows with a split file that keeps about `images` of their training images: whole
     patients, stratified by grade. Who is judged stays as it is."""
     if not images:
@@ -257,14 +259,14 @@ def capped(
     ]
 
 
-def run(
-    rows: list[Row],
+def run_table(
+    rows: list[TableRow],
     sets: dict[str, str],
     opened: OpenSets,
     storage: str,
     at_once: int,
-    tell: Callable[[Outcome], None],
-) -> list[Outcome]:
+    tell: Callable[[RowOutcome], None],
+) -> list[RowOutcome]:
     """Trains every row, the first training of all before the second of any, and those that others
     start from before these; what became of them, in the rows' order.
 
@@ -278,11 +280,11 @@ def run(
     """
     waiting = [row for row in rows if row.runs]
     waiting.sort(key=lambda row: (row.repeat, bool(row.parent)))
-    done: dict[tuple[str, int], Outcome] = {}
-    running: dict[ray.ObjectRef, Outcome] = {}
+    done: dict[tuple[str, int], RowOutcome] = {}
+    running: dict[ray.ObjectRef, RowOutcome] = {}
     task = ray.remote(num_cpus=0, max_retries=0)(_attempt)
 
-    def finish(outcome: Outcome, told: dict[str, Any]) -> None:
+    def finish(outcome: RowOutcome, told: dict[str, Any]) -> None:
         if told["code"] == DiskError.exit_code:
             raise DiskError(told["reason"])
         outcome = outcome._replace(result=told["result"], reason=told["reason"])
@@ -308,8 +310,8 @@ def run(
 
 
 def _begun(
-    row: Row, sets: dict[str, str], done: dict[tuple[str, int], Outcome], at_once: int
-) -> tuple[Outcome, str]:
+    row: TableRow, sets: dict[str, str], done: dict[tuple[str, int], RowOutcome], at_once: int
+) -> tuple[RowOutcome, str]:
     """The row with what it starts from and its share of the CPUs; why it cannot start."""
     recipe, reason = row.recipe, row.refused
     if row.parent and not reason:
@@ -320,7 +322,7 @@ def _begun(
         workers = at_once * recipe.cluster.fewest
         cpus = cpus_each(workers, MOST_CPUS, worker_gpus(recipe))
         recipe = override(recipe, {"cluster.cpus": cpus})
-    return Outcome(row, recipe, sets.get(row.name, ""), {}), reason
+    return RowOutcome(row, recipe, sets.get(row.name, ""), {}), reason
 
 
 def _attempt(
@@ -328,7 +330,7 @@ def _attempt(
 ) -> dict[str, Any]:
     """One row's training: its result, or why it failed, as plain values."""
     try:
-        result = train(config.from_json(text), prepared, storage, opened)
+        result = train_recipe(config.from_json(text), prepared, storage, opened)
         return {"result": result, "reason": "", "code": 0}
     except FundusError as error:
         return _failed(str(error), error.exit_code)

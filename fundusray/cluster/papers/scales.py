@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fundusray import files, phases
-from fundusray.config import Model, Recipe, fetched, override
+from fundusray.config import Model, Recipe, is_published, override
 from fundusray.data.split import assign_sides, split_files
 from fundusray.errors import InputError
 from fundusray.models import network_of, weights_here
@@ -50,7 +50,7 @@ SCALES = {
 }
 
 
-def shortened(length: int, scale: Scale) -> int:
+def scaled_length(length: int, scale: Scale) -> int:
     """Epochs or steps at a scale: in proportion, rounded up, so never none of some."""
     return -(-length * scale.epochs // PUBLISHED) if scale.epochs else length
 
@@ -59,10 +59,12 @@ def shortened_phases(text: str, scale: Scale) -> str:
     """The text of `train.phases` with the length of every phase at a scale."""
     if not scale.epochs:
         return text
-    return phases.stretched(text, lambda n: shortened(n, scale), lambda n: shortened(n, scale))
+    return phases.stretched_phases(
+        text, lambda n: scaled_length(n, scale), lambda n: scaled_length(n, scale)
+    )
 
 
-def shrunk(recipe: Recipe, scale: Scale, largest: int) -> Recipe:
+def scaled_recipe(recipe: Recipe, scale: Scale, largest: int) -> Recipe:
     """The recipe at a scale.
 
     Args:
@@ -72,7 +74,7 @@ def shrunk(recipe: Recipe, scale: Scale, largest: int) -> Recipe:
         recipe = _with_network(recipe, scale.network)
     changes: dict[str, Any] = {"train.phases": shortened_phases(recipe.train.phases, scale)}
     for key in LENGTHS:
-        changes[key] = shortened(getattr(recipe.train, key.removeprefix("train.")), scale)
+        changes[key] = scaled_length(getattr(recipe.train, key.removeprefix("train.")), scale)
     if scale.batch:
         changes["train.batch"] = scale.batch
     if scale.size:
@@ -99,7 +101,7 @@ def require_start(published: Iterable[Recipe], scale: Scale, starts: dict[str, s
         InputError: there is no such network, or its ImageNet weights are not here.
     """
     network_of(Model(name=scale.network))
-    need = any(fetched(recipe.model.weights) for recipe in published)
+    need = any(is_published(recipe.model.weights) for recipe in published)
     if need and not starts and not weights_here(scale.network):
         raise InputError(
             f"network={scale.network}: the table's rows start from ImageNet weights, and those of "
@@ -148,7 +150,7 @@ def starts_of(places: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def start_of(network: str, scale: Scale, starts: dict[str, str]) -> str:
+def start_of_row(network: str, scale: Scale, starts: dict[str, str]) -> str:
     """What stands in for ImageNet weights."""
     if not starts and scale.network:
         return PUBLISHED_WEIGHTS
@@ -171,10 +173,12 @@ def with_fewer_images(recipe: Recipe, split: Split, images: int, folder: str) ->
         return recipe
     share = images / len(train_rows)
     table = whole.take(train_rows)
-    kept = assign_sides.assign(table, "patient", (share, 1 - share, 0.0), recipe.split_seed)
+    kept = assign_sides.stratified_split(
+        table, "patient", (share, 1 - share, 0.0), recipe.split_seed
+    )
     sides = split.sides.astype(object)
     sides[train_rows[kept != "train"]] = ""
-    place = files.join(folder, f"split-{split_files.digest(whole, sides)}.csv")
+    place = files.join(folder, f"split-{split_files.assignment_digest(whole, sides)}.csv")
     # Also where it is there: nothing else vouches for it.
-    split_files.write(place, whole, sides)
+    split_files.write_split_file(place, whole, sides)
     return override(recipe, {"data.split_file": place})

@@ -3,7 +3,12 @@
 import os
 
 from fundusray import files
-from fundusray.cluster.runtime.start import joins, nodes, resources, room
+from fundusray.cluster.runtime.start import (
+    cluster_resources,
+    joins_cluster,
+    live_nodes,
+    workers_that_fit,
+)
 from fundusray.cluster.runtime.train_workers import worker_cpus, worker_gpus
 from fundusray.config import Recipe
 from fundusray.errors import InputError
@@ -17,27 +22,28 @@ def require_room(recipe: Recipe) -> None:
     Raises:
         InputError: what was asked for, and what there is.
     """
-    if joins():
+    if joins_cluster():
         return
     workers, cpus, gpus = recipe.cluster.fewest, worker_cpus(recipe), worker_gpus(recipe)
-    if room(cpus, gpus) >= workers:
+    if workers_that_fit(cpus, gpus) >= workers:
         return
     raise InputError(
-        f"{demanded(workers, cpus, gpus)}, but {there()} and no other node can come: this machine "
+        f"{demand_text(workers, cpus, gpus)}, but {capacity_text()} and no other node can come: "
+        f"this machine "
         "runs a Ray of its own. Ask for less (cluster.workers, cluster.cpus, cluster.gpus), or "
         "submit the job to a cluster (README, On a cluster)"
     )
 
 
-def demanded(workers: int, cpus: float, gpus: float) -> str:
+def demand_text(workers: int, cpus: float, gpus: float) -> str:
     """What a run asks for, in words that name the settings."""
     each = [f"cluster.cpus={cpus:g}"] + ([f"cluster.gpus={gpus:g}"] if gpus else [])
     return f"cluster.workers={workers} with {' and '.join(each)} each"
 
 
-def there() -> str:
+def capacity_text() -> str:
     """What the cluster has, in words."""
-    has, count = resources(), len(nodes())
+    has, count = cluster_resources(), len(live_nodes())
     parts = f"{has['CPU']:g} CPUs and {has['GPU']:g} GPUs"
     return f"there are {parts}" + (f" on {count} nodes" if count > 1 else "")
 

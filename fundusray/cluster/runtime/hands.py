@@ -10,7 +10,7 @@ import ray
 import torch
 
 from fundusray import files
-from fundusray.cluster.runtime.start import joins, resources, room
+from fundusray.cluster.runtime.start import cluster_resources, joins_cluster, workers_that_fit
 from fundusray.cluster.runtime.tasks import WorkerLostError, result_of
 from fundusray.cluster.runtime.units import TRIES, Unit
 from fundusray.errors import InputError
@@ -93,10 +93,10 @@ class _Hands:
         """Units at a time that memory was found to hold."""
         self.threads = max(1, int(workers.cpus))
         self._room, self._looked = 0, -LOOK
-        if not joins() and not room(workers.cpus, workers.gpus):
+        if not joins_cluster() and not workers_that_fit(workers.cpus, workers.gpus):
             raise InputError(
                 f"{what} needs workers of {workers.cpus:g} CPUs and {workers.gpus:g} GPUs, and "
-                f"this machine has {resources()}"
+                f"this machine has {cluster_resources()}"
             )
 
     @property
@@ -107,7 +107,7 @@ class _Hands:
     def room(self) -> int:
         """Workers that fit on the nodes there are, at least one."""
         if time.monotonic() - self._looked >= LOOK:
-            self._room = max(1, room(self.workers.cpus, self.workers.gpus))
+            self._room = max(1, workers_that_fit(self.workers.cpus, self.workers.gpus))
             self._looked = time.monotonic()
         return self._room
 
@@ -174,7 +174,7 @@ class Actors(_Hands):
 
     def grow(self, left: int) -> None:
         """Starts as many actors as the units that are left and the cluster can use."""
-        fitting = self.room() * (AHEAD if joins() else 1)
+        fitting = self.room() * (AHEAD if joins_cluster() else 1)
         wanted = min(left + len(self.running), fitting, self.most)
         self._tell_if_late()
         while self.alive < wanted:

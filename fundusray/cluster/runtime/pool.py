@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from fundusray import files
-from fundusray.cluster.results import say
+from fundusray.cluster.results import print_damage
 from fundusray.cluster.runtime.gauges import Gauges
 from fundusray.cluster.runtime.hands import Actors, Tasks, Workers, file_of
 from fundusray.cluster.runtime.units import Lost, Queue, Unit
@@ -131,6 +131,6 @@ def is_whole(place: str) -> bool:
     except FileNotFoundError:
         return False
     except DamagedError as error:
-        say([str(error)])
+        print_damage([str(error)])
         return False
     return True

@@ -30,7 +30,7 @@ SHARE = 0.02
 """Of a worker's time at most this much goes into looking, however slow the storage."""
 
 
-class Stop:
+class StopSignals:
     """Takes SIGINT and SIGTERM while a run is under way, in the main thread.
 
         with Stop(folder, attempt) as stop:
@@ -42,12 +42,12 @@ class Stop:
     """
 
     def __init__(self, folder: str, attempt: str) -> None:
-        self.place, self.attempt = place(folder), attempt
+        self.place, self.attempt = stop_file(folder), attempt
         self._taken: dict[int, Any] = {}
         self._first: tuple[int, float] | None = None
         self._told = False
 
-    def __enter__(self) -> "Stop":
+    def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._taken[number] = signal.signal(number, self._note)
@@ -114,7 +114,7 @@ class Stop:
         files.write_json(self.place, told | {"time": when, "pid": os.getpid()})
 
 
-def place(folder: str) -> str:
+def stop_file(folder: str) -> str:
     """Where a run's folder holds the wish to stop."""
     return files.join(folder, "stop.json")
 
@@ -132,14 +132,14 @@ def _end(number: int) -> None:
     raise SystemExit(128 + number)
 
 
-class Watcher:
+class StopWatcher:
     """A worker's eye on whether it should save, and whether it should stop; for rank 0 alone.
 
     Ranks must agree, so what rank 0 sees goes to the others with the sum of the losses.
     """
 
     def __init__(self, folder: str, attempt: str) -> None:
-        self.place, self.attempt = place(folder), attempt
+        self.place, self.attempt = stop_file(folder), attempt
         self._asked = False
         self._next = 0.0
         self._leaving: list[str] = []
@@ -170,7 +170,7 @@ class Watcher:
 
         The right answer is to save and go on: Ray starts the workers elsewhere once it is gone.
         """
-        nodes = draining()
+        nodes = draining_nodes()
         new = set(nodes) - set(self._leaving)
         self._leaving = nodes
         if new:
@@ -179,7 +179,7 @@ class Watcher:
         return bool(new)
 
 
-def draining() -> list[str]:
+def draining_nodes() -> list[str]:
     """Ids of this run's nodes that the cluster takes away, as Ray has told this worker."""
     # `ray.train.get_preemption_info` is a barrier over all workers, too dear for every step; what
     # it broadcasts is what rank 0 holds. Ray before 2.60 has neither.

@@ -14,7 +14,12 @@ import ray
 from ray.exceptions import RayError
 
 from fundusray import plugins
-from fundusray.cluster.runtime.addresses import ALONE, LOOPBACK, loopback_only, unproxied
+from fundusray.cluster.runtime.addresses import (
+    LOOPBACK,
+    LOOPBACK_SWITCH,
+    loopback_only,
+    unproxied_environment,
+)
 from fundusray.errors import FundusError, InputError
 
 START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
@@ -61,12 +66,12 @@ def in_submitted_job() -> bool:
     return JOB_VARIABLE in os.environ
 
 
-def joins() -> bool:
+def joins_cluster() -> bool:
     """Whether this process joins a cluster that is there, which may grow, instead of its own."""
     return bool(os.environ.get("RAY_ADDRESS")) or in_submitted_job()
 
 
-def start(cpus: int | None = None) -> None:
+def start_ray(cpus: int | None = None) -> None:
     """Connects this process to Ray; once connected it does nothing.
 
     RAY_ADDRESS (which a submitted job always has) names the cluster to join. Without it a cluster
@@ -81,7 +86,7 @@ def start(cpus: int | None = None) -> None:
     """
     if ray.is_initialized():
         return
-    joined = joins()
+    joined = joins_cluster()
     settings = DEFAULTS if joined else DEFAULTS | LOCAL
     for name, value in settings.items():
         os.environ.setdefault(name, value)
@@ -89,11 +94,11 @@ def start(cpus: int | None = None) -> None:
         own = {plugins.VARIABLE} & set(os.environ)
         _join({name: os.environ[name] for name in {*settings, *own}})
         return
-    os.environ.update(unproxied())
+    os.environ.update(unproxied_environment())
     _require_home()
     for attempt in range(1, STARTS + 1):
         try:
-            with environment(_place() | ALONE), loopback_only():
+            with temporary_environment(_place() | LOOPBACK_SWITCH), loopback_only():
                 _start_local(cpus)
             break
         except (RayError, RuntimeError, OSError, ValueError) as error:
@@ -152,7 +157,7 @@ def _place() -> dict[str, str]:
 
 
 @contextmanager
-def environment(settings: dict[str, str]) -> Iterator[None]:
+def temporary_environment(settings: dict[str, str]) -> Iterator[None]:
     """Environment variables for what is started inside; this process has them only meanwhile."""
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
@@ -185,12 +190,12 @@ def _join(told: dict[str, str]) -> None:
     """Joins the cluster of RAY_ADDRESS; its nodes were started by somebody else, so the job's own
     processes are told the settings."""
     given = os.environ.get("RAY_ADDRESS", "auto")
-    spared, alone = unproxied(), False
+    spared, alone = unproxied_environment(), False
     try:
         # Ray itself goes on trying a wrong address for minutes.
         if address := re.fullmatch(r"\[?([^/]+?)\]?:(\d+)", given):
             socket.create_connection((address[1], int(address[2])), CONNECT).close()
-            spared = unproxied(address[1], _from_elsewhere(given).rpartition(":")[0])
+            spared = unproxied_environment(address[1], _from_elsewhere(given).rpartition(":")[0])
             # As in `_place`: where there are several clusters, helpers would ask a wrong one.
             told = told | {"RAY_ADDRESS": _from_elsewhere(given)}
             alone = told["RAY_ADDRESS"].startswith(f"{LOOPBACK}:")
@@ -235,21 +240,21 @@ def _close_token() -> None:
         os.chmod(path, 0o600)
 
 
-def resources() -> dict[str, float]:
+def cluster_resources() -> dict[str, float]:
     """What the whole cluster has: {"CPU": ..., "GPU": ...}."""
     total = ray.cluster_resources()
     return {kind: float(total.get(kind, 0.0)) for kind in ("CPU", "GPU")}
 
 
-def nodes() -> list[dict[str, float]]:
+def live_nodes() -> list[dict[str, float]]:
     """What each live node has: {"CPU": ..., "GPU": ...}."""
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return [{kind: float(node.get(kind, 0.0)) for kind in ("CPU", "GPU")} for node in alive]
 
 
-def room(cpus: float, gpus: float = 0.0) -> int:
+def workers_that_fit(cpus: float, gpus: float = 0.0) -> int:
     """How many workers of so many CPUs and GPUs fit on the live nodes, each whole on one."""
-    return sum(_fitting(node, cpus, gpus) for node in nodes())
+    return sum(_fitting(node, cpus, gpus) for node in live_nodes())
 
 
 def _fitting(node: dict[str, float], cpus: float, gpus: float) -> int:
@@ -265,9 +270,9 @@ def cpus_each(workers: int, most: int, gpus: float = 0.0) -> int:
     is taken to be like those that are there.
     """
     for cpus in range(most, 0, -1):
-        if room(cpus, gpus) >= workers:
+        if workers_that_fit(cpus, gpus) >= workers:
             return cpus
-    known = nodes()
+    known = live_nodes()
     able = [node for node in known if node["GPU"] >= gpus]
     largest = max((int(node["CPU"]) for node in able or known), default=1)
     shared = sum(int(node["CPU"]) for node in able) // workers if able else largest

@@ -12,9 +12,15 @@ from ray.train.v2._internal.exceptions import (
 )
 
 from fundusray import files
-from fundusray.cluster.runtime.signals import Stop
-from fundusray.cluster.runtime.start import START_TIMEOUT, cpus_each, environment, resources, room
-from fundusray.cluster.runtime.watchdog import COLLECTIVE_TIMEOUT, Monitor
+from fundusray.cluster.runtime.signals import StopSignals
+from fundusray.cluster.runtime.start import (
+    START_TIMEOUT,
+    cluster_resources,
+    cpus_each,
+    temporary_environment,
+    workers_that_fit,
+)
+from fundusray.cluster.runtime.watchdog import COLLECTIVE_TIMEOUT, Watchdog
 from fundusray.config import Recipe
 from fundusray.errors import DamagedError, FundusError
 from fundusray.training.job import Job
@@ -35,7 +41,7 @@ class RunFailedError(FundusError):
     """A run ended without a result."""
 
 
-def tidy(folder: str) -> None:
+def remove_leftovers(folder: str) -> None:
     """Removes what a killed driver left in a run's folder that the run does not go on from."""
     files.sweep(folder)
     files.remove(files.join(folder, RAY))
@@ -50,10 +56,10 @@ def worker_cpus(recipe: Recipe) -> int:
 def worker_gpus(recipe: Recipe) -> float:
     """GPUs of one worker: as asked, or one where the cluster has any."""
     asked = recipe.cluster.gpus
-    return asked if asked >= 0 else float(resources().get("GPU", 0) > 0)
+    return asked if asked >= 0 else float(cluster_resources().get("GPU", 0) > 0)
 
 
-def run(
+def run_train_workers(
     work: Callable[[dict[str, Any]], None],
     recipe: Recipe,
     job: Job,
@@ -74,8 +80,8 @@ def run(
         SystemExit: SIGTERM did.
     """
     folder, attempt, gpus = job.folder, job.attempt, worker_gpus(recipe)
-    if room(job.threads, gpus) < workers[0]:
-        has = resources()
+    if workers_that_fit(job.threads, gpus) < workers[0]:
+        has = cluster_resources()
         print(
             f"waiting for room for {workers[0]} workers of {job.threads} CPUs and {gpus:g} GPUs "
             f"each: the nodes that are there have {has['CPU']:g} CPUs and {has['GPU']:g} GPUs; "
@@ -84,21 +90,21 @@ def run(
             flush=True,
         )
     trainer = _trainer(work, recipe, job, name, workers, gpus, callbacks)
-    with Stop(folder, attempt) as stop:
+    with StopSignals(folder, attempt) as stop:
         try:
-            with Monitor(attempt) as monitor:
+            with Watchdog(attempt) as monitor:
                 stop.run(lambda: _fit(trainer, len(workers) == 2), monitor.working)
         except ray.train.TrainingFailedError as error:
             stop.raise_if_stopped()
             _raise_noted(folder, attempt)
             _raise_told(error)
-            raise RunFailedError(why(error, recipe, job, workers, gpus)) from error
+            raise RunFailedError(failure_reason(error, recipe, job, workers, gpus)) from error
         except ray.exceptions.RayError as error:
             # The head is gone, or what ran the run on it.
             stop.raise_if_stopped()
             raise RunFailedError(
                 f"the cluster broke off under {folder} ({type(error).__name__}: {error}). "
-                f"{again(folder, 'once it is there again')}"
+                f"{next_call_text(folder, 'once it is there again')}"
             ) from error
         finally:
             files.remove(files.join(folder, RAY))
@@ -144,11 +150,11 @@ def _trainer(
 
 
 def _fit(trainer: TorchTrainer, elastic: bool) -> None:
-    with environment({START_TIMEOUT: ELASTIC_TIMEOUT} if elastic else {}):
+    with temporary_environment({START_TIMEOUT: ELASTIC_TIMEOUT} if elastic else {}):
         trainer.fit()
 
 
-def why(
+def failure_reason(
     error: ray.train.TrainingFailedError,
     recipe: Recipe,
     job: Job,
@@ -158,26 +164,27 @@ def why(
     """Why Ray gave up: no room for the workers, something of its own, or workers that died."""
     cause = getattr(error, "controller_failure", None)
     if isinstance(cause, (WorkerGroupStartupTimeoutError, InsufficientClusterResourcesError)):
-        has = resources()
+        has = cluster_resources()
         never = isinstance(cause, InsufficientClusterResourcesError)
         found = "it can never hold" if never else "waiting in vain for"
         return (
             f"{job.folder}: no room in the cluster, {found} {workers[0]} workers of {job.threads} "
             f"CPUs and {gpus:g} GPUs each; its nodes have {has['CPU']:g} CPUs and {has['GPU']:g} "
             "GPUs, shared with other jobs. Ask for less with cluster.workers, cluster.cpus or "
-            f"cluster.gpus. {again(job.folder, 'once there is room')}"
+            f"cluster.gpus. {next_call_text(job.folder, 'once there is room')}"
         )
     if cause is not None:
         return (
-            f"Ray could not run {job.folder}: {type(cause).__name__}: {cause}. {again(job.folder)}"
+            f"Ray could not run {job.folder}: {type(cause).__name__}: {cause}. "
+            f"{next_call_text(job.folder)}"
         )
     return (
         f"training in {job.folder} failed {recipe.cluster.max_failures + 1} times: {error}. "
-        f"{again(job.folder)}"
+        f"{next_call_text(job.folder)}"
     )
 
 
-def again(folder: str, when: str = "") -> str:
+def next_call_text(folder: str, when: str = "") -> str:
     """What the same command does after a run that failed: it goes on, or begins anew where the run
     never came to a checkpoint."""
     saved = files.list_dir(files.join(folder, "checkpoints"))
@@ -190,20 +197,20 @@ def _place(folder: str) -> str:
     return files.join(folder, "failure.json")
 
 
-def noted(job: Job) -> bool:
+def failure_noted(job: Job) -> bool:
     """Whether a worker of this attempt has noted a failure; its replacement leaves then, instead of
     failing the same way again."""
     return bool(_note_of(job.folder, job.attempt))
 
 
-def note(job: Job, error: FundusError) -> None:
+def note_failure(job: Job, error: FundusError) -> None:
     """Writes down an error that another attempt cannot cure, for the driver; the first one counts.
 
     Any rank may: one of them alone may have met the bad image or the damaged shard.
     """
     said = {"attempt": job.attempt, "reason": str(error), "code": error.exit_code}
     try:
-        if not noted(job):
+        if not failure_noted(job):
             files.write_json(_place(job.folder), said)
     except (OSError, FundusError) as second:
         # On a full disk the error itself, which Ray carries, has to tell the driver.

@@ -34,7 +34,7 @@ PERIOD = 2.0
 """Seconds between two looks of the driver."""
 SILENCE = 45.0
 """Seconds without a note after which a worker is examined."""
-EXAMINED = 3.0
+EXAMINE_SECONDS = 3.0
 """Seconds over which a process must have used the processor to count as alive."""
 AGAIN = 15.0
 """Seconds until a silent worker that computes is examined again."""
@@ -52,7 +52,7 @@ last resort where a worker lives but never comes."""
 
 
 @dataclass(frozen=True)
-class Beat:
+class LastHeartbeat:
     """What a worker says of itself."""
 
     rank: int
@@ -70,18 +70,18 @@ class Beat:
         return f"rank {self.rank} (process {self.pid} on node {self.address})"
 
 
-class Board:
+class HeartbeatBoard:
     """Who was heard when. Runs as an actor; `clock` counts seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._beats: dict[int, Beat] = {}
+        self._beats: dict[int, LastHeartbeat] = {}
         self._heard: dict[int, float] = {}
         self._looked = clock()
 
     def note(self, beat: dict[str, Any]) -> None:
         """Takes down a worker's note; a replacement takes its predecessor's place."""
-        found = Beat(**beat)
+        found = LastHeartbeat(**beat)
         self._beats[found.rank], self._heard[found.rank] = found, self._clock()
 
     def working(self) -> bool:
@@ -112,7 +112,7 @@ def name_of(attempt: str) -> str:
     return f"pulse-{attempt}"
 
 
-class Pulse:
+class Heartbeat:
     """A worker's side: while it is open, a thread notes `step` once a second."""
 
     def __init__(self, attempt: str, rank: int) -> None:
@@ -121,11 +121,11 @@ class Pulse:
         self._rank, self._board = rank, ray.get_actor(name_of(attempt))
         context = ray.get_runtime_context()
         self._node, self._address = context.get_node_id(), ray.util.get_node_ip_address()
-        self._born = looked_at(os.getpid())[0]
+        self._born = silent_worker_report(os.getpid())[0]
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="pulse", daemon=True)
 
-    def __enter__(self) -> "Pulse":
+    def __enter__(self) -> "Heartbeat":
         self._thread.start()
         return self
 
@@ -136,13 +136,15 @@ class Pulse:
 
     def _beat(self) -> None:
         while True:
-            said = Beat(self._rank, self.step, os.getpid(), self._born, self._node, self._address)
+            said = LastHeartbeat(
+                self._rank, self.step, os.getpid(), self._born, self._node, self._address
+            )
             self._board.note.remote(asdict(said))
             if self._ended.wait(EVERY):
                 return
 
 
-class Monitor:
+class Watchdog:
     """The driver's side: while it is open, workers that hang are named and ended.
 
     Ray replaces what died, and the run goes on from its last checkpoint.
@@ -154,9 +156,9 @@ class Monitor:
         self._thread = threading.Thread(target=self._watch, name="monitor", daemon=True)
         self._busy: dict[tuple[int, int], float] = {}
 
-    def __enter__(self) -> "Monitor":
+    def __enter__(self) -> "Watchdog":
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-        board = ray.remote(Board).options(
+        board = ray.remote(HeartbeatBoard).options(
             name=name_of(self.attempt), num_cpus=0, max_restarts=-1, scheduling_strategy=here
         )
         self._board = board.remote()
@@ -181,17 +183,17 @@ class Monitor:
             try:
                 late = ray.get(self._board.silent.remote(self.silence), timeout=ANSWER)
                 for beat in late:
-                    self._judge(Beat(**beat))
+                    self._judge(LastHeartbeat(**beat))
             except (RayError, GetTimeoutError) as error:
                 if self._ended.is_set():
                     return
                 _say(f"cannot watch the workers for the moment: {type(error).__name__}: {error}")
 
-    def _judge(self, beat: Beat) -> None:
+    def _judge(self, beat: LastHeartbeat) -> None:
         now, known = time.monotonic(), (beat.rank, beat.pid)
         if now < self._busy.get(known, 0.0):
             return
-        verdict = examined(beat)
+        verdict = examine_worker(beat)
         if verdict == "busy":
             if known not in self._busy:
                 _say(f"{beat.told()} is silent at step {beat.step}, but computes; waiting for it")
@@ -209,7 +211,7 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def examined(beat: Beat) -> str:
+def examine_worker(beat: LastHeartbeat) -> str:
     """What became of a silent worker, as its node sees it; one that hangs is ended.
 
     "busy": it computes; "gone": Ray has noticed, or is about to; otherwise how it hung.
@@ -224,11 +226,12 @@ def examined(beat: Beat) -> str:
         return "gone"  # with its node
 
 
-def end_if_hung(pid: int, born: str, seconds: float = EXAMINED) -> str:
-    """Looks at a process of this machine for so long; SIGKILLs it if it hangs: see `examined`."""
-    before = looked_at(pid)
+def end_if_hung(pid: int, born: str, seconds: float = EXAMINE_SECONDS) -> str:
+    """Looks at a process of this machine for so long; SIGKILLs it if it hangs: see
+    `examine_worker`."""
+    before = silent_worker_report(pid)
     time.sleep(seconds)
-    after = looked_at(pid)
+    after = silent_worker_report(pid)
     if not after[0] or before[0] != born or after[0] != born:
         return "gone"
     stopped = before[1] == after[1] == "T"
@@ -238,7 +241,7 @@ def end_if_hung(pid: int, born: str, seconds: float = EXAMINED) -> str:
     return "stopped by a signal" if stopped else f"no work done in {seconds:g} s"
 
 
-def looked_at(pid: int) -> tuple[str, str, int]:
+def silent_worker_report(pid: int) -> tuple[str, str, int]:
     """(when it began, state, ticks of processor time) of a process of this machine.
 
     ("", "", 0) where there is none, or where the system has no /proc to tell.

@@ -11,7 +11,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import Searcher
 
-from fundusray.cluster.search.record import ENDED, Record
+from fundusray.cluster.search.record import ENDED, SearchRecord
 from fundusray.cluster.search.study import Proposal
 
 BEST, EPOCHS = "best_values", "epoch_values"
@@ -19,10 +19,12 @@ BEST, EPOCHS = "best_values", "epoch_values"
 first one."""
 
 
-class Proposer(Searcher):
+class TrialProposer(Searcher):
     """Hands out trials: those that were cut off in their order, then new ones."""
 
-    def __init__(self, record: Record, total: int, propose: Callable[[int], Proposal]) -> None:
+    def __init__(
+        self, record: SearchRecord, total: int, propose: Callable[[int], Proposal]
+    ) -> None:
         """
         Args:
             propose: from a trial's number to what it is to try.
@@ -54,7 +56,7 @@ class Proposer(Searcher):
         raise NotImplementedError("a search goes on from its own record")
 
 
-class Halving(ASHAScheduler):
+class SuccessiveHalving(ASHAScheduler):
     """ASHA that lets the named points run to the end, since a table wants whole rows.
 
     Only what the search itself proposes can be stopped early, and nothing is stopped after its
@@ -63,7 +65,12 @@ class Halving(ASHAScheduler):
     """
 
     def __init__(
-        self, record: Record, points: list[dict[str, Any]], epochs: int, grace: int, metric: str
+        self,
+        record: SearchRecord,
+        points: list[dict[str, Any]],
+        epochs: int,
+        grace: int,
+        metric: str,
     ) -> None:
         super().__init__(
             max_t=epochs + 1,
@@ -114,12 +121,12 @@ class Halving(ASHAScheduler):
         """What it reported still counts."""
 
 
-class Teller(tune.Callback):
+class EpochPrinter(tune.Callback):
     """Prints one line for every epoch of every trial, and records why one failed."""
 
     def __init__(
         self,
-        record: Record,
+        record: SearchRecord,
         method: Callable[[dict[str, Any]], str],
         metric: str,
         total: int,

@@ -22,7 +22,7 @@ ENDED = ("finished", "stopped early")
 
 
 @dataclass(frozen=True)
-class Entry:
+class TrialEntry:
     """One trial of a search."""
 
     number: int
@@ -55,13 +55,13 @@ class Entry:
         return max((value for _, value in self.epochs), default=None)
 
 
-def winner(entries: list[Entry]) -> Entry | None:
+def winning_trial(entries: list[TrialEntry]) -> TrialEntry | None:
     """The trial that validation rows choose; of equal ones the one proposed first."""
     able = [entry for entry in entries if entry.value is not None]
     return max(able, key=lambda entry: (entry.value, -entry.number), default=None)
 
 
-class Record:
+class SearchRecord:
     """The trials of one search, in memory as on disk. One process writes it."""
 
     def __init__(self, folder: str, run_folder: Callable[[dict[str, Any]], str]) -> None:
@@ -73,7 +73,7 @@ class Record:
         self.folder, self.run_folder = folder, run_folder
         self.copies: dict[int, str] = {}
         """Where each trial's second file is."""
-        self.entries: dict[int, Entry] = {}
+        self.entries: dict[int, TrialEntry] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles whom it calls, and of that nothing is ever read back."""
@@ -112,7 +112,7 @@ class Record:
     def _copy(self, run_folder: str) -> str:
         return files.join(run_folder, f"{files.base_name(self.folder)}.json")
 
-    def _copies(self) -> dict[int, Entry]:
+    def _copies(self) -> dict[int, TrialEntry]:
         """The trials of this search that lie in run folders."""
         storage = self.folder.rstrip("/").rpartition("/")[0]
         copies = {}
@@ -127,7 +127,7 @@ class Record:
                 copies[entry.number] = entry
         return copies
 
-    def write(self, entry: Entry) -> None:
+    def write(self, entry: TrialEntry) -> None:
         """Keeps a trial as it stands, in both places."""
         content = asdict(entry)
         files.write_json(self._location(entry.number), content)
@@ -138,7 +138,7 @@ class Record:
 
     def propose(self, number: int, proposal: Proposal) -> None:
         """A new trial."""
-        self.write(Entry(number, proposal.settings, proposal.ranges))
+        self.write(TrialEntry(number, proposal.settings, proposal.ranges))
 
     def again(self, number: int) -> None:
         """A trial that was cut off or failed begins again, with the epochs it had."""
@@ -173,14 +173,14 @@ class Record:
         return begun + [n for n in range(total) if n not in self.entries]
 
     @property
-    def trials(self) -> list[Entry]:
+    def trials(self) -> list[TrialEntry]:
         """All of them, in the order of proposing."""
         return [self.entries[number] for number in sorted(self.entries)]
 
 
-def _entry(location: str, number: int | None = None) -> Entry:
+def _entry(location: str, number: int | None = None) -> TrialEntry:
     try:
-        entry = Entry(**files.read_json(location))
+        entry = TrialEntry(**files.read_json(location))
     except TypeError as error:
         raise DamagedError(f"{location}: not a trial of this version ({error})") from error
     if number is not None and entry.number != number:

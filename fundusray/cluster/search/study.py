@@ -30,7 +30,7 @@ ANEW = 20
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-class Space(Protocol):
+class SearchSpace(Protocol):
     """A module of tune_spaces."""
 
     POINTS: list[dict[str, Any]]
@@ -76,7 +76,7 @@ class _Chosen(BaseSampler):
         return self.choose(param_name, param_distribution)
 
 
-def _drawn(space: Space, sampler: BaseSampler, before: list[Any] | None = None) -> Proposal:
+def _drawn(space: SearchSpace, sampler: BaseSampler, before: list[Any] | None = None) -> Proposal:
     """One proposal of the space."""
     study = optuna.create_study(direction="maximize", sampler=sampler)
     with warnings.catch_warnings():
@@ -88,8 +88,8 @@ def _drawn(space: Space, sampler: BaseSampler, before: list[Any] | None = None) 
     return Proposal(dict(trial.params), ranges)
 
 
-def propose(
-    space: Space, before: list[tuple[Proposal, float | None]], number: int, seed: int
+def propose_trial(
+    space: SearchSpace, before: list[tuple[Proposal, float | None]], number: int, seed: int
 ) -> Proposal:
     """The search's proposal of that number (TPE, Bergstra et al. 2011).
 
@@ -111,7 +111,7 @@ def propose(
     return proposal
 
 
-def described(space: Space, recipe: Recipe) -> dict[str, Any]:
+def space_summary(space: SearchSpace, recipe: Recipe) -> dict[str, Any]:
     """What a space holds, as plain values that are equal for equal spaces.
 
     {"settings": {dotted key: ranges}, "digest": of DRAWS draws with everything they asked}. The
@@ -152,7 +152,7 @@ def _counted(number: int, key: str, held: BaseDistribution) -> Any:
     return held.low + part * (held.high - held.low)
 
 
-def points_of(space: Space, points: list[dict[str, Any]]) -> list[Proposal]:
+def points_of(space: SearchSpace, points: list[dict[str, Any]]) -> list[Proposal]:
     """The points as proposals of the space.
 
     Raises:
@@ -166,7 +166,7 @@ def points_of(space: Space, points: list[dict[str, Any]]) -> list[Proposal]:
             held = json_to_distribution(text)
             if key not in point:
                 faults.append(f"{name} lacks {key}, of which the space draws {_said(held)}")
-            elif not holds(held, point[key]):
+            elif not range_holds(held, point[key]):
                 faults.append(
                     f"{name}: {key}={point[key]!r}, but the space draws {_said(held)} there"
                 )
@@ -184,11 +184,11 @@ def points_of(space: Space, points: list[dict[str, Any]]) -> list[Proposal]:
 
 def _of_point(point: dict[str, Any], key: str, held: BaseDistribution) -> Any:
     """What the point says, or anything at all where it does not fit: the fault is told later."""
-    fits = key in point and holds(held, point[key])
+    fits = key in point and range_holds(held, point[key])
     return point[key] if fits else _counted(0, key, held)
 
 
-def holds(held: BaseDistribution, value: Any) -> bool:
+def range_holds(held: BaseDistribution, value: Any) -> bool:
     """Whether a range holds a value."""
     if isinstance(held, CategoricalDistribution):
         return value in held.choices
@@ -205,7 +205,7 @@ def _said(held: BaseDistribution) -> str:
     return f"{held.low:g} to {held.high:g}{step}"
 
 
-def importance(trials: list[tuple[Proposal, float]]) -> tuple[dict[str, float], str]:
+def setting_importance(trials: list[tuple[Proposal, float]]) -> tuple[dict[str, float], str]:
     """(dotted setting -> share in what decided the value, why there is none).
 
     By fANOVA (Hutter et al. 2014), over the ranges from which the trials were once drawn.

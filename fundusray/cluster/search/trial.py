@@ -10,8 +10,8 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from fundusray import config
 from fundusray.cluster.search.callbacks import BEST, EPOCHS
-from fundusray.cluster.search.record import Record
-from fundusray.cluster.train import train
+from fundusray.cluster.search.record import SearchRecord
+from fundusray.cluster.train import train_recipe
 from fundusray.config import Recipe, override
 from fundusray.errors import LockedError
 from fundusray.runs.identity import reseeded
@@ -24,7 +24,7 @@ end."""
 
 
 @dataclass(frozen=True)
-class Search:
+class SearchJob:
     """One search, settled: everything its parts need."""
 
     base: Recipe
@@ -51,13 +51,13 @@ class Search:
         """The folders of a trial's trainings."""
         return [run.folder for run in self.runs(settings)]
 
-    def record(self) -> Record:
+    def record(self) -> SearchRecord:
         """What is remembered of it; read it before use."""
-        return Record(self.folder, lambda settings: self.run_folders(settings)[0])
+        return SearchRecord(self.folder, lambda settings: self.run_folders(settings)[0])
 
 
-def trainable(
-    search: Search, method: Callable[[dict[str, Any]], str]
+def trial_function(
+    search: SearchJob, method: Callable[[dict[str, Any]], str]
 ) -> Callable[[dict[str, Any]], None]:
     """The driver of one trial: plain values in its closure, so that it travels.
 
@@ -70,7 +70,7 @@ def trainable(
     def trial(asked: dict[str, Any]) -> None:
         base = config.from_json(text)
         tuned = override(base, asked["settings"])
-        label = slug(method(asked["settings"]))
+        label = file_name_slug(method(asked["settings"]))
         results, sets = [], OpenSets()
         for repeat in range(base.tune.repeats):
             # The first training tells its epochs, by which the search may stop the trial.
@@ -78,7 +78,7 @@ def trainable(
             recipe = reseeded(tuned, repeat)
             results.append(
                 _when_free(
-                    lambda r=recipe, c=callbacks: train(r, prepared, storage, sets, c, label)
+                    lambda r=recipe, c=callbacks: train_recipe(r, prepared, storage, sets, c, label)
                 )
             )
         history, values = results[0]["history"], [r["best"].get("value") for r in results]
@@ -106,7 +106,7 @@ def _when_free(act: Callable[[], dict[str, Any]]) -> dict[str, Any]:
             time.sleep(1.0)
 
 
-def slug(text: str) -> str:
+def file_name_slug(text: str) -> str:
     """The text as a name that every file system and dashboard takes."""
     text = text.replace("γ", "gamma").replace("β", "beta")
     kept = (c if c.isascii() and (c.isalnum() or c in ".=") else " " for c in text)

@@ -12,19 +12,19 @@ from typing import Any
 from ray import tune
 
 from fundusray import config, files
-from fundusray.cluster.runtime.start import cpus_each, joins, room
+from fundusray.cluster.runtime.start import cpus_each, joins_cluster, workers_that_fit
 from fundusray.cluster.runtime.train_workers import MOST_CPUS, worker_gpus
-from fundusray.cluster.search.callbacks import Halving, Proposer, Teller
-from fundusray.cluster.search.record import HEAD, Entry, Record, winner
+from fundusray.cluster.search.callbacks import EpochPrinter, SuccessiveHalving, TrialProposer
+from fundusray.cluster.search.record import HEAD, SearchRecord, TrialEntry, winning_trial
 from fundusray.cluster.search.study import (
     Proposal,
-    Space,
-    described,
-    importance,
+    SearchSpace,
     points_of,
-    propose,
+    propose_trial,
+    setting_importance,
+    space_summary,
 )
-from fundusray.cluster.search.trial import Search, slug, trainable
+from fundusray.cluster.search.trial import SearchJob, file_name_slug, trial_function
 from fundusray.config import Recipe, override, stored_recipe
 from fundusray.errors import FundusError, InputError
 from fundusray.lock import locked
@@ -42,7 +42,7 @@ TUNE = "tune-"
 
 def search_folder(run: Run, points: list[dict[str, Any]], space: dict[str, Any]) -> str:
     """Where a search that varies a run lives: the same command finds it again. `space` is of
-    `described`."""
+    `space_summary`."""
     recipe = run.recipe
     size = [recipe.tune.trials, recipe.tune.grace, recipe.tune.repeats]
     key = [run.key, points, size, space["digest"]]
@@ -59,31 +59,31 @@ def trial_resources(recipe: Recipe) -> tuple[Recipe, int]:
     Without an order, one worker gets the fewest CPUs that still keep the whole cluster busy.
     """
     workers, gpus = recipe.cluster.fewest, worker_gpus(recipe)
-    carried = max(1, room(recipe.cluster.cpus or 1, gpus) // workers)
+    carried = max(1, workers_that_fit(recipe.cluster.cpus or 1, gpus) // workers)
     at_once = min(recipe.tune.concurrent or carried, recipe.tune.trials)
-    if not joins():
+    if not joins_cluster():
         at_once = min(at_once, carried)
     each = recipe.cluster.cpus or cpus_each(at_once * workers, MOST_CPUS, gpus)
     return replace(recipe, cluster=replace(recipe.cluster, cpus=each)), at_once
 
 
-def check_space(recipe: Recipe, space: Space) -> tuple[dict[str, Any], list[Proposal]]:
+def check_space(recipe: Recipe, space: SearchSpace) -> tuple[dict[str, Any], list[Proposal]]:
     """(what the space holds, its points that are to be tried); before any photograph is read.
 
     Raises:
         InputError: the space cannot be drawn from, or would not draw one of the points.
     """
-    return described(space, recipe), points_of(space, space.POINTS[: recipe.tune.trials])
+    return space_summary(space, recipe), points_of(space, space.POINTS[: recipe.tune.trials])
 
 
-def search(run: Run, space: Space) -> dict[str, Any]:
+def run_search(run: Run, space: SearchSpace) -> dict[str, Any]:
     """Runs or continues a search that varies a run; where all of its trials have ended, nothing is
     run.
 
     The space's POINTS are tried first, whole; Optuna proposes the rest.
 
     Returns:
-        As `outcome`.
+        As `search_outcome`.
 
     Raises:
         InputError: a point does not fit the space or the data; nothing was run.
@@ -99,7 +99,7 @@ def search(run: Run, space: Space) -> dict[str, Any]:
         check_run(plan_run(tried, run.set_folder, run.storage, run.sets))
     folder = search_folder(run, points, held)
     base, at_once = trial_resources(recipe)
-    settled = Search(base, run.set_folder, run.storage, folder, run.sets)
+    settled = SearchJob(base, run.set_folder, run.storage, folder, run.sets)
     with locked(folder):
         record = _opened(settled, held, points)
         left = record.left(total)
@@ -115,10 +115,10 @@ def search(run: Run, space: Space) -> dict[str, Any]:
                 _tuner(settled, record, space, proposals, at_once, place).fit()
             finally:
                 files.remove(files.join(folder, place))
-    return outcome(settled, record, space)
+    return search_outcome(settled, record, space)
 
 
-def _opened(search: Search, held: dict[str, Any], points: list[dict[str, Any]]) -> Record:
+def _opened(search: SearchJob, held: dict[str, Any], points: list[dict[str, Any]]) -> SearchRecord:
     """The search's record, begun or read; its first file is written where it is not as it should
     be."""
     folder, record = search.folder, search.record()
@@ -152,7 +152,7 @@ def _opened(search: Search, held: dict[str, Any], points: list[dict[str, Any]]) 
     return record
 
 
-def _say_others(search: Search, held: dict[str, Any]) -> None:
+def _say_others(search: SearchJob, held: dict[str, Any]) -> None:
     """Names searches of the same recipe that were made with another space, and how to see them."""
     begin = files.base_name(search.folder).rpartition("-")[0]
     for name, is_folder, _ in files.list_dir(search.storage):
@@ -176,9 +176,9 @@ def _say_others(search: Search, held: dict[str, Any]) -> None:
             )
 
 
-def recorded(folder: str, space: Space) -> tuple[Run, dict[str, Any]]:
-    """(the run that a search varies, its `outcome`) as it stands; nothing is run and no space has
-    to hold what was proposed.
+def recorded_search(folder: str, space: SearchSpace) -> tuple[Run, dict[str, Any]]:
+    """(the run that a search varies, its `search_outcome`) as it stands; nothing is run and no
+    space has to hold what was proposed.
 
     Raises:
         InputError: no search is there, or one whose runs this version cannot name.
@@ -203,13 +203,13 @@ def recorded(folder: str, space: Space) -> tuple[Run, dict[str, Any]]:
     here = files.is_uri(head["prepared"]) or head["prepared"].startswith("/")
     prepared = head["prepared"] if here else files.join(storage, head["prepared"])
     run = plan_run(recipe, prepared, storage, OpenSets())
-    settled = Search(recipe, prepared, storage, folder, run.sets)
+    settled = SearchJob(recipe, prepared, storage, folder, run.sets)
     record = settled.record()
     record.read(recipe.tune.trials)
-    return run, outcome(settled, record, space)
+    return run, search_outcome(settled, record, space)
 
 
-def outcome(search: Search, record: Record, space: Space) -> dict[str, Any]:
+def search_outcome(search: SearchJob, record: SearchRecord, space: SearchSpace) -> dict[str, Any]:
     """What a search has come to.
 
     Returns:
@@ -224,7 +224,7 @@ def outcome(search: Search, record: Record, space: Space) -> dict[str, Any]:
     if not entries or all(entry.state == "failed" for entry in entries):
         first = entries[0].reason if entries else "none was begun"
         raise FundusError(f"all {len(entries)} trials failed; the first: {first}")
-    best = winner(entries)
+    best = winning_trial(entries)
     trials = [
         {
             "number": entry.number,
@@ -240,7 +240,7 @@ def outcome(search: Search, record: Record, space: Space) -> dict[str, Any]:
     return {"folder": search.folder, "trials": trials, "study": _study(entries, space)}
 
 
-def _study(entries: list[Entry], space: Space) -> dict[str, Any]:
+def _study(entries: list[TrialEntry], space: SearchSpace) -> dict[str, Any]:
     """The search's history and which settings mattered, plain values."""
     history = [
         {
@@ -252,14 +252,14 @@ def _study(entries: list[Entry], space: Space) -> dict[str, Any]:
         for entry in entries
     ]
     valued = [(entry.proposal, entry.value) for entry in entries if entry.value is not None]
-    shares, note = importance(valued)
+    shares, note = setting_importance(valued)
     return {"history": history, "importance": shares} | ({"importance_note": note} if note else {})
 
 
 def _tuner(
-    search: Search,
-    record: Record,
-    space: Space,
+    search: SearchJob,
+    record: SearchRecord,
+    space: SearchSpace,
     points: list[Proposal],
     at_once: int,
     name: str,
@@ -270,21 +270,21 @@ def _tuner(
     def proposed(number: int) -> Proposal:
         if number < len(points):
             return points[number]
-        return propose(space, record.before(number), number, base.seed)
+        return propose_trial(space, record.before(number), number, base.seed)
 
     epochs = search.runs({})[0].timetable.epochs
     whole = [point.settings for point in points]
-    halving = Halving(record, whole, epochs, min(base.tune.grace, epochs), search.metric)
-    driver = tune.with_resources(trainable(search, method), {"CPU": DRIVER_CPU})
+    halving = SuccessiveHalving(record, whole, epochs, min(base.tune.grace, epochs), search.metric)
+    driver = tune.with_resources(trial_function(search, method), {"CPU": DRIVER_CPU})
     return tune.Tuner(
         driver,
         tune_config=tune.TuneConfig(
-            search_alg=Proposer(record, total, proposed),
+            search_alg=TrialProposer(record, total, proposed),
             scheduler=halving,
             num_samples=len(record.left(total)),
             max_concurrent_trials=at_once,
             trial_name_creator=lambda trial: (
-                f"{slug(method(trial.config['settings']))}-{trial.trial_id}"
+                f"{file_name_slug(method(trial.config['settings']))}-{trial.trial_id}"
             ),
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
@@ -292,6 +292,6 @@ def _tuner(
             name=name,
             storage_path=search.folder,
             verbose=0,
-            callbacks=[Teller(record, method, search.metric, total)],
+            callbacks=[EpochPrinter(record, method, search.metric, total)],
         ),
     )

@@ -27,7 +27,7 @@ class Eye(NamedTuple):
     fovea: np.ndarray  # [2]
 
 
-class Manner(NamedTuple):
+class DrawingManner(NamedTuple):
     """How a drawing differs from the textbook, which is what the defaults are."""
 
     shift: tuple[float, float] = (0.0, 0.0)
@@ -60,13 +60,13 @@ class Manner(NamedTuple):
     """Spots of light that the lenses throw."""
 
 
-TEXTBOOK = Manner()
+TEXTBOOK = DrawingManner()
 
 
-def draw_manner(rng: np.random.Generator) -> Manner:
+def draw_manner(rng: np.random.Generator) -> DrawingManner:
     """One of the many ways real photographs look: faint lesions as often as plain ones, eyes that
     look elsewhere, choroid that shines through, dots and spots that are no lesions."""
-    return Manner(
+    return DrawingManner(
         shift=(rng.uniform(-0.35, 0.25), rng.normal(0, 0.06)),
         zoom=rng.uniform(0.85, 1.08),
         vessels=rng.uniform(0.45, 0.95),
@@ -132,7 +132,7 @@ class Vessels(NamedTuple):
     vein: np.ndarray  # bool [N]
 
 
-def draw_eye(rng: np.random.Generator, manner: Manner = TEXTBOOK) -> Eye:
+def draw_eye(rng: np.random.Generator, manner: DrawingManner = TEXTBOOK) -> Eye:
     """Disc and fovea of an eye; the fovea lies about 2.2 disc diameters temporal of the disc and a
     little below it."""
     disc = np.array([rng.uniform(0.5, 0.66), rng.uniform(-0.1, 0.04)])

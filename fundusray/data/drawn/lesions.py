@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fundusray.data.drawn.anatomy import TEXTBOOK, Canvas, Eye, Manner
+from fundusray.data.drawn.anatomy import TEXTBOOK, Canvas, DrawingManner, Eye
 
 LESIONS = (
     "microaneurysm",
@@ -53,7 +53,7 @@ def draw_lesions(
     side: int,
     radius: float,
     lowest: float,
-    manner: Manner = TEXTBOOK,
+    manner: DrawingManner = TEXTBOOK,
 ) -> dict[str, np.ndarray]:
     """Coverage float32 [S, S] in [0, 1] of each kind the grade shows; `lowest` is the largest |y|
     still in the picture."""
@@ -85,7 +85,7 @@ def draw_lesions(
 
 
 def draw_harmless(
-    rng: np.random.Generator, eye: Eye, side: int, radius: float, manner: Manner
+    rng: np.random.Generator, eye: Eye, side: int, radius: float, manner: DrawingManner
 ) -> dict[str, np.ndarray]:
     """Coverage float32 [S, S] in [0, 1] of what is no sign of the disease: drusen and reflexes."""
     layers = {}

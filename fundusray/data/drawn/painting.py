@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFilter
 
-from fundusray.data.drawn.anatomy import TEXTBOOK, Canvas, Eye, Manner
+from fundusray.data.drawn.anatomy import TEXTBOOK, Canvas, DrawingManner, Eye
 
 _PALETTES = np.array(
     [
@@ -90,14 +90,14 @@ def _noise(rng: np.random.Generator, cells: int | np.ndarray, side: int) -> np.n
     return _enlarge(rng.standard_normal(np.broadcast_to(cells, 2), np.float32), side)
 
 
-def paint(
+def paint_retina(
     rng: np.random.Generator,
     eye: Eye,
     camera: Camera,
     side: int,
     vessels: np.ndarray,
     lesions: dict[str, np.ndarray],
-    manner: Manner = TEXTBOOK,
+    manner: DrawingManner = TEXTBOOK,
 ) -> np.ndarray:
     """The retina under even light, float32 [3, S, S]; `lesions` may hold harmless things, too."""
     grid = _grid(side, camera.radius * side)
@@ -191,7 +191,7 @@ def draw_field(camera: Camera, side: int) -> np.ndarray:
     return canvas.coverage()
 
 
-def expose(
+def expose_photograph(
     rng: np.random.Generator, camera: Camera, retina: np.ndarray, field: np.ndarray
 ) -> np.ndarray:
     """The photograph uint8 [S, S, 3] of a retina [3, S, S]: light, haze, blur, grain, border."""

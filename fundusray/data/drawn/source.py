@@ -26,8 +26,14 @@ from fundusray.data.drawn.anatomy import (
     grow_vessels,
 )
 from fundusray.data.drawn.lesions import LESIONS, draw_harmless, draw_lesions
-from fundusray.data.drawn.painting import disc_coverage, draw_camera, draw_field, expose, paint
-from fundusray.data.manifest.contract import GRADES, SEXES, SOURCES, Found
+from fundusray.data.drawn.painting import (
+    disc_coverage,
+    draw_camera,
+    draw_field,
+    expose_photograph,
+    paint_retina,
+)
+from fundusray.data.manifest.contract import GRADES, SEXES, SOURCES, SourceContent
 from fundusray.data.photographs.decode import encode_jpeg
 from fundusray.errors import DamagedError, InputError
 
@@ -44,7 +50,7 @@ SHARES = (0.5, 0.13, 0.19, 0.1, 0.08)
 """Of the grades: imbalanced as in EyePACS, but a demo of 400 holds enough of each to learn from."""
 
 
-class Drawn(NamedTuple):
+class DrawnPhotograph(NamedTuple):
     """One photograph and what is on it."""
 
     image: np.ndarray
@@ -67,7 +73,9 @@ def _generator(seed: int, patient: int, stream: int) -> np.random.Generator:
     return np.random.default_rng([seed % 2**32, patient, stream])
 
 
-def draw(seed: int, index: int, grade: int, side: int = SIDE, lifelike: bool = False) -> Drawn:
+def draw_photograph(
+    seed: int, index: int, grade: int, side: int = SIDE, lifelike: bool = False
+) -> DrawnPhotograph:
     """The photograph at a position: eyes 2p and 2p+1 are patient p's left and right one.
 
     The anatomy does not depend on the grade, except that veins are beaded from grade 3 on. Masks
@@ -88,19 +96,21 @@ def draw(seed: int, index: int, grade: int, side: int = SIDE, lifelike: bool = F
     )
     harmless = draw_harmless(_generator(seed, patient, 10 + is_right), eye, side, radius, manner)
     blood = vessels.coverage()
-    retina = paint(rng, eye, inside, side, blood, lesions | harmless, manner)
+    retina = paint_retina(rng, eye, inside, side, blood, lesions | harmless, manner)
     landmarks = {"disc": disc_coverage(eye, inside, side) >= 0.5, "vessel": blood >= VESSEL}
     if not is_right:
         retina = retina[:, :, ::-1]
         lesions = {kind: layer[:, ::-1] for kind, layer in lesions.items()}
         landmarks = {name: layer[:, ::-1] for name, layer in landmarks.items()}
     field = draw_field(camera, side)
-    image = expose(rng, camera, retina, field)
+    image = expose_photograph(rng, camera, retina, field)
     seen = field > 0.5
     nothing = np.zeros((side, side), bool)
     masks = {k: (lesions[k] >= 0.5) & seen if k in lesions else nothing for k in LESIONS}
     landmarks = {name: layer & seen for name, layer in landmarks.items()}
-    return Drawn(image, masks, ("left", "right")[is_right], f"{seed}-{patient + 1}", landmarks)
+    return DrawnPhotograph(
+        image, masks, ("left", "right")[is_right], f"{seed}-{patient + 1}", landmarks
+    )
 
 
 def draw_grades(seed: int, patient: int) -> tuple[int, int]:
@@ -124,7 +134,7 @@ def draw_sex(seed: int, patient: int) -> int:
 
 
 @SOURCES.register("synthetic", title="drawn photographs", labels=("grade", "sex"))
-def synthetic(data: Data, root: str, seed: int) -> Found:
+def synthetic(data: Data, root: str, seed: int) -> SourceContent:
     """`data.num_images` drawn photographs, both eyes of half as many patients.
 
     They are drawn into `root` in the EyePACS layout (train/<patient>_<eye>.jpeg,
@@ -162,7 +172,7 @@ def synthetic(data: Data, root: str, seed: int) -> Found:
         "masks": [[("lesions", f"masks/{name}.png")] for name in names],
         "num_bytes": [sizes[f"{name}.jpeg"] for name in names],
     }
-    return Found(columns, [], {"grade": GRADES, "sex": SEXES})
+    return SourceContent(columns, [], {"grade": GRADES, "sex": SEXES})
 
 
 def _draw_missing(root: str, seed: int, names: list[str], grades: list[int]) -> None:
@@ -210,7 +220,7 @@ def _is_ours(labels: bytes) -> bool:
 
 def _write(root: str, seed: int, index: int, name: str, grade: int) -> None:
     """Draws one photograph and writes its mask, then itself: with it, all is there."""
-    drawn = draw(seed, index, grade)
+    drawn = draw_photograph(seed, index, grade)
     bits = np.zeros(drawn.image.shape[:2], np.uint8)
     for bit, kind in enumerate(LESIONS):
         bits |= drawn.masks[kind].astype(np.uint8) << bit

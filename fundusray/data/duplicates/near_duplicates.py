@@ -51,7 +51,7 @@ BATCH = 512
 """Pairs of prints compared at a time."""
 
 
-class Pair(NamedTuple):
+class DuplicatePair(NamedTuple):
     """Two photographs that are one picture."""
 
     first: int
@@ -63,7 +63,7 @@ class Pair(NamedTuple):
     """same bytes, or one of MIRRORED."""
 
 
-def find_pairs(prints: np.ndarray, digests: Sequence[str]) -> list[Pair]:
+def find_pairs(prints: np.ndarray, digests: Sequence[str]) -> list[DuplicatePair]:
     """The near duplicates among photographs, in the order of their rows.
 
     Copies are linked to the first of them, and a large group by enough pairs to hold it together;
@@ -85,7 +85,7 @@ def find_pairs(prints: np.ndarray, digests: Sequence[str]) -> list[Pair]:
     return sorted(pairs)
 
 
-def groups(num: int, pairs: Iterable[Pair]) -> np.ndarray:
+def duplicate_groups(num: int, pairs: Iterable[DuplicatePair]) -> np.ndarray:
     """The smallest row of each row's connected group, int64 [num]; -1 for a row alone."""
     parent, size = list(range(num)), [1] * num
     for pair in pairs:
@@ -110,21 +110,21 @@ def _join(parent: list[int], size: list[int], one: int, other: int) -> None:
         size[low] += size[high]
 
 
-def _distinct(prints: np.ndarray, digests: Sequence[str]) -> tuple[np.ndarray, list[Pair]]:
+def _distinct(prints: np.ndarray, digests: Sequence[str]) -> tuple[np.ndarray, list[DuplicatePair]]:
     """(the first row of each different print, in an order that only the prints decide; a pair for
     each copy of the same bytes or of the same print, with its first)."""
     pairs, of_bytes = [], {}
     for row, digest in enumerate(digests):
         first = of_bytes.setdefault(digest, row) if digest else row
         if first < row:
-            pairs.append(Pair(first, row, 1.0, "same bytes"))
+            pairs.append(DuplicatePair(first, row, 1.0, "same bytes"))
     of_print: dict[bytes, list[int]] = defaultdict(list)
     for row in np.flatnonzero(prints.any(axis=1)).tolist():
         of_print[hashlib.sha256(prints[row]).digest()].append(row)
     for first, *others in of_print.values():
         for row in others:
             if of_bytes.get(digests[row], row) == row:
-                pairs.append(Pair(first, row, 1.0, MIRRORED[0]))
+                pairs.append(DuplicatePair(first, row, 1.0, MIRRORED[0]))
     rows = [of_print[digest][0] for digest in sorted(of_print)]
     return np.array(rows, np.int64), pairs
 
@@ -158,7 +158,7 @@ def _spectra(prints: np.ndarray, rows: np.ndarray) -> torch.Tensor:
 
 def _collapse(
     prints: np.ndarray, rows: np.ndarray, spectra: torch.Tensor
-) -> tuple[np.ndarray, list[Pair]]:
+) -> tuple[np.ndarray, list[DuplicatePair]]:
     """(which of some rows stand for themselves, bool [N]; a pair for each that another stands for).
 
     Thousands of nearly equal photographs fall into the same place of every table, where each would
@@ -183,7 +183,7 @@ def _collapse(
                 near = _cosines(spectra, np.full(len(place), leader), place) >= NEAR
                 for other, value, form in _alike(prints, rows, leader, place[near]):
                     first, second = sorted((int(rows[leader]), int(rows[other])))
-                    pairs.append(Pair(first, second, value, MIRRORED[form]))
+                    pairs.append(DuplicatePair(first, second, value, MIRRORED[form]))
                     alone[other] = False
                 place = place[alone[place]]
     return alone, pairs
@@ -282,7 +282,7 @@ def _among_best(pairs: np.ndarray) -> np.ndarray:
     return best.reshape(2, -1).any(axis=0)
 
 
-def _compare(prints: np.ndarray, candidates: np.ndarray) -> list[Pair]:
+def _compare(prints: np.ndarray, candidates: np.ndarray) -> list[DuplicatePair]:
     """Those of the candidates int64 [P, 2], rows of prints, that are SIMILAR.
 
     A thousand altered copies of one photograph are half a million pairs: inside a group that has
@@ -304,7 +304,7 @@ def _compare(prints: np.ndarray, candidates: np.ndarray) -> list[Pair]:
         highest, form = _correlate(pictures[one].float(), pictures[other].float())
         for (a, b), value, place in zip(pairs, highest.tolist(), form.tolist(), strict=True):
             if value >= SIMILAR:
-                found.append(Pair(min(a, b), max(a, b), value, MIRRORED[place]))
+                found.append(DuplicatePair(min(a, b), max(a, b), value, MIRRORED[place]))
                 _join(parent, size, a, b)
             else:
                 missed[a] += 1

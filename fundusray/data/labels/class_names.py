@@ -39,7 +39,7 @@ COUNTED = re.compile(r"(?:grade|level|stage|dr|icdr) ?([0-9]{1,3})")
 """Names that count grades: Grade 2, DR2."""
 
 
-def key(name: str) -> str:
+def name_key(name: str) -> str:
     """A name without case, punctuation and double spaces, by which names are compared.
 
     A number is itself: -1 is not 1, and 1.5 not 15.
@@ -50,7 +50,7 @@ def key(name: str) -> str:
     return " ".join(re.sub(r"[^\w+]|_", " ", folded).split())
 
 
-def natural(name: str) -> list:
+def natural_sort_key(name: str) -> list:
     """A key that sorts 2 before 10."""
     parts = re.split(r"([0-9]+)", name)
     return [*[int(p) if i % 2 else p.casefold() for i, p in enumerate(parts)], name]
@@ -66,7 +66,7 @@ class Vocabulary(NamedTuple):
     """Key of a name -> its position."""
 
 
-class Arranged(NamedTuple):
+class ArrangedClasses(NamedTuple):
     """The classes that some names come to."""
 
     classes: tuple[str, ...]
@@ -108,7 +108,7 @@ def _glaucoma() -> dict[str, int]:
 def _vocabulary(meaning: str, *names: str) -> Vocabulary:
     """One of `name=other spelling=...`, in order."""
     each = [name.split("=") for name in names]
-    spellings = {key(word): place for place, words in enumerate(each) for word in words}
+    spellings = {name_key(word): place for place, words in enumerate(each) for word in words}
     return Vocabulary(meaning, tuple(words[0] for words in each), spellings)
 
 
@@ -144,12 +144,12 @@ OF_THE_EYE = _retinopathy()
 
 def number_of(name: str) -> int | None:
     """The number a name is or counts (2, Grade 2, DR2); None of any other."""
-    spelled = key(name)
+    spelled = name_key(name)
     match = NUMBER.fullmatch(spelled) or COUNTED.fullmatch(spelled)
     return int(match[match.lastindex or 0]) if match else None
 
 
-def arrange(names: Iterable[str], scale: tuple[str, ...] = GRADES) -> Arranged:
+def arrange_classes(names: Iterable[str], scale: tuple[str, ...] = GRADES) -> ArrangedClasses:
     """The classes of a set whose labels have these names, in the order of their meaning.
 
     Grades of retinopathy, as words or as numbers of the scale, are all five, also those that no
@@ -159,7 +159,7 @@ def arrange(names: Iterable[str], scale: tuple[str, ...] = GRADES) -> Arranged:
         names: different ones; of no class that is set aside.
         scale: what the numbers from 0 on stand for, where the names are numbers.
     """
-    names = sorted(set(names), key=natural)
+    names = sorted(set(names), key=natural_sort_key)
     numbers = [number_of(name) for name in names]
     counted = [number for number in numbers if number is not None]
     if names and len(counted) == len(names):
@@ -170,11 +170,11 @@ def arrange(names: Iterable[str], scale: tuple[str, ...] = GRADES) -> Arranged:
             return _by(vocabulary, names, places)
     pair = _pair(names)
     if pair:
-        return Arranged(pair, True, {name: place for place, name in enumerate(pair)})
-    return Arranged(tuple(names), False, {name: place for place, name in enumerate(names)})
+        return ArrangedClasses(pair, True, {name: place for place, name in enumerate(pair)})
+    return ArrangedClasses(tuple(names), False, {name: place for place, name in enumerate(names)})
 
 
-def _numbered(names: list[str], numbers: list[int], scale: tuple[str, ...]) -> Arranged:
+def _numbered(names: list[str], numbers: list[int], scale: tuple[str, ...]) -> ArrangedClasses:
     held = set(numbers)
     most = len(scale) - 1
     inside, beyond = {n for n in held if n <= most}, {n for n in held if n > most}
@@ -183,11 +183,11 @@ def _numbered(names: list[str], numbers: list[int], scale: tuple[str, ...]) -> A
     if scaled and len(beyond) <= (len(scale) > 2):
         places = {name: n for name, n in zip(names, numbers, strict=True) if n <= most}
         odd = tuple(n for n in names if n not in places)
-        return Arranged(scale, True, places, odd)
+        return ArrangedClasses(scale, True, places, odd)
     # "Grade 7" says that it is one of an order, 7 alone may be any code; 0 and 1 are no and yes.
-    counted = not any(NUMBER.fullmatch(key(name)) for name in names)
+    counted = not any(NUMBER.fullmatch(name_key(name)) for name in names)
     ordered = counted or held == {0, 1}
-    return Arranged(tuple(names), ordered, {name: place for place, name in enumerate(names)})
+    return ArrangedClasses(tuple(names), ordered, {name: place for place, name in enumerate(names)})
 
 
 def _spoken(names: Sequence[str], vocabulary: Vocabulary) -> list[int] | None:
@@ -199,7 +199,7 @@ def _spoken(names: Sequence[str], vocabulary: Vocabulary) -> list[int] | None:
 
 def _place(name: str, vocabulary: Vocabulary) -> int | None:
     """Where a vocabulary has a name, also one with its number or letter before it: 1_Mild."""
-    spelled = key(name)
+    spelled = name_key(name)
     if spelled in vocabulary.spellings:
         return vocabulary.spellings[spelled]
     number, _, rest = spelled.partition(" ")
@@ -210,24 +210,24 @@ def _place(name: str, vocabulary: Vocabulary) -> int | None:
     return place if counted - place in (0, 1) else None
 
 
-def _by(vocabulary: Vocabulary, names: list[str], places: list[int]) -> Arranged:
+def _by(vocabulary: Vocabulary, names: list[str], places: list[int]) -> ArrangedClasses:
     """The classes in a vocabulary's words where it is retinopathy's, else in the set's own."""
     if vocabulary.meaning in ("retinopathy", "edema") and (
         vocabulary.classes == EDEMA or any(_of_the_eye(name) for name in names)
     ):
-        return Arranged(vocabulary.classes, True, dict(zip(names, places, strict=True)))
+        return ArrangedClasses(vocabulary.classes, True, dict(zip(names, places, strict=True)))
     if set(names) <= set(vocabulary.classes) or len(set(places)) == len(places):
         pairs = sorted(zip(places, names, strict=True))
         classes = tuple(name for _, name in pairs)
-        return Arranged(classes, True, {name: place for place, name in enumerate(classes)})
+        return ArrangedClasses(classes, True, {name: place for place, name in enumerate(classes)})
     held = sorted(set(places))
     classes = tuple(vocabulary.classes[place] for place in held)
     found = {name: held.index(place) for name, place in zip(names, places, strict=True)}
-    return Arranged(classes, True, found)
+    return ArrangedClasses(classes, True, found)
 
 
 def _of_the_eye(name: str) -> bool:
-    spelled = key(name)
+    spelled = name_key(name)
     return spelled in OF_THE_EYE or spelled.partition(" ")[2] in OF_THE_EYE
 
 
@@ -236,7 +236,7 @@ def _pair(names: Sequence[str]) -> tuple[str, str] | None:
     if len(names) != 2:
         return None
     for negative, positive in (names, names[::-1]):
-        without, having = key(negative), key(positive)
+        without, having = name_key(negative), name_key(positive)
         denied = any(without in (f"{no} {having}", f"{no}{having}") for no in DENIALS)
         if denied or AFFIRMED.get(having) == without or having == f"ab{without}":
             return negative, positive
@@ -252,7 +252,7 @@ def is_ordered(classes: Sequence[str], scale: tuple[str, ...] = GRADES) -> bool:
     Args:
         scale: what numbers from 0 on stand for, where the names are numbers.
     """
-    found = arrange(classes, scale)
+    found = arrange_classes(classes, scale)
     places = [found.places.get(name, -1) for name in classes]
     return found.ordered and not found.doubtful and places == sorted(set(places))
 
@@ -271,7 +271,7 @@ def order_unknown(classes: Sequence[str]) -> str:
     )
 
 
-def positions(names: Sequence[str], classes: Sequence[str]) -> list[int | None]:
+def class_positions(names: Sequence[str], classes: Sequence[str]) -> list[int | None]:
     """Where each of some set's class names is among other classes, by name or by meaning.
 
     Args:
@@ -280,10 +280,10 @@ def positions(names: Sequence[str], classes: Sequence[str]) -> list[int | None]:
     if tuple(names) == tuple(classes):
         return list(range(len(names)))
     theirs, ours = _meanings(classes), _meanings(names)
-    keys = {key(name): place for place, name in enumerate(classes) if number_of(name) is None}
+    keys = {name_key(name): place for place, name in enumerate(classes) if number_of(name) is None}
     known = {meaning: place for place, meaning in enumerate(theirs) if meaning}
     return [
-        keys.get(key(name), known.get(meaning) if meaning else None)
+        keys.get(name_key(name), known.get(meaning) if meaning else None)
         for name, meaning in zip(names, ours, strict=True)
     ]
 
@@ -293,7 +293,7 @@ def _meanings(classes: Sequence[str]) -> list[tuple[str, int] | None]:
     numbers = [number_of(name) for name in classes]
     if None not in numbers:
         # 0 and 1 alone may be no and yes of anything.
-        scaled = arrange(classes).classes == GRADES
+        scaled = arrange_classes(classes).classes == GRADES
         return [("retinopathy", n) if scaled and n is not None else None for n in numbers]
     for vocabulary in VOCABULARIES:
         places = _spoken(classes, vocabulary)
@@ -301,7 +301,7 @@ def _meanings(classes: Sequence[str]) -> list[tuple[str, int] | None]:
             return [(vocabulary.meaning, place) for place in places]
     pair = _pair(classes)
     if pair:
-        return [(f"pair of {key(pair[1])}", pair.index(name)) for name in classes]
+        return [(f"pair of {name_key(pair[1])}", pair.index(name)) for name in classes]
     return [None] * len(classes)
 
 
@@ -309,7 +309,7 @@ def place_in(name: str, classes: Sequence[str]) -> int | None:
     """Where a label is among classes that were given by hand: by its name, its meaning as a grade
     of retinopathy, or its number, which counts the classes from 0."""
     for place, one in enumerate(classes):
-        if key(one) == key(name):
+        if name_key(one) == name_key(name):
             return place
     number = number_of(name)
     if number is not None:
@@ -325,18 +325,18 @@ def place_in(name: str, classes: Sequence[str]) -> int | None:
 
 def by_hand(name: str, mapping: Mapping[str, str]) -> str:
     """The name that data.map gives a label, its own where it gives none."""
-    wanted = key(name)
-    return next((new.strip() for old, new in mapping.items() if key(old) == wanted), name)
+    wanted = name_key(name)
+    return next((new.strip() for old, new in mapping.items() if name_key(old) == wanted), name)
 
 
 def is_ungradable(name: str, codes: Iterable[str]) -> bool:
     """Whether a label says by its name, or is said (data.ungradable), to be no grade."""
-    spelled = key(name)
-    return spelled in UNGRADABLE or spelled in {key(code) for code in codes}
+    spelled = name_key(name)
+    return spelled in UNGRADABLE or spelled in {name_key(code) for code in codes}
 
 
 def no_label(cell: str) -> bool:
     """Whether a cell of a column of labels holds none."""
     text = cell.strip()
     # Dashes and question marks are no words that anything writes for nothing.
-    return not text or key(text) in NO_LABEL or re.fullmatch(r"-1(\.0*)?", text) is not None
+    return not text or name_key(text) in NO_LABEL or re.fullmatch(r"-1(\.0*)?", text) is not None

@@ -1,8 +1,8 @@
 """What labels mean: the cells of a column, or the names of folders, as positions in classes.
 
 The order of the classes comes from `data.classes`, or from what their names say (`class_names`). A
-label that says "could not be graded" is no class: its row stays, without a label, and is named among
-the problems as ungradable.
+label that says "could not be graded" is no class: its row stays, without a label, and is named
+among the problems as ungradable.
 """
 
 from collections import Counter
@@ -12,16 +12,16 @@ from typing import NamedTuple
 from fundusray.config import Data
 from fundusray.data.labels.class_names import (
     ODD,
-    arrange,
+    arrange_classes,
     by_hand,
     is_ungradable,
-    key,
-    natural,
+    name_key,
+    natural_sort_key,
     no_label,
     place_in,
 )
-from fundusray.data.manifest.contract import GRADES, LABELS, Found, Problem, scale_of
-from fundusray.data.reading.rows import WHOLE, Rows, convert, read_name, shown
+from fundusray.data.manifest.contract import GRADES, LABELS, RowProblem, SourceContent, scale_of
+from fundusray.data.reading.rows import WHOLE, TableRows, converted_column, quoted_cell, read_name
 from fundusray.errors import InputError
 
 MOST_CLASSES = 100
@@ -29,7 +29,7 @@ FEW = 10
 """Names of classes that an error repeats."""
 
 
-class Labels(NamedTuple):
+class SetLabels(NamedTuple):
     """What the labels of a set are: classes, and each label's place among them."""
 
     classes: tuple[str, ...]
@@ -43,7 +43,9 @@ class Labels(NamedTuple):
     """What to do with a number next to a known scale."""
 
 
-def read_label(rows: Rows, column: str, label: str, data: Data) -> tuple[list, tuple[str, ...]]:
+def read_label(
+    rows: TableRows, column: str, label: str, data: Data
+) -> tuple[list, tuple[str, ...]]:
     """The class of each row (-1: none) by a column of the table, and the names of the classes.
 
     A row that is no class is refused; one that could not be graded has no label, and is a problem
@@ -63,9 +65,9 @@ def read_label(rows: Rows, column: str, label: str, data: Data) -> tuple[list, t
         wrong = {row for row, _, _ in rows.faults}
         for row, cell in enumerate(rows.cells[column]):
             if cell in labels.ungradable and row not in wrong:
-                set_ungradable(rows, row, f"{column} {shown(cell)}")
+                set_ungradable(rows, row, f"{column} {quoted_cell(cell)}")
     before = len(rows.faults)
-    values = convert(rows, column, labels.places.get, labels.need)
+    values = converted_column(rows, column, labels.places.get, labels.need)
     # Once is enough, however many rows have the number.
     for index, (row, reason, refused) in enumerate(rows.faults[before:], before):
         if labels.advice and _plain(rows.cells[column][row]).isdecimal():
@@ -74,7 +76,7 @@ def read_label(rows: Rows, column: str, label: str, data: Data) -> tuple[list, t
     return values, labels.classes
 
 
-def folder_labels(names: Sequence[str], data: Data, root: str) -> Labels:
+def folder_labels(names: Sequence[str], data: Data, root: str) -> SetLabels:
     """The classes of folders by their names.
 
     Raises:
@@ -90,12 +92,12 @@ def folder_labels(names: Sequence[str], data: Data, root: str) -> Labels:
     return labels
 
 
-def set_ungradable(rows: Rows, row: int, label: str) -> None:
+def set_ungradable(rows: TableRows, row: int, label: str) -> None:
     """Notes that a photograph could not be graded, as this label says: `dx '5'`."""
     rows.problems.append(_ungradable(rows.where(row), rows.ids[row], label))
 
 
-def renamed(found: Found, data: Data) -> Found:
+def relabelled_rows(found: SourceContent, data: Data) -> SourceContent:
     """The rows with the learned label in the classes that data.classes, data.map and
     data.ungradable make of the source's own; a source that has seen to them stays as it is.
 
@@ -120,7 +122,7 @@ def renamed(found: Found, data: Data) -> Found:
     if data.target in LABELS and LABELS.facts(data.target).text:
         columns[data.target] = ["" if p < 0 else labels.classes[p] for p in columns[data.target]]
     problems = [
-        _ungradable(data.target, image_id, shown(cell))
+        _ungradable(data.target, image_id, quoted_cell(cell))
         for image_id, cell in zip(found.columns["image_id"], cells, strict=True)
         if cell in labels.ungradable
     ]
@@ -128,12 +130,12 @@ def renamed(found: Found, data: Data) -> Found:
     return found._replace(columns=columns, labels=own_classes, problems=found.problems + problems)
 
 
-def _ungradable(where: str, image_id: str, label: str) -> Problem:
+def _ungradable(where: str, image_id: str, label: str) -> RowProblem:
     reason = f"ungradable ({label})"
-    return Problem(where, image_id, reason, refused=False, counted=False, ungradable=True)
+    return RowProblem(where, image_id, reason, refused=False, counted=False, ungradable=True)
 
 
-def _labels(times: Counter[str], scale: tuple[str, ...], data: Data) -> Labels:
+def _labels(times: Counter[str], scale: tuple[str, ...], data: Data) -> SetLabels:
     """The meaning of labels that occur so often."""
     names = {cell: by_hand(_plain(cell), data.map) for cell in times}
     chosen = {cell: place_in(name, data.classes) for cell, name in names.items()}
@@ -145,7 +147,7 @@ def _labels(times: Counter[str], scale: tuple[str, ...], data: Data) -> Labels:
     blank = {c for c, name in names.items() if chosen[c] is None and no_label(name)}
     if _of_numbers(times):
         # Among names "None" is one of them, among numbers a program's word for nothing.
-        blank |= {cell for cell in names if key(cell) == "none" and names[cell] == cell}
+        blank |= {cell for cell in names if name_key(cell) == "none" and names[cell] == cell}
     places: dict[str, int | None] = dict.fromkeys([*aside, *blank], -1)
     left = {cell: name for cell, name in names.items() if cell not in places}
     if data.classes:
@@ -153,18 +155,18 @@ def _labels(times: Counter[str], scale: tuple[str, ...], data: Data) -> Labels:
         places |= {cell: chosen[cell] for cell in left}
         need = f"one of {_listed(classes)}, as data.classes has them"
         need += "; data.map.<label>=<class> says which one another label is"
-        return Labels(classes, places, aside, need)
+        return SetLabels(classes, places, aside, need)
     numbers = {cell: int(name) for cell, name in left.items() if name.isdecimal()}
     if left and 2 * sum(times[cell] for cell in numbers) >= sum(times[cell] for cell in left):
         classes, found, need, advice = _numbers(numbers, scale)
     else:
         classes, found, need, advice = _words(left, scale, times)
-    return Labels(classes, dict.fromkeys(left) | places | found, aside, need, advice)
+    return SetLabels(classes, dict.fromkeys(left) | places | found, aside, need, advice)
 
 
 def _of_numbers(times: Counter[str]) -> bool:
     """Whether most cells that hold anything are numbers."""
-    held = {cell for cell in times if not no_label(cell) and key(cell) != "none"}
+    held = {cell for cell in times if not no_label(cell) and name_key(cell) != "none"}
     numbers = sum(times[cell] for cell in held if _plain(cell).isdecimal())
     return numbers > 0 and 2 * numbers >= sum(times[cell] for cell in held)
 
@@ -180,7 +182,7 @@ def _numbers(
 ) -> tuple[tuple[str, ...], dict[str, int], str, str]:
     """Classes, positions, what is needed and advice, of labels that are numbers."""
     held = set(numbers.values())
-    arranged = arrange(map(str, held), scale)
+    arranged = arrange_classes(map(str, held), scale)
     if arranged.classes == scale:
         inside = {cell: number for cell, number in numbers.items() if number < len(scale)}
         return scale, inside, f"0 to {len(scale) - 1}", _doubt(arranged.doubtful, scale)
@@ -201,7 +203,7 @@ def _words(
     for cell in sorted(left, key=lambda cell: -times[cell]):
         if read[cell] and not ODD.fullmatch(read[cell]):
             spelled.setdefault(read[cell].casefold(), read[cell])
-    arranged = arrange(spelled.values(), scale)
+    arranged = arrange_classes(spelled.values(), scale)
     # Of spellings that differ in case only, the most frequent is meant; where the names say what
     # they mean, all are.
     if arranged.classes and not arranged.ordered:
@@ -209,7 +211,7 @@ def _words(
     else:
         by_case = {name.casefold(): place for name, place in arranged.places.items()}
         found = {c: by_case[n.casefold()] for c, n in read.items() if n.casefold() in by_case}
-    need = f"one of {_listed(sorted(spelled.values(), key=natural))}"
+    need = f"one of {_listed(sorted(spelled.values(), key=natural_sort_key))}"
     return arranged.classes, found, need, _doubt(arranged.doubtful, scale)
 
 

@@ -12,11 +12,18 @@ import pyarrow.compute as pc
 
 from fundusray.config import Data
 from fundusray.data.labels.class_names import is_ordered
-from fundusray.data.labels.read_labels import renamed
+from fundusray.data.labels.read_labels import relabelled_rows
 from fundusray.data.manifest import patients
-from fundusray.data.manifest.contract import LABELS, SOURCES, Found, Problem, empty, scale_of
-from fundusray.data.manifest.joining import join_sources, locate
-from fundusray.data.manifest.leftovers import leftovers
+from fundusray.data.manifest.contract import (
+    LABELS,
+    SOURCES,
+    RowProblem,
+    SourceContent,
+    empty,
+    scale_of,
+)
+from fundusray.data.manifest.joining import join_sources, locate_sources
+from fundusray.data.manifest.leftovers import untaken_files
 from fundusray.data.manifest.pseudonyms import key_ids
 from fundusray.errors import InputError
 
@@ -53,7 +60,7 @@ SKIPPED = pa.schema(
         ("ungradable", pa.bool_()),  # sound, but looked at and without a grade
     ]
 )
-SHOWN = 20
+MOST_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,7 @@ class Manifest:
     """What was made out of names or tables, in sentences."""
 
 
-def build(data: Data, root: str, seed: int, labelled: bool = True) -> Manifest:
+def build_manifest(data: Data, root: str, seed: int, labelled: bool = True) -> Manifest:
     """Every usable row of one or several sources, and the rows set aside.
 
     Args:
@@ -93,7 +100,7 @@ def build(data: Data, root: str, seed: int, labelled: bool = True) -> Manifest:
         InputError: the source's table is wrong (all faults at once), no such label, too many
             images are missing, there are no rows, or only one class.
     """
-    roots = locate(data, root)
+    roots = locate_sources(data, root)
     found = join_sources(_read(data, roots, seed))
     refused = [problem for problem in found.problems if problem.refused]
     if refused:
@@ -115,7 +122,7 @@ def build(data: Data, root: str, seed: int, labelled: bool = True) -> Manifest:
     if labelled and not apart:
         _check_label(table, found, data.target, unlabelled)
         _check_classes(table, classes, root)
-    table = stamped(table)
+    table = with_patient_counts(table)
     places = {name: place for name, (_, place) in roots.items()}
     return Manifest(
         table,
@@ -130,7 +137,7 @@ def build(data: Data, root: str, seed: int, labelled: bool = True) -> Manifest:
     )
 
 
-def _apart(found: Found) -> tuple[Found, list[Problem]]:
+def _apart(found: SourceContent) -> tuple[SourceContent, list[RowProblem]]:
     """The rows without the problems that are no fault of theirs: those that have no grade."""
     held = set(found.columns["image_id"])  # some may have no file, or not the keywords
     ungradable = [problem for problem in found.problems if problem.ungradable]
@@ -139,7 +146,7 @@ def _apart(found: Found) -> tuple[Found, list[Problem]]:
     return found._replace(problems=left), ungradable
 
 
-def _only(table: pa.Table, ungradable: list[Problem], root: str) -> pa.Table:
+def _only(table: pa.Table, ungradable: list[RowProblem], root: str) -> pa.Table:
     """The rows of the photographs that could not be graded."""
     names = pa.array([problem.image_id for problem in ungradable], pa.string())
     if not len(names):
@@ -150,14 +157,14 @@ def _only(table: pa.Table, ungradable: list[Problem], root: str) -> pa.Table:
     return table.filter(pc.is_in(table["image_id"], names))
 
 
-def _read(data: Data, roots: dict[str, tuple[str, str]], seed: int) -> dict[str, Found]:
+def _read(data: Data, roots: dict[str, tuple[str, str]], seed: int) -> dict[str, SourceContent]:
     """What every data set holds and leaves, with the patients that its names tell."""
     read, named = {}, False
     for name, (source, place) in roots.items():
-        one = renamed(SOURCES.find(source)(data, place, seed), data)
+        one = relabelled_rows(SOURCES.find(source)(data, place, seed), data)
         by_name = patients.with_patients(one, data.patient_pattern, bool(data.id_key))
         named |= by_name is not one
-        problems = by_name.problems + leftovers(source, place, by_name)
+        problems = by_name.problems + untaken_files(source, place, by_name)
         read[name] = by_name._replace(problems=problems)
     if data.patient_pattern and not named:
         raise InputError(
@@ -167,15 +174,15 @@ def _read(data: Data, roots: dict[str, tuple[str, str]], seed: int) -> dict[str,
     return read
 
 
-def stamped(table: pa.Table) -> pa.Table:
+def with_patient_counts(table: pa.Table) -> pa.Table:
     """The table with, in its schema's metadata, of how many rows of each data set the patient is
     known: `patients_known`, JSON."""
-    having = {name: number for name, (number, _) in patients.counts(table).items()}
+    having = {name: number for name, (number, _) in patients.patient_counts(table).items()}
     metadata = (table.schema.metadata or {}) | {b"patients_known": json.dumps(having).encode()}
     return table.replace_schema_metadata(metadata)
 
 
-def _aside(problems: list[Problem]) -> pa.Table:
+def _aside(problems: list[RowProblem]) -> pa.Table:
     """The problems as SKIPPED, those that count first."""
     ordered = sorted(problems, key=lambda problem: not problem.counted)
     rows = [(p.image_id, p.where, p.reason, p.counted, p.ungradable) for p in ordered]
@@ -184,7 +191,7 @@ def _aside(problems: list[Problem]) -> pa.Table:
     return pa.table(arrays, schema=SKIPPED)
 
 
-def _with_keywords(found: Found, text: str) -> Found:
+def _with_keywords(found: SourceContent, text: str) -> SourceContent:
     """The rows whose keywords hold the text; rows of sets that have no keywords stay."""
     if not text:
         return found
@@ -209,7 +216,7 @@ def schema_of(columns: Iterable[str]) -> pa.Schema:
     return pa.schema([*SCHEMA, *zip(more, kinds, strict=True)])
 
 
-def _labelled(found: Found, target: str, ordered: bool) -> tuple[pa.Table, tuple[str, ...]]:
+def _labelled(found: SourceContent, target: str, ordered: bool) -> tuple[pa.Table, tuple[str, ...]]:
     """The rows as a table of SCHEMA with the learned label as `target`, and its classes, whose
     order is known as it was given, or by their names."""
     ids = found.columns["image_id"]
@@ -238,7 +245,7 @@ def _labelled(found: Found, target: str, ordered: bool) -> tuple[pa.Table, tuple
     return pa.table(arrays, schema=schema.with_metadata(metadata)), tuple(classes)
 
 
-def _check_label(table: pa.Table, found: Found, target: str, unlabelled: int) -> None:
+def _check_label(table: pa.Table, found: SourceContent, target: str, unlabelled: int) -> None:
     if table.num_rows:
         return
     have = ", ".join(sorted(found.labels)) or "no labels: it can be scanned, not learned"
@@ -248,7 +255,7 @@ def _check_label(table: pa.Table, found: Found, target: str, unlabelled: int) ->
 
 
 def _check_classes(table: pa.Table, classes: tuple[str, ...], root: str) -> None:
-    present = np.flatnonzero(counts(table, len(classes)))
+    present = np.flatnonzero(class_counts(table, len(classes)))
     if len(present) < 2:
         only = classes[present[0]]
         raise InputError(
@@ -256,7 +263,7 @@ def _check_classes(table: pa.Table, classes: tuple[str, ...], root: str) -> None
         )
 
 
-def _check_share(data: Data, problems: list[Problem], kept: int) -> None:
+def _check_share(data: Data, problems: list[RowProblem], kept: int) -> None:
     skipped = [problem for problem in problems if problem.counted]
     share = len(skipped) / max(1, len(skipped) + kept)
     if share <= data.max_bad:
@@ -269,15 +276,15 @@ def _check_share(data: Data, problems: list[Problem], kept: int) -> None:
     raise InputError(_told(head, skipped, cure))
 
 
-def _told(head: str, problems: list[Problem], cure: str) -> str:
+def _told(head: str, problems: list[RowProblem], cure: str) -> str:
     """The first problems, how many more there are, and what to do."""
-    lines = [f"  {problem.where}: {problem.reason}" for problem in problems[:SHOWN]]
-    if len(problems) > SHOWN:
-        lines.append(f"  and {len(problems) - SHOWN:,} more")
+    lines = [f"  {problem.where}: {problem.reason}" for problem in problems[:MOST_NAMED]]
+    if len(problems) > MOST_NAMED:
+        lines.append(f"  and {len(problems) - MOST_NAMED:,} more")
     return "\n".join([head, *lines, cure])
 
 
-def counts(table: pa.Table, num_classes: int) -> np.ndarray:
+def class_counts(table: pa.Table, num_classes: int) -> np.ndarray:
     """Rows per class, int64 [K].
 
     Raises:

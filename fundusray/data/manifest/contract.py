@@ -16,7 +16,7 @@ EDEMA = ("none", "possible", "clinically significant")
 """Risk of macular edema as IDRiD grades it, 0 to 2."""
 
 
-class Problem(NamedTuple):
+class RowProblem(NamedTuple):
     """One row that cannot be used as it is."""
 
     where: str
@@ -32,13 +32,13 @@ class Problem(NamedTuple):
     """The photograph is sound, but could not be graded: its row stays, without a label."""
 
 
-class Found(NamedTuple):
+class SourceContent(NamedTuple):
     """Everything a source knows, in one pass."""
 
     columns: dict[str, list]
     """Columns of the manifest by name, equally long; absent ones are filled in by the manifest. A
     photograph whose patient is not known has the patient_id ""."""
-    problems: list[Problem]
+    problems: list[RowProblem]
     labels: dict[str, tuple[str, ...]]
     """Columns that can be learned -> names of their classes. A number in such a column is a
     position in the names, -1 where there is no label; a text is one of the names, or empty."""
@@ -68,7 +68,7 @@ class SourceFacts:
         assert not unknown, f"{self.title}: labels {unknown} are not in LABELS"
 
 
-SOURCES: Registry[Callable[[Data, str, int], Found]] = Registry("source", SourceFacts)
+SOURCES: Registry[Callable[[Data, str, int], SourceContent]] = Registry("source", SourceFacts)
 """name -> (data, root, seed) -> Found."""
 
 

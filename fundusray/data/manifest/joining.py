@@ -4,12 +4,12 @@ from itertools import chain
 from typing import Any
 
 from fundusray.config import Data
-from fundusray.data.labels.class_names import positions
-from fundusray.data.manifest.contract import Found, Problem, empty
+from fundusray.data.labels.class_names import class_positions
+from fundusray.data.manifest.contract import RowProblem, SourceContent, empty
 from fundusray.errors import InputError
 
 
-def locate(data: Data, root: str) -> dict[str, tuple[str, str]]:
+def locate_sources(data: Data, root: str) -> dict[str, tuple[str, str]]:
     """Dataset -> (source, root), for each source named; a source named again is numbered.
 
     Raises:
@@ -30,7 +30,7 @@ def locate(data: Data, root: str) -> dict[str, tuple[str, str]]:
     return located
 
 
-def join_sources(found: dict[str, Found]) -> Found:
+def join_sources(found: dict[str, SourceContent]) -> SourceContent:
     """The rows of all datasets, each with its `dataset`; of one alone, its own ids.
 
     Where there are several, a dataset's name comes before its ids: patient 10 of one is not
@@ -43,7 +43,7 @@ def join_sources(found: dict[str, Found]) -> Found:
     single = len(found) == 1
     names = list(dict.fromkeys(chain.from_iterable(one.columns for one in found.values())))
     columns: dict[str, list] = {name: [] for name in [*names, "dataset"]}
-    problems: list[Problem] = []
+    problems: list[RowProblem] = []
     labels, found = _alike(found)
     notes: list[str] = []
     for dataset, one in found.items():
@@ -57,17 +57,19 @@ def join_sources(found: dict[str, Found]) -> Found:
         columns["dataset"] += [dataset] * num
         problems += one.problems if single else [_of(dataset, problem) for problem in one.problems]
         notes += one.notes if single else [f"{dataset}: {note}" for note in one.notes]
-    return Found(columns, problems, labels, tuple(notes))
+    return SourceContent(columns, problems, labels, tuple(notes))
 
 
-def _alike(found: dict[str, Found]) -> tuple[dict[str, tuple[str, ...]], dict[str, Found]]:
+def _alike(
+    found: dict[str, SourceContent],
+) -> tuple[dict[str, tuple[str, ...]], dict[str, SourceContent]]:
     """The labels of all sets, and the sets with their labels in these classes."""
     labels: dict[str, tuple[str, ...]] = {}
     for label in dict.fromkeys(chain.from_iterable(one.labels for one in found.values())):
         having = {name: one.labels[label] for name, one in found.items() if label in one.labels}
         # The largest first: the others may be among its classes.
         for classes in sorted(set(having.values()), key=len, reverse=True):
-            places = {name: positions(own, classes) for name, own in having.items()}
+            places = {name: class_positions(own, classes) for name, own in having.items()}
             if not any(None in found for found in places.values()):
                 break
         else:
@@ -98,6 +100,6 @@ def _unlike(label: str, having: dict[str, tuple[str, ...]]) -> str:
     )
 
 
-def _of(dataset: str, problem: Problem) -> Problem:
+def _of(dataset: str, problem: RowProblem) -> RowProblem:
     image_id = problem.image_id and f"{dataset}-{problem.image_id}"
     return problem._replace(where=f"{dataset}: {problem.where}", image_id=image_id)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator
 
 from fundusray import files
-from fundusray.data.manifest.contract import Found, Problem
+from fundusray.data.manifest.contract import RowProblem, SourceContent
 from fundusray.data.photographs.headers import CURE, EXPORT
 from fundusray.data.reading.folders import PHOTOGRAPHS, local_path
 
@@ -27,7 +27,7 @@ FIRST = 3
 """Names that a printed line gives."""
 
 
-def walk(root: str, folder: str = "") -> Iterator[tuple[str, list[str], str]]:
+def walk_folder(root: str, folder: str = "") -> Iterator[tuple[str, list[str], str]]:
     """(prefix, files' names, why it cannot be listed) of a folder of the root and all below it.
 
     Prefixes are empty or end in /. Hidden folders and links to folders are left out.
@@ -59,7 +59,7 @@ def _entries(place: str) -> tuple[list[str], list[str]]:
     return names, folders
 
 
-def leftovers(source: str, root: str, found: Found) -> list[Problem]:
+def untaken_files(source: str, root: str, found: SourceContent) -> list[RowProblem]:
     """The image files below the root that a source neither took nor spoke of.
 
     They do not count against data.max_bad, but for those in a class folder, whose label is known.
@@ -69,10 +69,10 @@ def leftovers(source: str, root: str, found: Found) -> list[Problem]:
         return []
     known = _known(root, found)
     problems, peeks = [], 0
-    for prefix, names, fault in walk(root):
+    for prefix, names, fault in walk_folder(root):
         if fault:
             problems.append(
-                Problem(prefix, prefix, f"cannot be listed: {fault}", False, counted=False)
+                RowProblem(prefix, prefix, f"cannot be listed: {fault}", False, counted=False)
             )
         taken = known.get(prefix, set())
         for name in names:
@@ -91,11 +91,11 @@ def leftovers(source: str, root: str, found: Found) -> list[Problem]:
                 cure = EXPORT if NOT_READ[extension] == "a DICOM" else CURE
                 reason = f"{NOT_READ[extension]} file, which is not read; {cure}"
             path = prefix + name if (prefix + name).isprintable() else repr(prefix + name)
-            problems.append(Problem(path, path, reason, False, counted=deeper))
+            problems.append(RowProblem(path, path, reason, False, counted=deeper))
     return problems
 
 
-def _known(root: str, found: Found) -> dict[str, set[str]]:
+def _known(root: str, found: SourceContent) -> dict[str, set[str]]:
     """Prefix -> the files in it that the source took or spoke of; also by where links lead."""
     known: dict[str, set[str]] = {}
     masks = (path for row in found.columns.get("masks", ()) for _, path in row)

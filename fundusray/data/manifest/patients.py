@@ -5,9 +5,9 @@ from collections import Counter
 
 import pyarrow as pa
 
-from fundusray.data.manifest.contract import Found
+from fundusray.data.manifest.contract import SourceContent
 from fundusray.data.reading import file_names
-from fundusray.data.split.leaks import Leaks
+from fundusray.data.split.leaks import SplitLeaks
 
 CAVEAT = (
     "images are counted as independent; intervals are too narrow if eyes of one person are among "
@@ -18,7 +18,7 @@ STRATIFIED = "at random within each grade (stratified; a paper's plain random sp
 REPEATED = "the column of patients repeats the names of the images, so patients count as unknown"
 
 
-def with_patients(found: Found, pattern: str, secret: bool) -> Found:
+def with_patients(found: SourceContent, pattern: str, secret: bool) -> SourceContent:
     """The rows of one data set with patients and eyes that its names tell, where it tells none.
 
     An eye that the data set tells stays. What was read is added to the notes.
@@ -37,7 +37,7 @@ def with_patients(found: Found, pattern: str, secret: bool) -> Found:
         return found
     paths = columns.get("path", ids)
     plain = [_name_of(path) for path in paths]
-    reading = file_names.read_by(pattern, plain) if pattern else file_names.read(plain)
+    reading = file_names.read_by(pattern, plain) if pattern else file_names.read_file_names(plain)
     columns["patient_id"] = reading.patients
     if not any(columns.get("eye", [])):
         columns["eye"] = reading.eyes
@@ -52,7 +52,7 @@ def _name_of(path: str) -> str:
     return base.rpartition(".")[0] or base
 
 
-def counts(table: pa.Table) -> dict[str, tuple[int, int]]:
+def patient_counts(table: pa.Table) -> dict[str, tuple[int, int]]:
     """Data set -> rows whose patient is known, all rows.
 
     Args:
@@ -66,7 +66,7 @@ def counts(table: pa.Table) -> dict[str, tuple[int, int]]:
 
 def _whose(table: pa.Table) -> str:
     """Of which photographs patients are unknown: "" of none, "all" of all, or in words."""
-    found = counts(table)
+    found = patient_counts(table)
     if not any(having for having, _ in found.values()):
         return "all"
     parts = []
@@ -79,7 +79,7 @@ def _whose(table: pa.Table) -> str:
     return ", ".join(parts)
 
 
-def caveat(table: pa.Table) -> str:
+def unknown_patients_caveat(table: pa.Table) -> str:
     """What a reader must know where patients are unknown; "" where all are known."""
     whose = _whose(table)
     if not whose:
@@ -87,7 +87,7 @@ def caveat(table: pa.Table) -> str:
     return f"patients unknown{'' if whose == 'all' else f' ({whose})'}: {CAVEAT}"
 
 
-def separation(table: pa.Table, how: str, leaks: Leaks) -> str:
+def separation_sentence(table: pa.Table, how: str, leaks: SplitLeaks) -> str:
     """How rows came to their side, and what was looked for on two sides and not met.
 
     Args:

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 
 from fundusray import files
-from fundusray.data.manifest.contract import Found
+from fundusray.data.manifest.contract import SourceContent
 from fundusray.errors import InputError
 
 SHORTEST = 16
@@ -12,7 +12,7 @@ SHORTEST = 16
 WHY = "no usable file; run without data.id_key to see why"
 
 
-def key_ids(found: Found, id_key: str) -> Found:
+def key_ids(found: SourceContent, id_key: str) -> SourceContent:
     """The rows with ids of photographs and patients replaced by HMAC-SHA-256, 16 hex characters.
 
     The same key gives the same ids everywhere, so sets can still be joined; without it an id cannot

@@ -16,7 +16,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from fundusray.data.photographs.formats import directory_fault, format_of, num_pages, too_large
-from fundusray.data.photographs.headers import CURE, END, scans_fault, what_it_is
+from fundusray.data.photographs.headers import CURE, END, file_kind, scans_fault
 
 MIN_SIDE = 16
 WIDE = ("I;16", "I;16L", "I;16B", "I;16N")
@@ -55,7 +55,7 @@ class BadImage(Exception):
         """black or tiny, where a file is a picture that shows nothing."""
 
 
-class Decoded(NamedTuple):
+class DecodedPhotograph(NamedTuple):
     """A photograph as the models' data path wants it."""
 
     pixels: np.ndarray
@@ -76,7 +76,7 @@ class Decoded(NamedTuple):
     blocks of a scaled decode may be cut off at the end, which is the start of what is turned."""
 
 
-def decode(content: bytes, min_side: int = 0) -> Decoded:
+def decode_photograph(content: bytes, min_side: int = 0) -> DecodedPhotograph:
     """Upright RGB pixels of a photograph in any format that `formats` reads.
 
     A JPEG that was cut off or overwritten is decoded as far as it goes, its missing rows black,
@@ -108,7 +108,7 @@ def decode(content: bytes, min_side: int = 0) -> Decoded:
     _check_retina(pixels)
     scale, margin = _scale(pixels, width, height, orientation)
     note = "; ".join(filter(None, [note, complaint, _further(opened, content)]))
-    return Decoded(pixels, repaired, note, width, height, recovered, scale, margin)
+    return DecodedPhotograph(pixels, repaired, note, width, height, recovered, scale, margin)
 
 
 def _scale(
@@ -126,7 +126,7 @@ def _open(content: bytes) -> ImageFile:
     """The file with its header read and judged, no pixel decoded."""
     known = format_of(content)
     if known is None:
-        raise BadImage(what_it_is(content))
+        raise BadImage(file_kind(content))
     if fault := known.fault(content):
         raise BadImage(f"damaged header: {fault}" if known.name in ("JPEG", "PNG") else fault)
     try:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from fundusray import files
-from fundusray.data.photographs.read import location, read_photo
+from fundusray.data.photographs.read import photograph_location, read_photo
 from fundusray.errors import DamagedError, InputError
 
 NAME = "contents.parquet"
@@ -32,7 +32,7 @@ FRESH = 5.0
 READERS = 16
 
 
-def stamps(table: pa.Table, roots: dict[str, str]) -> list[str]:
+def file_stamps(table: pa.Table, roots: dict[str, str]) -> list[str]:
     """What the system says of each row's files, as a short text; "" where that proves nothing.
 
     Args:
@@ -46,7 +46,7 @@ def stamps(table: pa.Table, roots: dict[str, str]) -> list[str]:
         root = roots[row["dataset"]]
         paths = [row["path"], *(path for _, path in row.get("masks") or [])]
         found = []
-        for place in (location(root, path) for path in paths):
+        for place in (photograph_location(root, path) for path in paths):
             if place not in asked:
                 asked[place] = files.stamp(place, latest)
             found.append(asked[place])
@@ -59,7 +59,9 @@ def stamps(table: pa.Table, roots: dict[str, str]) -> list[str]:
         return list(pool.map(of, rows))
 
 
-def digests(row: dict[str, Any], roots: dict[str, str], content: bytes | None = None) -> list[str]:
+def row_digests(
+    row: dict[str, Any], roots: dict[str, str], content: bytes | None = None
+) -> list[str]:
     """(sha256 of the photograph, of its masks together) of a manifest's row, read now.
 
     Args:
@@ -78,7 +80,7 @@ def _digest(root: str, path: str) -> str:
         return ""
 
 
-def contents(
+def content_table(
     table: pa.Table, roots: dict[str, str], known: Sequence[pa.Table], wanted: Sequence[bool] = ()
 ) -> pa.Table:
     """The digests of every row's files, as SCHEMA.
@@ -87,7 +89,7 @@ def contents(
         known: earlier answers for the same rows; those whose stamp still holds are taken.
         wanted: which rows are to be read where no answer holds; all unless given.
     """
-    now = stamps(table, roots)
+    now = file_stamps(table, roots)
     found: list[list[str] | None] = [None] * len(now)
     for earlier in known:
         columns = (earlier[name].to_pylist() for name in SCHEMA.names)
@@ -97,7 +99,9 @@ def contents(
     rows = _rows(table)
     todo = [i for i, answer in enumerate(found) if answer is None and (not wanted or wanted[i])]
     with ThreadPoolExecutor(READERS) as pool:
-        for i, answer in zip(todo, pool.map(lambda i: digests(rows[i], roots), todo), strict=True):
+        for i, answer in zip(
+            todo, pool.map(lambda i: row_digests(rows[i], roots), todo), strict=True
+        ):
             found[i] = answer
     answers = [answer or ["", ""] for answer in found]
     return as_table(now, [a[0] for a in answers], [a[1] for a in answers])
@@ -109,12 +113,12 @@ def as_table(stamp: Sequence[str], sha256: Sequence[str], masks: Sequence[str]) 
     return pa.table(columns, schema=SCHEMA)
 
 
-def summary(found: pa.Table) -> str:
+def content_summary(found: pa.Table) -> str:
     """One digest of what is in all files; stamps do not count."""
     return files.hash_json([found[name].to_pylist() for name in ("sha256", "masks")], 16)
 
 
-def read(folder: str, num_rows: int) -> pa.Table | None:
+def read_contents(folder: str, num_rows: int) -> pa.Table | None:
     """The answers kept in a folder; None where there are none that can be used."""
     place = files.join(folder, NAME)
     try:
@@ -128,7 +132,7 @@ def read(folder: str, num_rows: int) -> pa.Table | None:
     return found if found.num_rows == num_rows and found.schema.equals(SCHEMA) else None
 
 
-def still(now: Sequence[str], before: pa.Table) -> np.ndarray:
+def unchanged_rows(now: Sequence[str], before: pa.Table) -> np.ndarray:
     """Which rows' [N] files are certainly what they were when `before` was taken."""
     stamp, then = np.array(now), np.array(before["stamp"].to_pylist())
     return (stamp == then) & (stamp != "")

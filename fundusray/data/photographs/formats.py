@@ -38,7 +38,7 @@ PPM_SPACE = 4096
 EIGHT = "save it with 8 or 16 bits a channel"
 
 
-class Format(NamedTuple):
+class ImageFormat(NamedTuple):
     """One format that is read."""
 
     name: str
@@ -46,7 +46,7 @@ class Format(NamedTuple):
     fault: Callable[[bytes], str]
 
 
-def format_of(content: bytes) -> Format | None:
+def format_of(content: bytes) -> ImageFormat | None:
     """The format that a file begins like; None where it is none that is read."""
     if content.startswith(b"RIFF"):
         return WEBP if content[8:12] == b"WEBP" else None
@@ -179,12 +179,12 @@ def ppm_fault(content: bytes) -> str:
     return ""
 
 
-JPEG = Format("JPEG", JpegImageFile, jpeg_fault)
-PNG = Format("PNG", PngImageFile, png_fault)
-TIFF = Format("TIFF", TiffImageFile, tiff_fault)
-BMP = Format("BMP", BmpImageFile, bmp_fault)
-WEBP = Format("WebP", WebPImageFile, webp_fault)
-PPM = Format("PPM", PpmImageFile, ppm_fault)
+JPEG = ImageFormat("JPEG", JpegImageFile, jpeg_fault)
+PNG = ImageFormat("PNG", PngImageFile, png_fault)
+TIFF = ImageFormat("TIFF", TiffImageFile, tiff_fault)
+BMP = ImageFormat("BMP", BmpImageFile, bmp_fault)
+WEBP = ImageFormat("WebP", WebPImageFile, webp_fault)
+PPM = ImageFormat("PPM", PpmImageFile, ppm_fault)
 MAGIC = {
     b"\xff\xd8\xff": JPEG,
     b"\x89PNG\r\n\x1a\n": PNG,

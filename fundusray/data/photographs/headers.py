@@ -18,7 +18,7 @@ SCAN = b"\xff\xda"
 BARE = {0x00, 0x01, *range(0xD0, 0xDA)}
 """Markers without a length behind them; FF 00 is none at all."""
 READ = "JPEG, PNG, TIFF, BMP, WebP and PPM are read"
-KNOWN = {
+MAGIC_BYTES = {
     b"GIF8": "a GIF",
     b"PK\x03\x04": "a ZIP archive",
     b"%PDF": "a PDF",
@@ -34,7 +34,7 @@ CURE = "save it as PNG or JPEG"
 EXPORT = "export its picture as PNG"
 
 
-def what_it_is(content: bytes) -> str:
+def file_kind(content: bytes) -> str:
     """Why bytes that begin like no format that is read are no photograph."""
     start = content[:512].lstrip().lower()
     if not content:
@@ -43,7 +43,7 @@ def what_it_is(content: bytes) -> str:
         return "a git-lfs pointer, not an image; fetch the files with `git lfs pull`"
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
         return "a web page, not an image; download it again"
-    for magic, name in KNOWN.items():
+    for magic, name in MAGIC_BYTES.items():
         if content.startswith(magic):
             return f"{name} file; {READ}: {CURE}"
     if content[4:8] == b"ftyp" and content[8:12] in BRANDS:

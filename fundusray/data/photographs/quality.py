@@ -45,7 +45,7 @@ class _Looks(NamedTuple):
     """Mean step between neighbours, grey levels: a retina is smooth, the world is not."""
 
 
-def look(pixels: np.ndarray) -> tuple[str, ...]:
+def quality_flags(pixels: np.ndarray) -> tuple[str, ...]:
     """The flags of a photograph uint8 [H, W, 3]: no_fundus, torn, dark, bright, grey.
 
     no_fundus: neither a disc on a dark ground nor the smooth, warm colour of a retina that fills

@@ -43,7 +43,7 @@ def read_photo(root: str, path: str) -> bytes:
     return files.read_bytes(_locate(root, path))
 
 
-def location(root: str, path: str) -> str:
+def photograph_location(root: str, path: str) -> str:
     """The file that `read_photo` would read, unchecked: of a picture in an archive the archive."""
     root = local_path(root) or root
     if picture := PICTURE.fullmatch(path):

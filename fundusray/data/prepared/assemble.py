@@ -13,15 +13,15 @@ import fundusray
 from fundusray import files
 from fundusray.config import Data
 from fundusray.data.duplicates.fingerprint import LENGTH
-from fundusray.data.duplicates.near_duplicates import find_pairs, groups
+from fundusray.data.duplicates.near_duplicates import duplicate_groups, find_pairs
 from fundusray.data.manifest import patients
-from fundusray.data.manifest.build import SKIPPED, Manifest, counts, stamped
+from fundusray.data.manifest.build import SKIPPED, Manifest, class_counts, with_patient_counts
 from fundusray.data.photographs import digests
 from fundusray.data.prepared.preprocess import PREPROCESS
 from fundusray.data.prepared.write import COLUMNS, CROP, FORMAT, QUALITY, masks_file, read_prints
 from fundusray.errors import BadInputsError, FundusError, InputError
 
-SHOWN = 20
+MOST_NAMED = 20
 TWINS = pa.schema(
     [
         ("first", pa.string()),
@@ -35,7 +35,7 @@ TWINS = pa.schema(
 )
 
 
-def settings(data: Data, manifest: Manifest) -> dict[str, Any]:
+def set_settings(data: Data, manifest: Manifest) -> dict[str, Any]:
     """Everything that decides what is in a prepared set."""
     drawn = "synthetic" in [name.strip() for name in data.source.split(",")]
     return {
@@ -68,11 +68,11 @@ def set_folder(storage: str, data: Data, manifest: Manifest) -> str:
     what = ["+".join(manifest.roots), data.preprocess, str(data.size)]
     what += ["raw"] if data.encoding == "raw" else []
     # What is in the photographs is not known before they are read; see `cluster.prepare`.
-    key = files.hash_json(settings(data, manifest))
+    key = files.hash_json(set_settings(data, manifest))
     return files.join(storage, "prepared", "-".join([*what, key]))
 
 
-def finish(
+def assemble_set(
     folder: str,
     data: Data,
     manifest: Manifest,
@@ -98,10 +98,12 @@ def finish(
         skipped += [dict(row) | {"counted": True, "ungradable": False} for row in unit["skipped"]]
     table = _kept(manifest, units)
     _check_share(data, skipped, table.num_rows)
-    present = counts(table.filter(pc.greater_equal(table["target"], 0)), len(manifest.classes))
+    present = class_counts(
+        table.filter(pc.greater_equal(table["target"], 0)), len(manifest.classes)
+    )
     if data.judge == "graded" and np.count_nonzero(present) < 2:
         raise InputError(f"all {len(table):,} usable images are of one class; two are needed")
-    table, twins = _with_twins(stamped(table), _read_prints(folder, units))
+    table, twins = _with_twins(with_patient_counts(table), _read_prints(folder, units))
     if data.id_key:
         table = _without_places(table)
     ungradable = manifest.ungradable.to_pylist() if manifest.ungradable else []
@@ -111,13 +113,15 @@ def finish(
     sums |= _mask_files(units) if data.masks else {}
     shards = [{key: unit[key] for key in ("name", "rows", "sha256", "bytes")} for unit in units]
     inside = _write_contents(folder, units, stamps or [""] * manifest.table.num_rows, expected)
-    described = settings(data, manifest) | {
+    described = set_settings(data, manifest) | {
         # The same rows with other photographs are another set.
         "manifest": files.hash_json([manifest.hash, inside], 16),
         "contents": inside,
         "counts": present.tolist(),
         "fill": PREPROCESS.find(data.preprocess).fill,
-        "patients_known": {name: having for name, (having, _) in patients.counts(table).items()},
+        "patients_known": {
+            name: having for name, (having, _) in patients.patient_counts(table).items()
+        },
         "notes": list(manifest.notes),
         "num_skipped": len(skipped),
         "num_ungradable": len(ungradable),
@@ -156,7 +160,7 @@ def _write_contents(
     """Writes what was in each photograph's file; its summary."""
     read = [[value for unit in units for value in unit[key]] for key in ("contents", "masks")]
     held = digests.as_table(stamps, *read)
-    inside = digests.summary(held)
+    inside = digests.content_summary(held)
     if expected not in ("", inside):
         raise FundusError(
             f"{folder}: photographs were changed while they were prepared; give the command again"
@@ -193,7 +197,7 @@ def _with_twins(table: pa.Table, prints: np.ndarray) -> tuple[pa.Table, pa.Table
     """The table with its column of near-duplicates filled, and their pairs (columns of TWINS)."""
     ids, targets = (table[name].to_pylist() for name in ("image_id", "target"))
     pairs = find_pairs(prints, table["sha256"].to_pylist())
-    firsts = groups(len(ids), pairs).tolist()
+    firsts = duplicate_groups(len(ids), pairs).tolist()
     rows = []
     for pair in pairs:
         first, second = targets[pair.first], targets[pair.second]
@@ -223,10 +227,10 @@ def _check_share(data: Data, skipped: list[dict[str, str]], kept: int) -> None:
     lines = [
         f"{len(skipped):,} of {len(skipped) + kept:,} images cannot be used"
         f" ({share:.1%}; data.max_bad allows {data.max_bad:.1%}):",
-        *(f"  {row['where']}: {row['reason']}" for row in skipped[:SHOWN]),
+        *(f"  {row['where']}: {row['reason']}" for row in skipped[:MOST_NAMED]),
     ]
-    if len(skipped) > SHOWN:
-        lines.append(f"  and {len(skipped) - SHOWN:,} more")
+    if len(skipped) > MOST_NAMED:
+        lines.append(f"  and {len(skipped) - MOST_NAMED:,} more")
     enough = np.ceil(share * 1000) / 1000
     cure = f"restore them, or set data.max_bad={enough:g} to go on without them; what is done stays"
     lines.append(cure if kept else "no image is left; restore them")

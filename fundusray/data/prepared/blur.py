@@ -20,7 +20,7 @@ REACH = 4.0
 """The kernel ends at this many sigmas, as scipy's and OpenCV's for float images."""
 
 
-def kernel(sigma: float) -> np.ndarray:
+def gaussian_kernel(sigma: float) -> np.ndarray:
     """The sampled Gaussian, float64 [2 r + 1] with r = REACH sigma, sum 1."""
     reach = int(REACH * sigma + 0.5)
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
@@ -28,11 +28,11 @@ def kernel(sigma: float) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def factors(side: int, sigma: float) -> tuple[torch.Tensor, torch.Tensor]:
+def blur_factors(side: int, sigma: float) -> tuple[torch.Tensor, torch.Tensor]:
     """A [side, rank] and B [rank, side], float32, with A B = the blur of `side` pixels."""
     if side == 1:
         return torch.ones(1, 1), torch.ones(1, 1)
-    weights, last = kernel(sigma), side - 1
+    weights, last = gaussian_kernel(sigma), side - 1
     offsets = np.arange(len(weights)) - len(weights) // 2
     # The blur multiplies the k-th cosine by the kernel's cosine transform at k.
     k = np.arange(side)
@@ -54,8 +54,8 @@ def gaussian_blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
     assert sigma > 0 and math.isfinite(sigma), f"sigma must be above 0, got {sigma}"
     height, width = image.shape[-2:]
     image = image.float()
-    down_a, down_b = (matrix.to(image.device) for matrix in factors(height, float(sigma)))
-    across_a, across_b = (matrix.to(image.device) for matrix in factors(width, float(sigma)))
+    down_a, down_b = (matrix.to(image.device) for matrix in blur_factors(height, float(sigma)))
+    across_a, across_b = (matrix.to(image.device) for matrix in blur_factors(width, float(sigma)))
     # The widest products first and last, with all channels' rows as one matrix.
     small = down_b @ (image @ across_b.T)
     return (down_a @ small) @ across_a.T

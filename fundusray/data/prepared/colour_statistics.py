@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 
-class Sums(NamedTuple):
+class LevelSums(NamedTuple):
     """What is added up over pixels; levels are 0 to 255."""
 
     images: int
@@ -19,7 +19,7 @@ class Sums(NamedTuple):
     """uint64 [3, 3]: of each two channels."""
 
 
-def sum_levels(images: Iterable[np.ndarray]) -> Sums:
+def sum_levels(images: Iterable[np.ndarray]) -> LevelSums:
     """The sums over images uint8 [H, W, 3], exact up to 2.8e14 pixels."""
     num, pixels = 0, 0
     levels, products = np.zeros(3, np.uint64), np.zeros((3, 3), np.uint64)
@@ -30,16 +30,16 @@ def sum_levels(images: Iterable[np.ndarray]) -> Sums:
         levels += flat.sum(axis=0).astype(np.uint64)
         products += (flat.T @ flat).astype(np.uint64)
         num, pixels = num + 1, pixels + len(flat)
-    return Sums(num, pixels, levels, products)
+    return LevelSums(num, pixels, levels, products)
 
 
-def add(parts: Iterable[Sums]) -> Sums:
+def add_sums(parts: Iterable[LevelSums]) -> LevelSums:
     """The sums of all parts together."""
     images, pixels, levels, products = zip(*parts, strict=True)
-    return Sums(sum(images), sum(pixels), np.sum(levels, axis=0), np.sum(products, axis=0))
+    return LevelSums(sum(images), sum(pixels), np.sum(levels, axis=0), np.sum(products, axis=0))
 
 
-def describe(sums: Sums) -> dict[str, Any]:
+def describe_sums(sums: LevelSums) -> dict[str, Any]:
     """mean [3], std [3] and covariance [3][3] of the channels over all pixels, in [0, 1].
 
     Population values (divided by the number of pixels), each rounded once. `images` and `pixels`

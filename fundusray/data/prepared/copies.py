@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 
 from fundusray.data.prepared.prepared_set import PreparedSet
-from fundusray.data.sampling import Plan, uniform
+from fundusray.data.sampling import EpochPlan, keyed_uniform
 from fundusray.errors import InputError
 
 
-def beside(own: PreparedSet, copies: PreparedSet) -> PreparedSet:
+def with_copies(own: PreparedSet, copies: PreparedSet) -> PreparedSet:
     """Both sets as one: image i is own's, image len(own) + i its copy.
 
     Raises:
@@ -47,7 +47,7 @@ def beside(own: PreparedSet, copies: PreparedSet) -> PreparedSet:
     )
 
 
-def mixed(plan: Plan, share: float, num: int, seed: int, epoch: int) -> Plan:
+def mix_copies(plan: EpochPlan, share: float, num: int, seed: int, epoch: int) -> EpochPlan:
     """The plan with a share of its showings moved to the copies, `num` rows further on."""
-    drawn = uniform(plan.rows.size, seed, epoch).reshape(plan.rows.shape)
+    drawn = keyed_uniform(plan.rows.size, seed, epoch).reshape(plan.rows.shape)
     return plan._replace(rows=plan.rows + num * (drawn < share))

@@ -19,21 +19,21 @@ import pyarrow as pa
 
 from fundusray import files
 from fundusray.data.labels.class_names import is_ordered
-from fundusray.data.prepared.assemble import finish, set_folder
+from fundusray.data.prepared.assemble import assemble_set, set_folder
 from fundusray.data.prepared.geometry import Geometry
 from fundusray.data.prepared.masks import decompressed, num_planes, unpacked
 from fundusray.data.prepared.stored import Stored, mapped_column, mapped_pixels, stored_rows
 from fundusray.data.prepared.write import CROP, FORMAT, masks_file, write_shard
 from fundusray.errors import DamagedError, InputError
 
-__all__ = ["PreparedSet", "finish", "is_complete", "open_set", "set_folder", "write_shard"]
+__all__ = ["PreparedSet", "assemble_set", "is_complete", "open_set", "set_folder", "write_shard"]
 
 CACHE = "~/.cache/fundusray"
 COPIERS = min(4, os.cpu_count() or 1)
 """Threads that copy pixels; copying does not hold the interpreter, and memory is soon the limit."""
 PIECE = 4 << 20
 """Bytes that are worth a thread: half a millisecond of copying."""
-NEEDED = {"classes", "contents", "encoding", "fill", "manifest", "shards", "size", "tables"}
+NEEDED_KEYS = {"classes", "contents", "encoding", "fill", "manifest", "shards", "size", "tables"}
 
 
 def is_complete(folder: str) -> bool:
@@ -241,7 +241,7 @@ def open_set(folder: str, cache: str | None = None) -> PreparedSet:
     return PreparedSet(local, info, table, images, masks)
 
 
-def described(folder: str) -> tuple[dict[str, Any] | None, str]:
+def set_description(folder: str) -> tuple[dict[str, Any] | None, str]:
     """(what set.json says of a finished set, None where it says nothing; how it is damaged)."""
     if not is_complete(folder):
         return None, ""
@@ -251,7 +251,7 @@ def described(folder: str) -> tuple[dict[str, Any] | None, str]:
         return None, str(error).partition(";")[0]
 
 
-def damage(folder: str, info: dict[str, Any]) -> list[str]:
+def set_damage(folder: str, info: dict[str, Any]) -> list[str]:
     """What is wrong with a finished set on a disk, file by file; nothing where it is whole."""
     return [f"{files.join(folder, n)}: {fault}" for n, fault in _faults(folder, info).items()]
 
@@ -279,7 +279,7 @@ def _read_info(folder: str, local: str) -> dict[str, Any]:
             f"{folder} has format {found}, this version reads {FORMAT}; delete the folder and "
             "prepare it again"
         )
-    if missing := NEEDED - set(info):
+    if missing := NEEDED_KEYS - set(info):
         raise _damaged(folder, local, "set.json", f"it lacks {', '.join(sorted(missing))}")
     return info
 

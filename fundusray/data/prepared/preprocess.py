@@ -76,7 +76,7 @@ class Preprocess(NamedTuple):
 PREPROCESS: Registry[Preprocess] = Registry("preprocessing")
 
 
-def roomy(size: int) -> int:
+def smallest_decode_side(size: int) -> int:
     """Smallest side of a scaled decode: a quarter more than the result's.
 
     A fundus fills most of the smaller side, seldom all of it; it must not have to be enlarged.
@@ -88,7 +88,7 @@ def _register(name: str, fill: float, version: int) -> Callable[[Callable], Call
     """A decorator that enters a function as the preprocessing `name`, as it is."""
 
     def enter(function: Callable[..., PreparedImage]) -> Callable[..., PreparedImage]:
-        PREPROCESS.register(name)(Preprocess(function, fill, roomy, version))
+        PREPROCESS.register(name)(Preprocess(function, fill, smallest_decode_side, version))
         return function
 
     return enter
@@ -268,7 +268,7 @@ def center_crop(image: np.ndarray, size: int) -> PreparedImage:
     return PreparedImage(pixels, Geometry(*start, size * across, size * down, size, photograph))
 
 
-def check_args(name: str, args: dict[str, Any]) -> None:
+def check_preprocess_args(name: str, args: dict[str, Any]) -> None:
     """Checks a preprocessing and its keywords before a photograph is read.
 
     Raises:
@@ -289,7 +289,7 @@ def check_args(name: str, args: dict[str, Any]) -> None:
             raise InputError(f"data.preprocess_args.{key}: {need}, got {given!r}")
 
 
-def apply(data: Data, pixels: np.ndarray) -> PreparedImage:
+def preprocess_photograph(data: Data, pixels: np.ndarray) -> PreparedImage:
     """The photograph uint8 [H, W, 3] prepared as the recipe says.
 
     Raises:

@@ -19,12 +19,12 @@ import pyarrow as pa
 from fundusray import files
 from fundusray.config import Data
 from fundusray.data.duplicates.fingerprint import LENGTH, fingerprint
-from fundusray.data.photographs.decode import BadImage, decode, encode_jpeg
-from fundusray.data.photographs.digests import digests
+from fundusray.data.photographs.decode import BadImage, decode_photograph, encode_jpeg
+from fundusray.data.photographs.digests import row_digests
 from fundusray.data.photographs.read import read_photo
 from fundusray.data.prepared.geometry import Geometry
 from fundusray.data.prepared.masks import EVERY, compressed, read_planes
-from fundusray.data.prepared.preprocess import PREPROCESS, apply
+from fundusray.data.prepared.preprocess import PREPROCESS, preprocess_photograph
 from fundusray.errors import DamagedError, InputError
 
 FORMAT = 3
@@ -209,7 +209,7 @@ def _holds(
     then = zip(unit["contents"], unit["masks"], strict=True)
     with ThreadPoolExecutor(THREADS) as pool:
         left = [i for i in range(len(rows)) if not still or not still[i]]
-        now = dict(zip(left, pool.map(lambda i: digests(rows[i], roots), left), strict=True))
+        now = dict(zip(left, pool.map(lambda i: row_digests(rows[i], roots), left), strict=True))
     return all(now.get(i, [*was]) == [*was] for i, was in enumerate(then))
 
 
@@ -221,10 +221,10 @@ def _prepare(
         content = read_photo(roots[row["dataset"]], row["path"])
     except OSError as error:
         return _Prepared(reason=f"cannot be read: {_told(error, data)}", again=True)
-    digest, masks = digests(row, roots, content)
+    digest, masks = row_digests(row, roots, content)
     try:
-        decoded = decode(content, PREPROCESS.find(data.preprocess).min_side(data.size))
-        pixels, geometry = apply(data, decoded.pixels)
+        decoded = decode_photograph(content, PREPROCESS.find(data.preprocess).min_side(data.size))
+        pixels, geometry = preprocess_photograph(data, decoded.pixels)
         whole = (decoded.height, decoded.width)
         geometry = geometry.scaled(decoded.scale, decoded.margin, whole)
         kept = _masks(row, roots[row["dataset"]], data, geometry)

@@ -18,14 +18,14 @@ from fundusray.errors import InputError
 CURE = "save it as CSV in UTF-8"
 CHUNK = 4096
 """Rows in work at a time."""
-SHOWN = 300
+MOST_NAMED = 300
 """Characters of a header that an error repeats."""
 ENDINGS = (".csv", ".tsv", ".txt", ".xlsx", ".xlsm")
 """Files that may be tables."""
 BLANKS = re.compile(r"[ \t]+")
 
 
-class Table(NamedTuple):
+class CsvTable(NamedTuple):
     """Some columns of a CSV text; blank rows are left out."""
 
     name: str
@@ -42,7 +42,7 @@ class Table(NamedTuple):
 
 def read_table(
     root: str, name: str, need: Sequence[str], optional: Sequence[str] = (), headed: bool = True
-) -> Table:
+) -> CsvTable:
     """The named columns of a table in the root, as `parse_table` has them.
 
     Raises:
@@ -104,7 +104,7 @@ def parse_table(
     need: Sequence[str],
     optional: Sequence[str] = (),
     headed: bool = True,
-) -> Table:
+) -> CsvTable:
     """Columns of a CSV text or workbook: those needed, and the optional ones that are there.
 
     UTF-8 with or without a BOM, any line ends, any delimiter, quoted cells, more columns, and
@@ -124,7 +124,7 @@ def parse_table(
     known = [column for column in optional if column in header]
     wanted = [*need, *known]
     if any(header.count(column) != 1 for column in wanted):
-        got = ",".join(header)[:SHOWN]
+        got = ",".join(header)[:MOST_NAMED]
         raise InputError(
             f"{name}:1: expected the columns {','.join(wanted)} once each, got {got!r}"
         )
@@ -132,7 +132,7 @@ def parse_table(
     lines, cells = _read_rows(name, reader, places)
     if not lines:
         raise InputError(f"{name}: a header and no rows; add one row per image")
-    return Table(name, lines, dict(zip(wanted, cells, strict=True)))
+    return CsvTable(name, lines, dict(zip(wanted, cells, strict=True)))
 
 
 def _reader(name: str, content: bytes, headed: bool = True) -> "csv._reader":

@@ -39,10 +39,10 @@ MOMENT = re.compile(r"[0-9]{8}|(19|20)[0-9]{2}[^0-9][01][0-9][^0-9][0-3][0-9]")
 """In what a camera calls a photograph."""
 SECONDS = 10.0
 """How long data.patient_pattern may take over all names of a set."""
-SHOWN = 5
+MOST_NAMED = 5
 
 
-class Reading(NamedTuple):
+class NameReading(NamedTuple):
     """What the names of a set's photographs tell."""
 
     patients: list[str]
@@ -51,7 +51,7 @@ class Reading(NamedTuple):
     """left, right or ""."""
 
 
-def read(names: Sequence[str]) -> Reading:
+def read_file_names(names: Sequence[str]) -> NameReading:
     """Patients and eyes by the way of naming that most of the names follow; "" in the others.
 
     Known are `<patient>_left`, `_OS`, `_LE`, `_l` and the like in either case, with hyphens, dots
@@ -69,8 +69,9 @@ def eye_word(name: str) -> str:
     return _in_style([name], "words").eyes[0]
 
 
-def _in_style(names: Sequence[str], style: str) -> Reading:
-    """As `read`, by one way of writing eyes; nothing where too few names are written so."""
+def _in_style(names: Sequence[str], style: str) -> NameReading:
+    """As `read_file_names`, by one way of writing eyes; nothing where too few names are written
+    so."""
     eyes = STYLES[style]
     taken = re.compile(
         rf"(?P<before>.*)(?:(?<=[0-9{APART}])|^)(?P<eye>{'|'.join(eyes)})(?P<shot>[0-9]*)"
@@ -92,9 +93,9 @@ def _in_style(names: Sequence[str], style: str) -> Reading:
     # A moment is no patient; but one eye of each may have been kept, so that none is there twice.
     plain = style == "words" and not study and (pairs or not any(map(MOMENT.search, both)))
     if not (agreed or plain):
-        return Reading([""] * len(names), [""] * len(names))
+        return NameReading([""] * len(names), [""] * len(names))
     patients = [patient for patient, _, _ in parts]
-    return Reading(patients, [eyes[eye] if patient else "" for patient, eye, _ in parts])
+    return NameReading(patients, [eyes[eye] if patient else "" for patient, eye, _ in parts])
 
 
 def _is_study(before: list[str]) -> bool:
@@ -112,7 +113,7 @@ def _taken_apart(match: re.Match[str] | None) -> tuple[str, str, str]:
     return before or after, match["eye"].casefold(), after
 
 
-def read_by(pattern: str, names: Sequence[str], seconds: float = SECONDS) -> Reading:
+def read_by(pattern: str, names: Sequence[str], seconds: float = SECONDS) -> NameReading:
     """Patients and eyes by a regular expression with the group `patient`, perhaps also `eye`.
 
     It is sought anywhere in a name, in a process of its own, which can be ended: a repeat within a
@@ -140,7 +141,7 @@ def read_by(pattern: str, names: Sequence[str], seconds: float = SECONDS) -> Rea
         raise FundusError(f"data.patient_pattern={pattern}: the names were not read: {last}")
     found = json.loads(done.stdout)
     patients = [patient for patient, _ in found]
-    return Reading(patients, [EYES.get(eye.casefold(), "") for _, eye in found])
+    return NameReading(patients, [EYES.get(eye.casefold(), "") for _, eye in found])
 
 
 _SEARCH = """
@@ -152,7 +153,7 @@ json.dump([[one.get("patient") or "", one.get("eye") or ""] for one in groups], 
 """
 
 
-def reading_note(names: Sequence[str], reading: Reading, pattern: str, secret: bool) -> str:
+def reading_note(names: Sequence[str], reading: NameReading, pattern: str, secret: bool) -> str:
     """What was read of names, with an example; "" where nothing was.
 
     Args:
@@ -171,6 +172,6 @@ def reading_note(names: Sequence[str], reading: Reading, pattern: str, secret: b
     others = [name for name, patient in zip(names, reading.patients, strict=True) if not patient]
     if not others:
         return text
-    named = "" if secret else f": {', '.join(map(repr, others[:SHOWN]))}"
-    more = f" and {len(others) - SHOWN:,} more" if len(others) > SHOWN and named else ""
+    named = "" if secret else f": {', '.join(map(repr, others[:MOST_NAMED]))}"
+    more = f" and {len(others) - MOST_NAMED:,} more" if len(others) > MOST_NAMED and named else ""
     return f"{text}; {len(others):,} tell no patient, each counts on its own{named}{more}"

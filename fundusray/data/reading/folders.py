@@ -13,7 +13,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from fundusray import files
-from fundusray.data.manifest.contract import Problem
+from fundusray.data.manifest.contract import RowProblem
 from fundusray.errors import InputError
 
 PHOTOGRAPHS = (".jpeg", ".jpg", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm")
@@ -25,7 +25,7 @@ NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 LINK = "is a link out of the data root; copy the file there"
 
 
-class Folder(NamedTuple):
+class FolderListing(NamedTuple):
     """What one listing of a folder says."""
 
     prefix: str
@@ -44,12 +44,12 @@ class Folder(NamedTuple):
         """Whether any file here is a photograph by its name."""
         return any(map(is_photograph, self.files))
 
-    def problems(self) -> list[Problem]:
+    def problems(self) -> list[RowProblem]:
         """What is wrong whatever a table says: names that are not UTF-8."""
         where = self.prefix or "./"
         cure = "rename it, as nothing else can name it"
         return [
-            Problem(where, "", f"the file name {name!r} is not UTF-8; {cure}", True)
+            RowProblem(where, "", f"the file name {name!r} is not UTF-8; {cure}", True)
             for name in self.unnamed
         ]
 
@@ -69,7 +69,7 @@ def need_folder(root: str, layout: str) -> str:
     raise InputError(f"data.root={root}: no such folder; {layout}")
 
 
-def list_folder(root: str, name: str = "") -> Folder:
+def list_folder(root: str, name: str = "") -> FolderListing:
     """Everything in a folder of the root ("" the root itself); nothing where there is none.
 
     Raises:
@@ -83,12 +83,12 @@ def list_folder(root: str, name: str = "") -> Folder:
         entries = files.list_dir(place)
         sizes = {entry: num_bytes for entry, is_folder, num_bytes in entries if not is_folder}
         folders = [entry for entry, is_folder, _ in entries if is_folder]
-        return Folder(prefix, sizes, folders, set(), [], [])
+        return FolderListing(prefix, sizes, folders, set(), [], [])
     try:
         sizes, folders, links = _scan(place)
     except OSError as error:
         if error.errno in NOWHERE:
-            return Folder(prefix, {}, [], set(), [], [])
+            return FolderListing(prefix, {}, [], set(), [], [])
         raise InputError(f"{place} cannot be listed: {error.strerror}; check it") from error
     broken = links - sizes.keys() - set(folders)
     outside = {link for link in links - broken if not is_inside(root, prefix + link)}
@@ -97,10 +97,10 @@ def list_folder(root: str, name: str = "") -> Folder:
         sizes.pop(entry, None)
     unnamed = [os.fsencode(entry) for entry in sorted(strange) if is_photograph(entry)]
     folders = sorted(filter(_is_utf8, folders))
-    return Folder(prefix, sizes, folders, outside, sorted(broken - set(strange)), unnamed)
+    return FolderListing(prefix, sizes, folders, outside, sorted(broken - set(strange)), unnamed)
 
 
-def need_photographs(root: str, folders: Iterable[Folder], layout: str) -> None:
+def need_photographs(root: str, folders: Iterable[FolderListing], layout: str) -> None:
     """Raises InputError unless one of the folders holds a photograph."""
     if not any(folder.has_photographs() for folder in folders):
         raise InputError(f"{root}: no images found; {layout}")
@@ -203,7 +203,7 @@ def name_stems(names: Iterable[str]) -> tuple[dict[str, str], set[str]]:
     return stems, twins
 
 
-class Matches(NamedTuple):
+class PhotographMatches(NamedTuple):
     """Which file of a folder each id means."""
 
     names: list[str | None]
@@ -214,7 +214,9 @@ class Matches(NamedTuple):
     """Ids that two files share."""
 
 
-def match(folder: Folder, ids: Sequence[str], cells: Sequence[str]) -> Matches:
+def match_photographs(
+    folder: FolderListing, ids: Sequence[str], cells: Sequence[str]
+) -> PhotographMatches:
     """The photograph that each id means; a table's cell that is a file's whole name means that."""
     held = folder.files
     extensions = {"." + name.rpartition(".")[2] for name in held}
@@ -238,4 +240,4 @@ def match(folder: Folder, ids: Sequence[str], cells: Sequence[str]) -> Matches:
                 sizes[row] = None if name is None else held[name]
     if twins:
         twins -= {image_id for image_id, cell in zip(ids, cells, strict=True) if cell in held}
-    return Matches(names, sizes, twins)
+    return PhotographMatches(names, sizes, twins)

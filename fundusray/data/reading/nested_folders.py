@@ -4,18 +4,18 @@ from collections import Counter
 from collections.abc import Sequence
 
 from fundusray import files
-from fundusray.data.manifest.leftovers import walk
-from fundusray.data.reading.csv_files import Table
+from fundusray.data.manifest.leftovers import walk_folder
+from fundusray.data.reading.csv_files import CsvTable
 from fundusray.data.reading.folders import (
     LINK,
-    Folder,
+    FolderListing,
     bad_path,
     is_inside,
     is_photograph,
     list_folder,
     plain_id,
 )
-from fundusray.data.reading.rows import Rows, look_for, set_lost_aside, table_rows
+from fundusray.data.reading.rows import TableRows, look_for, set_lost_aside, table_rows
 from fundusray.errors import InputError
 
 BASE = "\0base"
@@ -41,8 +41,8 @@ def folders_of(text: str, root: str) -> list[str]:
 
 
 def image_rows(
-    table: Table, root: str, column: str, places: Sequence[Sequence[str]], bounds: Sequence[int]
-) -> Rows:
+    table: CsvTable, root: str, column: str, places: Sequence[Sequence[str]], bounds: Sequence[int]
+) -> TableRows:
     """The table's rows with path and size of their photographs.
 
     A cell is a name or a path; backslashes separate folders, too. It is looked for in the folders
@@ -74,13 +74,17 @@ def _path(cell: str) -> str:
 
 
 def _find(
-    rows: Rows, cells: Sequence[str], root: str, prefixes: Sequence[str], members: Sequence[int]
+    rows: TableRows,
+    cells: Sequence[str],
+    root: str,
+    prefixes: Sequence[str],
+    members: Sequence[int],
 ) -> None:
     inside: dict[str, Sequence[int]] = {"": members}
     if any("/" in cells[row] for row in members):
         inside = _by_folder(cells, members)
     lost: list[int] = []
-    looked: dict[str, list[Folder]] = {}
+    looked: dict[str, list[FolderListing]] = {}
     for before, some in inside.items():
         if before and bad_path(before[:-1]):
             for row in some:
@@ -111,7 +115,7 @@ def _by_folder(cells: Sequence[str], members: Sequence[int]) -> dict[str, list[i
     return inside
 
 
-def _refuse_both(rows: Rows, folder: Folder, members: Sequence[int]) -> None:
+def _refuse_both(rows: TableRows, folder: FolderListing, members: Sequence[int]) -> None:
     """Refuses rows that were found in an earlier folder and are in this one, too."""
     held = {plain_id(name): name for name in folder.files if is_photograph(name)}
     for row in members:
@@ -126,17 +130,17 @@ def _both(path: str, other: str) -> str:
 
 
 def _search(
-    rows: Rows, cells: Sequence[str], root: str, prefixes: Sequence[str], lost: Sequence[int]
+    rows: TableRows, cells: Sequence[str], root: str, prefixes: Sequence[str], lost: Sequence[int]
 ) -> list[int]:
     """Looks for rows by their file's name in all folders; which are not there."""
     wanted = {rows.names[row] for row in lost}
     held: dict[str, list[str]] = {}
     for prefix in prefixes:
-        for before, names, _ in walk(root, prefix[:-1]):
+        for before, names, _ in walk_folder(root, prefix[:-1]):
             for name in names:
                 if is_photograph(name) and (stem := plain_id(name)) in wanted:
                     held.setdefault(stem, []).append(before + name)
-    listed: dict[str, Folder] = {}
+    listed: dict[str, FolderListing] = {}
     missing = []
     for row in lost:
         paths = _fitting(held.get(rows.names[row], []), cells[row])
@@ -165,7 +169,7 @@ def _fitting(paths: list[str], cell: str) -> list[str]:
     return list(dict.fromkeys(nearest))
 
 
-def _unique(rows: Rows, cells: Sequence[str]) -> list[str]:
+def _unique(rows: TableRows, cells: Sequence[str]) -> list[str]:
     """The names; those that files of several folders have, with their folders before them."""
     ids = list(rows.ids)
     if len(set(rows.names)) == len(ids):

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from itertools import chain, compress
 from typing import TypeVar
 
-from fundusray.data.manifest.contract import GRADES, Found, Problem
-from fundusray.data.reading.csv_files import Table
+from fundusray.data.manifest.contract import GRADES, RowProblem, SourceContent
+from fundusray.data.reading.csv_files import CsvTable
 from fundusray.data.reading.folders import (
     LINK,
-    Folder,
+    FolderListing,
     bad_id,
     is_photograph,
-    match,
+    match_photographs,
     name_stems,
     plain_id,
 )
@@ -46,7 +46,7 @@ LONG = 80
 
 
 @dataclass
-class Rows:
+class TableRows:
     """Rows of a table or of a listing, what is known of them so far, and what is wrong."""
 
     ids: list[str]
@@ -62,7 +62,7 @@ class Rows:
     """Row, reason, whether it is refused (the table must be corrected) or set aside."""
     accounted: list[str] = field(default_factory=list)
     """Paths of files beside the rows that a problem speaks of."""
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[RowProblem] = field(default_factory=list)
     """What is wrong beside the rows."""
     kind: str = "image"
     """What an id names."""
@@ -76,15 +76,15 @@ class Rows:
         self.faults.append((row, reason, False))
 
 
-def shown(cell: str) -> str:
+def quoted_cell(cell: str) -> str:
     """A cell as errors show it: quoted, control characters made visible, not too long."""
     return repr(cell if len(cell) <= LONG else cell[:LONG] + "...")
 
 
-def table_rows(table: Table, image: str) -> Rows:
+def table_rows(table: CsvTable, image: str) -> TableRows:
     """The rows of a table by the ids in its column `image`; ids that are paths are refused."""
     ids = list(table.columns[image])
-    rows = Rows(ids, table.where, ids, table.columns)
+    rows = TableRows(ids, table.where, ids, table.columns)
     usual, photograph = USUAL.fullmatch, USUAL_PHOTOGRAPH.fullmatch
     for row, cell in enumerate(ids):
         if usual(cell):
@@ -98,12 +98,12 @@ def table_rows(table: Table, image: str) -> Rows:
     return rows
 
 
-def listed_rows(folder: Folder) -> Rows:
+def listed_rows(folder: FolderListing) -> TableRows:
     """The photographs of a folder as rows, in the order of their names, with path and size."""
     stems, twins = name_stems(folder.files)
     names = [stems[stem] for stem in sorted(stems)]
     ids = sorted(stems)
-    rows = Rows(ids, lambda row: folder.prefix or "./", ids)
+    rows = TableRows(ids, lambda row: folder.prefix or "./", ids)
     rows.columns["path"] = [folder.prefix + name for name in names]
     rows.columns["num_bytes"] = [folder.files[name] for name in names]
     for row, (stem, name) in enumerate(zip(rows.ids, names, strict=True)):
@@ -115,14 +115,14 @@ def listed_rows(folder: Folder) -> Rows:
             rows.refuse(row, f"{name!r} {LINK}")
     rows.problems += folder.problems()
     rows.problems += [
-        Problem(folder.prefix or "./", link, f"{link!r} is a link that leads nowhere", False)
+        RowProblem(folder.prefix or "./", link, f"{link!r} is a link that leads nowhere", False)
         for link in folder.broken
         if is_photograph(link)
     ]
     return rows
 
 
-def attach_masks(rows: Rows, masks: Iterable[tuple[Folder, str, str, str]]) -> None:
+def attach_masks(rows: TableRows, masks: Iterable[tuple[FolderListing, str, str, str]]) -> None:
     """Fills in masks from (folder, file name, id of its photograph, structure).
 
     A photograph without masks has an empty list; a mask without its photograph is set aside.
@@ -133,17 +133,19 @@ def attach_masks(rows: Rows, masks: Iterable[tuple[Folder, str, str, str]]) -> N
         path = folder.prefix + name
         where = folder.prefix or "./"
         if name in folder.outside:
-            rows.problems.append(Problem(where, image_id, f"{path!r} {LINK}", True))
+            rows.problems.append(RowProblem(where, image_id, f"{path!r} {LINK}", True))
         elif image_id in known:
             held.setdefault(image_id, []).append((structure, path))
         else:
             reason = f"mask {name!r} without its photograph {image_id}.jpg"
-            rows.problems.append(Problem(where, image_id, reason, False))
+            rows.problems.append(RowProblem(where, image_id, reason, False))
             rows.accounted.append(path)
     rows.columns["masks"] = [held.get(image_id, []) for image_id in rows.ids]
 
 
-def convert(rows: Rows, column: str, read: Callable[[str], T | None], need: str) -> list[T]:
+def converted_column(
+    rows: TableRows, column: str, read: Callable[[str], T | None], need: str
+) -> list[T]:
     """What each cell of a column means; a cell of which `read` makes None is a fault."""
     cells = rows.cells[column]
     meanings = {cell: read(cell) for cell in set(cells)}
@@ -151,8 +153,8 @@ def convert(rows: Rows, column: str, read: Callable[[str], T | None], need: str)
     if None in meanings.values():
         for row, value in enumerate(values):
             if value is None:
-                of = f"of {rows.kind} {shown(rows.ids[row])}"
-                rows.refuse(row, f"{column} {shown(cells[row])} {of}, expected {need}")
+                of = f"of {rows.kind} {quoted_cell(rows.ids[row])}"
+                rows.refuse(row, f"{column} {quoted_cell(cells[row])} {of}, expected {need}")
     return values
 
 
@@ -193,8 +195,8 @@ def read_split(cell: str) -> str | None:
 
 
 def find_photographs(
-    rows: Rows,
-    folders: Sequence[Folder],
+    rows: TableRows,
+    folders: Sequence[FolderListing],
     image: str,
     example: str,
     members: Sequence[int] | None = None,
@@ -214,7 +216,7 @@ def find_photographs(
 
 
 def look_for(
-    rows: Rows, folders: Sequence[Folder], image: str, members: Sequence[int]
+    rows: TableRows, folders: Sequence[FolderListing], image: str, members: Sequence[int]
 ) -> list[int]:
     """Fills in path and num_bytes as `find_photographs` does; which sound rows have none."""
     paths = rows.columns.setdefault("path", [None] * len(rows.ids))
@@ -224,7 +226,7 @@ def look_for(
         wanted, cells = rows.names, rows.cells[image]
         if len(members) < len(wanted):
             wanted, cells = ([column[row] for row in members] for column in (wanted, cells))
-        names, found, twins = match(folder, wanted, cells)
+        names, found, twins = match_photographs(folder, wanted, cells)
         if len(members) == len(paths):
             paths[:] = [None if name is None else folder.prefix + name for name in names]
             sizes[:] = found
@@ -241,7 +243,7 @@ def look_for(
 
 
 def _refuse_files(
-    rows: Rows,
+    rows: TableRows,
     members: Sequence[int],
     names: Sequence[str | None],
     outside: set[str],
@@ -256,7 +258,7 @@ def _refuse_files(
 
 
 def set_lost_aside(
-    rows: Rows, lost: Sequence[int], folders: Sequence[Folder], example: str
+    rows: TableRows, lost: Sequence[int], folders: Sequence[FolderListing], example: str
 ) -> None:
     """Sets rows aside whose photographs were looked for in vain, as `find_photographs` does."""
     wanted = {rows.names[row].casefold() for row in lost}
@@ -273,15 +275,15 @@ def set_lost_aside(
         rows.set_aside(row, f"no image file of {rows.ids[row]!r} ({expected}){hint}")
 
 
-def told(rows: Rows) -> list[Problem]:
+def problems_by_line(rows: TableRows) -> list[RowProblem]:
     """The faults of the rows, by line."""
     return [
-        Problem(rows.where(row), rows.ids[row], reason, refused)
+        RowProblem(rows.where(row), rows.ids[row], reason, refused)
         for row, reason, refused in sorted(rows.faults, key=lambda fault: fault[0])
     ]
 
 
-def gather(parts: Sequence[Rows], labels: dict[str, tuple[str, ...]]) -> Found:
+def joined_parts(parts: Sequence[TableRows], labels: dict[str, tuple[str, ...]]) -> SourceContent:
     """The sound rows of all parts, which have the same columns, and all problems by line."""
     _refuse_repeats(parts)
     columns: dict[str, list] = {name: [] for name in ("image_id", *parts[0].columns)}
@@ -297,18 +299,18 @@ def gather(parts: Sequence[Rows], labels: dict[str, tuple[str, ...]]) -> Found:
         for name, values in columns.items():
             given = rows.columns[name]
             values += compress(given, sound) if rows.faults else given
-    faults = chain.from_iterable(map(told, parts))
+    faults = chain.from_iterable(map(problems_by_line, parts))
     # Two tables may look for their photographs in the same folder.
     beside = dict.fromkeys(chain.from_iterable(rows.problems for rows in parts))
-    return Found(columns, [*faults, *beside], labels, accounted=accounted)
+    return SourceContent(columns, [*faults, *beside], labels, accounted=accounted)
 
 
-def _refuse_repeats(parts: Sequence[Rows]) -> None:
+def _refuse_repeats(parts: Sequence[TableRows]) -> None:
     """An id may be there once in all parts; what is no id is a fault already."""
     everything = chain.from_iterable(rows.ids for rows in parts)
     if len(set(everything)) == sum(len(rows.ids) for rows in parts):
         return
-    first: dict[str, tuple[Rows, int]] = {}
+    first: dict[str, tuple[TableRows, int]] = {}
     for rows in parts:
         for row, image_id in enumerate(rows.ids):
             if bad_id(rows.names[row]):

@@ -20,7 +20,7 @@ SIDED = ("image", "grade")
 WORD = re.compile(r"[a-z]+|[A-Z]+[a-z]*")
 
 
-class Given(NamedTuple):
+class TableSettings(NamedTuple):
     """One table, as the settings have it."""
 
     name: str
@@ -31,7 +31,7 @@ class Given(NamedTuple):
     """Its first line holds the names of the columns."""
 
 
-def tables_of(data: Data, root: str) -> tuple[list[Given], dict[str, str]]:
+def tables_of(data: Data, root: str) -> tuple[list[TableSettings], dict[str, str]]:
     """The tables, and our name -> their column, for all that is set.
 
     Raises:
@@ -51,7 +51,9 @@ def tables_of(data: Data, root: str) -> tuple[list[Given], dict[str, str]]:
     for name, side in _named(data.table, root):
         if bad_path(name) or not is_inside(root, name):
             raise InputError(f"data.table={name}: expected a path inside {root}")
-        given.append(Given(name, side, _check(data, name, read_header(root, name), columns)))
+        given.append(
+            TableSettings(name, side, _check(data, name, read_header(root, name), columns))
+        )
     return given, columns
 
 

@@ -20,18 +20,18 @@ from PIL import Image
 from fundusray import files, sealed
 from fundusray.config import Data
 from fundusray.data.duplicates.fingerprint import LENGTH, fingerprint
-from fundusray.data.photographs.decode import BadImage, Decoded, decode
-from fundusray.data.photographs.digests import digests
-from fundusray.data.photographs.quality import look
+from fundusray.data.photographs.decode import BadImage, DecodedPhotograph, decode_photograph
+from fundusray.data.photographs.digests import row_digests
+from fundusray.data.photographs.quality import quality_flags
 from fundusray.data.photographs.read import read_mask, read_photo
-from fundusray.data.prepared.preprocess import PREPROCESS, apply
+from fundusray.data.prepared.preprocess import PREPROCESS, preprocess_photograph
 from fundusray.errors import DamagedError, InputError
 
 VERSION = 2
 """Goes up when rows of EXAMINED mean something else: older parts are then not used."""
 FLAGS = ("black", "tiny", "no_fundus", "torn", "dark", "bright", "grey", "masks")
-KNOWN_BY = ("dataset", "image_id", "path", "listed_bytes")
-EXAMINED = pa.schema(
+IDENTITY_COLUMNS = ("dataset", "image_id", "path", "listed_bytes")
+EXAMINED_COLUMNS = pa.schema(
     [
         ("dataset", pa.string()),
         ("image_id", pa.string()),
@@ -61,7 +61,9 @@ NOTHING: dict[str, Any] = {
 """What stands in a row of a photograph that gave nothing."""
 
 
-def examine(rows: pa.Table, data: Data, roots: dict[str, str], limit: float = 0.0) -> pa.Table:
+def examine_photographs(
+    rows: pa.Table, data: Data, roots: dict[str, str], limit: float = 0.0
+) -> pa.Table:
     """Photographs of the manifest looked at one after the other, as EXAMINED.
 
     A file that gives no picture is a row with a reason, never an exception. Memory: two files and
@@ -84,24 +86,24 @@ def examine(rows: pa.Table, data: Data, roots: dict[str, str], limit: float = 0.
         finally:
             if limit:
                 faulthandler.cancel_dump_traceback_later()
-    return pa.Table.from_pylist(examined, EXAMINED)
+    return pa.Table.from_pylist(examined, EXAMINED_COLUMNS)
 
 
-def lost(row: pa.Table, data: Data, reason: str) -> pa.Table:
+def refused_photograph(row: pa.Table, data: Data, reason: str) -> pa.Table:
     """One photograph of the manifest, refused for a reason found elsewhere, as EXAMINED."""
     found = {"reason": reason, "again": True}
     rows = [_row(each, data, found) for each in row.to_pylist()]
-    return pa.Table.from_pylist(rows, EXAMINED)
+    return pa.Table.from_pylist(rows, EXAMINED_COLUMNS)
 
 
-def known_by(row: dict[str, Any], data: Data) -> tuple[Any, ...]:
+def row_identity(row: dict[str, Any], data: Data) -> tuple[Any, ...]:
     """What a photograph of the manifest is known by among those examined: KNOWN_BY."""
     path = "" if data.id_key else row["path"]
     return row["dataset"], row["image_id"], path, row["num_bytes"]
 
 
 def _row(row: dict[str, Any], data: Data, found: dict[str, Any]) -> dict[str, Any]:
-    return NOTHING | dict(zip(KNOWN_BY, known_by(row, data), strict=True)) | found
+    return NOTHING | dict(zip(IDENTITY_COLUMNS, row_identity(row, data), strict=True)) | found
 
 
 def _read(
@@ -130,10 +132,10 @@ def _examine(
     if isinstance(content, OSError):
         told = os.strerror(content.errno) if content.errno else type(content).__name__
         return {"reason": f"cannot be read: {told}", "again": True}
-    own, masks = digests(row, roots, content)
+    own, masks = row_digests(row, roots, content)
     found: dict[str, Any] = {"num_bytes": len(content), "sha256": own, "masks_sha256": masks}
     try:
-        decoded = decode(content, PREPROCESS.find(data.preprocess).min_side(data.size))
+        decoded = decode_photograph(content, PREPROCESS.find(data.preprocess).min_side(data.size))
     except BadImage as error:
         return found | {"reason": str(error), "flags": [error.flag] if error.flag else []}
     flags = _flags(decoded, data.size)
@@ -142,7 +144,7 @@ def _examine(
         found["mask_faults"] = _mask_faults(row, decoded, roots[row["dataset"]])
         flags += ["masks"] if found["mask_faults"] else []
     try:
-        apply(replace(data, size=min(data.size, GLANCE)), decoded.pixels)
+        preprocess_photograph(replace(data, size=min(data.size, GLANCE)), decoded.pixels)
     except BadImage as error:
         return found | {"reason": str(error), "flags": _ordered({*flags, "no_fundus"})}
     return found | {
@@ -153,8 +155,8 @@ def _examine(
     }
 
 
-def _flags(decoded: Decoded, size: int) -> list[str]:
-    flags = list(look(decoded.pixels))
+def _flags(decoded: DecodedPhotograph, size: int) -> list[str]:
+    flags = list(quality_flags(decoded.pixels))
     if decoded.recovered < 1 and "no_fundus" in flags:
         flags.remove("no_fundus")  # what is left of it need not look like one
     return flags + ["tiny"] * (min(decoded.width, decoded.height) < size / 2)
@@ -164,7 +166,7 @@ def _ordered(flags: set[str]) -> list[str]:
     return [flag for flag in FLAGS if flag in flags]
 
 
-def _mask_faults(row: dict[str, Any], decoded: Decoded, root: str) -> str:
+def _mask_faults(row: dict[str, Any], decoded: DecodedPhotograph, root: str) -> str:
     """Which masks are not of the photograph's size or cannot be read; "" when all are sound."""
     faults = []
     for structure, path in row["masks"]:
@@ -201,17 +203,17 @@ def read_parts(folder: str) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
             files.remove(location)
             continue
         for row in part.to_pylist():
-            rows.setdefault(tuple(row[name] for name in KNOWN_BY), []).append(row)
+            rows.setdefault(tuple(row[name] for name in IDENTITY_COLUMNS), []).append(row)
     return rows
 
 
-def holding(
+def current_rows(
     parts: dict[tuple[Any, ...], list[dict[str, Any]]], keys: list[tuple[Any, ...]], held: pa.Table
 ) -> list[dict[str, Any] | None]:
     """The examined row of each photograph as it is now; None where there is none yet.
 
     Args:
-        keys: of each photograph, of `known_by`.
+        keys: of each photograph, of `row_identity`.
         held: what is in its files, of `data.contents`; only looked at where a row is kept.
     """
     found = []
@@ -232,7 +234,7 @@ def thumbnails(
     for row, content in _read(wanted.to_pylist(), roots):
         if isinstance(content, OSError):
             raise InputError(f"{row['image_id']} can no longer be read: {content}; scan again")
-        image = Image.fromarray(decode(content, side).pixels)
+        image = Image.fromarray(decode_photograph(content, side).pixels)
         image.thumbnail((side, side), Image.Resampling.BOX)
         small[row["image_id"]] = np.asarray(image)
     return small

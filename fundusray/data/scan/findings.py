@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 
 from fundusray.config import Data
-from fundusray.data.duplicates.near_duplicates import Pair, find_pairs, groups
+from fundusray.data.duplicates.near_duplicates import DuplicatePair, duplicate_groups, find_pairs
 from fundusray.data.manifest.build import SCHEMA, Manifest
 from fundusray.data.manifest.contract import LABELS
 from fundusray.data.manifest.leftovers import by_reason
-from fundusray.data.scan.examine import FLAGS, known_by
+from fundusray.data.scan.examine import FLAGS, row_identity
 from fundusray.data.split.leaks import find_leaks
 
 MANY = 2
@@ -71,7 +71,7 @@ class Findings(NamedTuple):
     """Counts and names, as JSON values."""
 
 
-def conclude(
+def conclude_scan(
     manifest: Manifest, examined: dict[tuple[Any, ...], dict[str, Any]], data: Data
 ) -> Findings:
     """The findings of a set every photograph of which was examined.
@@ -82,12 +82,12 @@ def conclude(
     """
     rows = manifest.table.to_pylist()
     for row in rows:
-        row |= examined[known_by(row, data)]
+        row |= examined[row_identity(row, data)]
         row["label"] = manifest.classes[row["target"]] if row["target"] >= 0 else ""
     kept = [index for index, row in enumerate(rows) if row["status"] != "refused"]
     pairs = _pairs([rows[index] for index in kept])
     group = np.full(len(rows), -1)
-    first = groups(len(kept), pairs)
+    first = duplicate_groups(len(kept), pairs)
     group[np.array(kept, np.int64)[first >= 0]] = np.array(kept, np.int64)[first[first >= 0]]
     _tell_groups(rows, group)
     table = pa.Table.from_pylist(rows, _scanned(manifest.table))
@@ -102,7 +102,7 @@ def _scanned(table: pa.Table) -> pa.Schema:
     return pa.schema([*SCANNED, *(table.schema.field(name) for name in more)])
 
 
-def _pairs(rows: Sequence[dict[str, Any]]) -> list[Pair]:
+def _pairs(rows: Sequence[dict[str, Any]]) -> list[DuplicatePair]:
     prints = bytearray().join(row["fingerprint"] for row in rows)
     shaped = np.frombuffer(prints, np.int8).reshape(len(rows), -1) if rows else np.empty((0, 1))
     return find_pairs(shaped, [row["sha256"] for row in rows]) if rows else []
@@ -132,7 +132,7 @@ def _tell_groups(rows: list[dict[str, Any]], group: np.ndarray) -> None:
             row |= told
 
 
-def _pair(first: dict[str, Any], second: dict[str, Any], pair: Pair) -> dict[str, Any]:
+def _pair(first: dict[str, Any], second: dict[str, Any], pair: DuplicatePair) -> dict[str, Any]:
     told = {"similarity": pair.similarity, "how": pair.how}
     for name, row in (("first", first), ("second", second)):
         told |= {name: row["image_id"], f"{name}_patient": row["patient_id"]}

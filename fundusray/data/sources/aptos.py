@@ -2,16 +2,16 @@
 
 from fundusray import files
 from fundusray.config import Data
-from fundusray.data.manifest.contract import GRADES, SOURCES, Found
+from fundusray.data.manifest.contract import GRADES, SOURCES, SourceContent
 from fundusray.data.reading.csv_files import read_table
 from fundusray.data.reading.folders import list_folder, need_folder, need_photographs
 from fundusray.data.reading.rows import (
     LEVELS,
     NEED_LEVEL,
-    Rows,
-    convert,
+    TableRows,
+    converted_column,
     find_photographs,
-    gather,
+    joined_parts,
     one_of,
     table_rows,
 )
@@ -21,7 +21,7 @@ LAYOUT = "source 'aptos' expects train.csv (id_code,diagnosis) and train_images/
 
 
 @SOURCES.register("aptos", title="APTOS 2019", marks=("train.csv", "train_images"))
-def aptos(data: Data, root: str, seed: int) -> Found:
+def aptos(data: Data, root: str, seed: int) -> SourceContent:
     """The APTOS 2019 layout: train.csv and train_images/<id_code>.png.
 
     Where test.csv and test_images/ are both there, they are the test side, without labels (grade
@@ -40,15 +40,15 @@ def aptos(data: Data, root: str, seed: int) -> Found:
     parts = [_part(root, "train", "train" if has_test else "")]
     if has_test:
         parts.append(_part(root, "test", "test"))
-    return gather(parts, {"grade": GRADES})
+    return joined_parts(parts, {"grade": GRADES})
 
 
-def _part(root: str, side: str, split: str) -> Rows:
+def _part(root: str, side: str, split: str) -> TableRows:
     need = ("id_code", "diagnosis") if side == "train" else ("id_code",)
     table = read_table(root, f"{side}.csv", need, ("id_code", "diagnosis")[len(need) :])
     rows = table_rows(table, "id_code")
     if "diagnosis" in table.columns:
-        rows.columns["grade"] = convert(rows, "diagnosis", one_of(LEVELS), NEED_LEVEL)
+        rows.columns["grade"] = converted_column(rows, "diagnosis", one_of(LEVELS), NEED_LEVEL)
     else:
         rows.columns["grade"] = [-1] * len(rows.ids)
     folder = f"{side}_images"

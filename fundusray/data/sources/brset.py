@@ -2,7 +2,7 @@
 
 from fundusray import files
 from fundusray.config import Data
-from fundusray.data.manifest.contract import GRADES, SEXES, SOURCES, Found
+from fundusray.data.manifest.contract import GRADES, SEXES, SOURCES, SourceContent
 from fundusray.data.reading.csv_files import read_table
 from fundusray.data.reading.folders import list_folder, need_folder, need_photographs
 from fundusray.data.reading.rows import (
@@ -10,9 +10,9 @@ from fundusray.data.reading.rows import (
     NEED_AGE,
     NEED_LEVEL,
     NEED_NAME,
-    convert,
+    converted_column,
     find_photographs,
-    gather,
+    joined_parts,
     one_of,
     read_age,
     read_name,
@@ -32,7 +32,7 @@ EYE_CODES = {"1": "right", "2": "left", "": ""}
 
 
 @SOURCES.register("brset", title="BRSET", marks=("labels_brset.csv",), labels=("grade", "sex"))
-def brset(data: Data, root: str, seed: int) -> Found:
+def brset(data: Data, root: str, seed: int) -> SourceContent:
     """The BRSET layout: labels_brset.csv and fundus_photos/<image_id>.jpg.
 
     The grade is DR_ICDR, the international scale. Sex is 1 male, 2 female; the eye 1 right, 2
@@ -48,13 +48,13 @@ def brset(data: Data, root: str, seed: int) -> Found:
     rows = table_rows(read_table(root, names[0], NEED), "image_id")
     read_sex, read_eye = one_of(SEX_CODES), one_of(EYE_CODES)
     rows.columns |= {
-        "patient_id": convert(rows, "patient_id", read_name, NEED_NAME),
-        "eye": convert(rows, "exam_eye", read_eye, "1 (right), 2 (left) or nothing"),
-        "grade": convert(rows, "DR_ICDR", one_of(LEVELS), NEED_LEVEL),
-        "sex": convert(rows, "patient_sex", read_sex, "1 (male), 2 (female) or nothing"),
-        "age": convert(rows, "patient_age", read_age, NEED_AGE),
+        "patient_id": converted_column(rows, "patient_id", read_name, NEED_NAME),
+        "eye": converted_column(rows, "exam_eye", read_eye, "1 (right), 2 (left) or nothing"),
+        "grade": converted_column(rows, "DR_ICDR", one_of(LEVELS), NEED_LEVEL),
+        "sex": converted_column(rows, "patient_sex", read_sex, "1 (male), 2 (female) or nothing"),
+        "age": converted_column(rows, "patient_age", read_age, NEED_AGE),
     }
     folders = [list_folder(root, "fundus_photos")]
     need_photographs(root, folders, LAYOUT)
     find_photographs(rows, folders, "image_id", "fundus_photos/{}.jpg")
-    return gather([rows], {"grade": GRADES, "sex": SEXES})
+    return joined_parts([rows], {"grade": GRADES, "sex": SEXES})

@@ -3,9 +3,9 @@
 import re
 
 from fundusray.config import Data
-from fundusray.data.manifest.contract import SOURCES, Found
+from fundusray.data.manifest.contract import SOURCES, SourceContent
 from fundusray.data.reading.folders import list_folder, need_folder
-from fundusray.data.reading.rows import attach_masks, gather, listed_rows
+from fundusray.data.reading.rows import attach_masks, joined_parts, listed_rows
 from fundusray.errors import InputError
 
 LAYOUT = "source 'chase' expects Image_01L.jpg with Image_01L_1stHO.png and Image_01L_2ndHO.png"
@@ -16,7 +16,7 @@ EYES = {"L": "left", "R": "right"}
 
 
 @SOURCES.register("chase", title="CHASE_DB1", labels=())
-def chase(data: Data, root: str, seed: int) -> Found:
+def chase(data: Data, root: str, seed: int) -> SourceContent:
     """The CHASE_DB1 layout: photographs and the masks of two observers, beside each other.
 
     Masks are vessels_1 and vessels_2; one that is missing is left out. There is no label to learn.
@@ -41,7 +41,7 @@ def chase(data: Data, root: str, seed: int) -> Found:
             rows.columns["eye"][row] = EYES[named[2]]
         else:
             rows.set_aside(row, f"image {image_id!r}, expected a name such as Image_01L")
-    return gather([rows], {})
+    return joined_parts([rows], {})
 
 
 def _masks(names: list[str]) -> list[tuple[str, re.Match[str]]]:

@@ -5,9 +5,9 @@ from itertools import chain
 
 from fundusray.config import Data
 from fundusray.data.labels.read_labels import read_label
-from fundusray.data.manifest.contract import LABELS, SEXES, SOURCES, Found
+from fundusray.data.manifest.contract import LABELS, SEXES, SOURCES, SourceContent
 from fundusray.data.reading import file_names
-from fundusray.data.reading.csv_files import Table, read_table
+from fundusray.data.reading.csv_files import CsvTable, read_table
 from fundusray.data.reading.folders import need_folder
 from fundusray.data.reading.nested_folders import folders_of, image_rows
 from fundusray.data.reading.rows import (
@@ -16,15 +16,15 @@ from fundusray.data.reading.rows import (
     NEED_NAME,
     NEED_TEXT,
     SPLITS,
-    Rows,
-    convert,
-    gather,
+    TableRows,
+    converted_column,
+    joined_parts,
     one_of,
     read_age,
     read_name,
     read_text,
 )
-from fundusray.data.reading.table_settings import Given, tables_of
+from fundusray.data.reading.table_settings import TableSettings, tables_of
 
 LAYOUT = "source 'csv' expects data.table=<table in the root> and data.columns.image=<its column>"
 SEX_CODES = {"female": "female", "f": "female", "male": "male", "m": "male", "": ""}
@@ -50,7 +50,7 @@ EYES = ("left", "right")
 
 
 @SOURCES.register("csv", title="your photographs", labels=None)
-def csv_table(data: Data, root: str, seed: int) -> Found:
+def csv_table(data: Data, root: str, seed: int) -> SourceContent:
     """Photographs named by tables, data.table; data.columns says which column is what.
 
     Images are names with or without extension, or paths; they lie in data.images, beside the
@@ -84,7 +84,7 @@ def csv_table(data: Data, root: str, seed: int) -> Found:
     for name, column in columns.items():
         if name in READ:
             ours, read, need = READ[name]
-            rows.columns[ours] = convert(rows, column, read, need)
+            rows.columns[ours] = converted_column(rows, column, read, need)
     if "grade_left" in columns:
         columns["grade"] = _grade_of_eye(rows, columns, data.patient_pattern)
     for name in LABELS:
@@ -92,10 +92,10 @@ def csv_table(data: Data, root: str, seed: int) -> Found:
             rows.columns[name], labels[name] = read_label(rows, columns[name], name, data)
     if "sex" in columns:
         labels["sex"] = SEXES
-    return gather([rows], labels)._replace(renamed=True)
+    return joined_parts([rows], labels)._replace(renamed=True)
 
 
-def _table(root: str, given: Given, columns: dict[str, str]) -> Table:
+def _table(root: str, given: TableSettings, columns: dict[str, str]) -> CsvTable:
     return read_table(root, given.name, tuple(dict.fromkeys(columns.values())), (), given.headed)
 
 
@@ -109,7 +109,7 @@ def _eye_columns(columns: dict[str, str]) -> dict[str, str]:
     return eyes | kept | {"eye": "the eye"}
 
 
-def _eye_by_eye(table: Table, columns: dict[str, str]) -> Table:
+def _eye_by_eye(table: CsvTable, columns: dict[str, str]) -> CsvTable:
     """The table with a row for each eye that has an image."""
     images = [table.columns[columns[f"image_{eye}"]] for eye in EYES]
     kept = [(row, e) for row in range(len(table.lines)) for e in (0, 1) if images[e][row]]
@@ -119,10 +119,10 @@ def _eye_by_eye(table: Table, columns: dict[str, str]) -> Table:
             sides = [table.columns[columns[f"{name}_{eye}"]] for eye in EYES]
             cells[column] = [sides[e][row] for row, e in kept]
     cells["the eye"] = [EYES[e] for _, e in kept]
-    return Table(table.name, array("L", [table.lines[row] for row, _ in kept]), cells)
+    return CsvTable(table.name, array("L", [table.lines[row] for row, _ in kept]), cells)
 
 
-def _joined(tables: list[Table], root: str, image: str, places: list[list[str]]) -> Rows:
+def _joined(tables: list[CsvTable], root: str, image: str, places: list[list[str]]) -> TableRows:
     """The rows of all tables one behind the other, each told by its own table and line."""
     if len(tables) == 1:
         return image_rows(tables[0], root, image, places, [len(tables[0].lines)])
@@ -135,13 +135,13 @@ def _joined(tables: list[Table], root: str, image: str, places: list[list[str]])
         bounds.append(len(lines))
         for name, values in cells.items():
             values += table.columns[name]
-    whole = Table(", ".join(table.name for table in tables), lines, cells)
+    whole = CsvTable(", ".join(table.name for table in tables), lines, cells)
     rows = image_rows(whole, root, image, places, bounds)
     rows.where = lambda row: f"{wheres[row]}:{lines[row]}"
     return rows
 
 
-def _grade_of_eye(rows: Rows, columns: dict[str, str], pattern: str) -> str:
+def _grade_of_eye(rows: TableRows, columns: dict[str, str], pattern: str) -> str:
     """The column with each row's own grade, of the column of its eye.
 
     Without a column of eyes, names tell them. Where the eye is not known and one of the columns is
@@ -149,7 +149,9 @@ def _grade_of_eye(rows: Rows, columns: dict[str, str], pattern: str) -> str:
     """
     if "eye" not in columns:
         reading = (
-            file_names.read_by(pattern, rows.names) if pattern else file_names.read(rows.names)
+            file_names.read_by(pattern, rows.names)
+            if pattern
+            else file_names.read_file_names(rows.names)
         )
         rows.columns["eye"] = reading.eyes
     left, right = columns["grade_left"], columns["grade_right"]

@@ -3,10 +3,10 @@
 from fundusray import files
 from fundusray.config import Data
 from fundusray.data.labels.grades import read_grades
-from fundusray.data.manifest.contract import GRADES, SOURCES, Found
+from fundusray.data.manifest.contract import GRADES, SOURCES, SourceContent
 from fundusray.data.reading.csv_files import read_table
 from fundusray.data.reading.folders import list_folder, need_folder, need_photographs
-from fundusray.data.reading.rows import Rows, find_photographs, gather, table_rows
+from fundusray.data.reading.rows import TableRows, find_photographs, joined_parts, table_rows
 from fundusray.errors import InputError
 
 PLACES = ("", "DR_grading/", "DDR-dataset/DR_grading/")
@@ -21,7 +21,7 @@ LAYOUT = (
 
 
 @SOURCES.register("ddr", title="DDR", marks=("DR_grading", "valid.txt"))
-def ddr(data: Data, root: str, seed: int) -> Found:
+def ddr(data: Data, root: str, seed: int) -> SourceContent:
     """DDR's DR_grading: a list of names and grades without a header for each side, and its folder.
 
     Grade 5 is ungradable and no grade. Patients and eyes were not published.
@@ -33,11 +33,11 @@ def ddr(data: Data, root: str, seed: int) -> Found:
     for place in PLACES:
         held = [side for side in SIDES if files.exists(files.join(root, f"{place}{side}.txt"))]
         if held:
-            return gather([_part(root, place, side) for side in held], {"grade": GRADES})
+            return joined_parts([_part(root, place, side) for side in held], {"grade": GRADES})
     raise InputError(f"{files.join(root, 'train.txt')} is not there; {LAYOUT}")
 
 
-def _part(root: str, place: str, side: str) -> Rows:
+def _part(root: str, place: str, side: str) -> TableRows:
     table = read_table(root, f"{place}{side}.txt", ("0", "1"), headed=False)
     columns = {"name": table.columns["0"], "grade": table.columns["1"]}
     rows = table_rows(table._replace(columns=columns), "name")

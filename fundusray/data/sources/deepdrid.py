@@ -5,11 +5,11 @@ import re
 from fundusray import files
 from fundusray.config import Data
 from fundusray.data.labels.grades import read_grades
-from fundusray.data.manifest.contract import GRADES, SOURCES, Found
-from fundusray.data.reading.csv_files import Table, read_table
+from fundusray.data.manifest.contract import GRADES, SOURCES, SourceContent
+from fundusray.data.reading.csv_files import CsvTable, read_table
 from fundusray.data.reading.folders import need_folder
 from fundusray.data.reading.nested_folders import image_rows
-from fundusray.data.reading.rows import Rows, gather
+from fundusray.data.reading.rows import TableRows, joined_parts
 from fundusray.errors import InputError
 
 REGULAR = "regular_fundus_images/"
@@ -42,7 +42,7 @@ LAYOUT = (
     title="DeepDRiD",
     marks=("regular_fundus_images", "regular-fundus-training"),
 )
-def deepdrid(data: Data, root: str, seed: int) -> Found:
+def deepdrid(data: Data, root: str, seed: int) -> SourceContent:
     """DeepDRiD's regular_fundus_images: train, val and, where its labels are there, test.
 
     A name such as 12_l2 is of patient 12, left eye; its grade is in the column of its eye. Grade 5
@@ -60,10 +60,10 @@ def deepdrid(data: Data, root: str, seed: int) -> Found:
                 parts.append(_part(root, place + folder, held[0], side))
     if not parts:
         raise InputError(f"{root}: none of its tables is there; {LAYOUT}")
-    return gather(parts, {"grade": GRADES})
+    return joined_parts(parts, {"grade": GRADES})
 
 
-def _part(root: str, folder: str, name: str, side: str) -> Rows:
+def _part(root: str, folder: str, name: str, side: str) -> TableRows:
     columns = (LEVELS,) if side == "test" else tuple(EYE_COLUMNS.values())
     table = read_table(root, folder + name, ("image_id", *columns))
     named = [NAME.fullmatch(cell) for cell in table.columns["image_id"]]
@@ -80,7 +80,7 @@ def _part(root: str, folder: str, name: str, side: str) -> Rows:
     return rows
 
 
-def _with_grade(table: Table, named: list[re.Match[str] | None]) -> Table:
+def _with_grade(table: CsvTable, named: list[re.Match[str] | None]) -> CsvTable:
     """The table with a last column that has the grade of each row's own eye."""
     cells = [
         table.columns[EYE_COLUMNS[match[2]]][row] if match else ""

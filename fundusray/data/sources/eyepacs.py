@@ -2,17 +2,17 @@
 
 from fundusray import files
 from fundusray.config import Data
-from fundusray.data.manifest.contract import GRADES, SEXES, SOURCES, Found
+from fundusray.data.manifest.contract import GRADES, SEXES, SOURCES, SourceContent
 from fundusray.data.reading.csv_files import read_table
 from fundusray.data.reading.folders import list_folder, need_folder, need_photographs
 from fundusray.data.reading.rows import (
     LEVELS,
     NEED_AGE,
     NEED_LEVEL,
-    Rows,
-    convert,
+    TableRows,
+    converted_column,
     find_photographs,
-    gather,
+    joined_parts,
     one_of,
     read_age,
     table_rows,
@@ -32,7 +32,7 @@ SEX_CODES = {"female": "female", "male": "male", "": ""}
 
 
 @SOURCES.register("eyepacs", title="EyePACS", marks=("trainLabels.csv",), labels=("grade", "sex"))
-def eyepacs(data: Data, root: str, seed: int) -> Found:
+def eyepacs(data: Data, root: str, seed: int) -> SourceContent:
     """The Kaggle EyePACS layout: trainLabels.csv and train/<patient>_<left|right>.jpeg.
 
     Images may also lie beside the table and be .jpg or .png. Where retinopathy_solution.csv and
@@ -51,29 +51,31 @@ def eyepacs(data: Data, root: str, seed: int) -> Found:
     parts = [_part(root, TRAIN, "train", "train" if has_test else "")]
     if has_test:
         parts.append(_part(root, TEST, "test", "test"))
-    found = gather(parts, {"grade": GRADES})
+    found = joined_parts(parts, {"grade": GRADES})
     return _with_people(root, found) if files.exists(files.join(root, PEOPLE)) else found
 
 
-def _part(root: str, table: str, folder: str, split: str) -> Rows:
+def _part(root: str, table: str, folder: str, split: str) -> TableRows:
     rows = table_rows(read_table(root, table, ("image", "level"), ("Usage",)), "image")
-    rows.columns["grade"] = convert(rows, "level", one_of(LEVELS), NEED_LEVEL)
+    rows.columns["grade"] = converted_column(rows, "level", one_of(LEVELS), NEED_LEVEL)
     folders = [list_folder(root, folder), list_folder(root)]
     need_photographs(root, folders, LAYOUT)
     find_photographs(rows, folders, "image", folder + "/{}.jpeg")
     if split == "test" and "Usage" in rows.cells:
-        rows.columns["split"] = convert(rows, "Usage", one_of(SIDES), "Public or Private")
+        rows.columns["split"] = converted_column(rows, "Usage", one_of(SIDES), "Public or Private")
     elif split:
         rows.columns["split"] = [split] * len(rows.ids)
     return rows
 
 
-def _with_people(root: str, found: Found) -> Found:
+def _with_people(root: str, found: SourceContent) -> SourceContent:
     """The rows with sex and age of sex_age.csv; an image it does not name has neither."""
     rows = table_rows(read_table(root, PEOPLE, ("image", "sex", "age")), "image")
-    rows.columns["sex"] = convert(rows, "sex", one_of(SEX_CODES), "Female, Male or nothing")
-    rows.columns["age"] = convert(rows, "age", read_age, NEED_AGE)
-    people = gather([rows], {})
+    rows.columns["sex"] = converted_column(
+        rows, "sex", one_of(SEX_CODES), "Female, Male or nothing"
+    )
+    rows.columns["age"] = converted_column(rows, "age", read_age, NEED_AGE)
+    people = joined_parts([rows], {})
     cells = (people.columns[name] for name in ("image_id", "sex", "age"))
     known = {image_id: (sex, age) for image_id, sex, age in zip(*cells, strict=True)}
     pairs = [known.get(image_id, ("", -1)) for image_id in found.columns["image_id"]]

@@ -5,17 +5,17 @@ from collections.abc import Iterator
 from fundusray import files
 from fundusray.config import Data
 from fundusray.data.labels.grades import read_grades
-from fundusray.data.manifest.contract import GRADES, SOURCES, Found
+from fundusray.data.manifest.contract import GRADES, SOURCES, SourceContent
 from fundusray.data.reading.csv_files import read_table
 from fundusray.data.reading.folders import (
-    Folder,
+    FolderListing,
     is_photograph,
     list_folder,
     need_folder,
     need_photographs,
     plain_id,
 )
-from fundusray.data.reading.rows import attach_masks, find_photographs, gather, table_rows
+from fundusray.data.reading.rows import attach_masks, find_photographs, joined_parts, table_rows
 from fundusray.errors import InputError
 
 TABLE = "DR_Seg_Grading_Label.csv"
@@ -36,7 +36,7 @@ LAYOUT = (
 
 
 @SOURCES.register("fgadr", title="FGADR", marks=("DR_Seg_Grading_Label.csv", "Seg-set"))
-def fgadr(data: Data, root: str, seed: int) -> Found:
+def fgadr(data: Data, root: str, seed: int) -> SourceContent:
     """FGADR's Seg-set: a list of names and grades without a header, photographs, masks.
 
     Patients and eyes were not published.
@@ -57,10 +57,10 @@ def fgadr(data: Data, root: str, seed: int) -> Found:
     folders = [list_folder(root, place + IMAGES)]
     need_photographs(root, folders, LAYOUT)
     find_photographs(rows, folders, "name", f"{place}{IMAGES}/{{}}.png")
-    return gather([rows], {"grade": GRADES})
+    return joined_parts([rows], {"grade": GRADES})
 
 
-def _masks(root: str, place: str) -> Iterator[tuple[Folder, str, str, str]]:
+def _masks(root: str, place: str) -> Iterator[tuple[FolderListing, str, str, str]]:
     """(folder, file name, id of its photograph, structure) of every mask."""
     for name, structure in STRUCTURES.items():
         folder = list_folder(root, place + name)

@@ -4,12 +4,12 @@ from collections import Counter
 from itertools import chain
 
 from fundusray.config import Data
-from fundusray.data.labels.class_names import arrange, natural
-from fundusray.data.labels.read_labels import Labels, folder_labels, set_ungradable
-from fundusray.data.manifest.contract import SOURCES, Found, Problem
+from fundusray.data.labels.class_names import arrange_classes, natural_sort_key
+from fundusray.data.labels.read_labels import SetLabels, folder_labels, set_ungradable
+from fundusray.data.manifest.contract import SOURCES, RowProblem, SourceContent
 from fundusray.data.reading.file_names import eye_word
-from fundusray.data.reading.folders import Folder, bad_id, list_folder, need_folder
-from fundusray.data.reading.rows import gather, listed_rows, read_split, shown
+from fundusray.data.reading.folders import FolderListing, bad_id, list_folder, need_folder
+from fundusray.data.reading.rows import joined_parts, listed_rows, quoted_cell, read_split
 from fundusray.errors import InputError
 
 LAYOUT = (
@@ -19,7 +19,7 @@ LAYOUT = (
 
 
 @SOURCES.register("folder", title="folders of photographs")
-def folder(data: Data, root: str, seed: int) -> Found:
+def folder(data: Data, root: str, seed: int) -> SourceContent:
     """Photographs in root/<class>/ or root/<train|val|test>/<class>/.
 
     Classes are in the order of their meaning, those whose order is not known in that of their
@@ -47,20 +47,20 @@ def folder(data: Data, root: str, seed: int) -> Found:
             hint = f"; it holds folders: give data.root={root}/{one.prefix[:-1]}?"
             hint = hint if _visible(one) else ""
             raise InputError(f"{root}/{one.prefix[:-1]}: no images in this class folder{hint}")
-    wrong = [Problem(repr(name), "", f"class folder: {bad_id(name)}", True) for name in names]
+    wrong = [RowProblem(repr(name), "", f"class folder: {bad_id(name)}", True) for name in names]
     wrong = [problem for problem, name in zip(wrong, names, strict=True) if bad_id(name)]
     if wrong:
-        return Found({"image_id": []}, wrong, {"grade": tuple(names)})
+        return SourceContent({"image_id": []}, wrong, {"grade": tuple(names)})
     return _gather(folders, folder_labels(names, data, root))
 
 
-def _visible(one: Folder) -> list[str]:
-    return sorted((name for name in one.folders if name[0] != "."), key=natural)
+def _visible(one: FolderListing) -> list[str]:
+    return sorted((name for name in one.folders if name[0] != "."), key=natural_sort_key)
 
 
 def _split_folders(
     root: str, sides: dict[str, str]
-) -> tuple[list[str], list[tuple[str, str, Folder]]]:
+) -> tuple[list[str], list[tuple[str, str, FolderListing]]]:
     """Classes, and (class, side, listing) of every class folder in the folders of the sides."""
     if sorted(sides.values()) != sorted(set(sides.values())) or "train" not in sides.values():
         got = ", ".join(sides)
@@ -70,7 +70,7 @@ def _split_folders(
     names = held[train]
     # A side may lack a grade that is known by its name, also train; other names must be train's.
     whole = list(dict.fromkeys(chain(names, *held.values())))
-    if not arrange(whole).ordered:
+    if not arrange_classes(whole).ordered:
         _refuse_extra(root, held, names)
         whole = names
     folders = [
@@ -90,7 +90,7 @@ def _refuse_extra(root: str, held: dict[str, list[str]], names: list[str]) -> No
             )
 
 
-def _gather(folders: list[tuple[str, str, Folder]], labels: Labels) -> Found:
+def _gather(folders: list[tuple[str, str, FolderListing]], labels: SetLabels) -> SourceContent:
     parts = [listed_rows(one) for _, _, one in folders]
     times = Counter(stem for rows in parts for stem in rows.names)
     for rows, (name, side, one) in zip(parts, folders, strict=True):
@@ -102,7 +102,7 @@ def _gather(folders: list[tuple[str, str, Folder]], labels: Labels) -> Found:
         rows.columns["grade"] = [labels.places[name]] * len(rows.ids)
         if name in labels.ungradable:
             for row in range(len(rows.ids)):
-                set_ungradable(rows, row, f"folder {shown(name)}")
+                set_ungradable(rows, row, f"folder {quoted_cell(name)}")
         if side:
             rows.columns["split"] = [side] * len(rows.ids)
-    return gather(parts, {"grade": labels.classes})._replace(renamed=True)
+    return joined_parts(parts, {"grade": labels.classes})._replace(renamed=True)

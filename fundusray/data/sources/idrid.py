@@ -5,18 +5,18 @@ from collections.abc import Iterator
 
 from fundusray import files
 from fundusray.config import Data
-from fundusray.data.manifest.contract import EDEMA, GRADES, SOURCES, Found
+from fundusray.data.manifest.contract import EDEMA, GRADES, SOURCES, SourceContent
 from fundusray.data.reading.csv_files import read_table
-from fundusray.data.reading.folders import Folder, list_folder, need_folder
+from fundusray.data.reading.folders import FolderListing, list_folder, need_folder
 from fundusray.data.reading.rows import (
     BLANK,
     LEVELS,
     NEED_LEVEL,
-    Rows,
+    TableRows,
     attach_masks,
-    convert,
+    converted_column,
     find_photographs,
-    gather,
+    joined_parts,
     listed_rows,
     one_of,
     table_rows,
@@ -53,7 +53,7 @@ RISKS = {"0": 0, "1": 1, "2": 2} | BLANK
     marks=("B. Disease Grading", "A. Segmentation"),
     labels=("grade", "edema"),
 )
-def idrid(data: Data, root: str, seed: int) -> Found:
+def idrid(data: Data, root: str, seed: int) -> SourceContent:
     """IDRiD as published: part B with grade and edema, part A with masks, or both.
 
     The root is part A, part B, or the folder that holds one or both. Photographs of part A have no
@@ -65,7 +65,7 @@ def idrid(data: Data, root: str, seed: int) -> Found:
         InputError: neither part is there, or a table that cannot be read.
     """
     root = need_folder(root, LAYOUT)
-    parts: list[Rows] = []
+    parts: list[TableRows] = []
     for place in _places(root):
         for side, folder in SIDES.items():
             rows = _segmentation(root, place, folder) or _grading(root, place, side)
@@ -74,7 +74,7 @@ def idrid(data: Data, root: str, seed: int) -> Found:
                 parts.append(rows)
     if not parts:
         raise InputError(f"{root}: no images found; {LAYOUT}")
-    return gather(parts, {"grade": GRADES, "edema": EDEMA})
+    return joined_parts(parts, {"grade": GRADES, "edema": EDEMA})
 
 
 def _places(root: str) -> list[str]:
@@ -83,7 +83,7 @@ def _places(root: str) -> list[str]:
     return [prefix for prefix in prefixes if files.is_dir(files.join(root, prefix + IMAGES))]
 
 
-def _segmentation(root: str, place: str, side: str) -> Rows | None:
+def _segmentation(root: str, place: str, side: str) -> TableRows | None:
     """The photographs of a side of part A; None where there are no masks."""
     groundtruths = f"{place}{MASKS}/{side}"
     if not files.is_dir(files.join(root, groundtruths)):
@@ -95,7 +95,7 @@ def _segmentation(root: str, place: str, side: str) -> Rows | None:
     return rows
 
 
-def _masks(folders: list[Folder]) -> Iterator[tuple[Folder, str, str, str]]:
+def _masks(folders: list[FolderListing]) -> Iterator[tuple[FolderListing, str, str, str]]:
     """(folder, file name, id of its photograph, structure) of every mask."""
     for folder, (short, structure) in zip(folders, STRUCTURES.values(), strict=True):
         for name in sorted(folder.files):
@@ -103,7 +103,7 @@ def _masks(folders: list[Folder]) -> Iterator[tuple[Folder, str, str, str]]:
                 yield folder, name, named[1], structure
 
 
-def _grading(root: str, place: str, side: str) -> Rows | None:
+def _grading(root: str, place: str, side: str) -> TableRows | None:
     """The photographs of a side of part B; None where there is no such side."""
     name = f"{place}{TABLES}/{GRADING[side]}"
     folder = f"{place}{IMAGES}/{SIDES[side]}"
@@ -115,7 +115,9 @@ def _grading(root: str, place: str, side: str) -> Rows | None:
     if side == "test":
         rows.ids = [f"test-{name}" for name in rows.names]
     rows.columns["masks"] = [[] for _ in rows.ids]
-    rows.columns["grade"] = convert(rows, "Retinopathy grade", one_of(LEVELS), NEED_LEVEL)
-    rows.columns["edema"] = convert(rows, "Risk of macular edema", one_of(RISKS), "0, 1 or 2")
+    rows.columns["grade"] = converted_column(rows, "Retinopathy grade", one_of(LEVELS), NEED_LEVEL)
+    rows.columns["edema"] = converted_column(
+        rows, "Risk of macular edema", one_of(RISKS), "0, 1 or 2"
+    )
     find_photographs(rows, [list_folder(root, folder)], "Image name", folder + "/{}.jpg")
     return rows

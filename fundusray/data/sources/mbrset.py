@@ -3,15 +3,15 @@
 from fundusray import files
 from fundusray.config import Data
 from fundusray.data.labels.grades import read_grades
-from fundusray.data.manifest.contract import GRADES, SEXES, SOURCES, Found
+from fundusray.data.manifest.contract import GRADES, SEXES, SOURCES, SourceContent
 from fundusray.data.reading.csv_files import read_table
 from fundusray.data.reading.folders import list_folder, need_folder, need_photographs
 from fundusray.data.reading.rows import (
     NEED_AGE,
     NEED_NAME,
-    convert,
+    converted_column,
     find_photographs,
-    gather,
+    joined_parts,
     one_of,
     read_age,
     read_name,
@@ -33,7 +33,7 @@ EYE_CODES = {"left": "left", "right": "right", "": ""}
 
 
 @SOURCES.register("mbrset", title="mBRSET", marks=("labels_mbrset.csv",), labels=("grade", "sex"))
-def mbrset(data: Data, root: str, seed: int) -> Found:
+def mbrset(data: Data, root: str, seed: int) -> SourceContent:
     """The mBRSET layout: labels_mbrset.csv and images/<patient>.<1 to 4>.jpg, two of each eye.
 
     The grade is final_icdr, the international scale; where it is empty there is none. Sex is 0
@@ -48,13 +48,13 @@ def mbrset(data: Data, root: str, seed: int) -> Found:
         raise InputError(f"{files.join(root, TABLE)} is not there; {LAYOUT}")
     rows = table_rows(read_table(root, names[0], NEED), "file")
     rows.columns |= {
-        "patient_id": convert(rows, "patient", read_name, NEED_NAME),
-        "eye": convert(rows, "laterality", one_of(EYE_CODES), "left, right or nothing"),
+        "patient_id": converted_column(rows, "patient", read_name, NEED_NAME),
+        "eye": converted_column(rows, "laterality", one_of(EYE_CODES), "left, right or nothing"),
         "grade": read_grades(rows, "final_icdr"),
-        "sex": convert(rows, "sex", one_of(SEX_CODES), "0 (female), 1 (male) or nothing"),
-        "age": convert(rows, "age", read_age, NEED_AGE),
+        "sex": converted_column(rows, "sex", one_of(SEX_CODES), "0 (female), 1 (male) or nothing"),
+        "age": converted_column(rows, "age", read_age, NEED_AGE),
     }
     folders = [list_folder(root, "images"), list_folder(root)]
     need_photographs(root, folders, LAYOUT)
     find_photographs(rows, folders, "file", "images/{}.jpg")
-    return gather([rows], {"grade": GRADES, "sex": SEXES})
+    return joined_parts([rows], {"grade": GRADES, "sex": SEXES})

@@ -4,10 +4,16 @@ from fundusray import files
 from fundusray.config import Data
 from fundusray.data.labels.grades import read_grades
 from fundusray.data.labels.read_labels import set_ungradable
-from fundusray.data.manifest.contract import GRADES, SOURCES, Found
+from fundusray.data.manifest.contract import GRADES, SOURCES, SourceContent
 from fundusray.data.reading.csv_files import read_header, read_table
 from fundusray.data.reading.folders import list_folder, need_folder, need_photographs
-from fundusray.data.reading.rows import convert, find_photographs, gather, one_of, table_rows
+from fundusray.data.reading.rows import (
+    converted_column,
+    find_photographs,
+    joined_parts,
+    one_of,
+    table_rows,
+)
 from fundusray.errors import InputError
 
 TABLE = "messidor_data.csv"
@@ -22,7 +28,7 @@ LAYOUT = (
 
 
 @SOURCES.register("messidor2", title="Messidor-2", marks=("messidor_data.csv",))
-def messidor2(data: Data, root: str, seed: int) -> Found:
+def messidor2(data: Data, root: str, seed: int) -> SourceContent:
     """Messidor-2: messidor_data.csv and IMAGES/, whose names may differ in the extension's case.
 
     The grade is adjudicated_dr_grade; what is not gradable has none. The files come in pairs, one
@@ -38,7 +44,7 @@ def messidor2(data: Data, root: str, seed: int) -> Found:
     names = next((pair for pair in COLUMNS if set(pair) <= set(header)), COLUMNS[0])
     image, grade = names
     rows = table_rows(read_table(root, TABLE, (image, grade, GRADABLE)), image)
-    gradable = convert(rows, GRADABLE, one_of({"0": 0, "1": 1, "": 1}), "0, 1 or nothing")
+    gradable = converted_column(rows, GRADABLE, one_of({"0": 0, "1": 1, "": 1}), "0, 1 or nothing")
     rows.columns["grade"] = read_grades(rows, grade)
     for row, value in enumerate(gradable):
         if value == 0:
@@ -47,4 +53,4 @@ def messidor2(data: Data, root: str, seed: int) -> Found:
     folders = [list_folder(root, name) for name in FOLDERS]
     need_photographs(root, folders, LAYOUT)
     find_photographs(rows, folders, image, "IMAGES/{}.png")
-    return gather([rows], {"grade": GRADES})
+    return joined_parts([rows], {"grade": GRADES})

@@ -5,24 +5,24 @@ from array import array
 
 from fundusray import files
 from fundusray.config import Data
-from fundusray.data.manifest.contract import GRADES, SEXES, SOURCES, Found
-from fundusray.data.reading.csv_files import ENDINGS, Table, read_header, read_table
+from fundusray.data.manifest.contract import GRADES, SEXES, SOURCES, SourceContent
+from fundusray.data.reading.csv_files import ENDINGS, CsvTable, read_header, read_table
 from fundusray.data.reading.folders import list_folder, need_folder, need_photographs
 from fundusray.data.reading.rows import (
     NEED_AGE,
     NEED_NAME,
     NEED_TEXT,
-    Rows,
-    convert,
+    TableRows,
+    converted_column,
     find_photographs,
-    gather,
+    joined_parts,
     one_of,
+    problems_by_line,
+    quoted_cell,
     read_age,
     read_name,
     read_text,
-    shown,
     table_rows,
-    told,
 )
 from fundusray.errors import InputError
 
@@ -60,7 +60,7 @@ OTHER_STAGE = re.compile(r"non.?proliferative|normal fundus")
     labels=("grade", "sex"),
     keywords=True,
 )
-def odir(data: Data, root: str, seed: int) -> Found:
+def odir(data: Data, root: str, seed: int) -> SourceContent:
     """ODIR-5K as its publisher or Kaggle lays it out: one table row per patient, two photographs.
 
     Sex, age and each eye's own keywords are given; `grade_of` makes the grade of the keywords, -1
@@ -77,7 +77,7 @@ def odir(data: Data, root: str, seed: int) -> Found:
     people = _patients(table)
     eyes, owners = _eyes(table, people)
     rows = table_rows(eyes, "image")
-    keywords = convert(rows, "keywords", read_text, NEED_TEXT)
+    keywords = converted_column(rows, "keywords", read_text, NEED_TEXT)
     rows.columns |= {name: [values[o] for o in owners] for name, values in people.columns.items()}
     rows.columns["eye"] = eyes.columns["eye"]
     rows.columns["keywords"] = keywords
@@ -87,8 +87,8 @@ def odir(data: Data, root: str, seed: int) -> Found:
     folders = [list_folder(root, folder)]
     need_photographs(root, folders, LAYOUT)
     find_photographs(rows, folders, "image", example)
-    found = gather([rows], {"grade": GRADES, "sex": SEXES})
-    return found._replace(problems=told(people) + found.problems)
+    found = joined_parts([rows], {"grade": GRADES, "sex": SEXES})
+    return found._replace(problems=problems_by_line(people) + found.problems)
 
 
 def grade_of(keywords: str) -> int:
@@ -123,15 +123,15 @@ def _table_name(root: str) -> str:
     return fitting[0]
 
 
-def _patients(table: Table) -> Rows:
+def _patients(table: CsvTable) -> TableRows:
     """One row per row of the table, checked; a repeated one must say the same."""
     ids = [read_name(cell) or cell for cell in table.columns["ID"]]
-    rows = Rows(ids, table.where, ids, table.columns, kind="patient")
+    rows = TableRows(ids, table.where, ids, table.columns, kind="patient")
     read_sex = one_of(SEX_CODES)
     rows.columns = {
-        "patient_id": convert(rows, "ID", read_name, NEED_NAME),
-        "sex": convert(rows, "Patient Sex", read_sex, "Female, Male or nothing"),
-        "age": convert(rows, "Patient Age", read_age, NEED_AGE),
+        "patient_id": converted_column(rows, "ID", read_name, NEED_NAME),
+        "sex": converted_column(rows, "Patient Sex", read_sex, "Female, Male or nothing"),
+        "age": converted_column(rows, "Patient Age", read_age, NEED_AGE),
     }
     first: dict[str, int] = {}
     for row, patient in enumerate(ids):
@@ -139,15 +139,17 @@ def _patients(table: Table) -> Rows:
         for name in NEED if known != row else ():
             mine, other = table.columns[name][row], table.columns[name][known]
             if mine != other:
-                text = f"{name} {shown(mine)}, but {shown(other)} in {table.where(known)}"
+                text = (
+                    f"{name} {quoted_cell(mine)}, but {quoted_cell(other)} in {table.where(known)}"
+                )
                 rows.refuse(row, f"patient {patient!r} again with {text}; correct one of them")
     for row, name in enumerate(table.columns.get("filename", ())):
         if name not in (pair := [table.columns[side][row] for side in FILES]):
-            rows.refuse(row, f"filename {shown(name)}, expected {' or '.join(pair)}")
+            rows.refuse(row, f"filename {quoted_cell(name)}, expected {' or '.join(pair)}")
     return rows
 
 
-def _eyes(table: Table, people: Rows) -> tuple[Table, list[int]]:
+def _eyes(table: CsvTable, people: TableRows) -> tuple[CsvTable, list[int]]:
     """A row for each photograph of the table's sound patients, and which row of it it is from."""
     wrong = {row for row, _, _ in people.faults}
     kept = table.columns.get("filename")
@@ -167,4 +169,4 @@ def _eyes(table: Table, people: Rows) -> tuple[Table, list[int]]:
                 for column, value in zip(columns.values(), values, strict=True):
                     column.append(value)
     lines = array("L", [table.lines[row] for row in owners])
-    return Table(table.name, lines, columns), owners
+    return CsvTable(table.name, lines, columns), owners

@@ -5,16 +5,16 @@ from array import array
 
 from fundusray import files
 from fundusray.config import Data
-from fundusray.data.manifest.contract import SEXES, SOURCES, Found
-from fundusray.data.reading.csv_files import Table, read_rows
+from fundusray.data.manifest.contract import SEXES, SOURCES, SourceContent
+from fundusray.data.reading.csv_files import CsvTable, read_rows
 from fundusray.data.reading.folders import list_folder, need_folder, need_photographs
 from fundusray.data.reading.rows import (
     BLANK,
     NEED_AGE,
-    Rows,
-    convert,
+    TableRows,
+    converted_column,
     find_photographs,
-    gather,
+    joined_parts,
     one_of,
     read_age,
     table_rows,
@@ -42,7 +42,7 @@ LAYOUT = (
     marks=("ClinicalData", "FundusImages"),
     labels=("disease", "sex"),
 )
-def papila(data: Data, root: str, seed: int) -> Found:
+def papila(data: Data, root: str, seed: int) -> SourceContent:
     """PAPILA as published: a workbook for each eye, and FundusImages.
 
     The label is `disease`: healthy, suspect, glaucoma. Gender is 0 male, 1 female. The workbooks
@@ -59,17 +59,19 @@ def papila(data: Data, root: str, seed: int) -> Found:
         if not held:
             raise InputError(f"{files.join(root, names[0])} is not there; {LAYOUT}")
         parts.append(_part(root, held[0], short))
-    return gather(parts, {"disease": CLASSES, "sex": SEXES})
+    return joined_parts(parts, {"disease": CLASSES, "sex": SEXES})
 
 
-def _part(root: str, name: str, short: str) -> Rows:
+def _part(root: str, name: str, short: str) -> TableRows:
     rows = table_rows(_table(root, name, short), "image")
     rows.columns |= {
         "patient_id": [image[3:6] for image in rows.names],
         "eye": [EYES[short]] * len(rows.ids),
-        "disease": convert(rows, "Diagnosis", one_of(DIAGNOSES), "0, 1, 2 or nothing"),
-        "sex": convert(rows, "Gender", one_of(SEX_CODES), "0 (male), 1 (female) or nothing"),
-        "age": convert(rows, "Age", read_age, NEED_AGE),
+        "disease": converted_column(rows, "Diagnosis", one_of(DIAGNOSES), "0, 1, 2 or nothing"),
+        "sex": converted_column(
+            rows, "Gender", one_of(SEX_CODES), "0 (male), 1 (female) or nothing"
+        ),
+        "age": converted_column(rows, "Age", read_age, NEED_AGE),
     }
     folders = [list_folder(root, "FundusImages")]
     need_photographs(root, folders, LAYOUT)
@@ -77,7 +79,7 @@ def _part(root: str, name: str, short: str) -> Rows:
     return rows
 
 
-def _table(root: str, name: str, short: str) -> Table:
+def _table(root: str, name: str, short: str) -> CsvTable:
     """A workbook's rows that begin with a patient's number."""
     lines, columns = array("L"), {key: [] for key in ("image", *COLUMNS)}
     places: list[int] = []
@@ -91,4 +93,4 @@ def _table(root: str, name: str, short: str) -> Table:
                 columns[column].append(row[place] if place < len(row) else "")
     if not lines:
         raise InputError(f"{name}: no rows of patients under {','.join(COLUMNS)}; {LAYOUT}")
-    return Table(name, lines, columns)
+    return CsvTable(name, lines, columns)

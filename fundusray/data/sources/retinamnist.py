@@ -2,17 +2,24 @@
 
 from fundusray import files
 from fundusray.config import Data
-from fundusray.data.manifest.contract import GRADES, SOURCES, Found
+from fundusray.data.manifest.contract import GRADES, SOURCES, SourceContent
 from fundusray.data.photographs import archives
 from fundusray.data.reading.folders import bad_id, is_inside, list_folder, local_path, need_folder
-from fundusray.data.reading.rows import LEVELS, NEED_LEVEL, Rows, convert, gather, one_of
+from fundusray.data.reading.rows import (
+    LEVELS,
+    NEED_LEVEL,
+    TableRows,
+    converted_column,
+    joined_parts,
+    one_of,
+)
 from fundusray.errors import InputError
 
 LAYOUT = "source 'retinamnist' expects retinamnist.npz (or _64, _128, _224), or its folder"
 
 
 @SOURCES.register("retinamnist", title="RetinaMNIST", marks=("retinamnist.npz",))
-def retinamnist(data: Data, root: str, seed: int) -> Found:
+def retinamnist(data: Data, root: str, seed: int) -> SourceContent:
     """RetinaMNIST of any size: grades 0 to 4 and the split of the archive.
 
     A photograph's path is `retinamnist_128.npz#train/17`, its size that of its pixels. Patients
@@ -25,7 +32,7 @@ def retinamnist(data: Data, root: str, seed: int) -> Found:
     name = files.base_name(location)
     shapes = archives.read_shapes(location)
     held = [part for part in archives.PARTS if f"{part}_images" in shapes]
-    return gather([_part(location, name, part, shapes) for part in held], {"grade": GRADES})
+    return joined_parts([_part(location, name, part, shapes) for part in held], {"grade": GRADES})
 
 
 def _locate(root: str) -> str:
@@ -47,14 +54,14 @@ def _locate(root: str) -> str:
     return files.join(root, names[0])
 
 
-def _part(location: str, name: str, part: str, shapes: dict[str, tuple[int, ...]]) -> Rows:
+def _part(location: str, name: str, part: str, shapes: dict[str, tuple[int, ...]]) -> TableRows:
     labels = archives.read_array(location, f"{part}_labels").reshape(-1)
     ids = [f"{part}-{row}" for row in range(len(labels))]
     paths = [f"{name}#{part}/{row}" for row in range(len(labels))]
-    rows = Rows(ids, paths.__getitem__, ids, {"label": list(map(str, labels.tolist()))})
+    rows = TableRows(ids, paths.__getitem__, ids, {"label": list(map(str, labels.tolist()))})
     _, height, width, _ = shapes[f"{part}_images"]
     rows.columns["path"] = paths
     rows.columns["num_bytes"] = [height * width * 3] * len(ids)
-    rows.columns["grade"] = convert(rows, "label", one_of(LEVELS), NEED_LEVEL)
+    rows.columns["grade"] = converted_column(rows, "label", one_of(LEVELS), NEED_LEVEL)
     rows.columns["split"] = [part] * len(ids)
     return rows

@@ -2,15 +2,15 @@
 
 from fundusray import files
 from fundusray.config import Data
-from fundusray.data.manifest.contract import DISEASE, SOURCES, Found
+from fundusray.data.manifest.contract import DISEASE, SOURCES, SourceContent
 from fundusray.data.reading.csv_files import read_table
 from fundusray.data.reading.folders import list_folder, need_folder, need_photographs
 from fundusray.data.reading.rows import (
     BLANK,
-    Rows,
-    convert,
+    TableRows,
+    converted_column,
     find_photographs,
-    gather,
+    joined_parts,
     one_of,
     table_rows,
 )
@@ -36,7 +36,7 @@ LAYOUT = (
     marks=("Evaluation_Set", "A. RFMiD_All_Classes_Dataset"),
     labels=("disease",),
 )
-def rfmid(data: Data, root: str, seed: int) -> Found:
+def rfmid(data: Data, root: str, seed: int) -> SourceContent:
     """RFMiD's three sets, each with its table; the label is `disease`: Disease_Risk, 0 or 1.
 
     Ids begin with the side, as each set numbers its photographs from 1. Its single diseases are
@@ -49,10 +49,10 @@ def rfmid(data: Data, root: str, seed: int) -> Found:
     parts = [rows for side in SIDES if (rows := _part(root, side))]
     if not parts:
         raise InputError(f"{root}: none of its tables is there; {LAYOUT}")
-    return gather(parts, {"disease": DISEASE})
+    return joined_parts(parts, {"disease": DISEASE})
 
 
-def _part(root: str, side: str) -> Rows | None:
+def _part(root: str, side: str) -> TableRows | None:
     """The photographs of a side; None where its table is not there."""
     folder, inner, name, published = SIDES[side]
     places = [(place + name, place + inner) for place in (folder, folder * 2)]
@@ -65,7 +65,9 @@ def _part(root: str, side: str) -> Rows | None:
     table, images = held[0]
     rows = table_rows(read_table(root, table, ("ID", "Disease_Risk")), "ID")
     rows.ids = [f"{side}-{image}" for image in rows.names]
-    rows.columns["disease"] = convert(rows, "Disease_Risk", one_of(RISKS), "0, 1 or nothing")
+    rows.columns["disease"] = converted_column(
+        rows, "Disease_Risk", one_of(RISKS), "0, 1 or nothing"
+    )
     rows.columns["split"] = [side] * len(rows.ids)
     folders = [list_folder(root, images)]
     need_photographs(root, folders, LAYOUT)

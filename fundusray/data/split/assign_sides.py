@@ -19,7 +19,7 @@ from fundusray import files
 from fundusray.errors import InputError
 
 SPLITS = ("train", "val", "test")
-ALONE = "\0"
+UNLINKED = "\0"
 """Before the name of a photograph without a patient: no patient is called so."""
 
 
@@ -36,7 +36,9 @@ class _Units(NamedTuple):
     """Units by their keyed hash, [U]."""
 
 
-def assign(table: pa.Table, how: str, fractions: Sequence[float], seed: int) -> np.ndarray:
+def stratified_split(
+    table: pa.Table, how: str, fractions: Sequence[float], seed: int
+) -> np.ndarray:
     """ "train", "val" or "test" for each row, [N].
 
     Args:
@@ -52,7 +54,7 @@ def assign(table: pa.Table, how: str, fractions: Sequence[float], seed: int) -> 
     """
     if how not in ("patient", "image"):
         raise InputError(f"data.split: patient or image, got {how!r}")
-    of_row, names = kin(table) if how == "patient" else coded(table, "image_id")
+    of_row, names = linked_groups(table) if how == "patient" else coded(table, "image_id")
     units = _units(of_row, names, table["target"].to_numpy(), seed)
     shares = np.asarray(fractions, np.float64)
     sides = np.full(len(units.grade), -1)
@@ -67,7 +69,7 @@ def assign(table: pa.Table, how: str, fractions: Sequence[float], seed: int) -> 
     return np.array(SPLITS)[sides[units.of_row]]
 
 
-def kin(table: pa.Table) -> tuple[np.ndarray, list[str]]:
+def linked_groups(table: pa.Table) -> tuple[np.ndarray, list[str]]:
     """Which rows must stay together: (group of each row int64 [N], name of each group).
 
     Rows of one patient, and rows that are near-duplicates, are in one group; it bears the name of
@@ -92,7 +94,7 @@ def kin(table: pa.Table) -> tuple[np.ndarray, list[str]]:
             break
         rank = by_patient[patient]
     first, of_row = np.unique(rank, return_inverse=True)
-    return of_row, [names[order[r]].removeprefix(ALONE) for r in first]
+    return of_row, [names[order[r]].removeprefix(UNLINKED) for r in first]
 
 
 def rows_by_side(sides: np.ndarray) -> dict[str, np.ndarray]:
@@ -110,7 +112,7 @@ def halves(table: pa.Table, rows: np.ndarray, seed: int) -> np.ndarray:
 
     Patients are ordered by a keyed hash and dealt out in turn, so that halves are of equal size.
     """
-    group, names = kin(table)
+    group, names = linked_groups(table)
     present = np.unique(group[rows])
     order = sorted(present, key=lambda g: files.sha256(f"{seed}/half/{names[g]}".encode()))
     of_group = {g: place % 2 for place, g in enumerate(order)}
@@ -120,7 +122,7 @@ def halves(table: pa.Table, rows: np.ndarray, seed: int) -> np.ndarray:
 def _owners(table: pa.Table) -> tuple[np.ndarray, list[str]]:
     """The patient of each row, or the row itself where it has none."""
     patients = table["patient_id"].combine_chunks()
-    alone = pc.binary_join_element_wise(ALONE, table["image_id"].combine_chunks(), "")
+    alone = pc.binary_join_element_wise(UNLINKED, table["image_id"].combine_chunks(), "")
     return encoded(pc.if_else(pc.equal(patients, ""), alone, patients))
 
 

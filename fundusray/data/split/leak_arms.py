@@ -16,7 +16,7 @@ from fundusray.data.split import assign_sides
 from fundusray.errors import InputError
 
 
-class Arms(NamedTuple):
+class SplitArms(NamedTuple):
     """Both splits: "train", "val", "test" or "" (left out) for each row, [N]."""
 
     patient: np.ndarray
@@ -27,7 +27,7 @@ class Arms(NamedTuple):
     """Fellow eyes on the train side of the second, in place of others."""
 
 
-def arrange(table: pa.Table, fractions: Sequence[float], seed: int) -> Arms:
+def arrange_arms(table: pa.Table, fractions: Sequence[float], seed: int) -> SplitArms:
     """The two splits of a manifest with image_id, patient_id, twin and target.
 
     Tested is one eye, the first by id, of each known patient of the test side who has another.
@@ -35,8 +35,8 @@ def arrange(table: pa.Table, fractions: Sequence[float], seed: int) -> Arms:
     Raises:
         InputError: no patient of the test side has two images, or there is no test share.
     """
-    by_patient = assign_sides.assign(table, "patient", fractions, seed)
-    group, _ = assign_sides.kin(table)
+    by_patient = assign_sides.stratified_split(table, "patient", fractions, seed)
+    group, _ = assign_sides.linked_groups(table)
     targets = table["target"].to_numpy()
     ids = np.array(table["image_id"].to_pylist())
     test = np.flatnonzero(by_patient == "test")
@@ -59,7 +59,7 @@ def arrange(table: pa.Table, fractions: Sequence[float], seed: int) -> Arms:
     given = _like(fellows, np.flatnonzero(by_patient == "train"), targets, seed)
     image[given[:, 0]] = "train"
     image[given[:, 1]] = ""
-    return Arms(patient, image, len(tested), len(given))
+    return SplitArms(patient, image, len(tested), len(given))
 
 
 def _like(fellows: np.ndarray, train: np.ndarray, targets: np.ndarray, seed: int) -> np.ndarray:

@@ -7,11 +7,11 @@ import pyarrow as pa
 
 from fundusray.data.split.assign_sides import coded, encoded
 
-SHOWN = 5
+MOST_NAMED = 5
 SIDES = ("train", "val", "test")
 
 
-class Leaks(NamedTuple):
+class SplitLeaks(NamedTuple):
     """Patients and groups of near-duplicates that are on more than one side of a split."""
 
     patients: list[str]
@@ -26,7 +26,7 @@ class Leaks(NamedTuple):
         return bool(self.patients or self.twins)
 
 
-def find_leaks(table: pa.Table, sides: np.ndarray) -> Leaks:
+def find_leaks(table: pa.Table, sides: np.ndarray) -> SplitLeaks:
     """The leaks of a split [N] of "train", "val", "test", or "" for rows that are left out.
 
     Args:
@@ -52,7 +52,7 @@ def find_leaks(table: pa.Table, sides: np.ndarray) -> Leaks:
             judged[side] = (int(known[rows].sum()), int(rows.sum()))
     patient, names = columns[0]
     unknown = np.array([not name for name in names], bool)[patient] & (of_row >= 0)
-    return Leaks(*straddling, judged, int(unknown.sum()))
+    return SplitLeaks(*straddling, judged, int(unknown.sum()))
 
 
 def _held(of: np.ndarray, side: np.ndarray, names: list[str], sides: int) -> np.ndarray:
@@ -69,7 +69,7 @@ def _held(of: np.ndarray, side: np.ndarray, names: list[str], sides: int) -> np.
     return held
 
 
-def told(leaks: Leaks) -> str:
+def leak_sentence(leaks: SplitLeaks) -> str:
     """The leaks in one sentence for a table's caption; empty without any."""
     if not leaks:
         return ""
@@ -83,7 +83,7 @@ def told(leaks: Leaks) -> str:
     return f"LEAK ALLOWED (data.allow_leak=true): {'; '.join(parts)}: figures are flattered"
 
 
-def refusal(leaks: Leaks) -> str:
+def leak_refusal(leaks: SplitLeaks) -> str:
     """Why this split is not trained on, with the first names and what to do."""
     lines = ["the split leaks, its figures would be too good:"]
     for names, what in (
@@ -91,8 +91,8 @@ def refusal(leaks: Leaks) -> str:
         (leaks.twins, "groups of near-duplicates are on more than one side"),
     ):
         if names:
-            more = f", and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-            lines.append(f"  {len(names):,} {what}: {', '.join(names[:SHOWN])}{more}")
+            more = f", and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
+            lines.append(f"  {len(names):,} {what}: {', '.join(names[:MOST_NAMED])}{more}")
     lines.append(
         "set data.split=patient (default), mend the split file, or go on with "
         "data.allow_leak=true, which every table will say"

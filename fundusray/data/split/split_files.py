@@ -13,10 +13,10 @@ from fundusray.data.split import assign_sides
 from fundusray.errors import InputError
 
 NAMES = ("train", "val", "test", "none")
-SHOWN = 20
+MOST_NAMED = 20
 
 
-def assign(table: pa.Table, data: Data, seed: int) -> np.ndarray:
+def assign_split(table: pa.Table, data: Data, seed: int) -> np.ndarray:
     """ "train", "val", "test", or "" (left out) for each row [N], as the recipe has it.
 
     Raises:
@@ -27,16 +27,16 @@ def assign(table: pa.Table, data: Data, seed: int) -> np.ndarray:
         return _from_file(table, data.split_file)
     if data.split == "given":
         return _published(table, data.fractions, seed)
-    return assign_sides.assign(table, data.split, data.fractions, seed)
+    return assign_sides.stratified_split(table, data.split, data.fractions, seed)
 
 
-def digest(table: pa.Table, sides: np.ndarray) -> str:
+def assignment_digest(table: pa.Table, sides: np.ndarray) -> str:
     """A hash of who is where, the same for any order of rows."""
     lines = sorted(f"{i}\0{side}" for i, side in zip(_ids(table), sides, strict=True))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def write(location: str, table: pa.Table, sides: np.ndarray) -> None:
+def write_split_file(location: str, table: pa.Table, sides: np.ndarray) -> None:
     """Writes a split file that gives this very split again."""
     rows = zip(_ids(table), sides, strict=True)
     lines = [f"{_cell(image_id)},{side or 'none'}\r\n" for image_id, side in rows]
@@ -72,8 +72,8 @@ def _from_file(table: pa.Table, location: str) -> np.ndarray:
 
 
 def _told(head: str, faults: list[str]) -> str:
-    more = [f"  and {len(faults) - SHOWN:,} more"] if len(faults) > SHOWN else []
-    return "\n".join([head, *(f"  {fault}" for fault in faults[:SHOWN]), *more])
+    more = [f"  and {len(faults) - MOST_NAMED:,} more"] if len(faults) > MOST_NAMED else []
+    return "\n".join([head, *(f"  {fault}" for fault in faults[:MOST_NAMED]), *more])
 
 
 def _published(table: pa.Table, fractions: Sequence[float], seed: int) -> np.ndarray:
@@ -88,9 +88,13 @@ def _published(table: pa.Table, fractions: Sequence[float], seed: int) -> np.nda
         )
     open_rows = np.flatnonzero(sides == "")
     if len(open_rows):
-        sides[open_rows] = assign_sides.assign(table.take(open_rows), "patient", fractions, seed)
+        sides[open_rows] = assign_sides.stratified_split(
+            table.take(open_rows), "patient", fractions, seed
+        )
     if "val" not in held and not (sides == "val").any():
         rows = np.flatnonzero(sides == "train")
         part = fractions[1] / (fractions[0] + fractions[1])
-        sides[rows] = assign_sides.assign(table.take(rows), "patient", (1 - part, part, 0.0), seed)
+        sides[rows] = assign_sides.stratified_split(
+            table.take(rows), "patient", (1 - part, part, 0.0), seed
+        )
     return sides

@@ -16,7 +16,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fundusray.errors import InputError
-from fundusray.pipeline.augment.draws import Dice, Draws, Effect, finish, keys, still, then
+from fundusray.pipeline.augment.draws import (
+    Draws,
+    ImageEffect,
+    KeyedDice,
+    chained_effects,
+    draw_keys,
+    finished_draws,
+    no_effect,
+)
 from fundusray.pipeline.augment.operations import OPERATIONS, Step
 from fundusray.registry import Registry, unknown_name
 from fundusray.settings import Data
@@ -31,7 +39,7 @@ GEOMETRIC = {
 EXAMPLE = "hflip(0.5) + rotate((-30, 10))"
 
 
-class Preset(NamedTuple):
+class AugmentationPreset(NamedTuple):
     """A name for two texts."""
 
     train: str
@@ -40,16 +48,16 @@ class Preset(NamedTuple):
     doc: str
 
 
-PRESETS: Registry[Preset] = Registry("augmentation")
+PRESETS: Registry[AugmentationPreset] = Registry("augmentation")
 
 _WU = (
     "hflip(0.5) + apply(0.5, affine(scale=(0.9, 1.1), translate={}, rotate=(-10, 30), shear=10)) "
     "+ jitter(brightness=(0.85, 1.15), contrast=(0.85, 1.15), p=0.5)"
 )
 
-PRESETS.register("none")(Preset("none", "none", "Nothing."))
+PRESETS.register("none")(AugmentationPreset("none", "none", "Nothing."))
 PRESETS.register("wu")(
-    Preset(
+    AugmentationPreset(
         _WU.format(0.05),
         "none",
         "Wu (2020): flip, one affine transform, brightness and contrast, each for half of the "
@@ -59,10 +67,10 @@ PRESETS.register("wu")(
     )
 )
 PRESETS.register("wu_literal")(
-    Preset(_WU.format(0.0005), "none", "Wu (2020) with moves of 0.05 % as printed.")
+    AugmentationPreset(_WU.format(0.0005), "none", "Wu (2020) with moves of 0.05 % as printed.")
 )
 PRESETS.register("yu")(
-    Preset(
+    AugmentationPreset(
         "random_crop(224) + rotate(20) + hflip(0.5) + vflip(0.5)",
         "resize(224)",
         "Yu: of pictures prepared at 256 pixels a square of 224, turned by up to 20 degrees and "
@@ -70,14 +78,14 @@ PRESETS.register("yu")(
     )
 )
 PRESETS.register("ngc")(
-    Preset(
+    AugmentationPreset(
         "random_resized_crop(224) + hflip(0.5)",
         "resize(256) + center_crop(224)",
         "NVIDIA's ResNet-50: 8 to 100 % of the picture's area with sides of 3:4 to 4:3 as a square "
         "of 224, flipped; judged in the middle 224 of the picture at 256 pixels.",
     )
 )
-PRESETS.register("kon")(Preset("hflip(0.5)", "none", "Kon (2024): flip."))
+PRESETS.register("kon")(AugmentationPreset("hflip(0.5)", "none", "Kon (2024): flip."))
 
 
 class Augmentation(NamedTuple):
@@ -88,7 +96,7 @@ class Augmentation(NamedTuple):
     geometric: bool = True
     """Whether it is made of operations alone that move pixels and leave their colours."""
 
-    def effect(self, dice: Dice) -> Effect:
+    def effect(self, dice: KeyedDice) -> ImageEffect:
         """What is done to the rows the dice are of."""
         return _sequence(self.steps)(dice)
 
@@ -99,7 +107,7 @@ class Augmentation(NamedTuple):
             InputError: the text does not fit such pictures; points at the part.
         """
         one = np.zeros(1, np.int64)
-        return self.effect(Dice(keys(0, 0, one, one), size)).size
+        return self.effect(KeyedDice(draw_keys(0, 0, one, one), size)).size
 
     def draw(
         self, size: int, *, seed: int, epoch: int, rows: np.ndarray, repeat: np.ndarray
@@ -108,16 +116,16 @@ class Augmentation(NamedTuple):
         often each came before in the epoch."""
         if not self.steps:
             return _nothing(len(rows), size)
-        return finish(self.effect(Dice(keys(seed, epoch, rows, repeat), size)))
+        return finished_draws(self.effect(KeyedDice(draw_keys(seed, epoch, rows, repeat), size)))
 
 
 @lru_cache(8)
 def _nothing(num: int, size: int) -> Draws:
-    return finish(still(Dice(np.zeros(num, np.uint64), size)))
+    return finished_draws(no_effect(KeyedDice(np.zeros(num, np.uint64), size)))
 
 
 @lru_cache(256)
-def parse(text: str) -> Augmentation:
+def parse_augmentation(text: str) -> Augmentation:
     """The augmentation a text or a preset's name stands for.
 
     Raises:
@@ -145,11 +153,11 @@ def _is_geometric(tree: ast.expr) -> bool:
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - {"none"}
     presets = names & set(PRESETS)
     return names - presets <= GEOMETRIC and all(
-        parse(PRESETS[name].train).geometric for name in presets
+        parse_augmentation(PRESETS[name].train).geometric for name in presets
     )
 
 
-def check(text: str, size: int) -> None:
+def check_augmentation(text: str, size: int) -> None:
     """Refuses a text that cannot be read or does not fit pictures of side `size`.
 
     Raises:
@@ -164,7 +172,7 @@ def output_size(text: str, size: int) -> int:
     Raises:
         InputError: as check.
     """
-    return parse(text).side(size)
+    return parse_augmentation(text).side(size)
 
 
 def train_text(data: Data) -> str:
@@ -224,7 +232,7 @@ def _preset(node: ast.expr, source: str) -> list[Step]:
         raise _at(source, node, f"an operation needs brackets: {_signature(node.id)}")
     if node.id not in PRESETS:
         raise _at(source, node, str(unknown_name("augmentation", node.id, _known())))
-    return [] if node.id == "none" else list(parse(PRESETS[node.id].train).steps)
+    return [] if node.id == "none" else list(parse_augmentation(PRESETS[node.id].train).steps)
 
 
 def _call(node: ast.Call, source: str, depth: int) -> Step:
@@ -251,7 +259,7 @@ def _call(node: ast.Call, source: str, depth: int) -> Step:
     except TypeError as error:
         raise _at(source, node, f"{error}; it is {_signature(name)}") from error
 
-    def step(dice: Dice) -> Effect:
+    def step(dice: KeyedDice) -> ImageEffect:
         try:
             return function(dice, *values, **named)
         except InputError:
@@ -280,10 +288,10 @@ def _value(node: ast.expr, source: str, depth: int) -> Any:
 
 
 def _sequence(steps: tuple[Step, ...]) -> Step:
-    def together(dice: Dice) -> Effect:
-        done = still(dice)
+    def together(dice: KeyedDice) -> ImageEffect:
+        done = no_effect(dice)
         for step in steps:
-            done = then(done, step(dice.at(done.size)))
+            done = chained_effects(done, step(dice.at(done.size)))
         return done
 
     return together
@@ -293,7 +301,7 @@ def _known() -> list[str]:
     return [*PRESETS, *OPERATIONS]
 
 
-def _keywords(function: Callable[..., Effect]) -> list[str]:
+def _keywords(function: Callable[..., ImageEffect]) -> list[str]:
     parts = list(inspect.signature(function).parameters.values())[1:]
     return [part.name for part in parts if part.kind is part.POSITIONAL_OR_KEYWORD]
 

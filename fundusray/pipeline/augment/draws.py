@@ -17,7 +17,7 @@ EYE = np.eye(3)
 NUDGE = 2.0**-10
 
 
-class Effect(NamedTuple):
+class ImageEffect(NamedTuple):
     """What one operation, or several after another, does to B images."""
 
     matrix: np.ndarray  # float64 [B, 3, 3] output pixel centre -> input
@@ -39,7 +39,7 @@ class Draws(NamedTuple):
     std: np.ndarray  # float32 [B] wanted of the whole image, its mean 0.5; 0 where not drawn
 
 
-class Dice:
+class KeyedDice:
     """Draws for the rows of a batch: one number per row, another each time it is asked."""
 
     def __init__(self, keys: np.ndarray, size: int, places: Iterator[int] | None = None) -> None:
@@ -63,12 +63,12 @@ class Dice:
         """Whole numbers from 0 to num - 1, int64 [B]."""
         return (num * self.uniform()).astype(np.int64)
 
-    def at(self, size: int) -> "Dice":
+    def at(self, size: int) -> "KeyedDice":
         """The same row of numbers, for images of another size."""
-        return Dice(self._keys, size, self._places)
+        return KeyedDice(self._keys, size, self._places)
 
 
-def keys(seed: int, epoch: int, rows: np.ndarray, repeat: np.ndarray) -> np.ndarray:
+def draw_keys(seed: int, epoch: int, rows: np.ndarray, repeat: np.ndarray) -> np.ndarray:
     """What the draws of each row begin from, uint64 [B]: the finaliser of splitmix64 over each
     key in turn (Steele, Lea and Flood 2014)."""
     state = _mix(np.full(len(rows), seed & 0xFFFFFFFFFFFFFFFF, np.uint64))
@@ -77,9 +77,11 @@ def keys(seed: int, epoch: int, rows: np.ndarray, repeat: np.ndarray) -> np.ndar
     return state
 
 
-def uniforms(seed: int, epoch: int, rows: np.ndarray, repeat: np.ndarray, num: int) -> np.ndarray:
+def keyed_uniforms(
+    seed: int, epoch: int, rows: np.ndarray, repeat: np.ndarray, num: int
+) -> np.ndarray:
     """The first `num` draws, numbers in [0, 1), float64 [num, B]."""
-    return _unit(keys(seed, epoch, rows, repeat), np.arange(num, dtype=np.uint64)[:, None])
+    return _unit(draw_keys(seed, epoch, rows, repeat), np.arange(num, dtype=np.uint64)[:, None])
 
 
 def _unit(state: np.ndarray, place: int | np.ndarray) -> np.ndarray:
@@ -93,7 +95,7 @@ def _mix(state: np.ndarray) -> np.ndarray:
     return state ^ (state >> np.uint64(31))
 
 
-def matrices(
+def affine_matrices(
     size: int,
     flip: np.ndarray,
     *,
@@ -127,15 +129,15 @@ def _stack(rows: list[list[np.ndarray]]) -> np.ndarray:
     return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
 
-def still(dice: Dice) -> Effect:
+def no_effect(dice: KeyedDice) -> ImageEffect:
     """Nothing is done."""
     matrix, colour = (np.repeat(eye[None], len(dice), axis=0) for eye in (EYE, np.eye(4)))
-    return Effect(matrix, colour, np.zeros(len(dice)), dice.size)
+    return ImageEffect(matrix, colour, np.zeros(len(dice)), dice.size)
 
 
-def then(first: Effect, second: Effect) -> Effect:
+def chained_effects(first: ImageEffect, second: ImageEffect) -> ImageEffect:
     """Both, one after the other; of two spreads the second holds."""
-    return Effect(
+    return ImageEffect(
         first.matrix @ second.matrix,
         second.colour @ first.colour,
         np.where(second.std > 0, second.std, first.std),
@@ -143,14 +145,14 @@ def then(first: Effect, second: Effect) -> Effect:
     )
 
 
-def pick(which: np.ndarray, effects: Sequence[Effect]) -> Effect:
+def picked_effects(which: np.ndarray, effects: Sequence[ImageEffect]) -> ImageEffect:
     """For each row the effect of that number, `which` int [B]; all have one size."""
     rows = np.arange(len(which))
     parts = zip(*(effect[:3] for effect in effects), strict=True)
-    return Effect(*(np.stack(part)[which, rows] for part in parts), effects[0].size)
+    return ImageEffect(*(np.stack(part)[which, rows] for part in parts), effects[0].size)
 
 
-def finish(effect: Effect) -> Draws:
+def finished_draws(effect: ImageEffect) -> Draws:
     """What the engines work from."""
     matrix, colour = effect.matrix[:, :2], effect.colour[:, :3]
     linear, offset = matrix[:, :, :2], matrix[:, :, 2]
@@ -177,7 +179,7 @@ def mask_matrix(draws: Draws) -> np.ndarray:
     return draws.matrix + np.array([0, 0, NUDGE], np.float32)
 
 
-def window(draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+def pixel_window(draws: Draws) -> tuple[np.ndarray, np.ndarray]:
     """(mirrored bool [B, 2], first int32 [B, 2]), both (down, across), where whole pixels are
     moved: the window of the input that begins at pixel `first` is mirrored."""
     signs, offset = draws.matrix[:, [1, 0], [1, 0]], draws.matrix[:, [1, 0], 2]

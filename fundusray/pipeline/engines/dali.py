@@ -20,13 +20,20 @@ os.environ.setdefault("DALI_MALLOC_POOL_THRESHOLD", "1M")
 from nvidia.dali import Pipeline, fn, math, pipeline_def, types
 from nvidia.dali.data_node import DataNode
 
-from fundusray.pipeline.augment.draws import Dice, Draws, finish, mask_matrix, still, window
+from fundusray.pipeline.augment.draws import (
+    Draws,
+    KeyedDice,
+    finished_draws,
+    mask_matrix,
+    no_effect,
+    pixel_window,
+)
 from fundusray.pipeline.engines import plain
 from fundusray.pipeline.engines.plain import (
     FLATTEST,
     LEVEL,
     Content,
-    Frame,
+    EngineFrame,
     Made,
     Work,
     on_device,
@@ -39,12 +46,12 @@ LINEAR, NEAREST = types.INTERP_LINEAR, types.INTERP_NN
 Inputs = tuple[Content | np.ndarray, ...]
 
 
-class Dali:
+class DaliEngine:
     """One DALI pipeline for all epochs, built when it is first used."""
 
     ahead = DEPTH + 1
 
-    def __init__(self, frame: Frame, *, batch: int, device: str, threads: int) -> None:
+    def __init__(self, frame: EngineFrame, *, batch: int, device: str, threads: int) -> None:
         self._works: Iterator[Work] = iter(())
         # DALI reads its inputs where they lie: they are held until their batch is made.
         self._held: deque[tuple[Inputs, np.ndarray | None]] = deque()
@@ -82,12 +89,12 @@ class Dali:
                 reasons.append(wrong_size(*pixels[0].shape()[:2], self._frame.size))
             except RuntimeError as error:
                 pipe = None
-                reason = plain.fault(content, self._frame.size)
+                reason = plain.decode_fault(content, self._frame.size)
                 reasons.append(reason or f"DALI does not decode it: {_told(error)}")
         return reasons
 
     def _build(
-        self, frame: Frame, source: Callable[[], Inputs], *, batch: int, depth: int
+        self, frame: EngineFrame, source: Callable[[], Inputs], *, batch: int, depth: int
     ) -> Pipeline:
         graph = _train if frame.augmented else _eval
         settings = self._settings | {"batch_size": batch, "prefetch_queue_depth": depth}
@@ -160,9 +167,9 @@ class Colours(NamedTuple):
 _TYPES = {"bool": types.BOOL, "float32": types.FLOAT, "int32": types.INT32}
 
 
-def _steps(draws: Draws, frame: Frame) -> tuple[np.ndarray, ...]:
+def _steps(draws: Draws, frame: EngineFrame) -> tuple[np.ndarray, ...]:
     """The values of Moves, and of Colours where colours are changed at all."""
-    mirrored, first = window(draws)
+    mirrored, first = pixel_window(draws)
     whole = ~draws.geometric
     steps: tuple[np.ndarray, ...] = Moves(
         draws.geometric,
@@ -186,7 +193,7 @@ def _steps(draws: Draws, frame: Frame) -> tuple[np.ndarray, ...]:
 
 
 def _source(
-    source: Callable[[], Inputs], frame: Frame, steps: tuple[np.ndarray, ...]
+    source: Callable[[], Inputs], frame: EngineFrame, steps: tuple[np.ndarray, ...]
 ) -> list[DataNode]:
     """The graph's inputs: the images, their masks and how these are drawn where there are some and
     they are moved, and steps of the types and shapes of these."""
@@ -204,7 +211,7 @@ def _source(
     )
 
 
-def _images(content: DataNode, frame: Frame, device: str) -> DataNode:
+def _images(content: DataNode, frame: EngineFrame, device: str) -> DataNode:
     """Pixels, uint8 HWC, where the graph works."""
     if frame.encoded:
         return fn.decoders.image(content, device="mixed" if device == "gpu" else "cpu")
@@ -212,18 +219,18 @@ def _images(content: DataNode, frame: Frame, device: str) -> DataNode:
 
 
 @pipeline_def
-def _eval(source: Callable[[], Inputs], frame: Frame, device: str) -> DataNode:
+def _eval(source: Callable[[], Inputs], frame: EngineFrame, device: str) -> DataNode:
     """The stored images, uint8 HWC."""
     (content,) = _source(source, frame, ())
     return _images(content, frame, device)
 
 
 @pipeline_def(enable_conditionals=True)
-def _train(source: Callable[[], Inputs], frame: Frame, device: str) -> tuple[DataNode, ...]:
+def _train(source: Callable[[], Inputs], frame: EngineFrame, device: str) -> tuple[DataNode, ...]:
     """Augmented images HWC, float in [0, 1], or uint8 where no colour is ever changed; and where
     there are masks, their bit planes, uint8 HWC. Each step is taken only on those it was drawn
     for."""
-    nothing = finish(still(Dice(np.zeros(1, np.uint64), frame.size)))
+    nothing = finished_draws(no_effect(KeyedDice(np.zeros(1, np.uint64), frame.size)))
     content, *given = _source(source, frame, _steps(nothing, frame))
     planes, matrix = (given.pop(0), given.pop(0)) if frame.planes else (None, None)
     num = len(Moves._fields)

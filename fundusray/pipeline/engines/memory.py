@@ -15,11 +15,11 @@ from torch import Tensor
 
 from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.pipeline.engines.plain import (
-    Frame,
+    EngineFrame,
     Made,
     Work,
     as_float,
-    augment,
+    augment_images,
     moved_planes,
     on_device,
     torch_device,
@@ -33,12 +33,14 @@ _RESIDENT: weakref.WeakValueDictionary[tuple[str, int], Tensor] = weakref.WeakVa
 """Sets in a GPU's memory, by folder and device: the loaders of a process share them."""
 
 
-class Memory:
+class MemoryEngine:
     """Batches straight from a raw set."""
 
     ahead = 2
 
-    def __init__(self, prepared: PreparedSet, frame: Frame, device: str, *, resident: bool) -> None:
+    def __init__(
+        self, prepared: PreparedSet, frame: EngineFrame, device: str, *, resident: bool
+    ) -> None:
         self._prepared, self._frame, self._device = prepared, frame, torch_device(device)
         self._free: deque[np.ndarray] = deque(maxlen=self.ahead + 1)
         self._resident = _load(prepared) if resident and device == "gpu" else None
@@ -50,7 +52,7 @@ class Memory:
             image = pixels.permute(0, 3, 1, 2)
             masks = on_device(planes, self._device)
             if self._frame.augmented:
-                image = augment(as_float(image), draws, self._frame.level)
+                image = augment_images(as_float(image), draws, self._frame.level)
                 masks = moved_planes(masks, draws)
             yield Made(image, masks)
 

@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from fundusray.data.photographs.decode import BadImage
-from fundusray.pipeline.augment.draws import NUDGE, Draws, window
+from fundusray.pipeline.augment.draws import NUDGE, Draws, pixel_window
 
 LEVEL = np.float32(1 / 255)  # DALI multiplies by it faster than it divides
 FLATTEST = 1 / 255
@@ -40,7 +40,7 @@ class Made(NamedTuple):
     """Masks, moved as their images are: uint8 [B, out, out, P]."""
 
 
-class Frame(NamedTuple):
+class EngineFrame(NamedTuple):
     """What an engine is given and what it is to make."""
 
     size: int  # side of the stored images, pixels
@@ -52,12 +52,12 @@ class Frame(NamedTuple):
     planes: int = 0  # bytes of a pixel that hold masks
 
 
-class Plain:
+class PlainEngine:
     """Makes one batch when it is asked for, decoding one image after another."""
 
     ahead = 1
 
-    def __init__(self, frame: Frame, device: str = "cpu") -> None:
+    def __init__(self, frame: EngineFrame, device: str = "cpu") -> None:
         self._frame = frame
         self._device = torch_device(device)
 
@@ -70,20 +70,20 @@ class Plain:
         for content, draws, planes in works:
             pixels = content
             if isinstance(content, list):
-                pixels = np.stack([decode(one, self._frame.size) for one in content])
+                pixels = np.stack([decode_image(one, self._frame.size) for one in content])
             image = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2)
             masks = on_device(planes, self._device)
             if self._frame.augmented:
-                image = augment(as_float(image), draws, self._frame.level)
+                image = augment_images(as_float(image), draws, self._frame.level)
                 masks = moved_planes(masks, draws)
             yield Made(image, masks)
 
     def faults(self, contents: list[np.ndarray]) -> list[str]:
         """Why it cannot decode each image; empty where it can."""
-        return [fault(content, self._frame.size) for content in contents]
+        return [decode_fault(content, self._frame.size) for content in contents]
 
 
-def decode(content: np.ndarray, size: int) -> np.ndarray:
+def decode_image(content: np.ndarray, size: int) -> np.ndarray:
     """RGB pixels, uint8 [S, S, 3], of an encoded image, uint8 [bytes].
 
     Raises:
@@ -106,16 +106,16 @@ def wrong_size(height: int, width: int, size: int) -> str:
     return "" if height == width == size else f"is {width} x {height} pixels, not {size} x {size}"
 
 
-def fault(content: np.ndarray, size: int) -> str:
+def decode_fault(content: np.ndarray, size: int) -> str:
     """Why an encoded image does not decode; empty where it does."""
     try:
-        decode(content, size)
+        decode_image(content, size)
     except BadImage as error:
         return str(error)
     return ""
 
 
-def augment(image: Tensor, draws: Draws, level: int) -> Tensor:
+def augment_images(image: Tensor, draws: Draws, level: int) -> Tensor:
     """Images [B, 3, S, S] in [0, 1] after geometry, colour and spread, on their device.
 
     Where nothing was drawn the pixels stay exactly what they were. Outside lies `level` of 255.
@@ -141,7 +141,7 @@ def augment(image: Tensor, draws: Draws, level: int) -> Tensor:
     return image
 
 
-def warp(image: Tensor, matrix: Tensor, fill: float, out: int) -> Tensor:
+def warp_bilinear(image: Tensor, matrix: Tensor, fill: float, out: int) -> Tensor:
     """Images [B, 3, out, out] drawn bilinearly at the places of images [B, 3, S, S] that `matrix`
     [B, 2, 3] points to; outside lies `fill` in [0, 1]."""
     size = image.shape[-1]
@@ -165,8 +165,8 @@ def moved_planes(planes: Tensor | None, draws: Draws) -> Tensor | None:
 
 
 def nearest(image: Tensor, matrix: Tensor, fill: float, out: int) -> Tensor:
-    """As `warp`, each pixel [B, C, out, out] being the one of [B, C, S, S] that its centre falls
-    on; of two that it lies between, the later one (`draws.mask_matrix`)."""
+    """As `warp_bilinear`, each pixel [B, C, out, out] being the one of [B, C, S, S] that its
+    centre falls on; of two that it lies between, the later one (`draws.mask_matrix`)."""
     size = image.shape[-1]
     centres = torch.arange(out, device=image.device) + 0.5
     across, down, start = (part[..., None, None] for part in matrix.unbind(dim=2))
@@ -192,10 +192,10 @@ def unpacked(planes: Tensor, num_kinds: int) -> Tensor:
 Warp = Callable[[Tensor, Tensor, float, int], Tensor]
 
 
-def _move(image: Tensor, draws: Draws, fill: float, warped: Warp = warp) -> Tensor:
+def _move(image: Tensor, draws: Draws, fill: float, warped: Warp = warp_bilinear) -> Tensor:
     """The images after geometry, in memory of their own."""
     out = draws.size
-    mirrored, first = window(draws)
+    mirrored, first = pixel_window(draws)
     kept = ~draws.geometric & ~mirrored.any(axis=1) & ~first.any(axis=1) & (out == image.shape[-1])
     if kept.all():
         return image.clone(memory_format=torch.channels_last)
@@ -214,7 +214,7 @@ def _move(image: Tensor, draws: Draws, fill: float, warped: Warp = warp) -> Tens
 
 
 def _take(image: Tensor, mirrored: np.ndarray, first: np.ndarray, fill: float, out: int) -> Tensor:
-    """Windows of side `out` of the images, whole pixels; see `window`."""
+    """Windows of side `out` of the images, whole pixels; see `pixel_window`."""
     size, steps = image.shape[-1], np.arange(out)
     places = first[..., None] + np.where(mirrored[..., None], out - 1 - steps, steps)
     y, x = torch.from_numpy(places.clip(0, size - 1)).to(image.device).unbind(dim=1)

@@ -11,7 +11,7 @@ from fundusray.config import Data
 from fundusray.data.drawn.anatomy import draw_eye
 from fundusray.data.drawn.lesions import LESIONS
 from fundusray.data.drawn.painting import draw_camera
-from fundusray.data.drawn.source import SHARES, _generator, draw, draw_grades, draw_sex
+from fundusray.data.drawn.source import SHARES, _generator, draw_grades, draw_photograph, draw_sex
 from fundusray.data.manifest.build import SCHEMA
 from fundusray.data.manifest.contract import GRADES, SEXES, SOURCES
 from fundusray.data.manifest.patients import with_patients
@@ -29,27 +29,29 @@ def grown(mask: np.ndarray, pixels: int) -> np.ndarray:
 
 
 def test_a_photograph_depends_on_its_key_alone():
-    first = draw(3, 7, 3, 128)
-    draw(3, 8, 1, 128)
-    again = draw(3, 7, 3, 128)
+    first = draw_photograph(3, 7, 3, 128)
+    draw_photograph(3, 8, 1, 128)
+    again = draw_photograph(3, 7, 3, 128)
     assert np.array_equal(first.image, again.image)
     assert all(np.array_equal(first.masks[kind], again.masks[kind]) for kind in LESIONS)
     for seed, index in [(4, 7), (3, 9)]:
-        assert not np.array_equal(first.image, draw(seed, index, 3, 128).image)
+        assert not np.array_equal(first.image, draw_photograph(seed, index, 3, 128).image)
 
 
 def test_what_it_is():
-    drawn = draw(0, 5, 2, 200)
+    drawn = draw_photograph(0, 5, 2, 200)
     assert drawn.image.shape == (200, 200, 3) and drawn.image.dtype == np.uint8
     assert (drawn.eye, drawn.patient) == ("right", "0-3")
-    assert draw(0, 4, 2, 64).eye == "left" and draw(0, 4, 2, 64).patient == "0-3"
+    assert (
+        draw_photograph(0, 4, 2, 64).eye == "left" and draw_photograph(0, 4, 2, 64).patient == "0-3"
+    )
     assert tuple(drawn.masks) == LESIONS
     assert all(m.shape == (200, 200) and m.dtype == bool for m in drawn.masks.values())
 
 
 @pytest.mark.parametrize("index", range(6))
 def test_a_circle_on_black_with_the_disc_on_the_nasal_side(index):
-    image = draw(0, index, 0, 256).image.astype(float)
+    image = draw_photograph(0, index, 0, 256).image.astype(float)
     for corner in (image[:12, :12], image[:12, -12:], image[-12:, :12], image[-12:, -12:]):
         assert corner.max() < 8
     red, green, blue = image[64:192, 64:192].mean((0, 1))
@@ -68,7 +70,9 @@ def test_a_circle_on_black_with_the_disc_on_the_nasal_side(index):
 
 @pytest.mark.parametrize("index", range(4))
 def test_grades_show_what_the_scale_says(index):
-    masks = [{k for k, m in draw(1, index, g, 256).masks.items() if m.any()} for g in range(5)]
+    masks = [
+        {k for k, m in draw_photograph(1, index, g, 256).masks.items() if m.any()} for g in range(5)
+    ]
     assert masks[0] == set()
     assert masks[1] == {"microaneurysm"}
     assert masks[2] == {"microaneurysm", "haemorrhage", "hard_exudate"}
@@ -81,16 +85,16 @@ def test_grades_show_what_the_scale_says(index):
 
 def test_severe_bleeds_in_all_quadrants_and_more_than_moderate():
     for index in range(4):
-        severe = draw(2, index, 3, 256).masks["haemorrhage"]
+        severe = draw_photograph(2, index, 3, 256).masks["haemorrhage"]
         halves = [half for band in np.array_split(severe, 2) for half in np.array_split(band, 2, 1)]
         assert min(half.sum() for half in halves) > 40
-        assert severe.sum() > 2 * draw(2, index, 2, 256).masks["haemorrhage"].sum()
+        assert severe.sum() > 2 * draw_photograph(2, index, 2, 256).masks["haemorrhage"].sum()
 
 
 @pytest.mark.parametrize("index", [0, 3, 8, 11])
 def test_masks_are_exact(index):
     """The same eye with and without disease differs where the masks say, and nowhere else."""
-    healthy, ill = draw(0, index, 0, 256), draw(0, index, 2, 256)
+    healthy, ill = draw_photograph(0, index, 0, 256), draw_photograph(0, index, 2, 256)
     change = np.abs(healthy.image.astype(int) - ill.image).max(2)
     marked = np.logical_or.reduce(list(ill.masks.values()))
     assert change[~grown(marked, 7)].max() == 0
@@ -101,7 +105,7 @@ def test_masks_are_exact(index):
 
 def test_no_lesion_on_the_disc():
     for index in range(10):
-        drawn = draw(5, index, 3 + index % 2, 256)
+        drawn = draw_photograph(5, index, 3 + index % 2, 256)
         eye = draw_eye(_generator(5, index // 2, index % 2))
         radius = draw_camera(_generator(5, index // 2, 2)).radius * 256
         x = (np.arange(256) + 0.5 - 128) / radius * (1 if index % 2 else -1)
@@ -113,7 +117,7 @@ def test_no_lesion_on_the_disc():
 
 def test_the_smallest_lesion_is_a_pixel_at_96():
     for index in range(4):
-        mask = draw(6, index, 1).masks["microaneurysm"]
+        mask = draw_photograph(6, index, 1).masks["microaneurysm"]
         small = np.asarray(
             Image.fromarray(mask).convert("L").resize((96, 96), Image.Resampling.BOX)
         )
@@ -164,7 +168,7 @@ def test_source_files(source):
         for name, grade in zip(found.columns["image_id"], found.columns["grade"], strict=True)
     ]
     for index in (0, 13):
-        drawn = draw(4, index, found.columns["grade"][index])
+        drawn = draw_photograph(4, index, found.columns["grade"][index])
         stored = Image.open(
             io.BytesIO(files.read_bytes(files.join(root, found.columns["path"][index])))
         )

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fundusray.data.drawn.source import draw
+from fundusray.data.drawn.source import draw_photograph
 from fundusray.data.duplicates.fingerprint import LENGTH, SIDE, _plane, _shrink, fingerprint
-from fundusray.data.photographs.decode import decode
+from fundusray.data.photographs.decode import decode_photograph
 from tests.conftest import jpeg
 
 
 @pytest.fixture(scope="module")
 def photograph() -> np.ndarray:
     """A drawn photograph, uint8 [256, 256, 3]."""
-    return draw(1, 2, 2, side=256).image
+    return draw_photograph(1, 2, 2, side=256).image
 
 
 def picture(pixels: np.ndarray) -> np.ndarray:
@@ -66,13 +66,15 @@ def test_stays_when_only_the_file_changes(photograph: np.ndarray) -> None:
 def test_a_scaled_decode_gives_the_same(photograph: np.ndarray) -> None:
     large = Image.fromarray(photograph).resize((1024, 1024), Image.Resampling.BICUBIC)
     content = jpeg(np.asarray(large), quality=95)
-    whole, scaled = decode(content).pixels, decode(content, 200).pixels
+    whole, scaled = decode_photograph(content).pixels, decode_photograph(content, 200).pixels
     assert len(scaled) < len(whole)
     assert alike(picture(whole), picture(scaled)) > 0.97
 
 
 def test_tells_photographs_apart() -> None:
-    prints = np.stack([picture(draw(2, i, 0, side=256).image).ravel() for i in range(12)])
+    prints = np.stack(
+        [picture(draw_photograph(2, i, 0, side=256).image).ravel() for i in range(12)]
+    )
     prints /= np.linalg.norm(prints, axis=1, keepdims=True)
     assert np.triu(prints @ prints.T, 1).max() < 0.4
 
@@ -116,7 +118,7 @@ def test_real_photographs_of_other_sizes_keep_their_print(real_data: Path) -> No
     files = sorted(real_data.glob("IDRiD/B*/1*/*/*.jpg"))[::16]
     assert files
     for file in files:
-        whole = decode(file.read_bytes()).pixels
+        whole = decode_photograph(file.read_bytes()).pixels
         small = Image.fromarray(whole)
         small.thumbnail((256, 256), Image.Resampling.BICUBIC)
         assert alike(picture(np.asarray(small)), picture(whole)) > 0.8

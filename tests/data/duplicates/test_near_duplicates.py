@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fundusray.data.drawn.source import draw
+from fundusray.data.drawn.source import draw_photograph
 from fundusray.data.duplicates import near_duplicates
 from fundusray.data.duplicates.fingerprint import LENGTH, SIDE, fingerprint
 from fundusray.data.duplicates.near_duplicates import (
@@ -19,14 +19,14 @@ from fundusray.data.duplicates.near_duplicates import (
     MISSES,
     SHIFT,
     SIMILAR,
-    Pair,
+    DuplicatePair,
     _among_best,
     _correlate,
     _spectra,
+    duplicate_groups,
     find_pairs,
-    groups,
 )
-from fundusray.data.photographs.decode import decode
+from fundusray.data.photographs.decode import decode_photograph
 from tests.conftest import jpeg
 
 NUM = 60
@@ -75,7 +75,7 @@ FORMS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
 @pytest.fixture(scope="module")
 def photographs() -> list[np.ndarray]:
     """Both eyes of thirty drawn patients, uint8 [256, 256, 3]."""
-    return [draw(5, index, index % 5, side=256).image for index in range(NUM)]
+    return [draw_photograph(5, index, index % 5, side=256).image for index in range(NUM)]
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +126,8 @@ def test_the_order_of_rows_does_not_matter() -> None:
     prints = np.concatenate([prints, copies, copies[:10]])
     assert len(prints) > ALL, "hashes are to be used"
     order = np.random.default_rng(1).permutation(len(prints))
-    found = groups(len(prints), find_pairs(prints, unknown(len(prints))))
-    again = groups(len(prints), find_pairs(prints[order], unknown(len(prints))))
+    found = duplicate_groups(len(prints), find_pairs(prints, unknown(len(prints))))
+    again = duplicate_groups(len(prints), find_pairs(prints[order], unknown(len(prints))))
     assert len(members(found)) == 100
     assert members(found) == {frozenset(order[list(group)].tolist()) for group in members(again)}
 
@@ -146,7 +146,7 @@ def test_hashes_find_what_comparing_all_finds() -> None:
 @pytest.mark.parametrize("num", [0, 1])
 def test_none_and_one_have_no_twin(num: int) -> None:
     assert find_pairs(invented(num), unknown(num)) == []
-    assert groups(num, []).tolist() == [-1] * num
+    assert duplicate_groups(num, []).tolist() == [-1] * num
 
 
 def test_two_are_compared() -> None:
@@ -161,22 +161,22 @@ def test_two_are_compared() -> None:
 def test_prints_that_show_nothing_are_alike_only_by_their_bytes() -> None:
     nothing = np.zeros((4, LENGTH), np.int8)
     assert find_pairs(nothing, unknown(4)) == []
-    assert find_pairs(nothing, ["a", "b", "", "a"]) == [Pair(0, 3, 1.0, "same bytes")]
+    assert find_pairs(nothing, ["a", "b", "", "a"]) == [DuplicatePair(0, 3, 1.0, "same bytes")]
 
 
 def test_exact_copies_are_linked_to_the_first() -> None:
     prints = np.repeat(invented(2), 1000, axis=0)
     found = find_pairs(prints, ["a"] * 1000 + unknown(1000))
-    assert found[:999] == [Pair(0, i, 1.0, "same bytes") for i in range(1, 1000)]
-    assert found[999:] == [Pair(1000, i, 1.0, "same picture") for i in range(1001, 2000)]
+    assert found[:999] == [DuplicatePair(0, i, 1.0, "same bytes") for i in range(1, 1000)]
+    assert found[999:] == [DuplicatePair(1000, i, 1.0, "same picture") for i in range(1001, 2000)]
 
 
 def test_another_file_of_the_same_pixels_is_the_same_picture() -> None:
     found = find_pairs(np.repeat(invented(1), 4, axis=0), ["a", "b", "a", "b"])
     assert found == [
-        Pair(0, 1, 1.0, "same picture"),
-        Pair(0, 2, 1.0, "same bytes"),
-        Pair(1, 3, 1.0, "same bytes"),
+        DuplicatePair(0, 1, 1.0, "same picture"),
+        DuplicatePair(0, 2, 1.0, "same bytes"),
+        DuplicatePair(1, 3, 1.0, "same bytes"),
     ]
 
 
@@ -185,7 +185,7 @@ def test_many_altered_copies_make_one_group_by_few_pairs() -> None:
     noise = rng.normal(0, 10, (500, LENGTH)).round().astype(np.int16)
     prints = np.clip(invented(1) + noise, -127, 127).astype(np.int8)
     found = find_pairs(prints, unknown(500))
-    assert groups(500, found).tolist() == [0] * 500
+    assert duplicate_groups(500, found).tolist() == [0] * 500
     assert len(found) < 500 * 10
 
 
@@ -206,7 +206,7 @@ def test_a_burst_of_nearly_equal_photographs_is_compared_with_a_few_of_them(
     prints = np.concatenate([invented(others, seed=1), shots])
     order = np.random.default_rng(2).permutation(len(prints))
     place = np.argsort(order)
-    found = groups(len(prints), find_pairs(prints[order], unknown(len(prints))))
+    found = duplicate_groups(len(prints), find_pairs(prints[order], unknown(len(prints))))
     assert members(found) == {frozenset(place[others:].tolist())}
     assert sum(compared) < 4 * len(prints)
 
@@ -227,10 +227,14 @@ def test_many_that_are_near_but_not_alike_end_soon(monkeypatch: pytest.MonkeyPat
 
 
 def test_groups_are_connected_components() -> None:
-    pairs = [Pair(4, 6, 1.0, "same bytes"), Pair(1, 3, 0.9, ""), Pair(3, 6, 0.8, "")]
-    assert groups(8, pairs).tolist() == [-1, 1, -1, 1, 1, -1, 1, -1]
-    chain = [Pair(i, i + 1, 1.0, "") for i in reversed(range(4999))]
-    found = groups(5000, chain)
+    pairs = [
+        DuplicatePair(4, 6, 1.0, "same bytes"),
+        DuplicatePair(1, 3, 0.9, ""),
+        DuplicatePair(3, 6, 0.8, ""),
+    ]
+    assert duplicate_groups(8, pairs).tolist() == [-1, 1, -1, 1, 1, -1, 1, -1]
+    chain = [DuplicatePair(i, i + 1, 1.0, "") for i in reversed(range(4999))]
+    found = duplicate_groups(5000, chain)
     assert found.dtype == np.int64 and not found.any()
 
 
@@ -291,11 +295,11 @@ def test_real_twins_are_found(real_data: Path) -> None:
     files = sorted(folder.glob("*.jpg"))[::4]
     files = sorted({*files, folder / "IDRiD_028.jpg", folder / "IDRiD_327.jpg"})
     files += sorted(real_data.glob("odir_graded_256/train/*.jpeg"))[:40]
-    decoded = [decode(file.read_bytes(), 320).pixels for file in files]
+    decoded = [decode_photograph(file.read_bytes(), 320).pixels for file in files]
     prints = [fingerprint(pixels) for pixels in decoded]
     for alter in (recoded, halved, lambda pixels: shifted(pixels[:, ::-1])):
         prints += [fingerprint(np.ascontiguousarray(alter(pixels))) for pixels in decoded]
-    found = groups(len(prints), find_pairs(np.stack(prints), unknown(len(prints))))
+    found = duplicate_groups(len(prints), find_pairs(np.stack(prints), unknown(len(prints))))
     names, own = [file.stem for file in files], np.arange(len(files))
     own[names.index("IDRiD_327")] = names.index("IDRiD_028")
     assert found.tolist() == np.tile(own, 4).tolist()

@@ -3,13 +3,13 @@
 import pytest
 
 from fundusray.data.labels.class_names import (
-    arrange,
+    arrange_classes,
+    class_positions,
     is_ordered,
     is_ungradable,
-    key,
+    name_key,
     no_label,
     place_in,
-    positions,
 )
 from fundusray.data.manifest.contract import EDEMA, GRADES, SEXES
 
@@ -28,17 +28,17 @@ NUMBERED = ("0_No_DR", "1_Mild", "2_Moderate", "3_Severe", "4_Proliferative")
 @pytest.mark.parametrize("names", [KAGGLE, RETFOUND, CLINICAL, NUMBERED, tuple("01234"), GRADES])
 def test_grades_of_retinopathy_in_their_spellings(names: tuple[str, ...]) -> None:
     """Also where the alphabet has another order, which once gave the kappa of a random order."""
-    found = arrange(sorted(names))
+    found = arrange_classes(sorted(names))
     assert found.classes == GRADES and found.ordered
     assert [found.places[name] for name in names] == [0, 1, 2, 3, 4]
-    assert positions(names, GRADES) == [0, 1, 2, 3, 4] == positions(GRADES, names)
+    assert class_positions(names, GRADES) == [0, 1, 2, 3, 4] == class_positions(GRADES, names)
 
 
 @pytest.mark.parametrize(
     "names", [("No DR", "Mild", "Moderate", "Severe"), tuple("0123"), ("0", "2", "4"), RETFOUND[:3]]
 )
 def test_a_set_that_lacks_grades_still_has_five(names: tuple[str, ...]) -> None:
-    assert arrange(names).classes == GRADES
+    assert arrange_classes(names).classes == GRADES
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_set_that_lacks_grades_still_has_five(names: tuple[str, ...]) -> None:
     ids=" ".join,
 )
 def test_names_that_say_their_order_keep_their_spelling(names: tuple[str, ...]) -> None:
-    found = arrange(sorted(names, reverse=True))
+    found = arrange_classes(sorted(names, reverse=True))
     assert found.classes == names and found.ordered and is_ordered(names)
     assert not is_ordered(names[::-1])
 
@@ -86,11 +86,11 @@ def test_names_that_say_their_order_keep_their_spelling(names: tuple[str, ...]) 
     ids=" ".join,
 )
 def test_names_that_say_nothing_of_an_order(names: tuple[str, ...]) -> None:
-    assert not arrange(names).ordered and not is_ordered(names)
+    assert not arrange_classes(names).ordered and not is_ordered(names)
 
 
 def test_a_number_beyond_the_scale_is_no_sixth_grade() -> None:
-    found = arrange(list("012345"))
+    found = arrange_classes(list("012345"))
     assert found.classes == GRADES and found.doubtful == ("5",) and "5" not in found.places
 
 
@@ -113,7 +113,7 @@ def test_a_number_beyond_the_scale_is_no_sixth_grade() -> None:
     ],
 )
 def test_classes_meet_by_name_or_by_meaning(names, classes, expected) -> None:
-    assert positions(names, classes) == expected
+    assert class_positions(names, classes) == expected
 
 
 def test_labels_in_classes_given_by_hand() -> None:
@@ -125,9 +125,9 @@ def test_labels_in_classes_given_by_hand() -> None:
 
 
 def test_names_are_compared_without_case_and_punctuation() -> None:
-    assert len({key(name) for name in ("No_DR", "no dr", "NO-DR", " No  DR. ")}) == 1
-    assert len({key(number) for number in ("-1", "1", "+1", "1.5", "15", "1 5")}) == 6
-    assert key("Größe") != key("Grosse_") and key("α") == "α"
+    assert len({name_key(name) for name in ("No_DR", "no dr", "NO-DR", " No  DR. ")}) == 1
+    assert len({name_key(number) for number in ("-1", "1", "+1", "1.5", "15", "1 5")}) == 6
+    assert name_key("Größe") != name_key("Grosse_") and name_key("α") == "α"
 
 
 def test_what_is_no_grade() -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from fundusray.config import Data, Recipe, override
 from fundusray.data.labels.class_names import no_label
-from fundusray.data.labels.read_labels import renamed
-from fundusray.data.manifest.build import Manifest, build
-from fundusray.data.manifest.contract import GRADES, SEXES, Found
+from fundusray.data.labels.read_labels import relabelled_rows
+from fundusray.data.manifest.build import Manifest, build_manifest
+from fundusray.data.manifest.contract import GRADES, SEXES, SourceContent
 from fundusray.data.manifest.joining import join_sources
 from fundusray.data.reading.rows import BLANK
 from fundusray.errors import InputError
@@ -27,7 +27,7 @@ def table(root: Path, *cells: str, **changes: Any) -> Manifest:
     write(root / "labels.csv", "\n".join(lines).encode())
     columns = {"image": "file", "grade": "dx"}
     data = Data(**({"source": "csv", "table": "labels.csv", "columns": columns} | changes))
-    return build(data, str(root), 0)
+    return build_manifest(data, str(root), 0)
 
 
 def targets(manifest: Manifest) -> list[int]:
@@ -88,7 +88,7 @@ def test_ungradable_photographs_are_not_counted_as_bad(tmp_path: Path) -> None:
     found = table(tmp_path, "mild", "no dr", "poor quality", "severe", "Ungradable", "mild")
     assert found.classes == ("no dr", "mild", "severe") or found.classes == GRADES
     assert targets(found) == [1, 0, 3, 1] and found.ungradable.num_rows == 2
-    whole = build(
+    whole = build_manifest(
         Data(source="csv", table="labels.csv", columns={"image": "file", "grade": "dx"}, max_bad=0),
         str(tmp_path),
         0,
@@ -117,7 +117,7 @@ def test_class_folders_in_their_order(tmp_path: Path) -> None:
     root = classes(
         tmp_path, Mild=["a.jpg"], No_DR=["b.jpg"], Severe=["c.jpg"], ungradable=["d.jpg", "e.jpg"]
     )
-    found = build(Data(source="folder"), str(root), 0)
+    found = build_manifest(Data(source="folder"), str(root), 0)
     assert found.classes == GRADES and found.ordered
     assert dict(zip(found.table["image_id"].to_pylist(), targets(found), strict=True)) == {
         "a": 1,
@@ -126,25 +126,25 @@ def test_class_folders_in_their_order(tmp_path: Path) -> None:
     }
     assert found.ungradable["image_id"].to_pylist() == ["d", "e"]
     with pytest.raises(InputError, match=r"class folders 'Severe', expected one of no, yes"):
-        build(Data(source="folder", classes=("no", "yes"), map={"No_DR": "no", "mild": "yes"}),
-              str(root), 0)  # fmt: skip
+        build_manifest(Data(source="folder", classes=("no", "yes"), map={"No_DR": "no", "mild":
+        "yes"}), str(root), 0)  # fmt: skip
 
 
 def test_a_side_may_have_a_grade_that_train_lacks(tmp_path: Path) -> None:
     root = classes(
         tmp_path, train__anodr=["1.jpg"], train__bmilddr=["2.jpg"], test__dseveredr=["3.jpg"]
     )
-    found = build(Data(source="folder"), str(root), 0)
+    found = build_manifest(Data(source="folder"), str(root), 0)
     held = dict(zip(found.table["image_id"].to_pylist(), targets(found), strict=True))
     assert found.classes == GRADES and held == {"1": 0, "2": 1, "3": 3}
 
 
-def fixed(**changes: Any) -> Found:
+def fixed(**changes: Any) -> SourceContent:
     """What a source with classes of its own hands over: eyes of the five grades, one without."""
     ids = list("abcdef")
     columns = {"image_id": ids, "grade": [0, 1, 2, 3, 4, -1], "sex": ["male", "female"] * 3}
     data = Data(source="eyepacs", **changes)
-    return renamed(Found(columns, [], {"grade": GRADES, "sex": SEXES}), data)
+    return relabelled_rows(SourceContent(columns, [], {"grade": GRADES, "sex": SEXES}), data)
 
 
 def test_classes_of_a_public_set_can_be_joined_to_others() -> None:
@@ -169,7 +169,9 @@ def test_classes_of_a_public_set_can_be_joined_to_others() -> None:
 
 
 def test_sets_with_fewer_grades_join_the_larger() -> None:
-    few = Found({"image_id": ["1", "2"], "grade": [1, -1]}, [], {"grade": ("normal", "severe")})
+    few = SourceContent(
+        {"image_id": ["1", "2"], "grade": [1, -1]}, [], {"grade": ("normal", "severe")}
+    )
     for parts in ({"a": fixed(), "b": few}, {"b": few, "a": fixed()}):
         joined = join_sources(parts)
         assert joined.labels["grade"] == GRADES
@@ -227,14 +229,16 @@ def test_tables_as_people_have_them(cases: Path, name: str) -> None:
     settings, names, counts, ungradable = CASES[name]
     columns = {"image": "file", "grade": "dx"}
     data = Data(source="csv", table="labels.csv", columns=columns, **settings)
-    found = build(data, str(cases / name), 0)
+    found = build_manifest(data, str(cases / name), 0)
     assert found.ordered and found.ungradable.num_rows == ungradable
     assert found.classes == names
     assert np.bincount(targets(found), minlength=5).tolist() == counts
 
 
 def test_folders_as_people_have_them(cases: Path) -> None:
-    found = build(Data(source="folder"), str(cases / "gaussian" / "gaussian_filtered_images"), 0)
+    found = build_manifest(
+        Data(source="folder"), str(cases / "gaussian" / "gaussian_filtered_images"), 0
+    )
     assert found.classes == GRADES and found.ordered
     rows = pa.table({"path": found.table["path"], "target": found.table["target"]}).to_pylist()
     assert {row["path"].split("/")[0]: row["target"] for row in rows} == {

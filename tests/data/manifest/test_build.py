@@ -6,8 +6,14 @@ import pyarrow as pa
 import pytest
 
 from fundusray.config import Data
-from fundusray.data.manifest.build import SCHEMA, SKIPPED, _with_keywords, build, counts
-from fundusray.data.manifest.contract import Found
+from fundusray.data.manifest.build import (
+    SCHEMA,
+    SKIPPED,
+    _with_keywords,
+    build_manifest,
+    class_counts,
+)
+from fundusray.data.manifest.contract import SourceContent
 from fundusray.errors import InputError
 
 EYEPACS = Data(source="eyepacs", max_bad=0.0)
@@ -15,7 +21,7 @@ EYEPACS = Data(source="eyepacs", max_bad=0.0)
 
 def refusal(data, root):
     with pytest.raises(InputError) as caught:
-        build(data, str(root), 0)
+        build_manifest(data, str(root), 0)
     return str(caught.value)
 
 
@@ -26,7 +32,7 @@ def add_rows(root, rows):
 
 def test_a_manifest_has_every_column_and_its_classes(eyepacs_tree):
     root = eyepacs_tree(6)
-    manifest = build(EYEPACS, str(root), 0)
+    manifest = build_manifest(EYEPACS, str(root), 0)
     table = manifest.table
     assert table.schema.equals(SCHEMA) and table.num_rows == 12
     assert tuple(json.loads(table.schema.metadata[b"classes"])) == manifest.classes
@@ -35,24 +41,24 @@ def test_a_manifest_has_every_column_and_its_classes(eyepacs_tree):
     first = table.slice(0, 1).to_pylist()[0]
     assert first["path"] == "train/1_left.jpeg" and first["split"] == ""
     assert (first["width"], first["repaired"], first["sha256"]) == (0, False, "")
-    assert counts(table, 5).tolist() == [4, 2, 2, 2, 2]
+    assert class_counts(table, 5).tolist() == [4, 2, 2, 2, 2]
     assert manifest.skipped.num_rows == 0
     assert manifest.skipped.column_names == SKIPPED.names
 
 
 def test_the_hash_follows_content_and_not_place(eyepacs_tree, tmp_path):
     root = eyepacs_tree(6)
-    first = build(EYEPACS, str(root), 0).hash
-    assert build(EYEPACS, str(root), 1).hash == first
+    first = build_manifest(EYEPACS, str(root), 0).hash
+    assert build_manifest(EYEPACS, str(root), 1).hash == first
     shutil.copytree(root, tmp_path / "copy")
-    assert build(EYEPACS, str(tmp_path / "copy"), 0).hash == first
+    assert build_manifest(EYEPACS, str(tmp_path / "copy"), 0).hash == first
     text = (root / "trainLabels.csv").read_text()
     (root / "trainLabels.csv").write_text(text.replace("1_left,0", "1_left,1"))
-    graded = build(EYEPACS, str(root), 0).hash
+    graded = build_manifest(EYEPACS, str(root), 0).hash
     (root / "trainLabels.csv").write_text(text)
     with open(root / "train" / "2_left.jpeg", "ab") as stream:
         stream.write(b"\0")
-    assert len({first, graded, build(EYEPACS, str(root), 0).hash}) == 3
+    assert len({first, graded, build_manifest(EYEPACS, str(root), 0).hash}) == 3
 
 
 def test_all_faults_come_in_one_error_twenty_in_full(eyepacs_tree):
@@ -73,7 +79,7 @@ def test_missing_images_are_set_aside_up_to_max_bad(eyepacs_tree):
     assert "trainLabels.csv:14: no image file of '91_left'" in text
     # The value that the error offers is one that works, and a smaller one does not.
     offered = float(text.rpartition("data.max_bad=")[2].split()[0])
-    manifest = build(Data(source="eyepacs", max_bad=offered), str(root), 0)
+    manifest = build_manifest(Data(source="eyepacs", max_bad=offered), str(root), 0)
     assert manifest.table.num_rows == 12
     assert manifest.skipped["image_id"].to_pylist() == ["91_left", "92_left"]
     assert manifest.skipped["where"].to_pylist() == ["trainLabels.csv:14", "trainLabels.csv:15"]
@@ -93,38 +99,38 @@ def test_one_class_and_no_rows_are_refused(eyepacs_tree):
 
 def test_counts_by_hand():
     table = pa.table({"target": pa.array([0, 2, 2, 0, 0], pa.int32())})
-    assert counts(table, 4).tolist() == [3, 0, 2, 0]
-    assert counts(table, 4).dtype == np.int64
+    assert class_counts(table, 4).tolist() == [3, 0, 2, 0]
+    assert class_counts(table, 4).dtype == np.int64
     with pytest.raises(InputError, match="targets go from 0 to 2, expected 0 to 1"):
-        counts(table, 2)
+        class_counts(table, 2)
 
 
 def test_folder_source(tmp_path):
     for name, stem in (("ill", "1_left"), ("well", "2_left")):
         (tmp_path / name).mkdir()
         (tmp_path / name / f"{stem}.jpg").write_bytes(b"123")
-    manifest = build(Data(source="folder"), str(tmp_path), 0)
+    manifest = build_manifest(Data(source="folder"), str(tmp_path), 0)
     assert manifest.classes == ("ill", "well")
     assert manifest.table["patient_id"].to_pylist() == ["1", "2"]
 
 
 def test_synthetic_source(tmp_path):
     data, root = Data(source="synthetic", num_images=20), str(tmp_path)
-    manifest = build(data, root, 3)
+    manifest = build_manifest(data, root, 3)
     assert manifest.table.num_rows == 20 and manifest.skipped.num_rows == 0
-    assert build(data, root, 3).hash == manifest.hash
-    assert build(data, root, 4).hash != manifest.hash
+    assert build_manifest(data, root, 3).hash == manifest.hash
+    assert build_manifest(data, root, 4).hash != manifest.hash
 
 
 def test_photographs_without_the_label_are_left_out_of_training_alone(eyepacs_tree):
     root = eyepacs_tree(6)
     rows = [f"{p}_{e},{('Male', 'Female')[p % 2]},40" for p in range(1, 6) for e in ("left",)]
     (root / "sex_age.csv").write_text("image,sex,age\n" + "\n".join(rows) + "\n")
-    by_sex = build(Data(source="eyepacs", target="sex"), str(root), 0)
+    by_sex = build_manifest(Data(source="eyepacs", target="sex"), str(root), 0)
     assert by_sex.classes == ("female", "male")
     assert by_sex.table.num_rows == 5 and by_sex.unlabelled == 7
     assert by_sex.table["target"].to_pylist() == [0, 1, 0, 1, 0]
-    every = build(Data(source="eyepacs", target="sex"), str(root), 0, labelled=False)
+    every = build_manifest(Data(source="eyepacs", target="sex"), str(root), 0, labelled=False)
     assert every.table.num_rows == 12 and every.unlabelled == 0
     assert every.table["target"].to_pylist().count(-1) == 7
     assert every.hash != by_sex.hash
@@ -142,7 +148,7 @@ def test_keywords_choose_eyes(tmp_path):
         (tmp_path / f"{name}.png").write_bytes(b"123")
     columns = {"image": "file", "grade": "dx", "keywords": "said"}
     data = Data(source="csv", table="labels.csv", columns=columns, keywords="normal fundus")
-    assert build(data, str(tmp_path), 0).table["image_id"].to_pylist() == ["a", "c"]
+    assert build_manifest(data, str(tmp_path), 0).table["image_id"].to_pylist() == ["a", "c"]
 
 
 def test_keywords_choose_eyes_of_the_source_that_has_them():
@@ -151,5 +157,5 @@ def test_keywords_choose_eyes_of_the_source_that_has_them():
         "dataset": ["odir", "odir", "brset"],
         "keywords": ["Normal fundus", "cataract", ""],
     }
-    kept = _with_keywords(Found(columns, [], {}), "normal fundus")
+    kept = _with_keywords(SourceContent(columns, [], {}), "normal fundus")
     assert kept.columns["image_id"] == ["a", "c"]

@@ -7,27 +7,27 @@ import pytest
 from PIL import Image
 
 from fundusray.config import Data
-from fundusray.data.manifest.build import build
-from fundusray.data.manifest.contract import Found, Problem
-from fundusray.data.manifest.joining import join_sources, locate
+from fundusray.data.manifest.build import build_manifest
+from fundusray.data.manifest.contract import RowProblem, SourceContent
+from fundusray.data.manifest.joining import join_sources, locate_sources
 from fundusray.errors import InputError
 from tests.conftest import draw_fundus
 
 
-def found(ids: list[str], **columns: list) -> Found:
-    return Found({"image_id": ids} | columns, [], {"grade": ("none", "mild")})
+def found(ids: list[str], **columns: list) -> SourceContent:
+    return SourceContent({"image_id": ids} | columns, [], {"grade": ("none", "mild")})
 
 
 def test_roots_go_with_sources_in_their_order() -> None:
     data = Data(source="eyepacs, aptos,eyepacs")
-    assert locate(data, "/a, /b,/c") == {
+    assert locate_sources(data, "/a, /b,/c") == {
         "eyepacs": ("eyepacs", "/a"),
         "aptos": ("aptos", "/b"),
         "eyepacs-2": ("eyepacs", "/c"),
     }
-    assert locate(Data(source="eyepacs"), "/a,b") == {"eyepacs": ("eyepacs", "/a,b")}
+    assert locate_sources(Data(source="eyepacs"), "/a,b") == {"eyepacs": ("eyepacs", "/a,b")}
     with pytest.raises(InputError, match=r"names 2 sources .* data\.root 1 places"):
-        locate(Data(source="eyepacs,aptos"), "/a")
+        locate_sources(Data(source="eyepacs,aptos"), "/a")
 
 
 def test_one_source_keeps_its_ids() -> None:
@@ -36,14 +36,14 @@ def test_one_source_keeps_its_ids() -> None:
 
 
 def test_equal_ids_of_two_sets_are_two() -> None:
-    problem = Problem("labels.csv:3", "9", "no image", False)
+    problem = RowProblem("labels.csv:3", "9", "no image", False)
     second = found(["1"], sex=["male"])._replace(problems=[problem], labels={"sex": ("f", "m")})
     joined = join_sources({"a": found(["1"], grade=[1], patient_id=["p"]), "b": second})
     assert joined.columns["image_id"] == ["a-1", "b-1"]
     assert joined.columns["patient_id"] == ["a-p", ""]
     assert joined.columns["grade"] == [1, -1] and joined.columns["sex"] == ["", "male"]
     assert joined.labels == {"grade": ("none", "mild"), "sex": ("f", "m")}
-    assert joined.problems == [Problem("b: labels.csv:3", "b-9", "no image", False)]
+    assert joined.problems == [RowProblem("b: labels.csv:3", "b-9", "no image", False)]
 
 
 def test_labels_of_other_classes_are_refused() -> None:
@@ -61,12 +61,12 @@ def folder_tree(root: Path) -> str:
 
 def test_a_joined_manifest_is_read_from_both_roots(tmp_path: Path) -> None:
     roots = [folder_tree(tmp_path / name) for name in ("a", "b")]
-    manifest = build(Data(source="folder,folder"), ",".join(roots), 0)
+    manifest = build_manifest(Data(source="folder,folder"), ",".join(roots), 0)
     assert manifest.roots == {"folder": roots[0], "folder-2": roots[1]}
     table = manifest.table
     assert table.num_rows == 6 and len(set(table["image_id"].to_pylist())) == 6
     assert len(set(table["patient_id"].to_pylist())) == 4
     for dataset, path in zip(*(table[n].to_pylist() for n in ("dataset", "path")), strict=True):
         assert Path(manifest.roots[dataset], path).is_file()
-    alone = build(Data(source="folder"), roots[0], 0)
+    alone = build_manifest(Data(source="folder"), roots[0], 0)
     assert np.array_equal(table["target"].to_numpy()[:3], alone.table["target"].to_numpy())

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from fundusray.config import Data
-from fundusray.data.manifest.build import Manifest, build
-from fundusray.data.manifest.leftovers import by_reason, walk
+from fundusray.data.manifest.build import Manifest, build_manifest
+from fundusray.data.manifest.leftovers import by_reason, walk_folder
 from fundusray.errors import InputError
 from tests.data.trees import LAYOUTS, chase, classes, idrid, write
 
 
 def read(root: Path, source: str = "folder", **settings) -> Manifest:
-    return build(Data(source=source, **settings), str(root), 0, labelled=source != "chase")
+    return build_manifest(Data(source=source, **settings), str(root), 0, labelled=source != "chase")
 
 
 def untaken(manifest: Manifest) -> dict[str, str]:
@@ -62,7 +62,7 @@ def test_a_table_of_a_part_of_the_photographs(source: str, tmp_path: Path) -> No
     write(folder / "8.gif")
     layout.fill(tmp_path, layout.lines([("1_left", "0"), ("1_right", "4")]))
     data = Data(source=source, max_bad=0.0, **dict(layout.settings))
-    manifest = build(data, str(tmp_path), 0)
+    manifest = build_manifest(data, str(tmp_path), 0)
     place = folder.relative_to(tmp_path).as_posix()
     before = "" if place == "." else f"{place}/"
     assert untaken(manifest) == {
@@ -130,7 +130,7 @@ def test_names_cannot_write_lines_of_their_own(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_listed_is_told(tmp_path: Path) -> None:
-    (faulty,) = walk(str(tmp_path), "none")
+    (faulty,) = walk_folder(str(tmp_path), "none")
     assert faulty == ("none/", [], "No such file or directory")
 
 

@@ -8,10 +8,16 @@ import pyarrow as pa
 import pytest
 
 from fundusray.config import Data
-from fundusray.data.manifest.build import Manifest, build
-from fundusray.data.manifest.patients import CAVEAT, REPEATED, caveat, counts, separation
+from fundusray.data.manifest.build import Manifest, build_manifest
+from fundusray.data.manifest.patients import (
+    CAVEAT,
+    REPEATED,
+    patient_counts,
+    separation_sentence,
+    unknown_patients_caveat,
+)
 from fundusray.data.split import assign_sides
-from fundusray.data.split.assign_sides import kin
+from fundusray.data.split.assign_sides import linked_groups
 from fundusray.data.split.leaks import find_leaks
 from fundusray.errors import InputError
 from tests.data.trees import classes, write
@@ -27,7 +33,7 @@ def csv_set(root: Path, names: list[str], **changes) -> Manifest:
     (root / "t.csv").write_text("\n".join(["file,dx", *lines, ""]))
     columns = {"image": "file", "grade": "dx"} | changes.pop("columns", {})
     data = Data(source="csv", table="t.csv", columns=columns, **changes)
-    return build(data, str(root), 0)
+    return build_manifest(data, str(root), 0)
 
 
 def odos(num: int = 10) -> list[str]:
@@ -45,19 +51,25 @@ def test_both_eyes_of_a_patient_stay_on_one_side(tmp_path: Path) -> None:
     )
     assert table["patient_id"].to_pylist() == [f"p{row // 2}" for row in range(72)]
     assert table["eye"].to_pylist() == ["left", "right"] * 36
-    sides = assign_sides.assign(table, "patient", (0.7, 0.1, 0.2), 0)
+    sides = assign_sides.stratified_split(table, "patient", (0.7, 0.1, 0.2), 0)
     assert all(sides[row] == sides[row + 1] for row in range(0, 72, 2))
     assert manifest.notes == (
         "patients read from names: 'p0_OS' -> patient p0, left eye (72 of 72 names)",
     )
-    assert known_of(manifest.table) == {"csv": 72} and caveat(table) == ""
-    assert separation(table, "patient", find_leaks(table, sides)) == f"split by patient: {CLEAN}"
+    assert known_of(manifest.table) == {"csv": 72} and unknown_patients_caveat(table) == ""
+    assert (
+        separation_sentence(table, "patient", find_leaks(table, sides))
+        == f"split by patient: {CLEAN}"
+    )
 
 
 def test_the_case_is_read_as_the_drawn_one(cases: Path) -> None:
     data = Data(source="csv", table="labels.csv", columns={"image": "file", "grade": "dx"})
-    table = build(data, str(cases / "odos"), 0).table
-    assert counts(table) == {"csv": (72, 72)} and len(set(table["patient_id"].to_pylist())) == 36
+    table = build_manifest(data, str(cases / "odos"), 0).table
+    assert (
+        patient_counts(table) == {"csv": (72, 72)}
+        and len(set(table["patient_id"].to_pylist())) == 36
+    )
 
 
 def test_without_patients_none_is_claimed(tmp_path: Path) -> None:
@@ -65,31 +77,31 @@ def test_without_patients_none_is_claimed(tmp_path: Path) -> None:
     table = manifest.table
     assert manifest.notes == () and set(table["patient_id"].to_pylist()) == {""}
     assert known_of(table) == {"csv": 0}
-    assert caveat(table) == f"patients unknown: {CAVEAT}"
+    assert unknown_patients_caveat(table) == f"patients unknown: {CAVEAT}"
     assert CAVEAT == (
         "images are counted as independent; intervals are too narrow if eyes of one person are "
         "among them"
     )
     sides = np.array(["train", "val"] * 5)
-    said = separation(table, "patient", find_leaks(table, sides))
+    said = separation_sentence(table, "patient", find_leaks(table, sides))
     assert CLEAN not in said and "no near-duplicate is on two sides" in said
     assert said.startswith("split by image, near-duplicates together: ")
     assert "patients are unknown and may be (data.patient_pattern=" in said
     # Each is on its own, under its own name.
-    of_row, names = kin(table)
+    of_row, names = linked_groups(table)
     assert sorted(names[group] for group in of_row) == sorted(table["image_id"].to_pylist())
 
 
 def test_a_joined_set_says_of_which_part(tmp_path: Path) -> None:
     both = classes(tmp_path / "a", x=["1_left.jpg", "7f.jpg"], y=["1_right.jpg", "2_left.jpg"])
     none = classes(tmp_path / "b", x=["3f.jpg"], y=["4f.jpg"])
-    manifest = build(Data(source="folder,folder"), f"{both},{none}", 0)
-    assert counts(manifest.table) == {"folder": (3, 4), "folder-2": (0, 2)}
+    manifest = build_manifest(Data(source="folder,folder"), f"{both},{none}", 0)
+    assert patient_counts(manifest.table) == {"folder": (3, 4), "folder-2": (0, 2)}
     assert known_of(manifest.table) == {"folder": 3, "folder-2": 0}
     whose = "1 of 4 images of folder, folder-2"
-    assert caveat(manifest.table) == f"patients unknown ({whose}): {CAVEAT}"
+    assert unknown_patients_caveat(manifest.table) == f"patients unknown ({whose}): {CAVEAT}"
     leaks = find_leaks(manifest.table, np.array(["train"] * 6))
-    said = separation(manifest.table, "given", leaks)
+    said = separation_sentence(manifest.table, "given", leaks)
     assert said.startswith("the publisher's own split: no near-duplicate and no known patient is")
     assert f"patients of {whose} are unknown and may be" in said
     (note,) = manifest.notes
@@ -98,7 +110,7 @@ def test_a_joined_set_says_of_which_part(tmp_path: Path) -> None:
 
 def test_equal_names_of_a_patient_and_of_an_image_without_one_are_two() -> None:
     columns = {"image_id": ["a", "b", "c"], "patient_id": ["b", "", "b"], "twin": [""] * 3}
-    of_row, names = kin(pa.table(columns))
+    of_row, names = linked_groups(pa.table(columns))
     assert of_row[0] == of_row[2] != of_row[1] and names == ["b", "b"]
 
 
@@ -106,7 +118,7 @@ def test_a_leak_leaves_no_claim(tmp_path: Path) -> None:
     table = csv_set(tmp_path, odos()).table
     leaks = find_leaks(table, np.array(["train", "test"] * 5))
     drawn = "split by image, at random within each grade (stratified; a paper's plain random"
-    assert len(leaks.patients) == 5 and separation(table, "image", leaks).startswith(drawn)
+    assert len(leaks.patients) == 5 and separation_sentence(table, "image", leaks).startswith(drawn)
 
 
 def test_a_pattern_groups_what_names_hide(tmp_path: Path) -> None:

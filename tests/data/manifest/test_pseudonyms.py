@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from fundusray.data.manifest.contract import Found, Problem
+from fundusray.data.manifest.contract import RowProblem, SourceContent
 from fundusray.data.manifest.pseudonyms import key_ids
 from fundusray.errors import InputError
 
-FOUND = Found(
+FOUND = SourceContent(
     {"image_id": ["10_left", "10_right"], "patient_id": ["10", "10"], "grade": [0, 1]},
-    [Problem("labels.csv:4", "11_left", "no image file of '11_left'", False)],
+    [RowProblem("labels.csv:4", "11_left", "no image file of '11_left'", False)],
     {"grade": ("a", "b")},
 )
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fundusray.data.photographs.decode import BadImage, decode, encode_jpeg
+from fundusray.data.photographs.decode import BadImage, decode_photograph, encode_jpeg
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -31,7 +31,7 @@ def png_header(width: int, height: int) -> bytes:
 
 def reason(content: bytes, min_side: int = 0) -> str:
     with pytest.raises(BadImage) as caught:
-        decode(content, min_side)
+        decode_photograph(content, min_side)
     return str(caught.value)
 
 
@@ -42,7 +42,7 @@ def smooth(pixels: np.ndarray) -> np.ndarray:
 
 
 def test_png_keeps_every_pixel(fundus):
-    decoded = decode(saved(fundus, "PNG"))
+    decoded = decode_photograph(saved(fundus, "PNG"))
     assert (decoded.pixels == fundus).all()
     assert decoded[1:] == (False, "", 128, 96, 1.0, 1, (0, 0))
     assert decoded.pixels.flags.writeable and decoded.pixels.flags.c_contiguous
@@ -51,14 +51,14 @@ def test_png_keeps_every_pixel(fundus):
 def test_modes_become_the_same_rgb(fundus):
     image = Image.fromarray(fundus)
     grey = np.asarray(image.convert("L"))
-    assert (decode(saved(image.convert("RGBA"), "PNG")).pixels == fundus).all()
+    assert (decode_photograph(saved(image.convert("RGBA"), "PNG")).pixels == fundus).all()
     for mode in ("L", "LA"):
-        decoded = decode(saved(Image.fromarray(grey).convert(mode), "PNG")).pixels
+        decoded = decode_photograph(saved(Image.fromarray(grey).convert(mode), "PNG")).pixels
         assert (decoded == grey[..., None]).all()
     palette = image.quantize(64)
-    decoded = decode(saved(palette, "PNG")).pixels
+    decoded = decode_photograph(saved(palette, "PNG")).pixels
     assert (decoded == np.asarray(palette.convert("RGB"))).all()
-    decoded = decode(saved(image.convert("CMYK"), quality=95)).pixels
+    decoded = decode_photograph(saved(image.convert("CMYK"), quality=95)).pixels
     assert np.abs(decoded.astype(int) - fundus).mean() < 5
 
 
@@ -66,7 +66,10 @@ def test_sixteen_bits_are_scaled_not_clipped(fundus):
     grey = fundus[..., 0]
     for wide in (grey.astype(np.uint16) * 257, grey.astype(np.uint16) * 257 // 2 * 2):
         content = saved(Image.fromarray(wide), "PNG")
-        assert np.abs(decode(content).pixels[..., 1].astype(float) - wide / 257).max() <= 0.5
+        assert (
+            np.abs(decode_photograph(content).pixels[..., 1].astype(float) - wide / 257).max()
+            <= 0.5
+        )
 
 
 def test_sixteen_bit_colour(fundus):
@@ -76,13 +79,13 @@ def test_sixteen_bit_colour(fundus):
     header = struct.pack(">IIBBBBB", 128, 96, 16, 2, 0, 0, 0)
     parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
     content = PNG + b"".join(png_chunk(*part) for part in parts)
-    assert (decode(content).pixels == fundus).all()
+    assert (decode_photograph(content).pixels == fundus).all()
 
 
 def test_transparent_pixels_are_black(fundus):
     alpha = np.full(fundus.shape[:2], 255, np.uint8)
     alpha[:30] = 0
-    decoded = decode(saved(np.dstack([fundus, alpha]), "PNG")).pixels
+    decoded = decode_photograph(saved(np.dstack([fundus, alpha]), "PNG")).pixels
     assert (decoded[:30] == 0).all() and (decoded[30:] == fundus[30:]).all()
 
 
@@ -95,7 +98,7 @@ def test_every_exif_orientation_comes_out_upright(fundus, orientation, kind):
     stored = scene if orientation == 1 else scene.transpose(inverse[orientation])
     exif = Image.Exif()
     exif[0x0112] = orientation
-    decoded = decode(saved(stored, kind, exif=exif))
+    decoded = decode_photograph(saved(stored, kind, exif=exif))
     assert (decoded.width, decoded.height) == scene.size
     assert np.abs(decoded.pixels.astype(int) - np.asarray(scene)).mean() < 4
 
@@ -103,15 +106,15 @@ def test_every_exif_orientation_comes_out_upright(fundus, orientation, kind):
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_malformed_exif_is_not_fatal(fundus):
     for exif in (b"Exif\0\0garbage!", b"Exif\0\0II*\0\xff\xff\xff\x7f" + b"\xff" * 40):
-        assert decode(saved(fundus, exif=exif)).pixels.shape == fundus.shape
-    decoded = decode(saved(fundus, "PNG", exif=b"Exif\0\0garbage!"))
+        assert decode_photograph(saved(fundus, exif=exif)).pixels.shape == fundus.shape
+    decoded = decode_photograph(saved(fundus, "PNG", exif=b"Exif\0\0garbage!"))
     assert "EXIF not readable" in decoded.note and not decoded.repaired
 
 
 @pytest.mark.parametrize("min_side", [1, 47, 48, 49, 95, 96, 97, 191, 192, 200, 384, 1000])
 def test_scaled_decoding_stays_above_min_side(fundus, min_side):
     large = smooth(fundus)
-    decoded = decode(saved(large, quality=95), min_side)
+    decoded = decode_photograph(saved(large, quality=95), min_side)
     height, width = decoded.pixels.shape[:2]
     assert (decoded.width, decoded.height) == (512, 384)
     assert min(height, width) >= min(min_side, 384)
@@ -126,8 +129,8 @@ def test_scaled_decoding_stays_above_min_side(fundus, min_side):
 @pytest.mark.parametrize("min_side", [0, 96])
 def test_a_truncated_jpeg_gives_the_rows_that_are_there(fundus, options, min_side):
     content = saved(smooth(fundus), quality=90, **options)
-    whole = decode(content, min_side).pixels
-    cut = decode(content[: int(0.75 * len(content))], min_side)
+    whole = decode_photograph(content, min_side).pixels
+    cut = decode_photograph(content[: int(0.75 * len(content))], min_side)
     assert cut.repaired and "truncated" in cut.note and "bytes missing" in cut.note
     assert cut.pixels.shape == whole.shape
     black = (cut.pixels == 0).all(axis=(1, 2))
@@ -135,7 +138,9 @@ def test_a_truncated_jpeg_gives_the_rows_that_are_there(fundus, options, min_sid
     assert 0.5 < rows / len(black) < 0.9
     # All but the last row of blocks, whose chroma touches the missing ones, is as it was.
     assert (cut.pixels[: rows - 2] == whole[: rows - 2]).all()
-    assert (decode(content[: int(0.75 * len(content))], min_side).pixels == cut.pixels).all()
+    assert (
+        decode_photograph(content[: int(0.75 * len(content))], min_side).pixels == cut.pixels
+    ).all()
     assert cut.recovered == pytest.approx(rows / len(black))
 
 
@@ -146,19 +151,19 @@ def test_the_share_of_rows_recovered(mode, min_side, share):
     # Grain costs every row as many bytes as any other.
     pixels = np.random.default_rng(0).integers(60, 200, (320, 240, 3), np.uint8)
     content = saved(Image.fromarray(pixels).convert(mode), quality=90)
-    assert decode(content, min_side).recovered == 1
+    assert decode_photograph(content, min_side).recovered == 1
     for end in (b"", b"\xff\xd9"):
-        cut = decode(content[: int(share * len(content))] + end, min_side)
+        cut = decode_photograph(content[: int(share * len(content))] + end, min_side)
         assert cut.repaired and cut.recovered == pytest.approx(share, abs=0.06)
         assert (cut.pixels.max(axis=(1, 2)) > 0).mean() == pytest.approx(cut.recovered)
 
 
 def test_pixels_that_end_early_are_seen_though_the_file_ends_well(fundus):
     content = saved(smooth(fundus))
-    whole = decode(content).pixels
+    whole = decode_photograph(content).pixels
     cut = content[: int(0.75 * len(content))]
     for behind in (b"\xff\xd9", bytes(3000) + b"\xff\xd9", content):
-        decoded = decode(cut + behind)
+        decoded = decode_photograph(cut + behind)
         assert decoded.repaired and 0.5 < decoded.recovered < 0.9, decoded.note
         rows = int(decoded.recovered * len(whole))
         assert (decoded.pixels[: rows - 20] == whole[: rows - 20]).all()
@@ -166,10 +171,10 @@ def test_pixels_that_end_early_are_seen_though_the_file_ends_well(fundus):
 
 def test_what_is_overwritten_by_another_file_is_cut_off(fundus):
     content = saved(smooth(fundus))
-    whole = decode(content).pixels
+    whole = decode_photograph(content).pixels
     middle = int(0.7 * len(content))
     other = content[:middle] + b"\xff\x17" + b"another file" * 9 + content[middle + 200 :]
-    decoded = decode(other)
+    decoded = decode_photograph(other)
     assert decoded.note.startswith("overwritten: ") and 0.5 < decoded.recovered < 0.9
     rows = int(decoded.recovered * len(whole))
     assert (decoded.pixels[: rows - 20] == whole[: rows - 20]).all()
@@ -189,7 +194,7 @@ def test_rows_lost_between_restart_markers_are_black(fundus):
     assert len(marks) > 8
     # Nothing is left between two of the marks.
     damaged = content[: marks[4] + 2] + content[marks[5] :]
-    whole, decoded = decode(content).pixels, decode(damaged)
+    whole, decoded = decode_photograph(content).pixels, decode_photograph(damaged)
     lost = (decoded.pixels == 0).all(axis=(1, 2)) & (whole != 0).any(axis=(1, 2))
     assert decoded.repaired and 24 <= lost.sum() <= 34
     assert decoded.recovered == pytest.approx(1 - lost.mean(), abs=0.02)
@@ -203,18 +208,18 @@ def test_a_prepared_photograph_that_is_grey_below_is_sound():
     pixels[inside] = np.random.default_rng(0).integers(0, 256, (int(inside.sum()), 3), np.uint8)
     for edge in (inside, np.hypot(y, x) < 110):
         shown = np.where(edge[..., None], pixels, 128).astype(np.uint8)
-        decoded = decode(encode_jpeg(shown))
+        decoded = decode_photograph(encode_jpeg(shown))
         assert not decoded.repaired and decoded.recovered == 1, decoded.note
-        assert decode(encode_jpeg(shown)[:-2]).note.startswith("truncated: ")
+        assert decode_photograph(encode_jpeg(shown)[:-2]).note.startswith("truncated: ")
 
 
 def test_a_missing_end_marker_loses_nothing(fundus):
     content = saved(smooth(fundus))
     for end in (content[:-2], content[:-1]):
-        decoded = decode(end)
+        decoded = decode_photograph(end)
         assert decoded.repaired and "all rows recovered" in decoded.note
-        assert (decoded.pixels == decode(content).pixels).all()
-    assert not decode(content + b"\0" * 100).repaired, "bytes after the end do no harm"
+        assert (decoded.pixels == decode_photograph(content).pixels).all()
+    assert not decode_photograph(content + b"\0" * 100).repaired, "bytes after the end do no harm"
 
 
 def test_the_end_marker_of_a_thumbnail_is_not_the_end(fundus):
@@ -223,9 +228,9 @@ def test_the_end_marker_of_a_thumbnail_is_not_the_end(fundus):
     exif[0x0112] = 3
     content = saved(smooth(fundus), exif=exif.tobytes() + thumbnail)
     assert content.count(b"\xff\xd9") == 2
-    decoded = decode(content[: int(0.8 * len(content))])
+    decoded = decode_photograph(content[: int(0.8 * len(content))])
     assert decoded.repaired
-    whole = decode(content).pixels
+    whole = decode_photograph(content).pixels
     # Upside down: what is missing is now at the top.
     assert (decoded.pixels[-200:] == whole[-200:]).all() and (decoded.pixels[0] == 0).all()
 
@@ -238,7 +243,7 @@ def test_less_than_half_of_the_rows_is_refused(fundus):
 
 def test_a_truncated_progressive_jpeg_says_that_detail_is_missing(fundus):
     content = saved(smooth(fundus), progressive=True)
-    decoded = decode(content[: int(0.8 * len(content))])
+    decoded = decode_photograph(content[: int(0.8 * len(content))])
     assert decoded.repaired and "progressive" in decoded.note
 
 
@@ -293,7 +298,9 @@ def test_bombs_inside_small_files_are_refused(fundus):
     large = content.replace(struct.pack(">HH", 96, 128), struct.pack(">HH", 7000, 8000))
     several = large[: large.rindex(b"\xff\xda")] + scan * 20 + b"\xff\xd9"
     assert "29 scans of 56.0 million pixels; at most 17 are read" in reason(several)
-    assert decode(saved(fundus) * 200).note == "", "pictures behind a picture are not its scans"
+    assert decode_photograph(saved(fundus) * 200).note == "", (
+        "pictures behind a picture are not its scans"
+    )
 
 
 def test_large_texts_and_profiles_are_refused_from_the_header_alone(fundus):
@@ -343,18 +350,18 @@ def test_frames_that_are_not_read_are_refused_by_name(fundus):
 def test_every_colour_transform_of_a_jpeg_gives_the_colours(fundus):
     scene = Image.fromarray(smooth(fundus))
     for stored in (saved(scene, quality=95), saved(scene, quality=95, keep_rgb=True)):
-        difference = np.abs(decode(stored).pixels.astype(int) - np.asarray(scene))
+        difference = np.abs(decode_photograph(stored).pixels.astype(int) - np.asarray(scene))
         assert difference.mean() < 3
     cmyk = saved(scene.convert("CMYK"), quality=95)
     assert b"Adobe" in cmyk
-    assert np.abs(decode(cmyk).pixels.astype(int) - np.asarray(scene)).mean() < 4
+    assert np.abs(decode_photograph(cmyk).pixels.astype(int) - np.asarray(scene)).mean() < 4
 
 
 @pytest.mark.parametrize("kind", ["PNG", "MPO"])
 def test_of_several_pictures_in_one_file_the_first_is_read(fundus, kind):
     first, second = Image.fromarray(smooth(fundus)), Image.fromarray(255 - smooth(fundus))
     content = saved(first, kind, save_all=True, append_images=[second])
-    decoded = decode(content)
+    decoded = decode_photograph(content)
     assert not decoded.repaired
     assert np.abs(decoded.pixels.astype(int) - np.asarray(first)).mean() < 4
 
@@ -386,7 +393,7 @@ def test_pngs_of_any_chunks_decode_or_are_refused():
         row = b"\0" + rng.bytes((side * bands[colour] * depth + 7) // 8)
         parts += [(b"IDAT", zlib.compress(row * side * 2)), (b"IEND", b"")]
         try:
-            decoded = decode(PNG + b"".join(png_chunk(*part) for part in parts))
+            decoded = decode_photograph(PNG + b"".join(png_chunk(*part) for part in parts))
         except BadImage as error:
             assert str(error)
             continue
@@ -398,7 +405,7 @@ def test_pngs_of_any_chunks_decode_or_are_refused():
 def test_black_is_no_retina(fundus):
     assert reason(saved(np.zeros((64, 64, 3), np.uint8))).startswith("no retina: ")
     dark = (fundus * 0.15).astype(np.uint8)
-    assert decode(saved(dark, "PNG")).pixels.max() < 60, "under-exposed, but a retina"
+    assert decode_photograph(saved(dark, "PNG")).pixels.max() < 60, "under-exposed, but a retina"
 
 
 def test_encoded_jpeg_holds_pixels_and_nothing_else(fundus):
@@ -408,7 +415,7 @@ def test_encoded_jpeg_holds_pixels_and_nothing_else(fundus):
     assert set(image.info) == {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
     assert [component[1:3] for component in image.layer] == [(2, 2), (1, 1), (1, 1)]
     assert not image.getexif()
-    difference = np.abs(decode(content).pixels.astype(int) - large)
+    difference = np.abs(decode_photograph(content).pixels.astype(int) - large)
     assert difference.mean() < 3
     assert len(encode_jpeg(large, quality=50)) < len(content) / 2
 
@@ -418,14 +425,14 @@ def test_a_private_note_does_not_survive(fundus):
     exif[0x010E] = "PATIENT MUSTERMANN"
     content = saved(fundus, exif=exif, comment=b"PATIENT MUSTERMANN")
     assert b"MUSTERMANN" in content
-    assert b"MUSTERMANN" not in encode_jpeg(decode(content).pixels)
+    assert b"MUSTERMANN" not in encode_jpeg(decode_photograph(content).pixels)
 
 
 def test_real_photographs_decode_scaled_as_whole(real_data):
     folder = real_data / "eyepacs" / "train"
     for name in sorted(os.listdir(folder))[:4]:
         content = (folder / name).read_bytes()
-        whole, scaled = decode(content), decode(content, 256)
+        whole, scaled = decode_photograph(content), decode_photograph(content, 256)
         assert whole[1:6] == scaled[1:6] and min(scaled.pixels.shape[:2]) >= 256
         size = scaled.pixels.shape[1::-1]
         assert (whole.scale, scaled.scale) == (1, round(whole.width / size[0]))

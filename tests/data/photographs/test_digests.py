@@ -11,7 +11,7 @@ import pytest
 
 from fundusray import files
 from fundusray.config import Data
-from fundusray.data.manifest.build import Manifest, build
+from fundusray.data.manifest.build import Manifest, build_manifest
 from fundusray.data.photographs import digests
 from fundusray.data.photographs.digests import FRESH, NAME, SCHEMA
 from fundusray.data.prepared import prepared_set
@@ -31,12 +31,12 @@ def later(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def manifest_of(tree: Path) -> Manifest:
-    return build(Data(source="eyepacs", root=str(tree)), str(tree), 0)
+    return build_manifest(Data(source="eyepacs", root=str(tree)), str(tree), 0)
 
 
 def look(tree: Path, *known: pa.Table) -> pa.Table:
     manifest = manifest_of(tree)
-    return digests.contents(manifest.table, manifest.roots, known)
+    return digests.content_table(manifest.table, manifest.roots, known)
 
 
 def patch(path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_file_patched_in_place_with_its_time_set_back_is_another(tree: Path, l
         np.array(before["sha256"].to_pylist()) != np.array(after["sha256"].to_pylist())
     )
     assert [manifest_of(tree).table["image_id"][i].as_py() for i in differ] == ["2_left"]
-    assert digests.summary(before) != digests.summary(after)
+    assert digests.content_summary(before) != digests.content_summary(after)
 
 
 def test_what_was_only_touched_is_the_same_set(tree: Path, later) -> None:
@@ -78,7 +78,7 @@ def test_what_was_only_touched_is_the_same_set(tree: Path, later) -> None:
     for path in (tree / "train").iterdir():
         path.touch()
     after = look(tree, before)
-    assert digests.summary(after) == digests.summary(before)
+    assert digests.content_summary(after) == digests.content_summary(before)
     assert not set(after["stamp"].to_pylist()) & set(before["stamp"].to_pylist())
 
 
@@ -104,11 +104,11 @@ def test_masks_count(tree: Path) -> None:
     masks = pa.array([[("disc", "mask.png")]] + [[]] * 5, pa.map_(pa.string(), pa.string()))
     place = manifest.table.schema.get_field_index("masks")
     table = manifest.table.set_column(place, manifest.table.schema.field("masks"), masks)
-    before = digests.contents(table, manifest.roots, [])
+    before = digests.content_table(table, manifest.roots, [])
     (tree / "mask.png").write_bytes(b"two")
-    after = digests.contents(table, manifest.roots, [])
+    after = digests.content_table(table, manifest.roots, [])
     assert before["sha256"].equals(after["sha256"])
-    assert digests.summary(before) != digests.summary(after)
+    assert digests.content_summary(before) != digests.content_summary(after)
 
 
 def test_pictures_of_an_archive_are_told_apart(tmp_path: Path) -> None:
@@ -119,9 +119,9 @@ def test_pictures_of_an_archive_are_told_apart(tmp_path: Path) -> None:
 
     def found() -> tuple[str, str]:
         np.savez(place, train_images=images, train_labels=labels.astype(np.uint8))
-        manifest = build(settings, str(place), 0)
-        held = digests.contents(manifest.table, manifest.roots, [])
-        return manifest.hash, digests.summary(held)
+        manifest = build_manifest(settings, str(place), 0)
+        held = digests.content_table(manifest.table, manifest.roots, [])
+        return manifest.hash, digests.content_summary(held)
 
     before = found()
     images[2] = images[2][::-1]
@@ -135,25 +135,25 @@ def test_a_set_knows_what_it_was_made_of(tree: Path, tmp_path: Path) -> None:
     manifest = manifest_of(tree)
     folder = prepared_set.set_folder(str(tmp_path), data, manifest)
     unit = prepared_set.write_shard(folder, 0, manifest.table, data, manifest.roots)
-    prepared_set.finish(folder, data, manifest, [unit])
+    prepared_set.assemble_set(folder, data, manifest, [unit])
     first = prepared_set.open_set(folder).info
-    assert first["contents"] == digests.summary(look(tree))
+    assert first["contents"] == digests.content_summary(look(tree))
     # Patched in place, the unit is made again, and the set is another.
     patch(tree / "train" / "3_right.jpeg")
     again = prepared_set.write_shard(folder, 0, manifest.table, data, manifest.roots)
     assert again["contents"] != unit["contents"]
     assert sum(a != b for a, b in zip(again["contents"], unit["contents"], strict=True)) == 1
-    prepared_set.finish(folder, data, manifest, [again])
+    prepared_set.assemble_set(folder, data, manifest, [again])
     assert prepared_set.open_set(folder).info["manifest"] != first["manifest"]
     with pytest.raises(Exception, match="changed while they were prepared"):
-        prepared_set.finish(folder, data, manifest, [again], expected=first["contents"])
+        prepared_set.assemble_set(folder, data, manifest, [again], expected=first["contents"])
 
 
 def test_a_damaged_look_is_no_look(tree: Path, tmp_path: Path, capsys) -> None:
     files.write_table(str(tmp_path / NAME), look(tree))
-    assert digests.read(str(tmp_path), 6) is not None
-    assert digests.read(str(tmp_path), 7) is None
+    assert digests.read_contents(str(tmp_path), 6) is not None
+    assert digests.read_contents(str(tmp_path), 7) is None
     content = (tmp_path / NAME).read_bytes()
     (tmp_path / NAME).write_bytes(content[:50] + bytes([content[50] ^ 1]) + content[51:])
-    assert digests.read(str(tmp_path), 6) is None
+    assert digests.read_contents(str(tmp_path), 6) is None
     assert "read again" in capsys.readouterr().err

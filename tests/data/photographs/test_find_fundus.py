@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from fundusray.data.photographs.decode import decode
+from fundusray.data.photographs.decode import decode_photograph
 from fundusray.data.photographs.find_fundus import (
     Box,
     Fundus,
@@ -153,7 +153,7 @@ def test_real_photographs_are_circles(real_data) -> None:
     if not paths:
         pytest.skip(f"no EyePACS photographs in {real_data}")
     for path in paths[:6]:
-        photograph = decode(path.read_bytes(), 320)
+        photograph = decode_photograph(path.read_bytes(), 320)
         found = find_fundus(photograph.pixels)
         height, width = photograph.pixels.shape[:2]
         assert 0.9 < 2 * found.radius / min(height, width) < 1.5
@@ -167,6 +167,6 @@ def test_one_camera_has_one_radius(real_data) -> None:
         pytest.skip(f"no IDRiD photographs in {real_data}")
     shares = []
     for path in paths[:36:3]:
-        pixels = decode(path.read_bytes(), 320).pixels
+        pixels = decode_photograph(path.read_bytes(), 320).pixels
         shares.append(2 * find_fundus(pixels).radius / pixels.shape[1])
     assert max(shares) / min(shares) < 1.01

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fundusray.data.photographs.decode import BadImage, decode
+from fundusray.data.photographs.decode import BadImage, decode_photograph
 from fundusray.data.reading.folders import PHOTOGRAPHS, is_photograph
 
 SLOW = 20.0
@@ -24,7 +24,7 @@ def saved(image: Image.Image | np.ndarray, kind: str, **options) -> bytes:
 
 def reason(content: bytes) -> str:
     with pytest.raises(BadImage) as caught:
-        decode(content)
+        decode_photograph(content)
     return str(caught.value)
 
 
@@ -46,7 +46,7 @@ def tiff(entries: list[tuple[int, int, int, int]], behind: bytes = b"") -> bytes
     ],
 )
 def test_every_pixel_is_kept(fundus: np.ndarray, kind: str, options: dict) -> None:
-    decoded = decode(saved(fundus, kind, **options))
+    decoded = decode_photograph(saved(fundus, kind, **options))
     assert (decoded.pixels == fundus).all()
     assert decoded[1:] == (False, "", 128, 96, 1.0, 1, (0, 0))
     assert decoded.pixels.flags.writeable and decoded.pixels.flags.c_contiguous
@@ -89,14 +89,16 @@ def test_sixteen_bits_are_scaled(fundus: np.ndarray, order: str, bands: int) -> 
     )
     head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "IH", 8, len(entries))
     behind = struct.pack(order + "HHHH", 16, 16, 16, 0)
-    decoded = decode(head + rows + b"\0\0\0\0" + behind + wide.astype(order + "u2").tobytes())
+    decoded = decode_photograph(
+        head + rows + b"\0\0\0\0" + behind + wide.astype(order + "u2").tobytes()
+    )
     expected = pixels if bands == 3 else np.repeat(pixels[..., None], 3, 2)
     assert np.abs(decoded.pixels.astype(int) - expected).max() <= 1
 
 
 def test_a_sixteen_bit_grey_map(fundus: np.ndarray) -> None:
     wide = (fundus[..., 0].astype(">u2") * 257).astype(">u2")
-    decoded = decode(b"P5 128 96 65535\n" + wide.tobytes())
+    decoded = decode_photograph(b"P5 128 96 65535\n" + wide.tobytes())
     assert (decoded.pixels == fundus[..., :1]).all()
 
 
@@ -105,7 +107,7 @@ def test_modes_of_a_tiff(fundus: np.ndarray, mode: str) -> None:
     image = Image.fromarray(fundus)
     image = image.convert("L").convert("LA") if mode == "LA" else image.convert(mode)
     expected = np.asarray(image.convert("RGB")).astype(int)
-    assert np.abs(decode(saved(image, "TIFF")).pixels - expected).mean() < 1
+    assert np.abs(decode_photograph(saved(image, "TIFF")).pixels - expected).mean() < 1
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "WEBP"])
@@ -119,7 +121,7 @@ def test_every_orientation_comes_out_upright(
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"lossless": True} if kind == "WEBP" else {}
-    decoded = decode(saved(stored, kind, exif=exif, **options))
+    decoded = decode_photograph(saved(stored, kind, exif=exif, **options))
     assert (decoded.width, decoded.height) == scene.size
     assert (decoded.pixels == fundus).all()
 
@@ -128,7 +130,7 @@ def test_every_orientation_comes_out_upright(
 def test_of_several_pages_the_first_is_read_and_said(fundus: np.ndarray, kind: str) -> None:
     options = {"lossless": True} if kind == "WEBP" else {}
     pages = [Image.fromarray(255 - fundus), Image.fromarray(fundus // 2)]
-    decoded = decode(saved(fundus, kind, save_all=True, append_images=pages, **options))
+    decoded = decode_photograph(saved(fundus, kind, save_all=True, append_images=pages, **options))
     assert decoded.note == "the first of 3 pictures in it" and not decoded.repaired
     assert (decoded.pixels == fundus).all()
 
@@ -138,7 +140,7 @@ def test_pages_in_a_circle_are_counted_once(fundus: np.ndarray) -> None:
     (first,) = struct.unpack_from("<I", content, 4)
     (num,) = struct.unpack_from("<H", content, first)
     struct.pack_into("<I", content, first + 2 + 12 * num, first)
-    assert (decode(bytes(content)).pixels == fundus).all()
+    assert (decode_photograph(bytes(content)).pixels == fundus).all()
 
 
 @pytest.mark.parametrize(
@@ -213,7 +215,7 @@ def test_bombs_are_refused_at_once(fundus: np.ndarray) -> None:
 def test_exif_that_reads_the_same_bytes_again_and_again(fundus: np.ndarray, kind: str) -> None:
     exif = tiff([(40_000 + i, 7, 1 << 20, 8) for i in range(5000)], bytes(1 << 20))
     began = time.monotonic()
-    decoded = decode(saved(fundus, kind, exif=b"Exif\0\0" + exif))
+    decoded = decode_photograph(saved(fundus, kind, exif=b"Exif\0\0" + exif))
     assert "EXIF not readable, taken as upright: directories of" in decoded.note
     assert time.monotonic() - began < SLOW
 
@@ -234,7 +236,7 @@ def test_damage_anywhere_is_refused_or_gives_pixels(fundus: np.ndarray, kind: st
             damaged[int(rng.integers(min(head, len(damaged))))] = int(rng.integers(256))
         began = time.monotonic()
         try:
-            decoded = decode(bytes(damaged))
+            decoded = decode_photograph(bytes(damaged))
         except BadImage as error:
             assert str(error)
         else:

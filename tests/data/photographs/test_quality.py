@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from fundusray.data.drawn.source import draw
-from fundusray.data.photographs.decode import decode
-from fundusray.data.photographs.quality import look
+from fundusray.data.drawn.source import draw_photograph
+from fundusray.data.photographs.decode import decode_photograph
+from fundusray.data.photographs.quality import quality_flags
 from tests.conftest import jpeg
 
 SIDE = 400
@@ -18,7 +18,7 @@ SIDE = 400
 @pytest.fixture(scope="module")
 def fundus() -> np.ndarray:
     """A drawn photograph, uint8 [SIDE, SIDE, 3]."""
-    return draw(0, 3, 3, side=SIDE).image
+    return draw_photograph(0, 3, 3, side=SIDE).image
 
 
 def page(ground: str, ink: str) -> np.ndarray:
@@ -42,7 +42,7 @@ def histogram(ground: str, bars: str) -> np.ndarray:
 def screenshot(ground: int) -> np.ndarray:
     """A window that shows a fundus beside a list."""
     image = Image.new("RGB", (960, 600), (ground, ground, ground))
-    image.paste(Image.fromarray(draw(0, 1, 0, side=256).image), (60, 200))
+    image.paste(Image.fromarray(draw_photograph(0, 1, 0, side=256).image), (60, 200))
     pen = ImageDraw.Draw(image)
     pen.rectangle((0, 0, 960, 50), fill=(40, 80, 160))
     for y in range(80, 560, 20):
@@ -85,7 +85,7 @@ NONE: dict[str, Callable[[], np.ndarray]] = {
 
 @pytest.mark.parametrize("name", NONE)
 def test_what_is_no_fundus(name: str) -> None:
-    assert "no_fundus" in look(NONE[name]())
+    assert "no_fundus" in quality_flags(NONE[name]())
 
 
 FUNDI: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -99,14 +99,14 @@ FUNDI: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "grey": lambda image: np.repeat(image[..., 1:2], 3, axis=2),
     "dark": lambda image: (image * 0.3).astype(np.uint8),
     "bright": lambda image: np.clip(image * 1.8, 0, 255).astype(np.uint8),
-    "coarse": lambda image: decode(jpeg(image, quality=25)).pixels,
+    "coarse": lambda image: decode_photograph(jpeg(image, quality=25)).pixels,
     "stretched": lambda image: np.asarray(Image.fromarray(image).resize((300, 400))),
 }
 
 
 @pytest.mark.parametrize("name", FUNDI)
 def test_what_is_a_fundus(fundus: np.ndarray, name: str) -> None:
-    flags = look(np.ascontiguousarray(FUNDI[name](fundus)))
+    flags = quality_flags(np.ascontiguousarray(FUNDI[name](fundus)))
     assert not {"no_fundus", "torn"} & set(flags)
     assert ("grey" in flags) == (name == "grey")
     assert "dark" not in flags or name in ("dark", "corner")
@@ -114,7 +114,7 @@ def test_what_is_a_fundus(fundus: np.ndarray, name: str) -> None:
 
 @pytest.mark.parametrize("index", range(10))
 def test_no_drawn_photograph_is_flagged(index: int) -> None:
-    assert look(draw(7, index, index % 5, side=256).image) == ()
+    assert quality_flags(draw_photograph(7, index, index % 5, side=256).image) == ()
 
 
 @pytest.mark.parametrize("side", [200, 400])
@@ -127,10 +127,10 @@ def test_tears_are_seen(fundus: np.ndarray, side: int) -> None:
     recoloured[row:, left:] = np.clip(image[row:, left:] + np.array([-60, 40, 60]), 0, 255)
     black = image.copy()
     black[row:] = 0
-    assert "torn" in look(recoloured) and "torn" in look(moved)
-    assert "torn" not in look(image), "a whole one"
-    assert "torn" not in look(black), "rows that are missing are told otherwise"
-    assert "torn" not in look(image.transpose(1, 0, 2)[:, ::-1].copy())
+    assert "torn" in quality_flags(recoloured) and "torn" in quality_flags(moved)
+    assert "torn" not in quality_flags(image), "a whole one"
+    assert "torn" not in quality_flags(black), "rows that are missing are told otherwise"
+    assert "torn" not in quality_flags(image.transpose(1, 0, 2)[:, ::-1].copy())
 
 
 def test_no_real_fundus_is_taken_for_something_else(real_data: Path) -> None:
@@ -144,7 +144,10 @@ def test_no_real_fundus_is_taken_for_something_else(real_data: Path) -> None:
     ][::12]
     if not paths:
         pytest.skip(f"no photographs in {real_data}")
-    seen = {str(path): set(look(decode(path.read_bytes(), 256).pixels)) for path in paths}
+    seen = {
+        str(path): set(quality_flags(decode_photograph(path.read_bytes(), 256).pixels))
+        for path in paths
+    }
     wrong = {path: flags for path, flags in seen.items() if flags & {"no_fundus", "torn", "grey"}}
     assert not wrong
     assert sum(bool(flags) for flags in seen.values()) < 0.05 * len(seen), "few are odd"

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from fundusray.data.photographs import archives
-from fundusray.data.photographs.decode import BadImage, decode
+from fundusray.data.photographs.decode import BadImage, decode_photograph
 from fundusray.data.photographs.read import read_mask, read_photo
 from fundusray.errors import InputError
 from tests.data.trees import mask, photograph, retinamnist, write
@@ -72,7 +72,7 @@ def test_pictures_of_an_archive(tmp_path: Path, side: int) -> None:
     for root in (str(tmp_path), str(place), place.as_uri()):
         for part, index in (("train", 0), ("train", 9), ("test", 5), ("val", 3)):
             content = read_photo(root, f"set.npz#{part}/{index}")
-            pixels = decode(content).pixels
+            pixels = decode_photograph(content).pixels
             assert np.array_equal(pixels, arrays[f"{part}_images"][index])
     for path in ("set.npz#test/6", "set.npz#test/999999999"):
         with pytest.raises(InputError, match=r"no picture test/.*, it holds 6"):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter1d
 
-from fundusray.data.prepared.blur import factors, gaussian_blur, kernel
+from fundusray.data.prepared.blur import blur_factors, gaussian_blur, gaussian_kernel
 
 
 def convolved(image: np.ndarray, sigma: float) -> np.ndarray:
@@ -36,7 +36,10 @@ def test_equals_the_float64_convolution(sigma: float, shape: tuple[int, ...]) ->
 
 def test_mirrors_by_hand_at_the_border() -> None:
     image = torch.tensor([[10.0, 20.0, 40.0, 80.0]])
-    weights, signal = kernel(0.5), [40, 20, 10, 20, 40, 80, 40, 20]  # two mirrored pixels a side
+    weights, signal = (
+        gaussian_kernel(0.5),
+        [40, 20, 10, 20, 40, 80, 40, 20],
+    )  # two mirrored pixels a side
     expected = [sum(weights * signal[i : i + 5]) for i in range(4)]
     assert gaussian_blur(image, 0.5)[0].tolist() == pytest.approx(expected, abs=1e-3)
 
@@ -47,8 +50,8 @@ def test_a_flat_image_stays() -> None:
 
 
 def test_the_rank_is_low_at_the_sizes_that_graham_needs() -> None:
-    assert factors(512, 512 / 60)[0].shape[1] < 90
-    assert factors(512, 512 / 30)[0].shape[1] < 45
+    assert blur_factors(512, 512 / 60)[0].shape[1] < 90
+    assert blur_factors(512, 512 / 30)[0].shape[1] < 45
 
 
 def test_a_batch_is_its_images() -> None:

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from fundusray.config import Data
-from fundusray.data.drawn.source import draw
-from fundusray.data.photographs.decode import TURNED, UPRIGHT, decode
+from fundusray.data.drawn.source import draw_photograph
+from fundusray.data.photographs.decode import TURNED, UPRIGHT, decode_photograph
 from fundusray.data.prepared.geometry import (
     Geometry,
     photograph_boxes,
@@ -21,7 +21,7 @@ from fundusray.data.prepared.geometry import (
     prepared_mask,
     prepared_points,
 )
-from fundusray.data.prepared.preprocess import PREPROCESS, apply
+from fundusray.data.prepared.preprocess import PREPROCESS, preprocess_photograph
 
 Draw = Callable[..., np.ndarray]
 CASES = {
@@ -50,10 +50,10 @@ def blue_dot(image: np.ndarray, x: float, y: float, radius: float) -> np.ndarray
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_marker_lands_where_the_geometry_says(drawn: Draw, name: str, case: dict) -> None:
     image, data = drawn(**case), Data(size=160, preprocess=name)
-    plain, geometry = apply(data, image)
+    plain, geometry = preprocess_photograph(data, image)
     assert geometry.photograph == image.shape[:2] and geometry.size == 160
     for x, y in ((270.0, 170.0), (200.5, 230.0), (235.0, 141.25)):
-        after = apply(data, blue_dot(image, x, y, 5))
+        after = preprocess_photograph(data, blue_dot(image, x, y, 5))
         moved = prepared_points(after.geometry, np.array([x, y]))
         seen = after.pixels[..., 2].astype(int) - plain[..., 2] > 60
         assert seen.sum() > 4 and np.abs(centre_of(seen) - moved).max() < 0.6
@@ -73,17 +73,19 @@ def test_the_geometry_of_a_scaled_decode_is_of_the_upright_original(
     if orientation in UPRIGHT:
         upright = upright.transpose(UPRIGHT[orientation])
     dot = np.asarray(upright)[..., 2] > 200
-    decoded = decode(sink.getvalue(), 100)
+    decoded = decode_photograph(sink.getvalue(), 100)
     assert decoded.scale == 8 and (decoded.width, decoded.height) == upright.size
     beyond = (-decoded.width % 8, -decoded.height % 8)
     turned = TURNED.get(orientation, (False, False))
     assert decoded.margin == tuple(b * t for b, t in zip(beyond, turned, strict=True))
-    pixels, geometry = apply(Data(size=96, preprocess="resize"), decoded.pixels)
+    pixels, geometry = preprocess_photograph(Data(size=96, preprocess="resize"), decoded.pixels)
     whole = geometry.scaled(decoded.scale, decoded.margin, (decoded.height, decoded.width))
     seen = pixels[..., 2].astype(int) - pixels[..., 0] > 40
     assert np.abs(centre_of(seen) - prepared_points(whole, centre_of(dot))).max() < 0.3
     # A decode that is not scaled says the same, as far as the same circle is seen in it.
-    full = apply(Data(size=96, preprocess="resize"), decode(sink.getvalue()).pixels).geometry
+    full = preprocess_photograph(
+        Data(size=96, preprocess="resize"), decode_photograph(sink.getvalue()).pixels
+    ).geometry
     for one, other in ((whole.left, full.left), (whole.top, full.top), (whole.width, full.width)):
         assert abs(one - other) < 0.5 * full.width / 96
 
@@ -152,9 +154,9 @@ def test_a_map_s_pixel_is_the_mean_of_what_it_covers() -> None:
 def test_drawn_masks_go_there_and_back(name: str) -> None:
     """A structure of some size survives the way to the prepared image and back; of small ones
     what is marked there is marked in the photograph."""
-    eye = draw(5, 4, 3, 512)
+    eye = draw_photograph(5, 4, 3, 512)
     photograph = eye.image.copy()
-    _, geometry = apply(Data(size=256, preprocess=name), photograph)
+    _, geometry = preprocess_photograph(Data(size=256, preprocess=name), photograph)
     disc = eye.landmarks["disc"]
     there = prepared_mask(geometry, disc)
     back = photograph_mask(geometry, there)

@@ -13,14 +13,14 @@ from scipy.ndimage import binary_dilation
 
 from fundusray import files
 from fundusray.config import Data
-from fundusray.data.manifest.build import Manifest, build
-from fundusray.data.photographs.decode import decode
+from fundusray.data.manifest.build import Manifest, build_manifest
+from fundusray.data.photographs.decode import decode_photograph
 from fundusray.data.photographs.read import read_mask
 from fundusray.data.prepared import prepared_set
 from fundusray.data.prepared.geometry import prepared_mask
 from fundusray.data.prepared.masks import mask_kinds, num_planes, unpacked
 from fundusray.data.prepared.prepared_set import PreparedSet
-from fundusray.data.prepared.preprocess import apply
+from fundusray.data.prepared.preprocess import preprocess_photograph
 from fundusray.errors import BadInputsError, InputError
 
 SIZE = 64
@@ -71,7 +71,7 @@ def tree(tmp_path: Path, drawn: Callable[..., np.ndarray]) -> Path:
 def make(root: Path, storage: Path, **changes: Any) -> tuple[str, Data, Manifest]:
     """Prepares a tree in two units; folder, settings and manifest."""
     data = Data(**(GIVEN | {"root": str(root)} | changes))
-    manifest = build(data, data.root, 0, labelled=False)
+    manifest = build_manifest(data, data.root, 0, labelled=False)
     data = Data(
         **(GIVEN | {"root": str(root)} | changes | {"masks": mask_kinds(data, manifest.table)})
     )
@@ -82,7 +82,7 @@ def make(root: Path, storage: Path, **changes: Any) -> tuple[str, Data, Manifest
         prepared_set.write_shard(folder, index, chunk, data, manifest.roots)
         for index, chunk in enumerate(chunks)
     ]
-    prepared_set.finish(folder, data, manifest, units)
+    prepared_set.assemble_set(folder, data, manifest, units)
     return folder, data, manifest
 
 
@@ -108,8 +108,8 @@ def test_masks_are_those_of_the_photographs(
                 whole = read_mask(str(tree), files_of[kind])
             assert np.array_equal(mask, prepared_mask(kept.geometry(row), whole))
     assert masks.any(axis=(2, 3)).sum() >= 15
-    photograph = decode((tree / kept.table["path"][5].as_py()).read_bytes()).pixels
-    direct = apply(Data(size=SIZE, preprocess=preprocess), photograph).geometry
+    photograph = decode_photograph((tree / kept.table["path"][5].as_py()).read_bytes()).pixels
+    direct = preprocess_photograph(Data(size=SIZE, preprocess=preprocess), photograph).geometry
     stored = kept.geometry(5)
     assert stored.photograph == (300, 420) and abs(stored.left - direct.left) < 3
 
@@ -208,7 +208,7 @@ def test_a_set_of_an_earlier_version_is_read_but_knows_no_geometry(
 def test_kinds_that_are_not_there_are_named(tree: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"kind of mask in data\.masks.*did you mean 'haemorr"):
         make(tree, tmp_path, masks=("hemorrhages",))
-    bare = build(Data(source="idrid", root=str(tree)), str(tree), 0, labelled=False)
+    bare = build_manifest(Data(source="idrid", root=str(tree)), str(tree), 0, labelled=False)
     rows = [row | {"masks": []} for row in bare.table.to_pylist()]
     empty = pa.Table.from_pylist(rows, bare.table.schema)
     with pytest.raises(InputError, match=r"data\.masks=all: no photograph .*'idrid'.*empty"):
@@ -237,13 +237,13 @@ def test_real_masks_lie_on_their_lesions(real_data: Path, tmp_path: Path, prepro
         pytest.skip(f"no IDRiD in {real_data}")
     kinds = ("hard_exudates", "haemorrhages")
     data = Data(**GIVEN | {"size": 256, "preprocess": preprocess, "masks": kinds})
-    manifest = build(data, str(root), 0, labelled=False)
+    manifest = build_manifest(data, str(root), 0, labelled=False)
     manifest = replace(manifest, table=manifest.table.slice(0, 6))
     folder = prepared_set.set_folder(str(tmp_path), data, manifest)
     unit = prepared_set.write_shard(folder, 0, manifest.table, data, manifest.roots)
-    prepared_set.finish(folder, data, manifest, [unit])
+    prepared_set.assemble_set(folder, data, manifest, [unit])
     kept, rows = prepared_set.open_set(folder), np.arange(6)
-    seen = np.stack([decode(content.tobytes()).pixels for content in kept.encoded(rows)])
+    seen = np.stack([decode_photograph(content.tobytes()).pixels for content in kept.encoded(rows)])
     green, masks = seen[..., 1].astype(float), kept.masks(rows).astype(bool)
     for kind, sign in enumerate((1, -1)):
         on, off = (

@@ -16,9 +16,9 @@ from PIL import Image
 
 from fundusray import files
 from fundusray.config import Data
-from fundusray.data.drawn.source import draw
-from fundusray.data.manifest.build import Manifest, build
-from fundusray.data.photographs.decode import decode, encode_jpeg
+from fundusray.data.drawn.source import draw_photograph
+from fundusray.data.manifest.build import Manifest, build_manifest
+from fundusray.data.photographs.decode import decode_photograph, encode_jpeg
 from fundusray.data.prepared import prepared_set
 from fundusray.data.prepared.preprocess import PREPROCESS
 from fundusray.errors import BadInputsError, InputError
@@ -33,7 +33,7 @@ def make(tree: Path, storage: str, chunk: int = 5, **changes: Any) -> Made:
     """Prepares a tree of photographs; folder, manifest and units."""
     settings = {"source": "eyepacs", "root": str(tree), "size": SIZE, "max_bad": 0.5}
     data = Data(**(settings | changes))
-    manifest = build(data, data.root, 0)
+    manifest = build_manifest(data, data.root, 0)
     folder = prepared_set.set_folder(storage, data, manifest)
     units = [
         prepared_set.write_shard(
@@ -41,7 +41,7 @@ def make(tree: Path, storage: str, chunk: int = 5, **changes: Any) -> Made:
         )
         for i, start in enumerate(range(0, manifest.table.num_rows, chunk))
     ]
-    prepared_set.finish(folder, data, manifest, units)
+    prepared_set.assemble_set(folder, data, manifest, units)
     return folder, manifest, units
 
 
@@ -67,7 +67,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = ["image,level"]
     for index in range(12):
         lines.append(f"{index // 2}_{('left', 'right')[index % 2]},{index % 5}")
-        content = encode_jpeg(draw(2, index, index % 5, 128).image)
+        content = encode_jpeg(draw_photograph(2, index, index % 5, 128).image)
         (root / "tree" / "train" / f"{lines[-1][:-2]}.jpeg").write_bytes(content)
     (root / "tree" / "trainLabels.csv").write_text("\n".join(lines))
     for encoding in ("jpeg", "raw"):
@@ -99,7 +99,7 @@ def test_every_row_is_its_photograph_and_knows_it(tree: Path, tmp_path: Path) ->
     assert opened.classes == manifest.classes
     for row in (11, 0, 5, 5, 4):
         path = tree / manifest.table["path"][row].as_py()
-        pixels = decode(path.read_bytes(), PREPROCESS["graham"].min_side(SIZE)).pixels
+        pixels = decode_photograph(path.read_bytes(), PREPROCESS["graham"].min_side(SIZE)).pixels
         expected = encode_jpeg(PREPROCESS["graham"].function(pixels, SIZE).pixels)
         (encoded,) = opened.encoded(np.array([row]))
         assert bytes(encoded) == expected
@@ -277,7 +277,7 @@ def test_an_unfinished_set_is_refused(tmp_path: Path) -> None:
 def test_the_folder_names_what_decides_the_pixels(tree: Path) -> None:
     def folder(**changes) -> str:
         data = Data(**({"source": "eyepacs", "root": str(tree), "size": SIZE} | changes))
-        return prepared_set.set_folder("/s", data, build(data, data.root, 0))
+        return prepared_set.set_folder("/s", data, build_manifest(data, data.root, 0))
 
     same = folder()
     assert re.fullmatch(r"/s/prepared/eyepacs-graham-48-[0-9a-f]{12}", same)
@@ -315,7 +315,7 @@ def test_a_remote_set_is_copied_once(tree: Path, tmp_path: Path) -> None:
 def test_near_duplicates_are_found_and_told(tmp_path: Path) -> None:
     root = tmp_path / "raw"
     (root / "train").mkdir(parents=True)
-    eyes = [draw(0, index, index % 5, 256).image for index in range(4)]
+    eyes = [draw_photograph(0, index, index % 5, 256).image for index in range(4)]
     half = np.asarray(Image.fromarray(eyes[0]).reduce(2))
     # The last three are the first again (the same file, then smaller) and the third, graded anew.
     shown = [*map(encode_jpeg, eyes[:3]), b"no picture" * 100, encode_jpeg(eyes[3])]
@@ -345,7 +345,7 @@ def test_several_data_sets_are_one_set(tree: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(tree, other)
     for index, path in enumerate(sorted((other / "train").iterdir())):
-        path.write_bytes(encode_jpeg(draw(1, index, index % 5, 128).image))
+        path.write_bytes(encode_jpeg(draw_photograph(1, index, index % 5, 128).image))
     changes = {"source": "eyepacs,eyepacs", "root": f"{tree},{other}", "preprocess": "resize"}
     folder, manifest, _ = make(tree, str(tmp_path / "out"), encoding="raw", **changes)
     assert manifest.roots == {"eyepacs": str(tree), "eyepacs-2": str(other)}

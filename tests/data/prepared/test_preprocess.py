@@ -10,20 +10,20 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d, map_coordinates
 from torchvision import transforms
 
 from fundusray.config import Data
-from fundusray.data.photographs.decode import BadImage, decode
+from fundusray.data.photographs.decode import BadImage, decode_photograph
 from fundusray.data.photographs.find_fundus import Fundus, find_fundus
 from fundusray.data.prepared import preprocess
 from fundusray.data.prepared.preprocess import (
     GREY,
     PREPROCESS,
     RANGES,
-    apply,
     center_crop,
-    check_args,
+    check_preprocess_args,
     contour,
     diameter,
     even_light,
     graham,
+    preprocess_photograph,
     resize,
 )
 from fundusray.errors import InputError
@@ -103,9 +103,9 @@ def test_a_scaled_decode_gives_the_same_picture(drawn: Draw, name: str, mean: fl
     sink = io.BytesIO()
     Image.fromarray(drawn(768, 1152, 350.0)).save(sink, "JPEG", quality=92)
     step, size = PREPROCESS[name], 128
-    scaled = decode(sink.getvalue(), step.min_side(size)).pixels
+    scaled = decode_photograph(sink.getvalue(), step.min_side(size)).pixels
     assert size <= min(scaled.shape[:2]) < 768 / 2
-    full = step.function(decode(sink.getvalue()).pixels, size).pixels.astype(int)
+    full = step.function(decode_photograph(sink.getvalue()).pixels, size).pixels.astype(int)
     assert np.abs(full - step.function(scaled, size).pixels).mean() < mean
 
 
@@ -306,9 +306,12 @@ def test_center_crop_of_a_strip_needs_little_memory() -> None:
 
 def test_apply_is_the_recipe_s_preprocessing(drawn: Draw) -> None:
     data = Data(preprocess="graham", preprocess_args={"clip": 0.5, "gain": 2}, size=64)
-    assert (apply(data, drawn()).pixels == graham(drawn(), 64, clip=0.5, gain=2).pixels).all()
     assert (
-        apply(Data(preprocess="contour", size=50), drawn()).pixels == contour(drawn(), 50).pixels
+        preprocess_photograph(data, drawn()).pixels == graham(drawn(), 64, clip=0.5, gain=2).pixels
+    ).all()
+    assert (
+        preprocess_photograph(Data(preprocess="contour", size=50), drawn()).pixels
+        == contour(drawn(), 50).pixels
     ).all()
 
 
@@ -323,7 +326,7 @@ def test_apply_is_the_recipe_s_preprocessing(drawn: Draw) -> None:
     ],
 )
 def test_good_arguments_pass(drawn: Draw, name: str, args: dict) -> None:
-    check_args(name, args)
+    check_preprocess_args(name, args)
     assert PREPROCESS[name].function(drawn(), 32, **args).pixels.shape == (32, 32, 3)
 
 
@@ -346,12 +349,12 @@ def test_good_arguments_pass(drawn: Draw, name: str, args: dict) -> None:
 )
 def test_bad_arguments_are_named(name: str, args: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        check_args(name, args)
+        check_preprocess_args(name, args)
 
 
 @pytest.mark.parametrize("name", FINDING)
 def test_every_keyword_works_over_its_range(drawn: Draw, name: str) -> None:
     defaults = PREPROCESS[name].function.__kwdefaults__ or {}
-    check_args(name, defaults)
+    check_preprocess_args(name, defaults)
     for key, given in [(each, end) for each in defaults for end in RANGES[each]]:
         assert PREPROCESS[name].function(drawn(), 64, **{key: given}).pixels.shape == (64, 64, 3)

@@ -11,9 +11,9 @@ import pytest
 
 from fundusray.config import Data
 from fundusray.data.duplicates.fingerprint import fingerprint
-from fundusray.data.manifest.build import build
-from fundusray.data.photographs.decode import decode
-from fundusray.data.prepared.preprocess import PREPROCESS, apply
+from fundusray.data.manifest.build import build_manifest
+from fundusray.data.photographs.decode import decode_photograph
+from fundusray.data.prepared.preprocess import PREPROCESS, preprocess_photograph
 from fundusray.data.prepared.write import read_prints, write_shard
 from fundusray.errors import InputError
 
@@ -33,7 +33,7 @@ def given(root: Path, **changes: Any) -> tuple[Data, pa.Table, dict[str, str]]:
     """Settings, the manifest's rows and the roots of a tree."""
     settings = {"source": "eyepacs", "root": str(root), "size": SIZE, "max_bad": 0.5}
     data = Data(**(settings | changes))
-    manifest = build(data, data.root, 0)
+    manifest = build_manifest(data, data.root, 0)
     return data, manifest.table, manifest.roots
 
 
@@ -49,8 +49,8 @@ def test_a_raw_unit_holds_just_what_preprocessing_gave(
     assert len(held) == unit["rows"] == 11 and held.nbytes == unit["bytes"]
     for pixels, row in zip(held, unit["kept"], strict=True):
         content = (tree / table["path"][row].as_py()).read_bytes()
-        decoded = decode(content, PREPROCESS[name].min_side(SIZE)).pixels
-        assert np.array_equal(pixels, apply(data, decoded).pixels)
+        decoded = decode_photograph(content, PREPROCESS[name].min_side(SIZE)).pixels
+        assert np.array_equal(pixels, preprocess_photograph(data, decoded).pixels)
     if args:
         plain = PREPROCESS[name].function(decoded, SIZE).pixels
         assert not np.array_equal(held[-1], plain), "the arguments change the pixels"
@@ -62,7 +62,7 @@ def test_a_unit_knows_what_its_photographs_look_like(tree: Path, tmp_path: Path)
     prints = read_prints(str(tmp_path), unit)
     for seen, row in zip(prints, unit["kept"], strict=True):
         content = (tree / table["path"][row].as_py()).read_bytes()
-        decoded = decode(content, PREPROCESS["graham"].min_side(SIZE)).pixels
+        decoded = decode_photograph(content, PREPROCESS["graham"].min_side(SIZE)).pixels
         assert np.array_equal(seen, fingerprint(decoded))
 
 
@@ -160,8 +160,10 @@ def test_rows_come_from_the_root_of_their_data_set(tree: Path, tmp_path: Path) -
     held = np.fromfile(tmp_path / "out" / unit["name"], np.uint8).reshape(-1, SIZE, SIZE, 3)
     min_side = PREPROCESS["center_crop"].min_side(SIZE)
     for pixels, root in zip(held, roots.values(), strict=True):
-        decoded = decode(Path(root, "train", "1_left.jpeg").read_bytes(), min_side).pixels
-        assert np.array_equal(pixels, apply(data, decoded).pixels)
+        decoded = decode_photograph(
+            Path(root, "train", "1_left.jpeg").read_bytes(), min_side
+        ).pixels
+        assert np.array_equal(pixels, preprocess_photograph(data, decoded).pixels)
     assert not np.array_equal(held[0], held[1])
 
 

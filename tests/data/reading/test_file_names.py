@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fundusray.config import Data, Recipe, override
-from fundusray.data.reading.file_names import read, read_by, reading_note
+from fundusray.data.reading.file_names import read_by, read_file_names, reading_note
 from fundusray.errors import InputError
 from fundusray.settings.deciding import deciding
 
@@ -34,37 +34,39 @@ EYES = ("left", "right")
 def test_ways_of_naming(left: str, right: str) -> None:
     """Both eyes of twelve patients, and two photographs of nobody."""
     names = [way.format(f"p{p}") for p in range(12) for way in (left, right)]
-    found = read([*names, "000c1434d8d7", "overview"])
+    found = read_file_names([*names, "000c1434d8d7", "overview"])
     assert found.patients == [f"p{p}" for p in range(12) for _ in EYES] + ["", ""]
     assert found.eyes == [*EYES * 12, "", ""]
 
 
 def test_several_shots_are_of_one_patient() -> None:
     names = [f"{p}_{eye}{shot}" for p in range(3) for eye in "lr" for shot in (1, 2)]
-    assert read(names).patients == [str(p) for p in range(3) for _ in range(4)]
+    assert read_file_names(names).patients == [str(p) for p in range(3) for _ in range(4)]
 
 
 @pytest.mark.parametrize("study", [["img"], ["Mild", "Severe", "No_DR"]])
 def test_a_study_or_a_class_is_no_patient(study: list[str]) -> None:
     names = [f"{word}_{eye}_{n:03d}" for word in study for eye in EYES for n in range(9)]
-    found = read(names)
+    found = read_file_names(names)
     assert len(set(found.patients)) == 9 * len(study) and set(found.eyes) == set(EYES)
     # Numbers that name no eye twice tell nothing.
     alone = [f"img_left_{n:03d}" for n in range(20)] + [f"img_right_{n:03d}" for n in range(20, 40)]
-    assert set(read(alone).patients) == {""}
+    assert set(read_file_names(alone).patients) == {""}
 
 
 def test_a_visit_is_no_other_patient() -> None:
     days = ("20190101", "2021-03-30", "20220412")
     names = [f"P{p}_{day}_{eye}" for p in range(4) for day in days for eye in ("OS", "OD")]
-    assert set(read(names).patients) == {"P0", "P1", "P2", "P3"}
+    assert set(read_file_names(names).patients) == {"P0", "P1", "P2", "P3"}
     # A moment is nobody.
     moments = [f"20190101{n:06d}_{EYES[n % 2]}" for n in range(9)]
-    assert set(read(moments).patients) == {""}
+    assert set(read_file_names(moments).patients) == {""}
 
 
 def test_one_eye_of_each_patient_may_have_been_kept() -> None:
-    assert read([f"{n}_{EYES[n % 2]}" for n in range(20)]).patients == [str(n) for n in range(20)]
+    assert read_file_names([f"{n}_{EYES[n % 2]}" for n in range(20)]).patients == [
+        str(n) for n in range(20)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -82,19 +84,19 @@ def test_one_eye_of_each_patient_may_have_been_kept() -> None:
     ],
 )
 def test_what_is_no_way_of_naming(names: list[str]) -> None:
-    found = read(names)
+    found = read_file_names(names)
     assert found.patients == found.eyes == [""] * len(names)
     assert reading_note(names, found, "", secret=False) == ""
 
 
 def test_what_was_read_is_told_with_an_example() -> None:
     names = ["p0_OS", "p0_OD", "p1_OS", "p1_OD", "loose"]
-    said = reading_note(names, read(names), "", secret=False)
+    said = reading_note(names, read_file_names(names), "", secret=False)
     assert said == (
         "patients read from names: 'p0_OS' -> patient p0, left eye (4 of 5 names); 1 tell no "
         "patient, each counts on its own: 'loose'"
     )
-    secret = reading_note(names, read(names), "", secret=True)
+    secret = reading_note(names, read_file_names(names), "", secret=True)
     assert "4 of 5 names" in secret and "p0" not in secret and "loose" not in secret
 
 
@@ -105,7 +107,7 @@ def test_what_was_read_is_told_with_an_example() -> None:
 def test_names_of_cases(cases: Path, case: str, patients: int) -> None:
     photographs = (".jpg", ".jpeg", ".png")
     names = [p.stem for p in (cases / case).rglob("*") if p.suffix.lower() in photographs]
-    assert len(set(read(names).patients) - {""}) == patients
+    assert len(set(read_file_names(names).patients) - {""}) == patients
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,7 @@ def test_names_of_cases(cases: Path, case: str, patients: int) -> None:
 )
 def test_names_of_published_sets(real_data: Path, part: str, patients: int) -> None:
     names = [p.stem for p in (real_data / part).rglob("*") if p.suffix in (".jpg", ".png")]
-    assert len(set(read(names).patients) - {""}) == patients
+    assert len(set(read_file_names(names).patients) - {""}) == patients
 
 
 def test_a_pattern_of_ones_own() -> None:

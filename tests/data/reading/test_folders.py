@@ -8,7 +8,13 @@ import pytest
 from fundusray import files
 from fundusray.data import SOURCES
 from fundusray.data.photographs.read import read_photo
-from fundusray.data.reading.folders import bad_path, is_inside, list_folder, match, plain_id
+from fundusray.data.reading.folders import (
+    bad_path,
+    is_inside,
+    list_folder,
+    match_photographs,
+    plain_id,
+)
 from fundusray.errors import InputError
 from tests.data.trees import LAYOUTS, classes, write
 
@@ -59,16 +65,20 @@ def test_which_file_an_id_means(tmp_path: Path) -> None:
     names = ["a.jpeg", "b.JPG", "c.png", "c.jpg", "d.tif", "Zoe\u0308.png"]
     classes(tmp_path, mixed=names, alike=["a.jpg", "b.jpg"])
     cells = ["a", "b.png", "c", "c.png", "d", "d.tif", "Zo\u00eb", "e"]
-    found = match(list_folder(str(tmp_path), "mixed"), list(map(plain_id, cells)), cells)
+    found = match_photographs(
+        list_folder(str(tmp_path), "mixed"), list(map(plain_id, cells)), cells
+    )
     assert found.names == [
         *("a.jpeg", "b.JPG", "c.jpg", "c.png"),
         *("d.tif", "d.tif", "Zoe\u0308.png", None),
     ]
     assert [size is None for size in found.sizes] == [name is None for name in found.names]
     assert found.twins == set()
-    assert match(list_folder(str(tmp_path), "mixed"), ["c"], ["c"]).twins == {"c"}
+    assert match_photographs(list_folder(str(tmp_path), "mixed"), ["c"], ["c"]).twins == {"c"}
     cells = ["b", "a.jpg", "A", "c"]
-    found = match(list_folder(str(tmp_path), "alike"), list(map(plain_id, cells)), cells)
+    found = match_photographs(
+        list_folder(str(tmp_path), "alike"), list(map(plain_id, cells)), cells
+    )
     assert found.names == ["b.jpg", "a.jpg", None, None]
 
 

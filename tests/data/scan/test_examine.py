@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from fundusray.config import Data
-from fundusray.data.drawn.source import draw
-from fundusray.data.manifest.build import SCHEMA, build
-from fundusray.data.photographs.digests import contents
+from fundusray.data.drawn.source import draw_photograph
+from fundusray.data.manifest.build import SCHEMA, build_manifest
+from fundusray.data.photographs.digests import content_table
 from fundusray.data.prepared.prepared_set import write_shard
 from fundusray.data.prepared.preprocess import PREPROCESS
 from fundusray.data.scan import examine
@@ -42,7 +42,7 @@ def table_of(paths: list[str], **columns: list[Any]) -> pa.Table:
 def examined(root: Path, table: pa.Table, **settings: Any) -> dict[str, Row]:
     """Rows of EXAMINED by id."""
     data = Data(**({"source": "folder", "size": SIZE} | settings))
-    rows = examine.examine(table, data, {"x": str(root)}).to_pylist()
+    rows = examine.examine_photographs(table, data, {"x": str(root)}).to_pylist()
     assert [row["image_id"] for row in rows] == table["image_id"].to_pylist()
     return {row["image_id"]: row for row in rows}
 
@@ -59,7 +59,7 @@ def photographs() -> list[bytes]:
     """Drawn photographs as cameras write them: plain, and with restart markers."""
     options: list[dict[str, Any]] = [{}, {"restart_marker_rows": 1}, {"subsampling": 0}]
     return [
-        jpeg(draw(0, index, index % 5, side=224).image, quality=90, **options[index % 3])
+        jpeg(draw_photograph(0, index, index % 5, side=224).image, quality=90, **options[index % 3])
         for index in range(6)
     ]
 
@@ -154,7 +154,7 @@ def test_it_says_what_prepare_does(
 
 
 def test_a_photograph_s_row(tmp_path: Path) -> None:
-    drawn = Image.fromarray(draw(0, 0, 2, side=160).image)
+    drawn = Image.fromarray(draw_photograph(0, 0, 2, side=160).image)
     exif = Image.Exif()
     exif[0x0112] = 6
     drawn.crop((0, 20, 160, 140)).save(tmp_path / "turned.jpg", exif=exif, quality=90)
@@ -171,7 +171,7 @@ def test_a_photograph_s_row(tmp_path: Path) -> None:
 
 
 def test_flags(tmp_path: Path) -> None:
-    drawn = draw(0, 0, 2, side=160).image
+    drawn = draw_photograph(0, 0, 2, side=160).image
     pictures = {
         "dark.jpg": (drawn * 0.25).astype(np.uint8),
         "bright.jpg": (255 - (255 - drawn.astype(int)) * (drawn > 0) * 0.3).astype(np.uint8),
@@ -200,7 +200,7 @@ def test_flags(tmp_path: Path) -> None:
 
 
 def test_masks_that_do_not_fit_are_named(tmp_path: Path) -> None:
-    drawn = draw(0, 0, 2, side=160).image
+    drawn = draw_photograph(0, 0, 2, side=160).image
     (tmp_path / "a.jpg").write_bytes(jpeg(drawn))
     for name, side in (("fits.png", 160), ("small.png", 80)):
         Image.fromarray(np.zeros((side, side), np.uint8)).save(tmp_path / name)
@@ -222,34 +222,39 @@ def test_masks_that_do_not_fit_are_named(tmp_path: Path) -> None:
 def test_parts_are_kept_and_found_again(tmp_path: Path) -> None:
     root, parts = tmp_path / "root", str(tmp_path / "parts")
     root.mkdir()
-    (root / "a.jpg").write_bytes(jpeg(draw(0, 0, 0, side=96).image))
+    (root / "a.jpg").write_bytes(jpeg(draw_photograph(0, 0, 0, side=96).image))
     data, table = Data(source="folder", size=SIZE), table_of(["a.jpg", "b.jpg"], num_bytes=[5, 6])
     assert examine.read_parts(parts) == {}
-    first = examine.examine(table, data, {"x": str(root)})
+    first = examine.examine_photographs(table, data, {"x": str(root)})
     examine.write_part(parts, first)
     known = examine.read_parts(parts)
-    keys = [examine.known_by(row, data) for row in table.to_pylist()]
+    keys = [examine.row_identity(row, data) for row in table.to_pylist()]
     assert keys == [("x", "a.jpg", "a.jpg", 5), ("x", "b.jpg", "b.jpg", 6)]
     assert [known[key] for key in keys] == [[row] for row in first.to_pylist()]
     assert [known[key][0]["again"] for key in keys] == [False, True]
     # What could not be read is found later, whichever of both parts is read first.
     (root / "b.jpg").write_bytes(b"not a photograph")
-    examine.write_part(parts, examine.examine(table.slice(1), data, {"x": str(root)}))
+    examine.write_part(parts, examine.examine_photographs(table.slice(1), data, {"x": str(root)}))
     known = examine.read_parts(parts)
-    now = contents(table, {"x": str(root)}, [])
-    sound, odd = examine.holding(known, keys, now)
+    now = content_table(table, {"x": str(root)}, [])
+    sound, odd = examine.current_rows(known, keys, now)
     assert sound == first.to_pylist()[0]
     assert not odd["again"] and "not a JPEG" in odd["reason"]
     assert len(os.listdir(parts)) == 2
     # Of equal size and other content it is another photograph.
     (root / "b.jpg").write_bytes(b"not a Photograph")
-    assert examine.holding(known, keys, contents(table, {"x": str(root)}, [])) == [sound, None]
+    assert examine.current_rows(known, keys, content_table(table, {"x": str(root)}, [])) == [
+        sound,
+        None,
+    ]
 
 
 @pytest.mark.parametrize("damage", [lambda c: c[:-9], lambda c: c[:99] + b"x" + c[100:]])
 def test_a_damaged_part_is_removed(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     table = table_of(["a.jpg"])
-    examine.write_part(str(tmp_path), examine.lost(table, Data(size=SIZE), "it is gone"))
+    examine.write_part(
+        str(tmp_path), examine.refused_photograph(table, Data(size=SIZE), "it is gone")
+    )
     (part,) = tmp_path.iterdir()
     ((row,),) = examine.read_parts(str(tmp_path)).values()
     assert (row["status"], row["reason"], row["again"]) == ("refused", "it is gone", True)
@@ -259,11 +264,11 @@ def test_a_damaged_part_is_removed(tmp_path: Path, damage: Callable[[bytes], byt
 
 def test_keyed_ids_leave_no_name_of_a_file(tmp_path: Path) -> None:
     name = "mustermann.jpg"
-    (tmp_path / name).write_bytes(jpeg(draw(0, 0, 0, side=96).image))
+    (tmp_path / name).write_bytes(jpeg(draw_photograph(0, 0, 0, side=96).image))
     masks = [[("MA", "mustermann-ma.png")], []]
     table = table_of([name, "mustermann-2.jpg"], image_id=["k1", "k2"], masks=masks)
     data = Data(source="folder", size=SIZE, id_key="/key")
-    rows = examine.examine(table, data, {"x": str(tmp_path)})
+    rows = examine.examine_photographs(table, data, {"x": str(tmp_path)})
     assert "mustermann" not in str(rows.to_pylist())
     assert rows["reason"].to_pylist() == ["", "cannot be read: No such file or directory"]
 
@@ -292,7 +297,7 @@ scan.examine(pa.table(row), Data(), {{"x": {str(tmp_path)!r}}}, 0.3)
 
 def test_thumbnails(eyepacs_tree: Callable[..., Path]) -> None:
     root = str(eyepacs_tree())
-    manifest = build(Data(source="eyepacs"), root, 0)
+    manifest = build_manifest(Data(source="eyepacs"), root, 0)
     pictures = examine.thumbnails(manifest.table, {"2_left", "5_right"}, manifest.roots, 40)
     assert {name: pixels.shape for name, pixels in pictures.items()} == {
         "2_left": (30, 40, 3), "5_right": (30, 40, 3),

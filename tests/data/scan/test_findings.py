@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from fundusray.config import Data
-from fundusray.data.drawn.source import draw
-from fundusray.data.manifest.build import Manifest, build
-from fundusray.data.prepared.prepared_set import finish, set_folder, write_shard
-from fundusray.data.scan.examine import FLAGS, KNOWN_BY, examine
-from fundusray.data.scan.findings import Findings, conclude
+from fundusray.data.drawn.source import draw_photograph
+from fundusray.data.manifest.build import Manifest, build_manifest
+from fundusray.data.prepared.prepared_set import assemble_set, set_folder, write_shard
+from fundusray.data.scan.examine import FLAGS, IDENTITY_COLUMNS, examine_photographs
+from fundusray.data.scan.findings import Findings, conclude_scan
 from fundusray.errors import BadInputsError
 from tests.conftest import jpeg
 
@@ -27,18 +27,18 @@ SIZE = 48
 def findings_of(root: Path, changes: dict[str, list] | None = None, **settings: Any) -> Findings:
     """The findings of a tree, some of its manifest's columns replaced."""
     data = Data(**({"source": "eyepacs", "root": str(root), "size": SIZE} | settings))
-    manifest = build(data, str(root), 0, labelled=False)
+    manifest = build_manifest(data, str(root), 0, labelled=False)
     for name, values in (changes or {}).items():
         field = manifest.table.schema.field(name)
         place = manifest.table.schema.get_field_index(name)
         table = manifest.table.set_column(place, field, pa.array(values, field.type))
         manifest = replace(manifest, table=table)
-    return conclude(manifest, examined(manifest, data), data)
+    return conclude_scan(manifest, examined(manifest, data), data)
 
 
 def examined(manifest: Manifest, data: Data) -> dict[tuple[Any, ...], dict[str, Any]]:
-    rows = examine(manifest.table, data, manifest.roots).to_pylist()
-    return {tuple(row[key] for key in KNOWN_BY): row for row in rows}
+    rows = examine_photographs(manifest.table, data, manifest.roots).to_pylist()
+    return {tuple(row[key] for key in IDENTITY_COLUMNS): row for row in rows}
 
 
 def smaller(content: bytes) -> bytes:
@@ -54,7 +54,7 @@ def tree(eyepacs_tree: Callable[..., Path]) -> Path:
     root = eyepacs_tree(6)
     files = root / "train"
     for index, path in enumerate(sorted(files.iterdir())):
-        path.write_bytes(jpeg(draw(5, index, index % 3, side=192).image))
+        path.write_bytes(jpeg(draw_photograph(5, index, index % 3, side=192).image))
     (files / "3_left.jpeg").write_bytes((files / "1_left.jpeg").read_bytes())
     (files / "4_right.jpeg").write_bytes(smaller((files / "2_right.jpeg").read_bytes()))
     (files / "5_left.jpeg").write_bytes((files / "5_left.jpeg").read_bytes()[:-2])
@@ -111,10 +111,10 @@ def test_the_share_that_is_said_to_be_enough_is(tree: Path, tmp_path: Path) -> N
 
     def prepare(max_bad: float) -> None:
         data = Data(source="eyepacs", root=str(tree), size=SIZE, max_bad=max_bad)
-        manifest = build(data, str(tree), 0)
+        manifest = build_manifest(data, str(tree), 0)
         folder = set_folder(str(tmp_path), data, manifest)
         unit = write_shard(folder, 0, manifest.table, data, manifest.roots)
-        finish(folder, data, manifest, [unit])
+        assemble_set(folder, data, manifest, [unit])
 
     prepare(enough)
     with pytest.raises(BadInputsError, match=f"data.max_bad={enough:g}"):
@@ -181,12 +181,12 @@ def test_a_photograph_graded_twice_is_found_in_idrid(real_data: Path) -> None:
     if not root.is_dir():
         pytest.skip(f"no IDRiD in {real_data}")
     data = Data(source="idrid", root=str(root), size=256)
-    manifest = build(data, str(root), 0, labelled=False)
+    manifest = build_manifest(data, str(root), 0, labelled=False)
     ids = manifest.table["image_id"].to_pylist()
     wanted = ("IDRiD_028", "IDRiD_327")
     rows = [i for i, name in enumerate(ids) if name in wanted or i % 9 == 0]
     part = replace(manifest, table=manifest.table.take(rows))
-    found = conclude(part, examined(part, data), data)
+    found = conclude_scan(part, examined(part, data), data)
     (pair,) = found.pairs.to_pylist()
     assert (pair["first"], pair["second"]) == wanted
     assert (pair["first_label"], pair["second_label"]) == ("proliferative", "severe")

@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fundusray.data.split.assign_sides import assign, kin, largest_remainder
+from fundusray.data.split.assign_sides import largest_remainder, linked_groups, stratified_split
 from fundusray.data.split.leaks import find_leaks
 from fundusray.errors import InputError
 
@@ -32,7 +32,7 @@ def shares(sides: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("seed", range(4))
 def test_realised_shares_are_those_asked_for(how, seed):
     table = drawn_table(1000, seed)
-    sides = assign(table, how, FRACTIONS, seed)
+    sides = stratified_split(table, how, FRACTIONS, seed)
     assert np.abs(shares(sides) - FRACTIONS).max() <= 0.01
     frequent = table["target"].to_numpy() == 0
     assert np.abs(shares(sides[frequent]) - FRACTIONS).max() <= 0.02
@@ -41,11 +41,11 @@ def test_realised_shares_are_those_asked_for(how, seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_no_patient_is_on_two_sides(seed):
     table = drawn_table(1000, seed)
-    sides = assign(table, "patient", FRACTIONS, seed)
+    sides = stratified_split(table, "patient", FRACTIONS, seed)
     seen = {}
     for patient, side in zip(table["patient_id"].to_pylist(), sides, strict=True):
         assert seen.setdefault(patient, side) == side
-    by_image = assign(table, "image", FRACTIONS, seed)
+    by_image = stratified_split(table, "image", FRACTIONS, seed)
     pairs = set(zip(table["patient_id"].to_pylist(), by_image, strict=True))
     assert len(pairs) > len(seen), "by image, some patients straddle"
 
@@ -53,11 +53,11 @@ def test_no_patient_is_on_two_sides(seed):
 @pytest.mark.parametrize("how", ["patient", "image"])
 def test_order_of_rows_does_not_matter_and_the_seed_does(how):
     table = drawn_table(500)
-    sides = assign(table, how, FRACTIONS, 7)
+    sides = stratified_split(table, how, FRACTIONS, 7)
     order = np.random.default_rng(1).permutation(500)
-    assert (assign(table.take(order), how, FRACTIONS, 7) == sides[order]).all()
-    assert (assign(table, how, FRACTIONS, 7) == sides).all()
-    moved = assign(table, how, FRACTIONS, 8) != sides
+    assert (stratified_split(table.take(order), how, FRACTIONS, 7) == sides[order]).all()
+    assert (stratified_split(table, how, FRACTIONS, 7) == sides).all()
+    moved = stratified_split(table, how, FRACTIONS, 8) != sides
     # Two independent splits agree with probability .36 + .01 + .09.
     assert moved.mean() == pytest.approx(0.54, abs=0.08)
 
@@ -69,7 +69,7 @@ def test_every_side_gets_a_rare_grade_when_it_can():
     columns = {"image_id": ids, "patient_id": ids, "twin": twins}
     table = pa.table(columns | {"target": pa.array(grades, pa.int32())})
     for seed in range(10):
-        sides = assign(table, "patient", (0.8, 0.1, 0.1), seed)
+        sides = stratified_split(table, "patient", (0.8, 0.1, 0.1), seed)
         of = {g: set(sides[table["target"].to_numpy() == g]) for g in (2, 3, 4)}
         assert of[4] == {"train", "val", "test"}
         assert "train" in of[3] and len(of[3]) == 2
@@ -85,12 +85,12 @@ def test_train_holds_a_grade_that_only_better_eyes_have():
     columns["twin"] = [""] * 400
     table = pa.table(columns | {"target": pa.array(grades, pa.int32())})
     for seed in range(20):
-        sides = assign(table, "patient", (0.5, 0.25, 0.25), seed)
+        sides = stratified_split(table, "patient", (0.5, 0.25, 0.25), seed)
         assert sides[398] == sides[399] == "train"
 
 
 def test_a_test_share_of_zero_leaves_test_empty():
-    sides = assign(drawn_table(1000), "patient", (0.75, 0.25, 0.0), 0)
+    sides = stratified_split(drawn_table(1000), "patient", (0.75, 0.25, 0.0), 0)
     assert np.abs(shares(sides) - (0.75, 0.25, 0.0)).max() <= 0.01
     assert "test" not in sides
 
@@ -98,9 +98,9 @@ def test_a_test_share_of_zero_leaves_test_empty():
 def test_too_few_patients_are_refused():
     table = drawn_table(20).slice(0, 2)
     with pytest.raises(InputError, match=r"data\.fractions: a share of 0\.\d .* leaves"):
-        assign(table, "image", FRACTIONS, 0)
+        stratified_split(table, "image", FRACTIONS, 0)
     with pytest.raises(InputError, match="patient or image, got 'eye'"):
-        assign(table, "eye", FRACTIONS, 0)
+        stratified_split(table, "eye", FRACTIONS, 0)
 
 
 def test_largest_remainder_by_hand():
@@ -124,7 +124,7 @@ def test_real_labels_split_by_patient(real_data):
             "target": pa.array([int(level) for level in levels], pa.int32()),
         }
     )
-    sides = assign(table, "patient", FRACTIONS, 3)
+    sides = stratified_split(table, "patient", FRACTIONS, 3)
     grades = table["target"].to_numpy()
     assert np.abs(shares(sides) - FRACTIONS).max() <= 0.0005
     for grade in range(5):
@@ -164,7 +164,7 @@ def components(table: pa.Table) -> list[set[int]]:
 @pytest.mark.parametrize("seed", range(3))
 def test_kin_are_linked_through_patients_and_twins(seed):
     table = with_twins(120, 25, seed)
-    of_row, names = kin(table)
+    of_row, names = linked_groups(table)
     patients = np.array(table["patient_id"].to_pylist())
     walked = components(table)
     assert len(names) == len(walked) == len(set(names))
@@ -176,13 +176,13 @@ def test_kin_are_linked_through_patients_and_twins(seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_no_twin_is_on_two_sides(seed):
     table = with_twins(600, 60, seed)
-    sides = assign(table, "patient", FRACTIONS, seed)
+    sides = stratified_split(table, "patient", FRACTIONS, seed)
     assert not find_leaks(table, sides)
-    assert find_leaks(table, assign(table, "image", FRACTIONS, seed))
+    assert find_leaks(table, stratified_split(table, "image", FRACTIONS, seed))
     assert np.abs(shares(sides) - FRACTIONS).max() <= 0.01
 
 
 def test_without_twins_the_split_is_that_of_patients_alone():
     table = drawn_table(300)
-    of_row, names = kin(table)
+    of_row, names = linked_groups(table)
     assert [names[group] for group in of_row] == table["patient_id"].to_pylist()

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fundusray.data.split.leak_arms import arrange
+from fundusray.data.split.leak_arms import arrange_arms
 from fundusray.errors import InputError
 
 SHARES = (0.6, 0.1, 0.3)
@@ -26,7 +26,7 @@ def table(num_patients: int, seed: int = 0) -> pa.Table:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_same_eyes_are_tested_and_only_one_side_knows_their_patients(seed: int) -> None:
     rows = table(100)
-    arms = arrange(rows, SHARES, seed)
+    arms = arrange_arms(rows, SHARES, seed)
     patients = np.array(rows["patient_id"].to_pylist())
     targets = rows["target"].to_numpy()
     tested = arms.patient == "test"
@@ -43,11 +43,11 @@ def test_the_same_eyes_are_tested_and_only_one_side_knows_their_patients(seed: i
 def test_a_class_keeps_one_of_its_own_rows() -> None:
     rows = table(100)
     targets = rows["target"].to_numpy().copy()
-    by_patient = arrange(rows, SHARES, 0).patient
+    by_patient = arrange_arms(rows, SHARES, 0).patient
     train = np.flatnonzero((by_patient == "train") & (targets == 2))
     targets[train[1:]] = 0
     rows = rows.set_column(3, "target", pa.array(targets, pa.int32()))
-    arms = arrange(rows, SHARES, 0)
+    arms = arrange_arms(rows, SHARES, 0)
     assert (targets[arms.image == "train"] == 2).any()
 
 
@@ -58,6 +58,6 @@ def test_a_set_of_single_eyes_is_refused() -> None:
     place = unknown.schema.get_field_index("patient_id")
     unknown = unknown.set_column(place, "patient_id", pa.array([""] * len(unknown)))
     with pytest.raises(InputError, match=r"patients of 0 known.*data\.patient_pattern"):
-        arrange(unknown, (0.6, 0.2, 0.2), 0)
+        arrange_arms(unknown, (0.6, 0.2, 0.2), 0)
     with pytest.raises(InputError, match="no patient on the test side"):
-        arrange(rows, SHARES, 0)
+        arrange_arms(rows, SHARES, 0)
