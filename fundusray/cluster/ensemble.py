@@ -89,7 +89,7 @@ def judged_rows(
     """The rows that no member was trained on.
 
     Of a member trained on these photographs, the side it reports on. Of one trained on others,
-    all but what it knows of them; see `unseen.unseen`.
+    all but what it knows of them; see `provenance.unseen_rows`.
 
     Raises:
         InputError: no row is left, or a member's own split cannot be read.

@@ -81,7 +81,8 @@ def pretrain_network(recipe: Recipe, storage: str) -> dict[str, Any]:
     Raises:
         InputError: the recipe cannot be pretrained.
         LockedError: another process works in the same folder.
-        RunFailedError: as `running.run`; it and a signal leave a checkpoint to go on from.
+        RunFailedError: as `train_workers.run_train_workers`; it and a signal leave a checkpoint to
+        go on from.
     """
     check_pretraining(recipe)
     start = start_digest(recipe.model)

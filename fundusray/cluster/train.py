@@ -72,7 +72,8 @@ def fit(run: Run, callbacks: tuple[Any, ...] = (), label: str = "") -> dict[str,
     Raises:
         InputError: the recipe does not fit the data.
         LockedError: another process trains in the same folder.
-        RunFailedError: as `running.run`; it and a signal leave a checkpoint to go on from.
+        RunFailedError: as `train_workers.run_train_workers`; it and a signal leave a checkpoint to
+        go on from.
     """
     recipe, folder = run.recipe, run.folder
     done, _ = finished_result(folder)

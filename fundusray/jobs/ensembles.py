@@ -85,7 +85,7 @@ def _page(
 
 
 def ensemble_text(found: dict[str, Any]) -> str:
-    """The figures of `cluster.ensemble.compare` in words, the paired differences last."""
+    """The figures of `cluster.ensemble.compare_members` in words, the paired differences last."""
     first = found["networks"][0]
     lines = [f"{people_text(first, 'image')}, new to every member"]
     if found["optimistic"]:

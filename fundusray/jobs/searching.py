@@ -56,7 +56,7 @@ def report_search(run: Run, found: dict[str, Any], space: SearchSpace) -> dict[s
 
     Args:
         run: what the search varies.
-        found: of `cluster.tune.outcome`.
+        found: of `cluster.search.tune.search_outcome`.
     """
     recipe, opened, folder = run.recipe, run.prepared, found["folder"]
     results = [_whole_result(run, entry, 0) for entry in found["trials"]]

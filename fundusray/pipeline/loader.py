@@ -32,7 +32,7 @@ class Batch(NamedTuple):
 
     image: Tensor
     """[B, 3, S, S] RGB, laid out channels last: float32 in [0, 1]; or uint8 where an image is as
-    stored or only moved in whole levels, which `training.loop.to_device` turns into float where it
+    stored or only moved in whole levels, which `training.step.to_device` turns into float where it
     is cheapest."""
     target: Tensor  # [B] int64 class
     row: Tensor  # [B] int64 position in the prepared set
@@ -188,8 +188,9 @@ def make_loader(
 ) -> Loader:
     """A loader of batches of up to `batch` rows.
 
-    augment: a preset's name or a text of operations (augment.py); for evaluation what
-    `augment.view_text` gives. engine: dali; plain, the slow reference; or memory, for raw sets.
+    augment: a preset's name or a text of operations (augmentation.py); for evaluation what
+    `augmentation.view_text` gives. engine: dali; plain, the slow reference; or memory, for raw
+    sets.
     device: cpu or gpu, where the engine works and batches end up. threads: that decode and augment.
     max_bad: share of the set that may turn out not to decode.
 

@@ -33,7 +33,7 @@ def write_scan(
     """Writes summary.txt, summary.json and contact_sheet.png; their places.
 
     Args:
-        facts: of `fundusray.data.scan.findings`.
+        facts: of `data.scan.findings`.
         pictures: image_id -> uint8 [H, W, 3], of all that `contact_sheet_rows` names.
     """
     rows = [

@@ -287,8 +287,8 @@ class Trainer:
         return replace(self.way, mixup=0.0) if over else self.way
 
     def _keep_best(self, row: dict[str, Any]) -> None:
-        """Writes the bundle where the newest epoch is the best so far; see choosing.py. A task that
-        chooses none has its last one there."""
+        """Writes the bundle where the newest epoch is the best so far; see best_epoch.py. A task
+        that chooses none has its last one there."""
         if not self.task.chooses and len(self.position.history) < self.timetable.epochs:
             return
         best = new_best_epoch(row, self.position.best, self.task, self.judged)

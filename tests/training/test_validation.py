@@ -42,7 +42,7 @@ def held_out(
     metric: str,
     regression: bool = False,
 ) -> tuple[np.ndarray, list[int]]:
-    """`choosing.held_out` of class logits [N, K]."""
+    """`best_epoch.held_out` of class logits [N, K]."""
     recipe = override(Recipe(), {"model.output": "regression"}) if regression else Recipe()
     num_classes = next(iter(logits.values())).shape[1]
     task = Classification(recipe, tuple(map(str, range(num_classes))))

@@ -84,7 +84,7 @@ def assemble_set(
 
     Args:
         stamps: of every row's files, as they were before they were read.
-        expected: what is known to be in the files, a summary of `data.contents`.
+        expected: what is known to be in the files, a summary of `data.photographs.digests`.
 
     Raises:
         FundusError: something else is in them by now.

@@ -214,7 +214,8 @@ def current_rows(
 
     Args:
         keys: of each photograph, of `row_identity`.
-        held: what is in its files, of `data.contents`; only looked at where a row is kept.
+        held: what is in its files, of `data.photographs.digests`; only looked at where a row is
+        kept.
     """
     found = []
     own, masks = (held[name].to_pylist() for name in ("sha256", "masks"))

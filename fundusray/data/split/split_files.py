@@ -21,7 +21,7 @@ def assign_split(table: pa.Table, data: Data, seed: int) -> np.ndarray:
 
     Raises:
         InputError: a split file that does not fit the rows, or no publisher's split; what
-            `splits.assign` refuses.
+            `assign_sides.stratified_split` refuses.
     """
     if data.split_file:
         return _from_file(table, data.split_file)
