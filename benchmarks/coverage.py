@@ -33,15 +33,15 @@ from statistics import NormalDist
 import numpy as np
 
 from fundusray.metrics import METRICS
-from fundusray.metrics.confusion import confusion_counts, confusion_figures
-from fundusray.metrics.intervals import figure_spreads
-from fundusray.metrics.jackknife import PatientFigures
-from fundusray.metrics.paired_differences import (
+from fundusray.metrics.comparison import (
     difference_ends,
     figure_difference,
     not_said,
     patient_correlation,
 )
+from fundusray.metrics.confusion import confusion_counts, confusion_figures
+from fundusray.metrics.intervals import figure_spreads
+from fundusray.metrics.jackknife import PatientFigures
 from fundusray.metrics.predictions import PredictionRows
 from fundusray.metrics.spread import LEVEL, Spread
 from fundusray.reports.comparisons import holm

@@ -23,7 +23,7 @@ class _Progress:
     failed: InputError | None = None
 
 
-def load() -> None:
+def load_plugins() -> None:
     """Imports every plugin, once; the next call does nothing.
 
     Raises:
@@ -38,7 +38,7 @@ def load() -> None:
         if _Progress.begun:
             return  # what is imported looks a name up itself
         _Progress.begun = True
-        for module, named_by in modules():
+        for module, named_by in plugin_modules():
             try:
                 importlib.import_module(module)
             except Exception as error:
@@ -51,7 +51,7 @@ def load() -> None:
         _Progress.done = True
 
 
-def modules() -> list[tuple[str, str]]:
+def plugin_modules() -> list[tuple[str, str]]:
     """(module, who names it) of every plugin, each once."""
     named = {name.strip(): VARIABLE for name in os.environ.get(VARIABLE, "").split(",")}
     named.pop("", None)

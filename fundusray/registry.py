@@ -86,7 +86,7 @@ class Registry(Mapping[str, T]):
 
     def __contains__(self, name: object) -> bool:
         if name not in self._entries:
-            plugins.load()
+            plugins.load_plugins()
         return name in self._entries
 
     def __getitem__(self, name: str) -> T:
@@ -95,9 +95,9 @@ class Registry(Mapping[str, T]):
         return self._entries[name]
 
     def __iter__(self) -> Iterator[str]:
-        plugins.load()
+        plugins.load_plugins()
         return iter(dict(self._entries))
 
     def __len__(self) -> int:
-        plugins.load()
+        plugins.load_plugins()
         return len(self._entries)

@@ -10,7 +10,7 @@ from fundusray import recipes
 from fundusray.command import parse_command
 from fundusray.config import override
 from fundusray.losses import LOSSES
-from fundusray.phases import parse_phases as parse_phases
+from fundusray.phases import parse_phases
 from fundusray.training.objectives import OBJECTIVES
 
 ROOT = Path(__file__).parent.parent

@@ -156,7 +156,7 @@ from fundusray.recipes import find_recipe
 from fundusray.reports import html, sentences, leaderboards
 from fundusray.reports.trials import measure_trials
 
-built = manifest.build(Data(source="discs", target="glaucoma"), discs, 0)
+built = build.build_manifest(Data(source="discs", target="glaucoma"), discs, 0)
 said["manifest"] = {
     "classes": built.classes,
     "target": built.table["target"].to_pylist(),
@@ -167,9 +167,9 @@ named = Data(
     source="csv", table="discs.csv", images="photos", target="glaucoma",
     columns={"image": "photo", "glaucoma": "cup", "patient": "patient"},
 )
-said["csv"] = manifest.build(named, discs, 0).table["target"].to_pylist()
+said["csv"] = build.build_manifest(named, discs, 0).table["target"].to_pylist()
 several = Data(source="discs,synthetic", num_images=20)
-both = manifest.build(several, f"{discs},{work}/drawn", 0, labelled=False)
+both = build.build_manifest(several, f"{discs},{work}/drawn", 0, labelled=False)
 said["joined"] = sorted(set(both.table["glaucoma"].to_pylist()))
 
 rows = np.arange(64)
@@ -184,10 +184,10 @@ for name, noise in (("plain", 3.0), ("sharp", 0.4)):
     logits = np.eye(5)[targets] + rng.normal(0, noise, (200, 5))
     names = [f"i{k}" for k in range(200)], [f"p{k // 2}" for k in range(200)]
     predictions[name] = metrics.predictions_table(*names, targets, logits)
-said["summary"] = metrics.summary(predictions["sharp"])
-said["paired"] = metrics.paired(predictions["sharp"], predictions["plain"])
+said["summary"] = metrics.figure_summary(predictions["sharp"])
+said["paired"] = metrics.paired_differences(predictions["sharp"], predictions["plain"])
 several = [predictions["sharp"], predictions["plain"]]
-said["repeated"] = metrics.repeated_paired(several, several[::-1])
+said["repeated"] = metrics.repeated_differences(several, several[::-1])
 
 import fundusray.files as files
 recipe = override(find_recipe("demo"), {"loss.name": "tempered", "loss.args.strength": 0.01})
@@ -198,7 +198,7 @@ for name, own in (("plain", find_recipe("demo")), ("tempered", recipe)):
     files.write_table(place, predictions["sharp" if name == "tempered" else "plain"])
     result = {"status": "finished", "predictions": place}
     trials.append(trial_from(own, result, name, [40, 40, 40, 40, 40 if name == "plain" else 38], 8))
-written = tables.write_search(f"{work}/report", trials, {}, {"title": "Strangers"})
+written = leaderboards.write_search(f"{work}/report", trials, {}, {"title": "Strangers"})
 said["leaderboard"] = open(written["leaderboard"]).read()
 said["notes"] = open(f"{work}/report/leaderboard.md").read()
 said["page"] = open(written["report"]).read()

@@ -8,18 +8,17 @@ import pyarrow as pa
 
 from fundusray import files
 from fundusray.cluster.evaluate import predictions_location
-from fundusray.cluster.prediction_rows import predictions_of
 from fundusray.data.prepared.prepared_set import PreparedSet, open_set
 from fundusray.errors import InputError
-from fundusray.metrics import METRICS, figure_summary, paired_differences
+from fundusray.metrics import METRICS, figure_summary, paired_differences, predictions_table
 from fundusray.models.second_stage import SecondStage, fellow_probabilities, fit_second_stage
-from fundusray.runs.provenance import Unseen
+from fundusray.runs.provenance import UnseenRows
 
 ONE, BOTH = "one eye", "both eyes"
 
 
 def judge_both_eyes(
-    bundle: str, judged: Unseen, prepared: str, folder: str, fit: str
+    bundle: str, judged: UnseenRows, prepared: str, folder: str, fit: str
 ) -> dict[str, Any]:
     """Fits a second stage on the eyes of side `fit` and judges it on the rows that are new.
 
@@ -27,9 +26,9 @@ def judge_both_eyes(
     `both_eyes.json` (the second stage).
 
     Returns:
-        {"networks": rows of network, predictions and `metrics.summary`, "differences": of both
-        eyes to one, rows of metric and what `metrics.paired` says, "pairs": judged photographs with
-        a fellow eye, "fitted_on": photographs, "predictions", "second_stage"}.
+        {"networks": rows of network, predictions and `metrics.figure_summary`, "differences": of
+        both eyes to one, rows of metric and what `metrics.paired_differences` says, "pairs": judged
+        photographs with a fellow eye, "fitted_on": photographs, "predictions", "second_stage"}.
 
     Raises:
         InputError: classes without an order, no eyes to fit on, or no patient with two eyes.
@@ -57,7 +56,14 @@ def judge_both_eyes(
     fit_rows, _, fit_own, fit_fellow, _ = own["fit"]
     stage = fit_second_stage(fit_own, fit_fellow, data.targets()[fit_rows])
     logits = stage.class_logits(probabilities, fellow)
-    both = predictions_of(data, rows, logits.astype(np.float32))
+    ids, patients = data.image_ids(), data.patients()
+    both = predictions_table(
+        [ids[row] for row in rows],
+        [patients[row] for row in rows],
+        data.targets()[rows],
+        logits.astype(np.float32),
+        ordered=data.ordered,
+    )
     return _written(own["judged"][1], both, stage, folder) | {
         "pairs": int(has_fellow.sum()),
         "fitted_on": len(fit_rows),

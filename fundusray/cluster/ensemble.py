@@ -29,7 +29,7 @@ from fundusray.metrics import (
 )
 from fundusray.models.bundle import Bundle, load_bundle
 from fundusray.models.weight_averaging import mean_of_weights, require_alike
-from fundusray.runs.provenance import require_pixels, unseen
+from fundusray.runs.provenance import require_pixels, unseen_rows
 from fundusray.runs.split_of_run import write_sides
 
 WEIGHTS, PREDICTIONS = "mean of weights", "mean of predictions"
@@ -97,7 +97,7 @@ def judged_rows(
     reported, known = np.ones(len(data.table), bool), np.zeros(len(data.table), bool)
     optimistic, notes = False, []
     for place, member in zip(bundles, members, strict=True):
-        found = unseen(data, place, member)
+        found = unseen_rows(data, place, member)
         reported &= found.sides == found.side
         known |= found.learned
         optimistic |= found.side == "val"
@@ -121,8 +121,9 @@ def compare_members(
     there already are not made again.
 
     Returns:
-        {"networks": rows of network, bundle, predictions and `metrics.summary`, "differences":
-        rows of network, against, metric and what `metrics.paired` says, "notes",
+        {"networks": rows of network, bundle, predictions and `metrics.figure_summary`,
+        "differences":
+        rows of network, against, metric and what `metrics.paired_differences` says, "notes",
         "patients" (whose are unknown, in a sentence), "optimistic", "bundle", "predictions",
         "table"}.
 

@@ -15,17 +15,17 @@ from fundusray.cluster.runtime.pool import Pool, is_whole
 from fundusray.cluster.runtime.start import cluster_resources, cpus_each
 from fundusray.cluster.runtime.train_workers import MOST_CPUS
 from fundusray.cluster.runtime.units import Unit, unit_key
-from fundusray.conditions import Clean, Condition, described
+from fundusray.conditions import Clean, Condition, with_condition
 from fundusray.data.prepared.prepared_set import PreparedSet, open_set
 from fundusray.errors import InputError
 from fundusray.metrics import figure_summary
 from fundusray.models.bundle import load_bundle
 from fundusray.models.load_weights import weights_digest
-from fundusray.runs.provenance import Unseen
+from fundusray.runs.provenance import UnseenRows
 from fundusray.tasks import Columns, task_of
 from fundusray.tasks.classification import logits_of
 from fundusray.training.evaluator import Evaluator
-from fundusray.training.predicting import apart
+from fundusray.training.predicting import split_measured
 
 CLEAN = Clean()
 CHUNK = 512
@@ -68,12 +68,12 @@ def predictions_location(
         if is_whole(location):
             return location
         raise
-    columns, measured = apart(columns)
+    columns, measured = split_measured(columns)
     # The set may call its classes otherwise than the network does.
     columns["target"] = data.targets()[found]
     task = task_of(opened.recipe, data.classes, data.ordered)
     table = predictions_of(data, found, columns, task)
-    files.write_table(location, described(table, condition, measured))
+    files.write_table(location, with_condition(table, condition, measured))
     files.remove(parts)
     return location
 
@@ -126,7 +126,7 @@ def answer_unlabelled(bundle: str, prepared: str, folder: str) -> dict[str, Any]
 
 
 def evaluate_bundle(
-    bundle: str, judged: Unseen, prepared: str, folder: str, condition: Condition = CLEAN
+    bundle: str, judged: UnseenRows, prepared: str, folder: str, condition: Condition = CLEAN
 ) -> dict[str, Any]:
     """The figures of a bundle on the rows of a set that are new to it, under a condition.
 

@@ -22,7 +22,7 @@ from fundusray.data.sampling import worker_share
 from fundusray.errors import InputError
 from fundusray.lock import locked
 from fundusray.metrics import figure_summary
-from fundusray.models import check_model as check_model
+from fundusray.models import check_model
 from fundusray.models.load_weights import start_digest
 from fundusray.phases import parse_phases
 from fundusray.pipeline.augment import augmentation

@@ -11,7 +11,7 @@ from typing import Any
 from fundusray import config, files, sealed
 from fundusray.config import Recipe
 from fundusray.errors import DamagedError
-from fundusray.training.outcome import digests
+from fundusray.training.outcome import table_digests
 
 RESULT = "result.json"
 PLACES = ("folder", "bundle", "predictions")
@@ -32,7 +32,7 @@ def write_recipe(folder: str, recipe: Recipe, storage: str) -> None:
 def write_result(folder: str, result: dict[str, Any]) -> None:
     """Writes a run's result, which vouches for the files that are beside it now."""
     stored = _placed(result, lambda place: files.relative(place, folder, folder))
-    files.write_json(files.join(folder, RESULT), stored | {"files": digests(folder, VOUCHED)})
+    files.write_json(files.join(folder, RESULT), stored | {"files": table_digests(folder, VOUCHED)})
 
 
 def read_result(folder: str) -> dict[str, Any] | None:
@@ -66,7 +66,7 @@ def _read(folder: str) -> tuple[dict[str, Any] | None, dict[str, str]]:
 
 def changed_files(folder: str, expected: dict[str, str]) -> list[str]:
     """Which files are missing or not what was written."""
-    there = digests(folder, expected)
+    there = table_digests(folder, expected)
     return [
         f"{files.join(folder, name)}: {sealed.CHANGED if name in there else 'missing'}"
         for name, digest in expected.items()

@@ -11,7 +11,7 @@ value, entered under its name in CONDITIONS; the value says what becomes of imag
 
 from fundusray.conditions.attack import AttackCondition
 from fundusray.conditions.clean import Clean
-from fundusray.conditions.columns import described
+from fundusray.conditions.columns import with_condition
 from fundusray.conditions.condition import CONDITIONS, Condition
 from fundusray.conditions.text import parse_condition
 
@@ -20,6 +20,6 @@ __all__ = [
     "AttackCondition",
     "Clean",
     "Condition",
-    "described",
     "parse_condition",
+    "with_condition",
 ]

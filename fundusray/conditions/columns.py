@@ -15,7 +15,9 @@ TYPES: dict[str, Any] = {
 """Columns of rows whose images were changed, as measured."""
 
 
-def described(table: pa.Table, condition: object, columns: Mapping[str, np.ndarray]) -> pa.Table:
+def with_condition(
+    table: pa.Table, condition: object, columns: Mapping[str, np.ndarray]
+) -> pa.Table:
     """The table with the condition's text in every row, and what was measured of each row."""
     texts = pa.array([str(condition)] * table.num_rows, pa.string())
     table = table.append_column("condition", texts)

@@ -9,13 +9,13 @@ from fundusray.data.prepared.prepared_set import open_set
 from fundusray.errors import InputError
 from fundusray.jobs.command_to_recipe import prepared_of, print_recipe
 from fundusray.jobs.evaluating import asked_recipe
-from fundusray.jobs.test_looks import record_look
+from fundusray.jobs.looks import record_look
 from fundusray.jobs.training import interval_text
 from fundusray.models.bundle import load_bundle
 from fundusray.models.load_weights import bundle_folder, weights_digest
 from fundusray.registry import unknown_name
 from fundusray.reports.number_text import count_text
-from fundusray.runs.provenance import unseen
+from fundusray.runs.provenance import unseen_rows
 
 SIDES = ("train", "val")
 """What a second stage can be fitted on."""
@@ -37,7 +37,7 @@ def both_eyes(asked: Command) -> dict[str, Any]:
         return print_recipe(recipe)
     prepared = prepared_of(recipe, trains=False)
     opened = open_set(prepared)
-    judged = unseen(opened, place, bundle)
+    judged = unseen_rows(opened, place, bundle)
     key = files.hash_json([weights_digest(place), files.base_name(prepared), fit], 8)
     folder = files.join(recipe.run.storage, f"{recipe.name}-both-eyes-{key}")
     result = judge_both_eyes(place, judged, prepared, folder, fit)

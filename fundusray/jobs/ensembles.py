@@ -12,7 +12,7 @@ from fundusray.config import Recipe, override
 from fundusray.data.prepared.prepared_set import open_set
 from fundusray.errors import InputError
 from fundusray.jobs.command_to_recipe import prepared_of, print_recipe
-from fundusray.jobs.test_looks import record_look
+from fundusray.jobs.looks import record_look
 from fundusray.jobs.training import about_of, examples_of, interval_text, trial_from
 from fundusray.metrics import METRICS
 from fundusray.models.bundle import load_bundle

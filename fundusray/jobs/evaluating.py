@@ -25,7 +25,7 @@ from fundusray.models.bundle import Bundle, load_bundle
 from fundusray.models.load_weights import bundle_folder, weights_digest
 from fundusray.reports import leaderboards
 from fundusray.reports.number_text import count_text
-from fundusray.runs.provenance import Unseen, require_pixels, start_on, unseen
+from fundusray.runs.provenance import UnseenRows, require_pixels, start_on, unseen_rows
 from fundusray.runs.split_of_run import Split
 from fundusray.training.timetable import Timetable, passes_over_rows
 
@@ -53,7 +53,7 @@ def evaluate(asked: Command) -> dict[str, Any]:
             )
         return _ungradable(recipe, place, prepared)
     opened = in_classes_of(open_set(prepared), place, bundle)
-    judged = unseen(opened, place, bundle)
+    judged = unseen_rows(opened, place, bundle)
     how = [] if condition == Clean() else [str(condition)]
     key = files.hash_json([weights_digest(place), files.base_name(prepared), *how], 8)
     folder = files.join(recipe.run.storage, f"{recipe.name}-evaluation-{key}")
@@ -135,7 +135,7 @@ def asked_recipe(place: str, trained: Recipe, asked: dict[str, str]) -> Recipe:
 
 
 def page_of(
-    recipe: Recipe, bundle: Bundle, opened: PreparedSet, judged: Unseen, result: dict[str, Any]
+    recipe: Recipe, bundle: Bundle, opened: PreparedSet, judged: UnseenRows, result: dict[str, Any]
 ) -> tuple[leaderboards.ReportTrial, leaderboards.PageFacts]:
     """What the page of an evaluation says; of the training, what the bundle knows."""
     counts = bundle.info.get("counts") if "manifest" in bundle.info else None

@@ -7,7 +7,7 @@ from typing import Any
 from fundusray import recipes
 from fundusray.attacks import judging_budget, length_text
 from fundusray.config import Recipe
-from fundusray.losses import class_effect_sentences, class_effects
+from fundusray.losses import class_effect_sentences, effects_on_classes
 from fundusray.reports import training_repeats
 from fundusray.reports.number_text import count_text, estimate_text, number_text
 
@@ -37,7 +37,7 @@ def notes_of(
     found = [note for note in found if note]
     if counts is None:
         return found
-    said = class_effects(recipe.loss, recipe.sampling, counts, batch=recipe.train.batch)
+    said = effects_on_classes(recipe.loss, recipe.sampling, counts, batch=recipe.train.batch)
     return found + class_effect_sentences(said, classes)
 
 

@@ -10,7 +10,7 @@ from fundusray.cluster.papers.run_table import RowOutcome, TableRow
 from fundusray.cluster.papers.scales import Scale
 from fundusray.config import Recipe, is_published, override
 from fundusray.jobs.method_notes import constant_words, unlearned_note
-from fundusray.losses import class_effects, same_loss
+from fundusray.losses import effects_on_classes, same_loss
 from fundusray.models import weights_here
 from fundusray.reports.number_text import count_text, estimate_text, listed_text, number_text
 from fundusray.runs.split_of_run import Split
@@ -210,7 +210,7 @@ def class_effects_of_rows(
     """Row -> what its loss and sampling do to each class of its training images."""
     return {
         row.name.removeprefix(f"{table}."): dict(
-            class_effects(
+            effects_on_classes(
                 row.recipe.loss,
                 row.recipe.sampling,
                 splits[row.name].counts,

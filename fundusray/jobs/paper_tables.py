@@ -17,7 +17,7 @@ from fundusray.errors import InputError
 from fundusray.jobs import paper_notes as words
 from fundusray.jobs import training
 from fundusray.jobs.command_to_recipe import expanded_changes
-from fundusray.jobs.test_looks import TestLooks, record_look
+from fundusray.jobs.looks import Looks, record_look
 from fundusray.models.bundle import read_recipe
 from fundusray.registry import unknown_name
 from fundusray.reports import paper_table as paper_report
@@ -81,7 +81,7 @@ def table(asked: Command) -> dict[str, Any]:
     rows = run_table.one_precision(rows, sets, opened, storage)
     told = _told(rows, sets, opened, wishes, base, folder)
     print(f"{told.title}\n{folder}", flush=True)
-    looks: dict[str, TestLooks] = {}
+    looks: dict[str, Looks] = {}
     made = TableCommand(rows, base, folder, told, wishes, looks, opened)
     outcomes: dict[tuple[str, int], RowOutcome] = {}
     trainings = run_table.repeated_rows(rows, wishes.repeats)
@@ -103,7 +103,7 @@ def table(asked: Command) -> dict[str, Any]:
     run_table.run_table(trainings, sets, opened, storage, wishes.at_once, tell)
     ended = _ended(list(outcomes.values()), folder, made.write(outcomes, page=True))
     before = max((one.earlier for one in looks.values()), default=0)
-    return ended | {"patients": told.about["patients"] or "known"} | TestLooks(before).result
+    return ended | {"patients": told.about["patients"] or "known"} | Looks(before).result
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class TableCommand:
     folder: str
     told: DifferenceText
     wishes: TableOptions
-    looks: dict[str, TestLooks]
+    looks: dict[str, Looks]
     """Of its test rows; see `looking`."""
     opened: OpenSets
 

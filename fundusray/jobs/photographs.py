@@ -11,7 +11,7 @@ from fundusray.cluster.prepare import data_root
 from fundusray.cluster.results import read_result
 from fundusray.cluster.runtime.demand import require_writable
 from fundusray.cluster.runtime.start import start_ray
-from fundusray.cluster.scan import scan_set as scan_set
+from fundusray.cluster.scan import scan_set
 from fundusray.cluster.statistics import set_colour_statistics
 from fundusray.command import Command
 from fundusray.config import Recipe, override
@@ -24,7 +24,7 @@ from fundusray.data.prepared.preprocess import smallest_decode_side
 from fundusray.data.scan.examine import thumbnails
 from fundusray.errors import InputError
 from fundusray.jobs.command_to_recipe import prepared_of, print_recipe, recipe_of
-from fundusray.jobs.test_looks import TestLooks, record_look
+from fundusray.jobs.looks import Looks, record_look
 from fundusray.pipeline.preprocess_sheet import preprocess_sheet
 from fundusray.reports import leak_premium as premium_report
 from fundusray.reports import scan_summary as scan_report
@@ -56,13 +56,13 @@ def leak_premium(asked: Command) -> dict[str, Any]:
     name = recipe.run.name or recipe.name
     folder = files.join(recipe.run.storage, f"{name}-leak-premium-{key}")
     found = measure_leak_premium.measure_leak_premium(run, folder, repeats)
-    looks: dict[str, TestLooks] = {}
+    looks: dict[str, Looks] = {}
     manifest = run.prepared.info["manifest"]
     for trained in found["runs"]:
         result = read_result(trained["folder"])
         assert result is not None, "the premium is of finished runs"
         record_look(manifest, result, recipe.run.storage, folder, looks)
-    before = TestLooks(max((one.earlier for one in looks.values()), default=0))
+    before = Looks(max((one.earlier for one in looks.values()), default=0))
     places = premium_report.write_premium(folder, name, found)
     print(files.read_bytes(places["report"]).decode())
     print(f"table: {places['table']}")

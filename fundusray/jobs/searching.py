@@ -16,13 +16,13 @@ from fundusray.command import Command
 from fundusray.config import override
 from fundusray.errors import InputError, NoCheckpointError
 from fundusray.jobs.command_to_recipe import prepared_of, print_recipe, recipe_of
-from fundusray.jobs.test_looks import TestLooks, record_look
+from fundusray.jobs.looks import Looks, record_look
 from fundusray.jobs.training import about_of, examples_of, interval_text, trial_of
 from fundusray.models.bundle import load_bundle
 from fundusray.reports import leaderboards
 from fundusray.reports.number_text import number_text, people_text
-from fundusray.runs.identity import reseeded
-from fundusray.runs.provenance import unseen
+from fundusray.runs.identity import with_training_seed
+from fundusray.runs.provenance import unseen_rows
 from fundusray.runs.run import Run
 from fundusray.training import checkpoints
 
@@ -68,7 +68,7 @@ def report_search(run: Run, found: dict[str, Any], space: SearchSpace) -> dict[s
     about = about_of(recipe, run.split, run.start, f"{recipe.name}: balancing methods", modes)
     chosen = next((trial for trial in trials if trial.chosen), None)
     seen = next((trial for trial in trials if trial.predictions), None)
-    looks = TestLooks()
+    looks = Looks()
     if seen is not None:
         figures = {"predictions": seen.predictions, "reported_split": seen.side}
         looks = record_look(opened.info["manifest"], figures, recipe.run.storage, folder)
@@ -104,7 +104,7 @@ def _whole_result(run: Run, entry: dict[str, Any], number: int) -> dict[str, Any
     one that did not finish."""
     result, faults = finished_result(entry["folders"][number])
     if faults:  # what is damaged is named and made again
-        recipe = reseeded(override(run.recipe, entry["proposed"]), number)
+        recipe = with_training_seed(override(run.recipe, entry["proposed"]), number)
         result = cluster_train.train_recipe(recipe, run.set_folder, run.storage, run.sets)
     return result
 
@@ -139,7 +139,7 @@ def _early(run: Run, folder: str) -> dict[str, Any]:
     """The figures of a trial that was stopped early, by its best epoch until then."""
     place = files.join(folder, "bundle")
     bundle = load_bundle(place)
-    judged = unseen(run.prepared, place, bundle)
+    judged = unseen_rows(run.prepared, place, bundle)
     result = cluster_evaluate.evaluate_bundle(place, judged, run.set_folder, folder)
     # The first bundle is written before the first checkpoint; a kill may fall in between.
     kept = {"history": [], "best": bundle.info["best"], "seconds": 0.0}

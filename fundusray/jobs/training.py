@@ -22,10 +22,10 @@ from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.data.split.leaks import SIDES, leak_sentence
 from fundusray.harmless import printable_text
 from fundusray.jobs.command_to_recipe import prepared_of, print_recipe, recipe_of
+from fundusray.jobs.looks import record_look
 from fundusray.jobs.method_notes import constant_words, networks_said, notes_of
-from fundusray.jobs.test_looks import record_look
 from fundusray.losses import LOSSES, effective_weights, weight_ratio
-from fundusray.metrics import METRICS, withheld
+from fundusray.metrics import METRICS, withheld_figures
 from fundusray.pipeline.augment.augmentation import train_text, view_text
 from fundusray.pipeline.examples import example_images
 from fundusray.reports import figures, leaderboards, sentences
@@ -71,7 +71,7 @@ def write_training_report(
     print(f"{people_text(metrics, 'image')} ({side} rows)")
     if said := networks_said(result):
         print(said)
-    without = withheld(files.read_table(result["predictions"]))
+    without = withheld_figures(files.read_table(result["predictions"]))
     shown_as = {"auc_referable": printable_text(sentences.auc_name(about))}
     for name in METRICS:
         said = "not given, as the order of the classes is not known"

@@ -12,7 +12,7 @@ be known of it (`table.LossFacts`), and its signature what its keywords may be.
 """
 
 from fundusray.losses.arguments import check_args, check_output
-from fundusray.losses.class_effects import ClassEffects, class_effect_sentences, class_effects
+from fundusray.losses.class_effects import ClassEffects, class_effect_sentences, effects_on_classes
 from fundusray.losses.classes import (
     balanced_softmax,
     class_balanced,
@@ -46,7 +46,6 @@ __all__ = [
     "class_balanced",
     "class_balanced_weights",
     "class_effect_sentences",
-    "class_effects",
     "class_weights",
     "compute_loss",
     "coral",
@@ -54,6 +53,7 @@ __all__ = [
     "cross_entropy",
     "deferred_weights",
     "effective_weights",
+    "effects_on_classes",
     "focal",
     "inverse_frequency",
     "inverse_frequency_weights",

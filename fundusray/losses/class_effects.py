@@ -23,7 +23,7 @@ EVEN = 1.05
 
 
 class ClassEffects(TypedDict):
-    """What `class_effects` finds; lists have one number per class."""
+    """What `effects_on_classes` finds; lists have one number per class."""
 
     loss: str
     sampling: str
@@ -50,7 +50,7 @@ class ClassEffects(TypedDict):
     """Share of it where the network answers the training set's class frequencies."""
 
 
-def class_effects(
+def effects_on_classes(
     loss: Loss,
     sampling: Sampling,
     counts: Sequence[int],

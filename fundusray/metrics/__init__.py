@@ -14,8 +14,8 @@ other statistic of rows gets an interval by patient from `interval`, and a paire
 from fundusray.metrics import standard
 from fundusray.metrics.any_statistic import interval, paired_interval
 from fundusray.metrics.by_patient import share, spread
+from fundusray.metrics.comparison import figure_difference, paired_differences
 from fundusray.metrics.confusion import from_confusion
-from fundusray.metrics.paired_differences import figure_difference, paired_differences
 from fundusray.metrics.predictions import NO_ORDER, PredictionRows, is_ordered, predictions_table
 from fundusray.metrics.registered import (
     METRICS,
@@ -23,7 +23,7 @@ from fundusray.metrics.registered import (
     constant_answer,
     needing_order,
     selectors,
-    withheld,
+    withheld_figures,
 )
 from fundusray.metrics.repeats import repeated_differences, repeated_summary
 from fundusray.metrics.summary import confusion_matrix, figure_summary, point_figures
@@ -52,7 +52,7 @@ __all__ = [
     "share",
     "spread",
     "standard",
-    "withheld",
+    "withheld_figures",
 ]
 
 import_folder(__name__, __path__)

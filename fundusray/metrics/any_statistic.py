@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from fundusray.metrics.by_patient import Span, Statistic, spread
+from fundusray.metrics.comparison import figure_difference
 from fundusray.metrics.confusion import float_or_none
-from fundusray.metrics.paired_differences import figure_difference
 from fundusray.metrics.spread import LEVEL
 
 

@@ -34,11 +34,11 @@ from fundusray.metrics.spread import (
     drawn_ends,
     jackknife,
     share_spread,
-    squares,
     student,
+    sum_of_squares,
     t_quantile,
     too_few,
-    wilson,
+    wilson_interval,
     z_quantile,
 )
 
@@ -115,7 +115,7 @@ def _left_out(
         return Spread(value, each, None, "no patient changes it")
     if moving < FEW:
         return Spread(value, each, None, too_few(moving, " who change it", FEW))
-    kurtosis = len(influence) * squares(influence**2) / squares(influence) ** 2
+    kurtosis = len(influence) * sum_of_squares(influence**2) / sum_of_squares(influence) ** 2
     freedom = min(2 * len(influence) / max(kurtosis - 1, 1e-9), len(influence) - 1)
     if span:
         return Spread(value, each, student(value, error, freedom, span))
@@ -132,7 +132,7 @@ def _at_the_end(
 ) -> tuple[float, float]:
     """Wilson's interval of num in num, or of none."""
     low, high = span
-    near, far = wilson(1.0, num, z_quantile(level))[0], high - low
+    near, far = wilson_interval(1.0, num, z_quantile(level))[0], high - low
     return (high - far * (1 - near), high) if value == high else (low, low + far * (1 - near))
 
 

@@ -37,10 +37,10 @@ from fundusray.metrics.spread import (
     jackknife,
     logistic,
     share_spread,
-    squares,
+    sum_of_squares,
     t_quantile,
     too_few,
-    wilson,
+    wilson_interval,
     z_quantile,
 )
 
@@ -96,8 +96,8 @@ def _balanced(side: PatientFigures, value: float) -> Spread:
         return Spread(value, influence, None, why)
     if (side.confusion.sum(axis=0) > 0).sum() == 1:
         return Spread(value, influence, lambda level: (value, value))
-    apart = squares(parts)
-    factor = math.sqrt(max(squares(influence) / apart, 1.0)) if apart else 1.0
+    apart = sum_of_squares(parts)
+    factor = math.sqrt(max(sum_of_squares(influence) / apart, 1.0)) if apart else 1.0
 
     def ends(level: float) -> tuple[float, float]:
         bounds = [(share.value, *share.ends(level)) for share in shares if share.ends]
@@ -120,7 +120,7 @@ def _kappa(side: PatientFigures, name: str, value: float) -> Spread:
         return Spread(value, influence, lambda level: _certain(value, num, level))
     if not error:
         return Spread(value, influence, lambda level: (value, value))
-    kurtosis = side.num_patients * squares(influence**2) / squares(influence) ** 2
+    kurtosis = side.num_patients * sum_of_squares(influence**2) / sum_of_squares(influence) ** 2
     freedom = min(2 * side.num_patients / max(kurtosis - 1, 1e-9), side.num_patients - 1)
     middle, scaled = math.atanh(value), error / (1 - value**2)
 
@@ -133,7 +133,7 @@ def _kappa(side: PatientFigures, name: str, value: float) -> Spread:
 
 def _certain(value: float, num: int, level: float) -> tuple[float, float]:
     """Of a kappa of 1 or -1."""
-    near, far = wilson(1.0, num, z_quantile(level))
+    near, far = wilson_interval(1.0, num, z_quantile(level))
     return (near, far) if value > 0 else (-far, -near)
 
 
@@ -144,9 +144,11 @@ def _auc(side: PatientFigures, value: float) -> Spread:
         whose = " with a referable eye" if nums[0] <= nums[1] else " with an eye not referable"
         return Spread(value, np.nan_to_num(influence), None, too_few(min(nums), whose, FEW))
     if not 0 < value < 1 or not error:
-        return Spread(value, influence, lambda level: wilson(value, min(nums), z_quantile(level)))
+        return Spread(
+            value, influence, lambda level: wilson_interval(value, min(nums), z_quantile(level))
+        )
     first = side.referable[0]
-    parts = [(squares(influence[g]), int(g.sum())) for g in (first, ~first) if g.any()]
+    parts = [(sum_of_squares(influence[g]), int(g.sum())) for g in (first, ~first) if g.any()]
     freedom = sum(v for v, _ in parts) ** 2 / sum(v**2 / max(n - 1, 1) for v, n in parts)
     middle, scaled = math.log(value / (1 - value)), error / (value * (1 - value))
 

@@ -68,7 +68,7 @@ def needing_order() -> tuple[str, ...]:
     return tuple(name for name in METRICS if METRICS.facts(name).needs_order)
 
 
-def withheld(predictions: pa.Table) -> tuple[str, ...]:
+def withheld_figures(predictions: pa.Table) -> tuple[str, ...]:
     """The figures that mean nothing here, as the order of the classes is not known: sensitivity and
     specificity, of more than two classes also kappa, AUC and what else needs an order; of two these
     do not depend on it."""

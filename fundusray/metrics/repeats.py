@@ -32,11 +32,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fundusray.errors import InputError
+from fundusray.metrics.comparison import NOT_MEANT, paired_differences, same_rows, verdict
 from fundusray.metrics.intervals import figure_spreads
 from fundusray.metrics.jackknife import PatientFigures
-from fundusray.metrics.paired_differences import NOT_MEANT, paired_differences, same_rows, verdict
 from fundusray.metrics.predictions import NO_ORDER, patients_of
-from fundusray.metrics.registered import higher_is_better, span_of, withheld
+from fundusray.metrics.registered import higher_is_better, span_of, withheld_figures
 from fundusray.metrics.spread import LEVEL, z_quantile
 from fundusray.metrics.summary import figure_summary
 
@@ -72,7 +72,7 @@ def repeated_summary(tables: Sequence[pa.Table], *, elsewhere: bool = False) -> 
         result[f"{name}_low"] = None if low is None else max(low, least)
         result[f"{name}_high"] = None if high is None else min(high, most)
         result[f"{name}_why"] = next(filter(None, (one[f"{name}_why"] for one in each)), "")
-    for name in {name for table in tables for name in withheld(table)}:
+    for name in {name for table in tables for name in withheld_figures(table)}:
         result |= {name + end: None for end in ("", "_low", "_high", "_seed_sd")}
         result[f"{name}_why"] = NO_ORDER
     return result
@@ -119,7 +119,7 @@ def repeated_differences(
             "repeats": len(a),
             "seed_sd": found["seed_sd"],
         }
-    hidden = {name for table in (*a, *b) for name in withheld(table)}
+    hidden = {name for table in (*a, *b) for name in withheld_figures(table)}
     nothing = NOT_MEANT | {"repeats": len(a), "seed_sd": None}
     return result | {name: dict(nothing) for name in hidden}
 

@@ -44,26 +44,26 @@ def share_spread(hits: np.ndarray, eyes: np.ndarray, whose: str, needed: int = F
     influence = (hits - value * eyes) / total
     if num < needed:
         return Spread(value, influence, None, too_few(num, whose, needed))
-    most, effect = squares(eyes) / total, math.inf
+    most, effect = sum_of_squares(eyes) / total, math.inf
     if 0 < value < 1:
-        variance = num / (num - 1) * squares(influence)
+        variance = num / (num - 1) * sum_of_squares(influence)
         effect = max(variance / (value * (1 - value) / total), 1.0)
 
     def ends(level: float) -> tuple[float, float]:
         quantile = z_quantile(level)
         # What is above 1 is an estimate from few patients; but no patient is less than one eye.
         wider = 1 + (effect - 1) * (t_quantile(level, num - 1) / quantile) ** 2
-        return wilson(value, total / min(wider, most), quantile)
+        return wilson_interval(value, total / min(wider, most), quantile)
 
     return Spread(value, influence, ends)
 
 
-def squares(values: np.ndarray) -> float:
+def sum_of_squares(values: np.ndarray) -> float:
     """The sum of squares; not by BLAS, whose threads sum in any order."""
     return float((values * values).sum())
 
 
-def wilson(share: float, num: float, quantile: float) -> tuple[float, float]:
+def wilson_interval(share: float, num: float, quantile: float) -> tuple[float, float]:
     """Wilson's score interval of a share of `num` independent trials."""
     spare = quantile**2 / num
     middle = (share + spare / 2) / (1 + spare)
@@ -75,7 +75,7 @@ def jackknife(left_out: np.ndarray) -> tuple[np.ndarray, float]:
     """(influence of each patient [P], standard error) from the figure without each one."""
     num = len(left_out)
     influence = (left_out.mean() - left_out) * (num - 1) / num
-    return influence, math.sqrt(num / max(num - 1, 1) * squares(influence))
+    return influence, math.sqrt(num / max(num - 1, 1) * sum_of_squares(influence))
 
 
 def logistic(x: float) -> float:

@@ -9,7 +9,7 @@ from fundusray.metrics.confusion import confusion_counts, float_or_none
 from fundusray.metrics.intervals import figure_spreads
 from fundusray.metrics.jackknife import PatientFigures
 from fundusray.metrics.predictions import NO_ORDER, PredictionRows, num_unknown, read_predictions
-from fundusray.metrics.registered import METRICS, withheld
+from fundusray.metrics.registered import METRICS, withheld_figures
 from fundusray.metrics.spread import LEVEL
 
 
@@ -55,7 +55,7 @@ def figure_summary(predictions: pa.Table) -> dict[str, Any]:
         low, high = spread.ends(LEVEL) if spread.ends else (None, None)
         result[name] = float_or_none(spread.value)
         result |= {f"{name}_low": low, f"{name}_high": high, f"{name}_why": spread.why}
-    for name in withheld(predictions):
+    for name in withheld_figures(predictions):
         result |= {f"{name}{end}": None for end in ("", "_low", "_high")}
         result[f"{name}_why"] = NO_ORDER
     return result

@@ -13,7 +13,7 @@ from fundusray.errors import InputError
 from fundusray.models import heads
 from fundusray.models import load_weights as stored
 from fundusray.models.installed_weights import PACKAGES, installed_file, require_known_file
-from fundusray.models.networks import HALF, MODELS, Network, network_of
+from fundusray.models.networks import HALF, MODELS, NetworkKind, network_of
 from fundusray.models.published_weights import published_weights
 from fundusray.settings import FLIPS
 
@@ -103,7 +103,7 @@ def build_model(model: config.Model, num_classes: int, seed: int) -> Classifier:
     return built
 
 
-def _features(net: nn.Module, network: Network, model: config.Model) -> int:
+def _features(net: nn.Module, network: NetworkKind, model: config.Model) -> int:
     """How many pooled numbers a network's last layer takes, where another is to replace it.
 
     Raises:
@@ -148,7 +148,7 @@ def load_weights(built: Classifier, model: config.Model) -> list[str]:
 
 
 def _read(
-    net: nn.Module, state: dict[str, Tensor], network: Network
+    net: nn.Module, state: dict[str, Tensor], network: NetworkKind
 ) -> tuple[dict[str, Tensor], list[str]]:
     return network.read(net, state, network.heads) if network.read else (state, [])
 

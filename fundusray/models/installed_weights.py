@@ -106,11 +106,11 @@ def packaged_weights(name: str, own: Mapping[str, Tensor]) -> tuple[dict[str, Te
     state = in_timms_names(
         unwrapped_state(parse_weights(content, os.fspath(path)), os.fspath(path)), own
     )
-    origin = f"the installed package {about(package)}"
+    origin = f"the installed package {package_of_model(package)}"
     return state, f"{name} starts from the ImageNet weights in {origin}"
 
 
-def about(package: Package) -> str:
+def package_of_model(package: Package) -> str:
     """The name and version of an installed package."""
     return f"{package.name} {version(package.name)}"
 

@@ -16,21 +16,21 @@ from torchvision.models import Inception_V3_Weights, inception, inception_v3
 from fundusray import config
 from fundusray.errors import InputError
 from fundusray.models import timm_networks
-from fundusray.models.timm_networks import Published
+from fundusray.models.timm_networks import TimmWeights
 from fundusray.registry import Registry, unknown_name
 
 HALF = (0.5, 0.5, 0.5)
 """Mean and deviation where nothing says otherwise: pixels in [-1, 1]."""
 
 
-class Network(NamedTuple):
+class NetworkKind(NamedTuple):
     """A kind of network that `build_model` knows."""
 
     build: Callable[[int, float], nn.Module]
     """(raw outputs, dropout) -> randomly started network."""
     heads: tuple[str, ...]
     """Names of the layers whose size is the number of outputs: the main one, then auxiliary."""
-    published: Callable[[str], Published]
+    published: Callable[[str], TimmWeights]
     """Tag -> ImageNet weights; "": those that are usual."""
     early: str
     """The layer whose output is the last before the blocks (Li: of the last convolution)."""
@@ -44,10 +44,10 @@ class Network(NamedTuple):
     """(net, state of a file, heads) -> the state as the network has it, notes."""
 
 
-MODELS: Registry[Network] = Registry("model")
+MODELS: Registry[NetworkKind] = Registry("model")
 
 
-def network_of(model: config.Model) -> Network:
+def network_of(model: config.Model) -> NetworkKind:
     """The kind of network that a recipe names: a registered one, or timm/<name>.
 
     Raises:
@@ -67,10 +67,10 @@ def network_of(model: config.Model) -> Network:
         return MODELS[model.name]
     name = model.name.removeprefix(timm_networks.PREFIX)
     facts = timm_networks.facts_of(name, model.image_size)
-    return Network(
-        partial(timm_networks.create, name, image_size=model.image_size),
+    return NetworkKind(
+        partial(timm_networks.create_network, name, image_size=model.image_size),
         facts.heads,
-        partial(timm_networks.published, name, timm_networks.usual_tag(name)),
+        partial(timm_networks.timm_weights, name, timm_networks.usual_tag(name)),
         facts.early,
         facts.last,
         require_side=partial(timm_networks.require_side, name, model.image_size),
@@ -137,7 +137,7 @@ def _timm(name: str) -> Callable[[int, float], nn.Module]:
     return build
 
 
-def _google(tag: str) -> Published:
+def _google(tag: str) -> TimmWeights:
     """Google's weights of Inception, as torchvision has them.
 
     Raises:
@@ -148,7 +148,7 @@ def _google(tag: str) -> Published:
             f"model.weights=imagenet/{tag}: of inception_v3 there is imagenet alone, Google's "
             "weights as torchvision has them; or give a file"
         )
-    return Published(Inception_V3_Weights.IMAGENET1K_V1.url, HALF, HALF)
+    return TimmWeights(Inception_V3_Weights.IMAGENET1K_V1.url, HALF, HALF)
 
 
 def _register() -> None:
@@ -167,10 +167,10 @@ def _register() -> None:
         early, last = ("act1", "layer4") if resnet else ("bn1", "bn2")
 
         timms = f"tf_{name}" if name in LITE else name
-        published = partial(timm_networks.published, timms, tag)
-        MODELS.register(name)(Network(_timm(timms), (head,), published, early, last))
+        published = partial(timm_networks.timm_weights, timms, tag)
+        MODELS.register(name)(NetworkKind(_timm(timms), (head,), published, early, last))
     MODELS.register("inception_v3")(
-        Network(
+        NetworkKind(
             _inception_v3,
             ("fc", "AuxLogits.fc"),
             _google,

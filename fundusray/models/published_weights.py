@@ -11,7 +11,12 @@ from torch import Tensor
 
 from fundusray import config
 from fundusray.errors import InputError
-from fundusray.models.installed_weights import PACKAGES, about, installed_file, packaged_weights
+from fundusray.models.installed_weights import (
+    PACKAGES,
+    installed_file,
+    package_of_model,
+    packaged_weights,
+)
 from fundusray.models.networks import network_of
 from fundusray.models.weight_files import unwrapped_state
 
@@ -59,7 +64,7 @@ def weights_here(name: str) -> str:
         InputError: no such network, or nobody publishes weights of it.
     """
     if name in PACKAGES and installed_file(PACKAGES[name]):
-        return f"the installed package {about(PACKAGES[name])}"
+        return f"the installed package {package_of_model(PACKAGES[name])}"
     cached = _cached_file(network_of(config.Model(name=name)).published("").url)
     return cached if os.path.exists(cached) else ""
 

@@ -20,7 +20,7 @@ from fundusray.registry import unknown_name
 PREFIX = "timm/"
 
 
-class Published(NamedTuple):
+class TimmWeights(NamedTuple):
     """Weights as their publisher has them."""
 
     url: str
@@ -40,7 +40,7 @@ class Facts(NamedTuple):
     """The image side in pixels that it is laid out for."""
 
 
-def create(name: str, outputs: int, dropout: float, image_size: int) -> nn.Module:
+def create_network(name: str, outputs: int, dropout: float, image_size: int) -> nn.Module:
     """Timm's network; one with positions takes images of any size that its patches divide.
 
     Args:
@@ -82,7 +82,7 @@ def require_name(name: str) -> None:
             f"model.name={PREFIX}{name}: the tag says which weights; give model.name={PREFIX}"
             f"{plain} model.weights=imagenet/{tag}, or a file"
         )
-    near = nearest(name)
+    near = nearest_names(name)
     hint = f"; did you mean {' or '.join(PREFIX + one for one in near)}?" if near else ""
     raise InputError(
         f"no network of timm is named {name!r}{hint} (timm {timm.__version__} has "
@@ -90,7 +90,7 @@ def require_name(name: str) -> None:
     )
 
 
-def nearest(name: str) -> list[str]:
+def nearest_names(name: str) -> list[str]:
     """Up to three names of timm's that are like this one."""
     return difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
 
@@ -120,7 +120,7 @@ def facts_of(name: str, image_size: int) -> Facts:
 
 def _shapes_of(name: str, outputs: int, image_size: int) -> nn.Module:
     with torch.device("meta"):
-        return create(name, outputs, 0.0, image_size).eval()
+        return create_network(name, outputs, 0.0, image_size).eval()
 
 
 def _differing(net: nn.Module, wider: nn.Module) -> list[str]:
@@ -195,7 +195,7 @@ def _takes(name: str, image_size: int, side: int) -> bool:
     return True
 
 
-def published(name: str, usual: str, tag: str) -> Published:
+def timm_weights(name: str, usual: str, tag: str) -> TimmWeights:
     """Weights of a network by timm's tag; "": the usual ones.
 
     Raises:
@@ -220,7 +220,7 @@ def published(name: str, usual: str, tag: str) -> Published:
             f"fetch model.safetensors of {about.hf_hub_id} there and give it, "
             f"model.weights=<file> model.mean={_text(about.mean)} model.std={_text(about.std)}"
         )
-    return Published(about.url, tuple(about.mean), tuple(about.std))
+    return TimmWeights(about.url, tuple(about.mean), tuple(about.std))
 
 
 def usual_tag(name: str) -> str:

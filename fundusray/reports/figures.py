@@ -57,7 +57,7 @@ class IntervalLine(NamedTuple):
     low: float | None
     high: float | None
     difference: dict[str, Any]
-    """metrics.paired of kappa against the baseline; empty for the baseline."""
+    """metrics.paired_differences of kappa against the baseline; empty for the baseline."""
     paper: float | None
     baseline: bool
 

@@ -65,7 +65,8 @@ def interval_around(value: Any, low: Any, high: Any, digits: int = 3) -> str:
 
 
 def change_text(row: dict[str, Any], digits: int = 3) -> str:
-    """`+0.020 [−0.010, 0.050]` of a difference with low and high, as `metrics.paired` gives it."""
+    """`+0.020 [−0.010, 0.050]` of a difference with low and high, as
+    `metrics.paired_differences` gives it."""
     sure = interval_around(row["difference"], row["low"], row["high"], digits)
     return f"{signed_text(row['difference'], digits)} {sure}".strip()
 

@@ -100,10 +100,10 @@ class MeasuredTrial:
 
     trial: ReportTrial
     summary: dict[str, Any] = field(default_factory=dict)
-    """metrics.summary of its predictions; metrics.repeated of several trainings."""
+    """metrics.figure_summary of its predictions; metrics.repeated_summary of several trainings."""
     versus: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """metrics.paired against the baseline, or metrics.repeated_paired; empty for the baseline and
-    where rows differ."""
+    """metrics.paired_differences against the baseline, or metrics.repeated_differences; empty for
+    the baseline and where rows differ."""
     confusion: np.ndarray | None = None
     """[K, K] counts: true class, predicted class."""
 

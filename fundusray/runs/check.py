@@ -18,7 +18,7 @@ from fundusray.data.split.leaks import leak_refusal
 from fundusray.errors import InputError
 from fundusray.losses import LOSSES, check_args, check_output, effective_weights
 from fundusray.metrics import needing_order
-from fundusray.models import check_model as check_model
+from fundusray.models import check_model
 from fundusray.models.heads import HEADS
 from fundusray.pipeline.augment import augmentation
 from fundusray.runs.run import Run

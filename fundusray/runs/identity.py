@@ -36,7 +36,7 @@ def run_folder(recipe: Recipe, key: str, storage: str) -> str:
     return files.join(storage, f"{recipe.run.name or recipe.name}-{key[:8]}")
 
 
-def reseeded(recipe: Recipe, repeat: int) -> Recipe:
+def with_training_seed(recipe: Recipe, repeat: int) -> Recipe:
     """The recipe of the training of that number, from 0: another seed of training on the split of
     the first."""
     if not repeat:

@@ -26,7 +26,7 @@ BY_BYTES = (
     "what the network learned from is recognised by the bytes of its files: photographs saved "
     "anew, and others of the same people, are not, and may be among those judged"
 )
-KNOWN = {"test": ("train", "val"), "val": ("train",), "all": ("known",)}
+SIDES_APART = {"test": ("train", "val"), "val": ("train",), "all": ("known",)}
 """Of each side that is judged: the sides it must not share a row with."""
 
 
@@ -149,7 +149,7 @@ def not_known(place: str) -> str:
 
 
 @dataclass(frozen=True)
-class Unseen:
+class UnseenRows:
     """The rows of a set as one network sees them."""
 
     sides: np.ndarray
@@ -168,10 +168,10 @@ class Unseen:
     @property
     def learned(self) -> np.ndarray:
         """Which rows [N] the network learned from or chose its epoch by, as far as is known."""
-        return np.isin(self.sides, KNOWN[self.side])
+        return np.isin(self.sides, SIDES_APART[self.side])
 
 
-def unseen(data: PreparedSet, place: str, bundle: Bundle) -> Unseen:
+def unseen_rows(data: PreparedSet, place: str, bundle: Bundle) -> UnseenRows:
     """What of a set is new to the network at `place`.
 
     Of the set it was trained on, the side its run reports on: by the manifest.parquet beside the
@@ -187,10 +187,10 @@ def unseen(data: PreparedSet, place: str, bundle: Bundle) -> Unseen:
     if manifest is not None and manifest == data.info["manifest"]:
         sides = _own_sides(data, place, bundle)
         leak = start_on(bundle.recipe.model, data.table).leak(sides)
-        return Unseen(sides, reported_split(rows_by_side(sides)), [leak] if leak else [])
+        return UnseenRows(sides, reported_split(rows_by_side(sides)), [leak] if leak else [])
     if "pretrained" in bundle.info:
         note = f"{place} was pretrained {bundle.info['pretrained']}: none of these was learned from"
-        return Unseen(np.full(len(data.table), "all"), "all", [note])
+        return UnseenRows(np.full(len(data.table), "all"), "all", [note])
     start = start_of(bundle.recipe.model)
     # The mean of several networks knows what any of them does.
     places = [*bundle.info.get("members", [place]), *([start] if start else [])]
@@ -203,7 +203,7 @@ def unseen(data: PreparedSet, place: str, bundle: Bundle) -> Unseen:
             "it went on from, was trained on them or chose its epoch by them, or by others of the "
             "same patients, or by their near-duplicates"
         )
-    return Unseen(np.where(theirs, "known", "all"), "all", [*notes, BY_BYTES])
+    return UnseenRows(np.where(theirs, "known", "all"), "all", [*notes, BY_BYTES])
 
 
 def require_pixels(place: str, trained: Data, asked: Data) -> None:

@@ -148,7 +148,7 @@ class Classification:
         return constant_answer(metric, targets)
 
     def undefined(self, metric: str, targets: np.ndarray) -> bool:
-        return undefined(metric, targets, len(self.classes))
+        return is_undefined(metric, targets, len(self.classes))
 
     def calibrated(self, network: nn.Module, columns: Columns) -> Columns:
         """Cuts a regression's scores where kappa is best on these rows."""
@@ -210,7 +210,7 @@ def _cross_entropy(logits: np.ndarray, targets: np.ndarray) -> float:
     return nn.functional.cross_entropy(*parts).item()
 
 
-def undefined(metric: str, targets: np.ndarray, num_classes: int) -> bool:
+def is_undefined(metric: str, targets: np.ndarray, num_classes: int) -> bool:
     """Whether rows of these targets [N] give no value, or the same to every network."""
     if len(np.unique(targets)) < 2:
         return True
@@ -232,7 +232,7 @@ def check_choice(metric: str, targets: np.ndarray, classes: tuple[str, ...]) -> 
             "network that always answers it gets right, so they choose no epoch; give more images, "
             "or other data.fractions or data.split_file"
         )
-    if undefined(metric, targets, len(classes)):
+    if is_undefined(metric, targets, len(classes)):
         raise InputError(
             f"train.select={metric} is not defined on validation images of classes "
             f"{', '.join(present)} alone; give train.select=kappa, or other data.fractions"

@@ -1,4 +1,4 @@
-"""The largest batch that fits into memory, found by trying."""
+"""The largest batch that a training step does not run out of memory with, found by trying."""
 
 from collections.abc import Callable
 

@@ -1,9 +1,10 @@
-"""Which epoch is best, measured above a network that always answers the same.
+"""Which epoch is kept (early stopping, in hindsight), measured above a constant answer.
 
-Such a network has learned nothing, and yet it has the accuracy of the most frequent class, also
-under any attack. An epoch counts as learned where its metric is above what the best constant answer
-reaches on the same rows (`Task.constant_answer`); only then does the metric decide. Where no epoch
-is, the one with the lowest validation loss is kept, and said to be no better.
+A network that always answers the same has learned nothing, and yet it has the accuracy of the most
+frequent class, also under any attack. An epoch counts as learned where its metric is above what the
+best constant answer reaches on the same rows (`Task.constant_answer`); only then does the metric
+decide. Where no epoch is, the one with the lowest validation loss is kept, and said to be no
+better.
 """
 
 from typing import Any

@@ -22,6 +22,7 @@ from fundusray.pipeline.engines import plain
 from fundusray.sealed import sealed_content, unsealed_content
 from fundusray.tasks.grades_and_masks import KINDS
 
+VERSION = 4
 """Goes up when drawing gives other pixels or files: what was drawn is then drawn anew."""
 PART = 64
 """Photographs of one task."""

@@ -29,11 +29,11 @@ def outcome_of(folder: str, key: str) -> dict[str, Any]:
 
 def write_outcome(folder: str, key: str, outcome: dict[str, Any]) -> None:
     """Writes what a run came to, last of all its files, and which tables belong to it."""
-    tables = digests(folder, TABLES)
+    tables = table_digests(folder, TABLES)
     files.write_json(files.join(folder, OUTCOME), outcome | {"key": key, "tables": tables})
 
 
-def digests(folder: str, names: Iterable[str]) -> dict[str, str]:
+def table_digests(folder: str, names: Iterable[str]) -> dict[str, str]:
     """Name -> sha256 of those files that are there."""
     places = {name: files.join(folder, name) for name in names}
     return {name: files.sha256_file(p) for name, p in places.items() if files.exists(p)}

@@ -74,7 +74,7 @@ def _changed(
     return task.columns(outputs, target) | columns
 
 
-def apart(columns: Columns) -> tuple[Columns, Columns]:
+def split_measured(columns: Columns) -> tuple[Columns, Columns]:
     """(the task's own columns, those of MEASURED)."""
     measured = {name: columns[name] for name in MEASURED if name in columns}
     return {name: value for name, value in columns.items() if name not in measured}, measured

@@ -1,4 +1,4 @@
-"""The workers of one training, as each of them sees the others."""
+"""The workers of one data-parallel training (DDP), as each of them sees the others."""
 
 from collections.abc import Callable
 from typing import Any

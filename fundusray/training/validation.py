@@ -12,7 +12,7 @@ from torch import nn
 
 from fundusray import files
 from fundusray.attacks import Budget, judging_budget, training_budget
-from fundusray.conditions import AttackCondition, described
+from fundusray.conditions import AttackCondition, with_condition
 from fundusray.config import Recipe
 from fundusray.data.sampling import plan_eval, worker_share
 from fundusray.data.split.assign_sides import reported_split
@@ -22,7 +22,7 @@ from fundusray.tasks import Columns, Task
 from fundusray.training import numeric_precision
 from fundusray.training.best_epoch import held_out
 from fundusray.training.examples import Examples
-from fundusray.training.predicting import apart, predictions_under
+from fundusray.training.predicting import predictions_under, split_measured
 from fundusray.training.ranks import Ranks
 from fundusray.training.robustness import robust_figures, spread_evenly
 from fundusray.training.step import predict_batches, to_device
@@ -182,7 +182,7 @@ class Validation:
         budget = judging_budget(self.recipe.adversarial)
         found, columns = self.attacked(rows, budget)
         if self.ranks.first:
-            own, measured = apart(columns)
+            own, measured = split_measured(columns)
             place = files.join(self.folder, "attacked.parquet")
             table = self._table(found, own)
-            files.write_table(place, described(table, self._attack(budget), measured))
+            files.write_table(place, with_condition(table, self._attack(budget), measured))

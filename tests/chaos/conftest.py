@@ -9,7 +9,7 @@ import pytest
 import ray
 
 from fundusray.cluster.prepare import prepare_set
-from fundusray.cluster.runtime.start import start_ray as start_ray
+from fundusray.cluster.runtime.start import start_ray
 from fundusray.cluster.train import train_recipe
 from tests.chaos.harness import ENVIRONMENT, Command, recipe
 from tests.chaos.heads import Head

@@ -11,14 +11,14 @@ from fundusray.cluster.both_eyes import judge_both_eyes
 from fundusray.data.prepared.prepared_set import open_set
 from fundusray.errors import InputError
 from fundusray.models.bundle import load_bundle
-from fundusray.runs.provenance import unseen
+from fundusray.runs.provenance import unseen_rows
 
 pytestmark = pytest.mark.ray
 
 
 def test_both_eyes_are_judged_beside_one(unbroken: dict, prepared: str, tmp_path: Path) -> None:
     bundle = unbroken["bundle"]
-    judged = unseen(open_set(prepared), bundle, load_bundle(bundle))
+    judged = unseen_rows(open_set(prepared), bundle, load_bundle(bundle))
     found = judge_both_eyes(bundle, judged, prepared, str(tmp_path), "train")
     assert found["fitted_on"] == (judged.sides == "train").sum()
     one, both = found["networks"]

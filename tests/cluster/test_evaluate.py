@@ -19,7 +19,7 @@ from fundusray.errors import InputError
 from fundusray.models import build_model
 from fundusray.models.bundle import load_bundle, save_bundle
 from fundusray.models.load_weights import weights_digest
-from fundusray.runs.provenance import Unseen, unseen
+from fundusray.runs.provenance import UnseenRows, unseen_rows
 from fundusray.tasks import Columns
 from fundusray.tasks.classification import logits_of, with_logits
 
@@ -102,7 +102,7 @@ def test_a_bundle_that_changes_meanwhile_is_not_mixed_up(tmp_path) -> None:
 
 
 def test_no_new_row_is_refused(tmp_path) -> None:
-    known = Unseen(np.array(["known"] * 4), "all", [])
+    known = UnseenRows(np.array(["known"] * 4), "all", [])
     with pytest.raises(InputError, match="none of the 4 photographs is new to x/bundle"):
         evaluate_bundle("x/bundle", known, "prepared/a", str(tmp_path))
 
@@ -112,7 +112,7 @@ def test_a_bundle_repeats_its_own_test_figures(
     unbroken: dict, small: Recipe, prepared: str, tmp_path
 ) -> None:
     place = unbroken["bundle"]
-    own = unseen(open_set(prepared), place, load_bundle(place))
+    own = unseen_rows(open_set(prepared), place, load_bundle(place))
     again = evaluate_bundle(place, own, prepared, str(tmp_path))
     assert again["reported_split"] == "test"
     ours, theirs = pq.read_table(again["predictions"]), pq.read_table(unbroken["predictions"])
@@ -129,7 +129,7 @@ def test_other_photographs_are_judged_whole(
     other = override(small, {"seed": 5})
     folder = prepare.prepare_set(other, storage)
     place, opened = unbroken["bundle"], open_set(folder)
-    whole = unseen(opened, place, load_bundle(place))
+    whole = unseen_rows(opened, place, load_bundle(place))
     result = evaluate_bundle(place, whole, folder, str(tmp_path))
     assert result["reported_split"] == "all"
     assert result["metrics"]["n"] == len(opened.table) == 48
@@ -142,8 +142,8 @@ def test_photographs_among_others_that_were_trained_on_are_left_out(
     """As if ten had been added to the folder: another manifest, most photographs the same."""
     place, opened = unbroken["bundle"], open_set(prepared)
     added = replace(opened, info=opened.info | {"manifest": "another"})
-    found = unseen(added, place, load_bundle(place))
-    own = unseen(opened, place, load_bundle(place))
+    found = unseen_rows(added, place, load_bundle(place))
+    own = unseen_rows(opened, place, load_bundle(place))
     assert found.side == "all" and found.rows.tolist() == own.rows.tolist()
     assert evaluate_bundle(place, found, prepared, str(tmp_path))["metrics"]["n"] == len(own.rows)
 

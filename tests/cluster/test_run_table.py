@@ -278,7 +278,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
             raise InputError("focal does not fit")
         return {"bundle": f"{storage}/{recipe.name}/{recipe.seed}/bundle"}
 
-    monkeypatch.setattr(run_table, "train", train)
+    monkeypatch.setattr(run_table, "train_recipe", train)
     return seen
 
 
@@ -342,7 +342,7 @@ def test_a_row_whose_start_failed_says_so(
     def full(*_: Any) -> None:
         raise DiskError("no room")
 
-    monkeypatch.setattr(run_table, "train", full)
+    monkeypatch.setattr(run_table, "train_recipe", full)
     with pytest.raises(DiskError, match="no room"):
         run_all(rows)
 

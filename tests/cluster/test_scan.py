@@ -83,17 +83,17 @@ def test_what_could_not_be_read_is_tried_again(
 ) -> None:
     path = Path(recipe.data.root, "train", "4_left.jpeg")
     content = path.read_bytes()
-    real = scanning.manifests.build
+    real = scanning.manifests.build_manifest
 
     def build_then_lose(*args: Any, **keywords: Any) -> Any:
         manifest = real(*args, **keywords)
         path.unlink()
         return manifest
 
-    monkeypatch.setattr(scanning.manifests, "build", build_then_lose)
+    monkeypatch.setattr(scanning.manifests, "build_manifest", build_then_lose)
     _, _, first = scanning.scan_set(recipe, str(tmp_path))
     assert statuses(first)["4_left"] == "refused"
-    monkeypatch.setattr(scanning.manifests, "build", real)
+    monkeypatch.setattr(scanning.manifests, "build_manifest", real)
     path.write_bytes(content)
     assert statuses(scanning.scan_set(recipe, str(tmp_path))[2])["4_left"] == "ok"
 

@@ -56,12 +56,12 @@ def node(cpus: float, gpus: float = 0.0) -> dict[str, float]:
 def test_a_worker_gets_no_more_cpus_than_a_node_has(
     nodes: list[dict], workers: int, gpus: float, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(start, "nodes", lambda: nodes)
+    monkeypatch.setattr(start, "live_nodes", lambda: nodes)
     assert start.cpus_each(workers, 8, gpus) == expected
 
 
 def test_five_workers_of_a_fifth_fit_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(start, "nodes", lambda: [node(16, 1), node(3), node(2)])
+    monkeypatch.setattr(start, "live_nodes", lambda: [node(16, 1), node(3), node(2)])
     assert start.workers_that_fit(1, 0.2) == 5
     assert (
         start.workers_that_fit(3) == 6
@@ -158,7 +158,7 @@ def listening():
 
 assert "RAY_ADDRESS" not in os.environ
 with start.left_as_found():
-    start.start(cpus=1)
+    start.start_ray(cpus=1)
     assert "RAY_ADDRESS" not in os.environ
     print(ray.get(Asked.remote().state.remote()))
     print(listening())

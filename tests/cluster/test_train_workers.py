@@ -61,7 +61,7 @@ def test_a_run_waits_for_a_node_to_come_up(monkeypatch: pytest.MonkeyPatch) -> N
 def test_no_room_and_dead_workers_are_told_apart(
     error: Exception, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train_workers, "resources", lambda: {"CPU": 8.0, "GPU": 0.0})
+    monkeypatch.setattr(train_workers, "cluster_resources", lambda: {"CPU": 8.0, "GPU": 0.0})
     recipe = override(Recipe(), {"cluster.max_failures": 3})
     text = train_workers.failure_reason(error, recipe, job_in(tmp_path), (3,), 1.0)
     with pytest.raises(RunFailedError, match=f"(?s){told}"):

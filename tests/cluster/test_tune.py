@@ -29,7 +29,7 @@ from fundusray.data.prepared.prepared_set import open_set
 from fundusray.data.split import split_files
 from fundusray.errors import InputError
 from fundusray.jobs.searching import report_search
-from fundusray.runs.identity import reseeded
+from fundusray.runs.identity import with_training_seed
 from fundusray.runs.run import Run, plan_run
 from tune_spaces import balancing
 
@@ -92,8 +92,8 @@ def test_as_many_trials_at_a_time_as_asked_for(
 ) -> None:
     """On a cluster whose nodes come with work: a head of 8 CPUs and no GPU yet."""
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    monkeypatch.setattr(start, "nodes", lambda: [{"CPU": 8.0, "GPU": 0.0}])
-    monkeypatch.setattr(train_workers, "resources", lambda: {"CPU": 8.0, "GPU": 0.0})
+    monkeypatch.setattr(start, "live_nodes", lambda: [{"CPU": 8.0, "GPU": 0.0}])
+    monkeypatch.setattr(train_workers, "cluster_resources", lambda: {"CPU": 8.0, "GPU": 0.0})
     settled, at_once = trial_resources(override(Recipe(), {"tune.trials": 20} | asked))
     assert (settled.cluster.cpus, at_once) == expected
 
@@ -164,10 +164,10 @@ def test_a_killed_search_goes_on_and_runs_no_finished_trial_again(tmp_path: Path
 
 def test_repeats_are_other_trainings_on_the_same_split() -> None:
     recipe = override(Recipe(), {"seed": 5})
-    assert reseeded(recipe, 0) == recipe
-    assert [reseeded(recipe, n).seed for n in range(3)] == [5, 6, 7]
-    assert [reseeded(recipe, n).data.split_seed for n in range(3)] == [-1, 5, 5]
-    assert reseeded(override(recipe, {"data.split_seed": 0}), 2).data.split_seed == 0
+    assert with_training_seed(recipe, 0) == recipe
+    assert [with_training_seed(recipe, n).seed for n in range(3)] == [5, 6, 7]
+    assert [with_training_seed(recipe, n).data.split_seed for n in range(3)] == [-1, 5, 5]
+    assert with_training_seed(override(recipe, {"data.split_seed": 0}), 2).data.split_seed == 0
 
 
 def space_of(dropouts: list[float]) -> Any:

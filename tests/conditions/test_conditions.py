@@ -14,8 +14,8 @@ from fundusray.conditions import (
     AttackCondition,
     Clean,
     Condition,
-    described,
     parse_condition,
+    with_condition,
 )
 from fundusray.conditions.condition import Arguments, Predict
 from fundusray.config import Adversarial, Recipe
@@ -145,7 +145,7 @@ def test_an_attack_keeps_its_budget_and_is_a_function_of_the_row() -> None:
 
 def test_rows_say_their_condition_and_what_was_measured() -> None:
     table = pa.table({"image_id": ["a", "b"], "logit_0": [0.0, 1.0]})
-    assert described(table, Clean(), {})["condition"].to_pylist() == ["clean"] * 2
+    assert with_condition(table, Clean(), {})["condition"].to_pylist() == ["clean"] * 2
     columns = {
         "clean_prediction": np.array([1, 2]),
         "success": np.array([True, False]),
@@ -153,7 +153,7 @@ def test_rows_say_their_condition_and_what_was_measured() -> None:
         "l2": np.array([0.5, 0.0]),
     }
     attack = parse_condition("fgsm(eps=0.1unit01)")
-    found = described(table, attack, columns)
+    found = with_condition(table, attack, columns)
     assert found.column_names == [*table.column_names, "condition", *columns]
     assert found["condition"].to_pylist() == ["fgsm(eps=25.5/255)"] * 2
     assert found["success"].to_pylist() == [True, False]

@@ -16,7 +16,7 @@ from fundusray.jobs import searching, training
 from fundusray.jobs.evaluating import changes_of, changes_said, evaluate, page_of
 from fundusray.models import build_model
 from fundusray.models.bundle import save_bundle
-from fundusray.runs.provenance import Unseen, start_on
+from fundusray.runs.provenance import UnseenRows, start_on
 from fundusray.runs.split_of_run import Split
 from fundusray.verified import read_verified, write_verified
 
@@ -99,7 +99,7 @@ def test_a_network_of_another_versions_settings_is_said_to_be_one(tmp_path, caps
 @pytest.fixture
 def opened(tmp_path, monkeypatch):
     """Three photographs of three patients, too few for any split."""
-    monkeypatch.setattr(training.cluster_start, "resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr(training.cluster_start, "cluster_resources", lambda: {"CPU": 2.0})
     empty = pa.table({name: pa.array([], pa.string()) for name in ("image_id", "where", "reason")})
     files.write_table(str(tmp_path / "skipped.parquet"), empty)
     columns = {"patient_id": list("pqr"), "twin": [""] * 3, "repaired": [False] * 3}
@@ -124,7 +124,7 @@ def focal(**changes):
 
 def test_the_page_of_other_photographs_shows_no_split(opened):
     info = {"manifest": "there", "counts": [90, 8, 2]}
-    judged = Unseen(np.array(["all", "known", "all"]), "all", ["1 of 3 left out"])
+    judged = UnseenRows(np.array(["all", "known", "all"]), "all", ["1 of 3 left out"])
     recipe = override(focal(), {"train.batch": 10, "train.epochs": 7})
     trial, about = page_of(
         recipe, SimpleNamespace(info=info, recipe=recipe), opened, judged, RESULT
@@ -142,7 +142,7 @@ def test_the_page_of_other_photographs_shows_no_split(opened):
 
 
 def test_without_the_counts_of_the_training_nothing_is_said_of_its_loss(opened):
-    judged = Unseen(np.array(["all"] * 3), "all", [])
+    judged = UnseenRows(np.array(["all"] * 3), "all", [])
     drawn = SimpleNamespace(info={"pretrained": "on drawn photographs", "counts": [5, 5, 5]})
     trial, about = page_of(focal(), drawn, opened, judged, RESULT)
     assert about["notes"] == [] and math.isnan(trial.weight_ratio)
@@ -151,7 +151,7 @@ def test_without_the_counts_of_the_training_nothing_is_said_of_its_loss(opened):
 
 def test_the_page_of_its_own_photographs_shows_the_networks_split(opened):
     info = {"manifest": "here", "counts": [60, 30, 10]}
-    judged = Unseen(np.array(["train", "val", "test"]), "test", [])
+    judged = UnseenRows(np.array(["train", "val", "test"]), "test", [])
     recipe = focal(seed=9)
     result = RESULT | {"reported_split": "test"}
     trial, about = page_of(
@@ -198,9 +198,11 @@ def test_a_trial_that_was_killed_before_its_first_checkpoint_is_told(tmp_path, m
     bundle = SimpleNamespace(info={"key": "k", "best": best})
     found = {"status": "finished", "bundle": "b", "metrics": {}}
     monkeypatch.setattr(searching, "load_bundle", lambda place: bundle)
-    monkeypatch.setattr(searching, "unseen", lambda *given: None)
+    monkeypatch.setattr(searching, "unseen_rows", lambda *given: None)
     monkeypatch.setattr(
-        searching.cluster_evaluate, "evaluate", lambda bundle, judged, prepared, folder: found
+        searching.cluster_evaluate,
+        "evaluate_bundle",
+        lambda bundle, judged, prepared, folder: found,
     )
     (tmp_path / "checkpoints").mkdir()
     run = SimpleNamespace(prepared=None, set_folder="prepared")

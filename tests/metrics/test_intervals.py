@@ -12,7 +12,7 @@ from fundusray.metrics import figure_summary, predictions_table
 from fundusray.metrics.intervals import figure_spreads
 from fundusray.metrics.jackknife import PatientFigures
 from fundusray.metrics.predictions import PredictionRows
-from fundusray.metrics.spread import FEW, t_quantile, wilson
+from fundusray.metrics.spread import FEW, t_quantile, wilson_interval
 
 
 def drawn(seed: int, n: int = 300, skill: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
@@ -39,10 +39,10 @@ def test_quantiles_of_t_are_those_of_scipy(freedom: float, level: float) -> None
 def test_wilson_s_interval_by_hand() -> None:
     """4 of 4: the lower end is 4 / (4 + z^2) = 0.5101; 0 of 10: the upper is z^2 / (10 + z^2)."""
     z = stats.norm.isf(0.025)
-    assert wilson(1.0, 4, z) == pytest.approx((4 / (4 + z**2), 1.0))
-    assert wilson(0.0, 10, z) == pytest.approx((0.0, z**2 / (10 + z**2)))
+    assert wilson_interval(1.0, 4, z) == pytest.approx((4 / (4 + z**2), 1.0))
+    assert wilson_interval(0.0, 10, z) == pytest.approx((0.0, z**2 / (10 + z**2)))
     found = stats.binomtest(7, 20).proportion_ci(0.95, method="wilson")
-    assert wilson(0.35, 20, z) == pytest.approx((found.low, found.high))
+    assert wilson_interval(0.35, 20, z) == pytest.approx((found.low, found.high))
 
 
 def test_eyes_that_have_nothing_in_common_give_wilson_s_interval() -> None:

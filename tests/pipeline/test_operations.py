@@ -12,8 +12,8 @@ from torchvision.transforms import InterpolationMode
 from fundusray.data.drawn.source import draw_photograph as drawn_eye
 from fundusray.data.prepared.preprocess import PREPROCESS
 from fundusray.pipeline.augment.augmentation import parse_augmentation
+from fundusray.pipeline.augment.colours import LUMA
 from fundusray.pipeline.augment.draws import Draws, pixel_window
-from fundusray.pipeline.augment.operations import LUMA
 from fundusray.pipeline.engines.plain import augment_images
 
 SIZE = 64

@@ -12,7 +12,7 @@ import pytest
 
 from fundusray.cluster.results import finished_result, write_result
 from fundusray.config import Data, Recipe, Train, override, to_json
-from fundusray.runs.identity import reseeded, run_folder, run_key
+from fundusray.runs.identity import run_folder, run_key, with_training_seed
 from fundusray.runs.run import plan_run
 from fundusray.runs.split_of_run import OpenSets
 from fundusray.settings.deciding import SCHEMA, SILENT, deciding, defaults, differing
@@ -185,8 +185,8 @@ def test_some_settings_decide_only_beside_others(changes: dict, told: dict) -> N
 
 def test_the_first_of_several_trainings_is_the_run_without_any() -> None:
     recipe = override(Recipe(), {"seed": 5})
-    assert reseeded(recipe, 0) == recipe
-    second = reseeded(recipe, 1)
+    assert with_training_seed(recipe, 0) == recipe
+    second = with_training_seed(recipe, 1)
     assert (second.seed, second.split_seed) == (6, 5) and key(second) != key(recipe)
 
 

@@ -9,7 +9,7 @@ import pytest
 from fundusray import files
 from fundusray.config import Model, Recipe, override, to_json
 from fundusray.errors import DamagedError
-from fundusray.runs.provenance import rows_known_to, start_of, start_on, unseen
+from fundusray.runs.provenance import rows_known_to, start_of, start_on, unseen_rows
 from fundusray.verified import write_verified
 from tests.runs.few import fake_set, run_manifest
 
@@ -126,7 +126,7 @@ def test_judged_elsewhere_the_photographs_of_its_start_are_left_out(bundle):
     second = SimpleNamespace(
         info={"manifest": "there"}, recipe=override(Recipe(), {"model.weights": first})
     )
-    assert unseen(fake_set(8), place, second).rows.tolist() == [2, 3, 6, 7]
+    assert unseen_rows(fake_set(8), place, second).rows.tolist() == [2, 3, 6, 7]
 
 
 def test_what_a_network_knows_is_found_after_its_storage_moved(bundle, tmp_path):

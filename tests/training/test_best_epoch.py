@@ -9,7 +9,7 @@ from fundusray.config import Recipe
 from fundusray.errors import InputError
 from fundusray.metrics import constant_answer, point_figures, selectors
 from fundusray.tasks import Classification
-from fundusray.tasks.classification import check_choice, undefined
+from fundusray.tasks.classification import check_choice, is_undefined
 from fundusray.training.best_epoch import best_by, epoch_standing, new_best_epoch
 
 TARGETS = np.repeat(np.arange(5), [55, 28, 19, 12, 6])
@@ -90,4 +90,4 @@ def test_rows_that_cannot_choose_are_refused() -> None:
         InputError, match=r"train.select=auc_referable is not defined .* 0, 1 alone"
     ):
         check_choice("auc_referable", mild, CLASSES)
-    assert not undefined("auc_referable", mild, num_classes=2)
+    assert not is_undefined("auc_referable", mild, num_classes=2)

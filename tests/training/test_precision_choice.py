@@ -33,7 +33,7 @@ def test_the_first_choice_of_a_run_stays_its_own(job: Job, monkeypatch) -> None:
         asked.append(shape[0])
         return Precision("bf16" if shape[0] == 4 else "fp32", "contiguous"), {"x": 1.0}
 
-    monkeypatch.setattr(numeric_precision, "probe", probe)
+    monkeypatch.setattr(numeric_precision, "probe_precisions", probe)
 
     def chosen(of: Job, batch: int) -> str:
         told = known_mode(nn.Identity(), (batch, 3, 8, 8), CPU, Recipe(), of)
@@ -87,7 +87,7 @@ def test_a_damaged_choice_that_is_settled_or_not_used_yet_is_made_again(job: Job
 
 def test_a_damaged_note_of_the_machine_is_refused(job: Job, monkeypatch) -> None:
     answer = Precision("fp32", "contiguous"), {"fp32 contiguous": 1.0}
-    monkeypatch.setattr(numeric_precision, "probe", lambda *asked: answer)
+    monkeypatch.setattr(numeric_precision, "probe_precisions", lambda *asked: answer)
     known(job)
     flip(str(next(Path(job.storage, "modes").iterdir())))
     assert known(job)["mode"]["precision"] == "fp32", "a run has its own"

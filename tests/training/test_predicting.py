@@ -14,7 +14,7 @@ from fundusray.config import Recipe
 from fundusray.pipeline.loader import Batch
 from fundusray.tasks import Classification
 from fundusray.tasks.classification import logits_of
-from fundusray.training.predicting import apart, predictions_under
+from fundusray.training.predicting import predictions_under, split_measured
 from fundusray.training.step import predict_batches
 
 ATTACK = AttackCondition("pgd", Budget("linf", 0.05, 0.0125, 8), 1)
@@ -35,7 +35,7 @@ def under(
 ) -> Said:
     """What is said of images under a condition: logits, and what was measured."""
     rows, columns = predictions_under(condition, model, every, precision, TASK)
-    own, measured = apart(columns)
+    own, measured = split_measured(columns)
     return Said(rows, logits_of(own), measured)
 
 

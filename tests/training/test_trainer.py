@@ -145,7 +145,10 @@ def test_what_was_attacked_says_how_far(make_trainer, tmp_path: Path) -> None:
     table = files.read_table(str(tmp_path / "run" / "attacked.parquet"))
     columns = trainer.task.columns_of(table)
     fooled = logits_of(columns).argmax(axis=1) != columns["target"]
-    assert table["success"].to_pylist() == fooled.tolist()
+    right = table["clean_prediction"].to_numpy() == columns["target"]
+    assert table["success"].to_pylist() == (right & fooled).tolist()
+    # Wrong from the beginning: left as it is.
+    assert fooled[~right].all() and not table["linf"].to_numpy()[~right].any()
     assert 0 < table["linf"].to_numpy().max() <= 4 / 255 + 1e-6
     clean = files.read_table(str(tmp_path / "run" / "predictions.parquet"))
     assert "success" not in clean.column_names

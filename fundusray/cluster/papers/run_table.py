@@ -26,7 +26,7 @@ from fundusray.config import Recipe, is_published, override
 from fundusray.errors import DiskError, FundusError, InputError
 from fundusray.registry import unknown_name
 from fundusray.runs.check import check
-from fundusray.runs.identity import reseeded
+from fundusray.runs.identity import with_training_seed
 from fundusray.runs.split_of_run import OpenSets
 from fundusray.settings.deciding import SCHEMA, deciding
 
@@ -190,7 +190,9 @@ def repeated_rows(rows: list[TableRow], trainings: int) -> list[TableRow]:
     """Every row so many times, with training seeds seed, seed + 1, ... on the split of the first;
     what starts from a row starts from its training of the same number."""
     return [
-        replace(row, recipe=reseeded(row.recipe, repeat), repeat=repeat) if repeat else row
+        replace(row, recipe=with_training_seed(row.recipe, repeat), repeat=repeat)
+        if repeat
+        else row
         for repeat in range(trainings)
         for row in rows
     ]

@@ -1,4 +1,4 @@
-"""A worker that hangs is noticed, named and replaced.
+"""A worker that hangs is noticed, named and replaced: heartbeats, and a watchdog that hears them.
 
 Ray sees a process that died within a second, and one that hangs (stopped, deadlocked, stuck in a
 driver) after ten minutes; the other workers wait for it in a collective meanwhile. So a thread of

@@ -14,7 +14,7 @@ from fundusray.cluster.search.record import SearchRecord
 from fundusray.cluster.train import train_recipe
 from fundusray.config import Recipe, override
 from fundusray.errors import LockedError
-from fundusray.runs.identity import reseeded
+from fundusray.runs.identity import with_training_seed
 from fundusray.runs.run import Run, plan_run
 from fundusray.runs.split_of_run import OpenSets
 
@@ -44,7 +44,8 @@ class SearchJob:
         tuned = override(self.base, settings)
         repeats = range(self.base.tune.repeats)
         return [
-            plan_run(reseeded(tuned, n), self.set_folder, self.storage, self.sets) for n in repeats
+            plan_run(with_training_seed(tuned, n), self.set_folder, self.storage, self.sets)
+            for n in repeats
         ]
 
     def run_folders(self, settings: dict[str, Any]) -> list[str]:
@@ -75,7 +76,7 @@ def trial_function(
         for repeat in range(base.tune.repeats):
             # The first training tells its epochs, by which the search may stop the trial.
             callbacks = () if repeat else (TuneReportCallback(),)
-            recipe = reseeded(tuned, repeat)
+            recipe = with_training_seed(tuned, repeat)
             results.append(
                 _when_free(
                     lambda r=recipe, c=callbacks: train_recipe(r, prepared, storage, sets, c, label)

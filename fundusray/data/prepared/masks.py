@@ -79,18 +79,18 @@ def read_planes(
     return planes
 
 
-def unpacked(planes: np.ndarray, num_kinds: int) -> np.ndarray:
+def unpacked_masks(planes: np.ndarray, num_kinds: int) -> np.ndarray:
     """Bit planes [..., S, S, P] as masks, one a kind: uint8 [..., M, S, S], 0 or 1."""
     layers = [planes[..., i // 8] >> np.uint8(i % 8) & np.uint8(1) for i in range(num_kinds)]
     return np.stack(layers, axis=-3)
 
 
-def compressed(planes: np.ndarray) -> bytes:
+def compressed_planes(planes: np.ndarray) -> bytes:
     """The bit planes as they lie on a disk."""
     return pa.compress(planes.tobytes(), CODEC, asbytes=True)
 
 
-def decompressed(content: np.ndarray, out: np.ndarray) -> None:
-    """Fills `out`, uint8 [S, S, P], from what `compressed` gave, uint8 [bytes]."""
+def decompressed_planes(content: np.ndarray, out: np.ndarray) -> None:
+    """Fills `out`, uint8 [S, S, P], from what `compressed_planes` gave, uint8 [bytes]."""
     plain = pa.decompress(pa.py_buffer(content), out.nbytes, CODEC)
     out[:] = np.frombuffer(plain, np.uint8).reshape(out.shape)

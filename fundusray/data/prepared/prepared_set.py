@@ -21,7 +21,7 @@ from fundusray import files
 from fundusray.data.labels.class_names import is_ordered
 from fundusray.data.prepared.assemble import assemble_set, set_folder
 from fundusray.data.prepared.geometry import Geometry
-from fundusray.data.prepared.masks import decompressed, num_planes, unpacked
+from fundusray.data.prepared.masks import decompressed_planes, num_planes, unpacked_masks
 from fundusray.data.prepared.stored import Stored, mapped_column, mapped_pixels, stored_rows
 from fundusray.data.prepared.write import CROP, FORMAT, masks_file, write_shard
 from fundusray.errors import DamagedError, InputError
@@ -136,7 +136,7 @@ class PreparedSet:
         Raises:
             InputError: none are kept.
         """
-        return unpacked(self.mask_planes(rows), len(self.mask_kinds))
+        return unpacked_masks(self.mask_planes(rows), len(self.mask_kinds))
 
     def mask_planes(self, rows: np.ndarray) -> np.ndarray:
         """The masks of some rows as bit planes, uint8 [B, S, S, P], see data.prepared.masks.
@@ -151,7 +151,7 @@ class PreparedSet:
         planes = num_planes(len(self.mask_kinds))
         out = np.empty((len(rows), self.size, self.size, planes), np.uint8)
         for to, content in zip(out, self.stored_masks.views(rows), strict=True):
-            decompressed(content, to)
+            decompressed_planes(content, to)
         return out
 
     def annotated(self, rows: np.ndarray) -> np.ndarray:

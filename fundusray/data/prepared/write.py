@@ -23,7 +23,7 @@ from fundusray.data.photographs.decode import BadImage, decode_photograph, encod
 from fundusray.data.photographs.digests import row_digests
 from fundusray.data.photographs.read import read_photo
 from fundusray.data.prepared.geometry import Geometry
-from fundusray.data.prepared.masks import EVERY, compressed, read_planes
+from fundusray.data.prepared.masks import EVERY, compressed_planes, read_planes
 from fundusray.data.prepared.preprocess import PREPROCESS, preprocess_photograph
 from fundusray.errors import DamagedError, InputError
 
@@ -258,7 +258,7 @@ def _masks(row: dict[str, Any], root: str, data: Data, geometry: Geometry) -> by
     if not data.masks:
         return b""
     try:
-        return compressed(read_planes(row, root, data.masks, geometry))
+        return compressed_planes(read_planes(row, root, data.masks, geometry))
     except OSError as error:
         raise _Unread(f"a mask cannot be read: {_told(error, data)}") from error
 

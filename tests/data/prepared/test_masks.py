@@ -18,7 +18,7 @@ from fundusray.data.photographs.decode import decode_photograph
 from fundusray.data.photographs.read import read_mask
 from fundusray.data.prepared import prepared_set
 from fundusray.data.prepared.geometry import prepared_mask
-from fundusray.data.prepared.masks import mask_kinds, num_planes, unpacked
+from fundusray.data.prepared.masks import mask_kinds, num_planes, unpacked_masks
 from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.data.prepared.preprocess import preprocess_photograph
 from fundusray.errors import BadInputsError, InputError
@@ -225,7 +225,7 @@ def test_more_than_eight_kinds_take_another_plane() -> None:
     planes = np.zeros((3, 5, 5, 2), np.uint8)
     for kind in range(11):
         planes[..., kind // 8] |= masks[:, kind] << (kind % 8)
-    assert np.array_equal(unpacked(planes, 11), masks)
+    assert np.array_equal(unpacked_masks(planes, 11), masks)
 
 
 @pytest.mark.parametrize("preprocess", ["resize", "graham", "diameter", "contour", "center_crop"])

@@ -286,10 +286,10 @@ import pyarrow as pa
 from fundusray.config import Data
 from fundusray.data.scan import examine
 
-scan.decode = lambda content, side: time.sleep(99)
+examine.decode_photograph = lambda content, side: time.sleep(99)
 masks = pa.array([[]], pa.map_(pa.string(), pa.string()))
 row = {{"image_id": ["a"], "path": ["a.jpg"], "dataset": ["x"], "num_bytes": [1], "masks": masks}}
-scan.examine(pa.table(row), Data(), {{"x": {str(tmp_path)!r}}}, 0.3)
+examine.examine_photographs(pa.table(row), Data(), {{"x": {str(tmp_path)!r}}}, 0.3)
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60)
     assert ended.returncode == 1 and b"Timeout" in ended.stderr

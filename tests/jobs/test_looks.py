@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from fundusray import files
-from fundusray.jobs.test_looks import TestLooks, record_look
+from fundusray.jobs.looks import Looks, record_look
 
 
 @pytest.fixture
@@ -25,11 +25,11 @@ def predictions(tmp_path: Path):
 def test_every_look_at_the_same_rows_of_the_same_set_counts(tmp_path: Path, predictions) -> None:
     storage = str(tmp_path / "runs")
 
-    def seen(which: dict, manifest: str = "m", folder: str = "a-search-1") -> TestLooks:
+    def seen(which: dict, manifest: str = "m", folder: str = "a-search-1") -> Looks:
         return record_look(manifest, which, storage, f"{storage}/{folder}")
 
     rows = predictions("a", "b")
-    assert seen(rows) == TestLooks(0, [])
+    assert seen(rows) == Looks(0, [])
     # Another search, in another order of rows: the same rows were looked at.
     second = seen(predictions("b", "a"), folder="b-1")
     assert second.earlier == 1
@@ -40,7 +40,7 @@ def test_every_look_at_the_same_rows_of_the_same_set_counts(tmp_path: Path, pred
     # Other rows, or other photographs, were not.
     assert seen(predictions("a", "c")).earlier == seen(rows, manifest="n").earlier == 0
     # Validation rows choose anyhow.
-    assert seen(predictions("a", "b", side="val")) == TestLooks()
+    assert seen(predictions("a", "b", side="val")) == Looks()
     own = json.loads(Path(storage, "a-search-1", "looks.json").read_text())["looks"]
     assert [one["rows"] for one in own] == [2]  # of the last rows and photographs
     assert own[0]["command"].startswith("python ") and own[0]["when"].endswith("+00:00")

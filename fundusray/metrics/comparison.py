@@ -20,8 +20,8 @@ from fundusray.metrics.confusion import float_or_none
 from fundusray.metrics.intervals import figure_spreads
 from fundusray.metrics.jackknife import PatientFigures
 from fundusray.metrics.predictions import NO_ORDER
-from fundusray.metrics.registered import higher_is_better, withheld
-from fundusray.metrics.spread import LEVEL, Spread, drawn_ends, squares
+from fundusray.metrics.registered import higher_is_better, withheld_figures
+from fundusray.metrics.spread import LEVEL, Spread, drawn_ends, sum_of_squares
 
 MORE = 2
 """Patients who are taken to differ beside those who do."""
@@ -48,7 +48,7 @@ def paired_differences(a: pa.Table, b: pa.Table) -> dict[str, dict[str, Any]]:
     found = {
         name: figure_difference(first[name], second[name], higher_is_better(name)) for name in first
     }
-    return found | {name: dict(NOT_MEANT) for name in {*withheld(a), *withheld(b)}}
+    return found | {name: dict(NOT_MEANT) for name in {*withheld_figures(a), *withheld_figures(b)}}
 
 
 def same_rows(a: pa.Table, b: pa.Table) -> tuple[pa.Table, pa.Table]:
@@ -118,11 +118,11 @@ def patient_correlation(a: Spread, b: Spread) -> float:
     the difference is raised by that share of the effective number of patients who carry it.
     """
     x, y = a.influence, b.influence
-    mine, theirs, apart = squares(x), squares(y), squares(x - y)
+    mine, theirs, apart = sum_of_squares(x), sum_of_squares(y), sum_of_squares(x - y)
     if not mine * theirs:
         return 0.0
     if apart:
-        carriers = apart**2 / squares((x - y) ** 2)
+        carriers = apart**2 / sum_of_squares((x - y) ** 2)
         apart *= 1 + MORE / carriers
     share = (mine + theirs - apart) / (2 * math.sqrt(mine * theirs))
     return min(max(share, -1.0), 1.0)

@@ -19,7 +19,7 @@ MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
-class TestLooks:
+class Looks:
     """What was known of the test rows before this command looked at them."""
 
     earlier: int = 0
@@ -38,8 +38,8 @@ def record_look(
     seen: dict[str, Any],
     storage: str,
     folder: str,
-    others: dict[str, TestLooks] | None = None,
-) -> TestLooks:
+    others: dict[str, Looks] | None = None,
+) -> Looks:
     """Notes that this command shows figures of test rows, there and in the folder's `looks.json`.
 
     Validation rows, which choose the epoch anyhow, are not counted.
@@ -51,7 +51,7 @@ def record_look(
         others: the looks of the same command by their rows; the same rows count once.
     """
     if seen["reported_split"] == "val":
-        return TestLooks()
+        return Looks()
     rows = sorted(files.read_table(seen["predictions"])["image_id"].to_pylist())
     key = files.hash_json([manifest, rows], 16)
     if others is not None and key in others:
@@ -69,7 +69,7 @@ def record_look(
     files.write_json(files.join(place, name), mine)
     own = [one for one in [*earlier, mine] if one.get("folder") == mine["folder"]]
     files.write_json(files.join(folder, "looks.json"), {"looks": own})
-    looks = TestLooks(len(earlier), [_sentence(earlier)] if earlier else [])
+    looks = Looks(len(earlier), [_sentence(earlier)] if earlier else [])
     if others is not None:
         others[key] = looks
     return looks

@@ -14,10 +14,10 @@ from fundusray.metrics import (
     point_figures,
     predictions_table,
 )
+from fundusray.metrics.comparison import difference_ends, patient_correlation
 from fundusray.metrics.intervals import figure_spreads
 from fundusray.metrics.jackknife import PatientFigures
-from fundusray.metrics.paired_differences import difference_ends, patient_correlation
-from fundusray.metrics.spread import wilson
+from fundusray.metrics.spread import wilson_interval
 
 
 def drawn(seed, n=300, classes=5, skill=1.5):
@@ -60,7 +60,7 @@ def test_one_eye_each_is_newcombe_s_interval_of_paired_shares():
     more = 1 + 2 * (spread**4).sum() / (spread**2).sum() ** 2
     phi = (a.var() + b.var() - (a - b).var() * more) / (2 * a.std() * b.std())
     assert phi == pytest.approx(np.corrcoef(a, b)[0, 1], abs=0.12)
-    (la, ua), (lb, ub) = wilson(0.64, 50, 1.959964), wilson(0.44, 50, 1.959964)
+    (la, ua), (lb, ub) = wilson_interval(0.64, 50, 1.959964), wilson_interval(0.44, 50, 1.959964)
     down = math.sqrt((0.64 - la) ** 2 + (ub - 0.44) ** 2 - 2 * phi * (0.64 - la) * (ub - 0.44))
     up = math.sqrt((ua - 0.64) ** 2 + (0.44 - lb) ** 2 - 2 * phi * (ua - 0.64) * (0.44 - lb))
     assert (found["low"], found["high"]) == pytest.approx((0.2 - down, 0.2 + up), abs=1e-6)
