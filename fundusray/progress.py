@@ -4,6 +4,8 @@ import sys
 import time
 from collections.abc import Callable
 
+from fundusray.terminal import tell
+
 LOG_SECONDS = 5.0
 BAR_SECONDS = 0.2
 LEAST_SECONDS = 2.0
@@ -79,7 +81,7 @@ class Progress:
             bar = "#" * round(20 * share)
             print(f"\r[{bar:<20}] {text}\x1b[K", end="", file=sys.stderr, flush=True)
         else:
-            print(text, file=sys.stderr, flush=True)
+            tell(text)
 
     def close(self) -> None:
         """Tells the last state and the time taken."""

@@ -11,7 +11,7 @@ PACKAGE = ROOT / "fundusray"
 
 LAYERS = {
     "errors": 0, "plugins": 0, "registry": 0, "keywords": 0, "files": 0, "config": 0, "settings": 0,
-    "progress": 0,
+    "progress": 0, "terminal": 0,
     "sealed": 0, "verified": 0, "lock": 0, "phases": 0, "harmless": 0,
     "data": 1, "losses": 1, "metrics": 1, "models": 1, "recipes": 1,
     "pipeline": 2, "attacks": 2,

@@ -4,13 +4,13 @@ Its places are kept as seen from the run's folder, so that a storage can be move
 reads them gets them absolute.
 """
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from fundusray import config, files, sealed
 from fundusray.config import Recipe
 from fundusray.errors import DamagedError
+from fundusray.terminal import tell
 from fundusray.training.outcome import table_digests
 
 RESULT = "result.json"
@@ -77,7 +77,7 @@ def changed_files(folder: str, expected: dict[str, str]) -> list[str]:
 def print_damage(faults: list[str]) -> None:
     """Names what is damaged and about to be made again."""
     for fault in faults:
-        print(f"{fault.partition(';')[0]}: made again", file=sys.stderr, flush=True)
+        tell(f"{fault.partition(';')[0]}: made again")
 
 
 def _placed(value: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """What a run leaves on the way: checkpoints to go on from, the bundle, and what it came to."""
 
-import sys
 import time
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import nn
 from fundusray import files
 from fundusray.config import Recipe
 from fundusray.models.bundle import save_bundle
+from fundusray.terminal import tell
 from fundusray.training import checkpoints
 from fundusray.training.checkpoints import Position
 from fundusray.training.outcome import outcome_of, write_outcome
@@ -43,7 +43,7 @@ class Checkpointer:
         checkpoints.sweep_checkpoints(self.folder)
         name, problems = checkpoints.newest_checkpoint(self.folder, self.key)
         for problem in problems:
-            print(f"checkpoint refused: {problem}", file=sys.stderr, flush=True)
+            tell(f"checkpoint refused: {problem}")
         return name
 
     def checkpoint(

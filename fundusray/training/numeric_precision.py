@@ -5,7 +5,6 @@ behaves the other way. Four ways times four steps tell.
 """
 
 import copy
-import sys
 import time
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from fundusray.config import Train
 from fundusray.errors import InputError
+from fundusray.terminal import tell
 
 PRECISIONS = ("fp32", "bf16")
 LAYOUTS = ("contiguous", "channels_last")
@@ -81,7 +81,7 @@ def probe_precisions(
             try:
                 seconds[way] = _time(model, shape, device, way, steps, limit)
             except torch.OutOfMemoryError:
-                print(f"{way}: {shape[0]} images do not fit", file=sys.stderr, flush=True)
+                tell(f"{way}: {shape[0]} images do not fit")
             if device.type == "cuda":
                 torch.cuda.empty_cache()
     if not seconds:

@@ -1,11 +1,11 @@
 """What a training came to, in its folder: `outcome.json`, written last by its workers."""
 
-import sys
 from collections.abc import Iterable
 from typing import Any
 
 from fundusray import files
 from fundusray.errors import DamagedError
+from fundusray.terminal import tell
 
 OUTCOME = "outcome.json"
 TABLES = ("predictions.parquet", "attacked.parquet")
@@ -22,7 +22,7 @@ def outcome_of(folder: str, key: str) -> dict[str, Any]:
     try:
         outcome = files.read_json(location)
     except DamagedError as error:
-        print(f"{str(error).partition(';')[0]}: made again", file=sys.stderr, flush=True)
+        tell(f"{str(error).partition(';')[0]}: made again")
         return {}
     return outcome if outcome.get("key") == key else {}
 

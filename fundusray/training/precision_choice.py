@@ -6,7 +6,6 @@ began, whatever its workers now are, and every trial of a search as the first on
 
 import os
 import platform
-import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -17,6 +16,7 @@ from fundusray import files
 from fundusray.config import Recipe
 from fundusray.errors import DamagedError
 from fundusray.pipeline.augment import augmentation
+from fundusray.terminal import tell
 from fundusray.training import numeric_precision
 from fundusray.training.job import Job
 from fundusray.training.ranks import Ranks
@@ -65,7 +65,7 @@ def known_mode(
                 "in others it would end in other numbers: restore it from a copy, or delete "
                 f"{job.folder} to train anew"
             ) from error
-        print(f"{str(error).partition(';')[0]}: made again", file=sys.stderr, flush=True)
+        tell(f"{str(error).partition(';')[0]}: made again")
     told = of_machine(model, shape, device, recipe, job.storage)
     files.write_json(own, told)
     return told

@@ -9,7 +9,6 @@ is killed and replaced therefore ends with the same bits as one that never was.
 """
 
 import gc
-import sys
 import time
 from dataclasses import asdict, fields, replace
 from typing import Any
@@ -24,6 +23,7 @@ from fundusray.models.bundle import load_bundle
 from fundusray.pipeline.loader import Batch
 from fundusray.progress import Progress
 from fundusray.tasks import Task
+from fundusray.terminal import tell
 from fundusray.training import average, checkpoints, numeric_precision
 from fundusray.training.best_epoch import best_by, new_best_epoch
 from fundusray.training.checkpointer import Checkpointer
@@ -137,7 +137,7 @@ class Trainer:
 
     def _say(self, text: str) -> None:
         if self.ranks.first:
-            print(text, file=sys.stderr, flush=True)
+            tell(text)
 
     def run(self) -> None:
         """Trains from where the run stands to its end, then predicts the rows it reports on.

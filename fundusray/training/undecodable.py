@@ -1,7 +1,6 @@
 """Images that turned out not to decode while a network was trained or judged."""
 
-import sys
-
+from fundusray.terminal import tell
 from fundusray.training.examples import Examples
 from fundusray.training.ranks import Ranks
 
@@ -22,7 +21,7 @@ class Undecodable:
         """Names each image once; any worker may meet one."""
         found = self._examples.undecodable()
         for row in sorted(found.keys() - self._named):
-            print(f"quarantined: {self._name(row)} ({found[row]})", file=sys.stderr, flush=True)
+            tell(f"quarantined: {self._name(row)} ({found[row]})")
         self._named |= found.keys()
 
     def of_all_workers(self) -> list[dict[str, str]]:

@@ -1,6 +1,5 @@
 """Who does a pool's units: Ray's own workers, or actors that hold what is costly to open."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from fundusray.cluster.runtime.start import cluster_resources, joins_cluster, wo
 from fundusray.cluster.runtime.tasks import WorkerLostError, result_of
 from fundusray.cluster.runtime.units import TRIES, Unit
 from fundusray.errors import InputError
+from fundusray.terminal import tell
 
 LOOK = 2.0
 """Seconds between looks at how many nodes there are."""
@@ -186,11 +186,9 @@ class Actors(_Hands):
         if self._idle or self._busy or self._told or time.monotonic() - self._asked < LATE:
             return
         self._told = True
-        print(
+        tell(
             f"{self.what} waits for workers of {self.workers.cpus:g} CPUs and "
             f"{self.workers.gpus:g} GPUs: others are at work, or nodes are still to come",
-            file=sys.stderr,
-            flush=True,
         )
 
     @property

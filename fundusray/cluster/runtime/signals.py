@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from fundusray import files
 from fundusray.errors import DamagedError
+from fundusray.terminal import tell
 
 T = TypeVar("T")
 
@@ -107,7 +108,7 @@ class StopSignals:
 
     def _tell(self, number: int, since: float) -> None:
         self._told = True
-        print("saving and stopping; once more to stop at once", file=sys.stderr, flush=True)
+        tell("saving and stopping; once more to stop at once")
         told = {"attempt": self.attempt, "signal": signal.Signals(number).name}
         # Another host's monotonic clock says nothing, so the time of day is what is written.
         when = time.time() - (time.monotonic() - since)
@@ -175,7 +176,7 @@ class StopWatcher:
         self._leaving = nodes
         if new:
             named = ", ".join(sorted(new))
-            print(f"node {named} is about to be taken away: saving", file=sys.stderr, flush=True)
+            tell(f"node {named} is about to be taken away: saving")
         return bool(new)
 
 

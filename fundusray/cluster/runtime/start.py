@@ -13,13 +13,14 @@ from contextlib import contextmanager, nullcontext
 import ray
 from ray.exceptions import RayError
 
-from fundusray import plugins
+from fundusray import plugins, terminal
 from fundusray.cluster.runtime.addresses import (
     LOOPBACK,
     LOOPBACK_SWITCH,
     loopback_only,
     unproxied_environment,
 )
+from fundusray.cluster.runtime.worker_lines import print_own_lines_only
 from fundusray.errors import FundusError, InputError
 
 START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
@@ -51,6 +52,7 @@ LOCAL = {
 JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """What Ray's job supervisor sets for the driver of a submitted job, and only for it."""
 TOKEN = "~/.ray/auth_token"
+TOKEN_LOGGER = "ray._private.authentication.authentication_token_setup"
 CONNECT = 10.0
 """Seconds in which a cluster must answer."""
 STARTS = 2
@@ -86,19 +88,23 @@ def start_ray(cpus: int | None = None) -> None:
     """
     if ray.is_initialized():
         return
+    # That a token is asked for is as it should be.
+    logging.getLogger(TOKEN_LOGGER).setLevel(logging.ERROR)
     joined = joins_cluster()
     settings = DEFAULTS if joined else DEFAULTS | LOCAL
     for name, value in settings.items():
         os.environ.setdefault(name, value)
     if joined:
         own = {plugins.VARIABLE} & set(os.environ)
-        _join({name: os.environ[name] for name in {*settings, *own}})
+        _join({name: os.environ[name] for name in {*settings, *own}} | {terminal.VARIABLE: "1"})
+        print_own_lines_only()
         return
     os.environ.update(unproxied_environment())
     _require_home()
     for attempt in range(1, STARTS + 1):
         try:
-            with temporary_environment(_place() | LOOPBACK_SWITCH), loopback_only():
+            own = _place() | LOOPBACK_SWITCH | {terminal.VARIABLE: "1"}
+            with temporary_environment(own), loopback_only():
                 _start_local(cpus)
             break
         except (RayError, RuntimeError, OSError, ValueError) as error:
@@ -111,6 +117,7 @@ def start_ray(cpus: int | None = None) -> None:
                 ) from error
             print(f"Ray did not start ({error}); trying again", file=sys.stderr, flush=True)
     _close_token()
+    print_own_lines_only()
 
 
 def _start_local(cpus: int | None) -> None:

@@ -1,6 +1,5 @@
 """Runs a function on Ray Train's workers, and says in one error why it did not come to its end."""
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +22,7 @@ from fundusray.cluster.runtime.start import (
 from fundusray.cluster.runtime.watchdog import COLLECTIVE_TIMEOUT, Watchdog
 from fundusray.config import Recipe
 from fundusray.errors import DamagedError, FundusError
+from fundusray.terminal import tell
 from fundusray.training.job import Job
 
 MOST_CPUS = 8
@@ -82,12 +82,10 @@ def run_train_workers(
     folder, attempt, gpus = job.folder, job.attempt, worker_gpus(recipe)
     if workers_that_fit(job.threads, gpus) < workers[0]:
         has = cluster_resources()
-        print(
+        tell(
             f"waiting for room for {workers[0]} workers of {job.threads} CPUs and {gpus:g} GPUs "
             f"each: the nodes that are there have {has['CPU']:g} CPUs and {has['GPU']:g} GPUs; "
             "Ctrl-C ends it",
-            file=sys.stderr,
-            flush=True,
         )
     trainer = _trainer(work, recipe, job, name, workers, gpus, callbacks)
     with StopSignals(folder, attempt) as stop:
@@ -214,7 +212,7 @@ def note_failure(job: Job, error: FundusError) -> None:
             files.write_json(_place(job.folder), said)
     except (OSError, FundusError) as second:
         # On a full disk the error itself, which Ray carries, has to tell the driver.
-        print(f"cannot write {_place(job.folder)}: {second}", file=sys.stderr, flush=True)
+        tell(f"cannot write {_place(job.folder)}: {second}")
 
 
 def _note_of(folder: str, attempt: str) -> dict[str, Any]:
@@ -224,7 +222,7 @@ def _note_of(folder: str, attempt: str) -> dict[str, Any]:
         return {}
     except DamagedError as error:
         # What an earlier attempt noted does not count anyway, and this one's error Ray carries.
-        print(f"passed over: {error}", file=sys.stderr, flush=True)
+        tell(f"passed over: {error}")
         return {}
     return found if found["attempt"] == attempt else {}
 

@@ -16,7 +16,6 @@ processor time at all, is ended.
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +26,8 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from fundusray.terminal import tell
 
 EVERY = 1.0
 """Seconds between two notes of a worker."""
@@ -187,7 +188,7 @@ class Watchdog:
             except (RayError, GetTimeoutError) as error:
                 if self._ended.is_set():
                     return
-                _say(f"cannot watch the workers for the moment: {type(error).__name__}: {error}")
+                tell(f"cannot watch the workers for the moment: {type(error).__name__}: {error}")
 
     def _judge(self, beat: LastHeartbeat) -> None:
         now, known = time.monotonic(), (beat.rank, beat.pid)
@@ -196,19 +197,15 @@ class Watchdog:
         verdict = examine_worker(beat)
         if verdict == "busy":
             if known not in self._busy:
-                _say(f"{beat.told()} is silent at step {beat.step}, but computes; waiting for it")
+                tell(f"{beat.told()} is silent at step {beat.step}, but computes; waiting for it")
             self._busy[known] = now + AGAIN
             return
         if verdict != "gone":
-            _say(
+            tell(
                 f"rank {beat.rank} stopped answering at step {beat.step} (process {beat.pid} on "
                 f"node {beat.address}, {verdict}); ended, the run goes on from its last checkpoint"
             )
         ray.get(self._board.leave.remote(beat.rank, beat.pid), timeout=ANSWER)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def examine_worker(beat: LastHeartbeat) -> str:

@@ -6,7 +6,6 @@ left in the trial's run folder, under the search's name, from where a damaged on
 """
 
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from fundusray import files
 from fundusray.cluster.search.study import Proposal
 from fundusray.errors import DamagedError
+from fundusray.terminal import tell
 
 HEAD = "search.json"
 STATES = ("running", "finished", "stopped early", "failed")
@@ -104,7 +104,7 @@ class SearchRecord:
                 continue  # never proposed
             else:
                 cure = "proposed again; a training that is there is not run again"
-            print(f"search record: {fault}; {cure}", file=sys.stderr, flush=True)
+            tell(f"search record: {fault}; {cure}")
 
     def _location(self, number: int) -> str:
         return files.join(self.folder, "trials", f"{number:04d}.json")
@@ -122,7 +122,7 @@ class SearchRecord:
                 try:
                     entry = _entry(location)
                 except DamagedError as error:
-                    print(f"search record: {error}; left out", file=sys.stderr, flush=True)
+                    tell(f"search record: {error}; left out")
                     continue
                 copies[entry.number] = entry
         return copies
