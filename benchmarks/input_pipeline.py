@@ -54,7 +54,7 @@ def resize(image: np.ndarray, size: int) -> PreparedImage:
     return PreparedImage(np.asarray(pixels), Geometry(0, 0, width, height, size, (height, width)))
 
 
-PREPROCESS["resize_only"] = Preprocess(resize, fill=0.0, min_side=lambda size: 0, version=1)
+PREPROCESS.register("resize_only")(Preprocess(resize, fill=0.0, min_side=lambda size: 0, version=1))
 
 
 class Peer(Dataset):
