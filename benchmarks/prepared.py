@@ -216,7 +216,8 @@ def same(
         fine &= batch.image.dtype == torch.uint8 and bool(
             batch.image.is_contiguous(memory_format=torch.channels_last)
         )
-    print(f"check pixels: {NUM} images in {len(plan.rows)} batches: {told(fine)}", flush=True)
+    batches = len(plan.rows)
+    print(f"check pixels: {NUM} images in {batches} batches: {verdict_text(fine)}", flush=True)
     return fine
 
 
@@ -227,7 +228,7 @@ def near(raw: PreparedSet, dali: DaliJpeg, plan: EpochPlan) -> bool:
         theirs = np.stack([np.asarray(one) for one in batch]).astype(np.int16)
         apart.append(np.abs(theirs - raw.pixels(rows)).mean())
     fine = bool(np.mean(apart) <= 2)
-    print(f"check JPEG: {np.mean(apart):.2f} levels apart in the mean (<= 2): {told(fine)}")
+    print(f"check JPEG: {np.mean(apart):.2f} levels apart in the mean (<= 2): {verdict_text(fine)}")
     return fine
 
 
@@ -246,11 +247,11 @@ def once(raw: PreparedSet) -> bool:
             together = np.concatenate(parts, axis=1)
             fine &= np.array_equal(np.sort(together.ravel()), np.arange(NUM))
             fine &= np.array_equal(together, plan.rows)
-    print(f"check rows: once per epoch with 1, 2 and 4 workers: {told(fine)}", flush=True)
+    print(f"check rows: once per epoch with 1, 2 and 4 workers: {verdict_text(fine)}", flush=True)
     return fine
 
 
-def told(fine: bool) -> str:
+def verdict_text(fine: bool) -> str:
     return "equal" if fine else "DIFFERENT"
 
 

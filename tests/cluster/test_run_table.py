@@ -30,6 +30,7 @@ from fundusray.data.split import split_files
 from fundusray.data.split.assign_sides import halves
 from fundusray.errors import DiskError, InputError
 from fundusray.jobs import paper_notes, paper_tables
+from fundusray.jobs.table_options import table_options
 from fundusray.models.bundle import read_recipe
 from fundusray.pipeline.augment import augmentation
 from fundusray.runs.split_of_run import OpenSets, split_of
@@ -348,9 +349,7 @@ def test_a_row_whose_start_failed_says_so(
 
 
 def test_a_title_says_everything_that_is_not_as_published() -> None:
-    wishes = paper_tables.table_options(
-        parse_command(["wu.table5", "scale=small", "train.lr=1e-3", "epochs=2"])
-    )
+    wishes = table_options(parse_command(["wu.table5", "scale=small", "train.lr=1e-3", "epochs=2"]))
     rows = run_table.plan_rows(
         run_table.rows_of("wu.table5"), wishes.scale, wishes.changes, wishes.starts, as_is
     )
@@ -391,19 +390,19 @@ def test_the_papers_figures_are_for_orientation_where_a_row_is_not_the_papers() 
 )
 def test_wrong_words_are_refused(word: str, told: str) -> None:
     with pytest.raises(InputError, match=told):
-        paper_tables.table_options(parse_command(["wu.table5", word]))
+        table_options(parse_command(["wu.table5", word]))
 
 
 def test_the_baseline_is_asked_for_or_found() -> None:
     rows = planned("wu.table5")
-    wishes = paper_tables.table_options(parse_command(["wu.table5", "baseline=focal_gamma2"]))
+    wishes = table_options(parse_command(["wu.table5", "baseline=focal_gamma2"]))
     assert paper_tables.baseline_of(rows, wishes) == "wu.table5.focal_gamma2"
-    plain = paper_tables.table_options(parse_command(["wu.table5"]))
+    plain = table_options(parse_command(["wu.table5"]))
     assert paper_tables.baseline_of(rows, plain) == "wu.table5.baseline"
-    quoted = paper_tables.table_options(parse_command(["li.table1"]))
+    quoted = table_options(parse_command(["li.table1"]))
     assert paper_tables.baseline_of(planned("li.table1"), quoted) == "li.table1.ours"
     with pytest.raises(InputError, match="no baseline named 'baseline_pratt'"):
-        wrong = paper_tables.table_options(parse_command(["li.table1", "baseline=baseline_pratt"]))
+        wrong = table_options(parse_command(["li.table1", "baseline=baseline_pratt"]))
         paper_tables.baseline_of(planned("li.table1"), wrong)
 
 

@@ -91,11 +91,7 @@ def assemble_set(
         BadInputsError: more photographs were skipped than data.max_bad allows; units stay.
         InputError: fewer than two classes are left, or a unit was damaged meanwhile.
     """
-    skipped = manifest.skipped.to_pylist()
-    left = [row for row in skipped if not row["counted"]]
-    skipped = [row for row in skipped if row["counted"]]
-    for unit in units:
-        skipped += [dict(row) | {"counted": True, "ungradable": False} for row in unit["skipped"]]
+    skipped, left = _set_aside(manifest, units)
     table = _kept(manifest, units)
     _check_share(data, skipped, table.num_rows)
     present = class_counts(
@@ -134,6 +130,17 @@ def assemble_set(
         "versions": _versions(),
     }
     files.write_json(files.join(folder, "set.json"), described)
+
+
+def _set_aside(
+    manifest: Manifest, units: list[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(what could not be used, what nothing asked for), a row each with its reason."""
+    rows = manifest.skipped.to_pylist()
+    skipped = [row for row in rows if row["counted"]]
+    for unit in units:
+        skipped += [dict(row) | {"counted": True, "ungradable": False} for row in unit["skipped"]]
+    return skipped, [row for row in rows if not row["counted"]]
 
 
 def _versions() -> dict[str, str]:
