@@ -1,6 +1,7 @@
 """Trains one recipe on the cluster: prepared set in, bundle and predictions out."""
 
 import secrets
+from dataclasses import replace
 from typing import Any
 
 import fundusray
@@ -54,17 +55,18 @@ def train_recipe(
     storage: str,
     sets: OpenSets | None = None,
     callbacks: tuple[Any, ...] = (),
-    label: str = "",
+    title: str = "",
 ) -> dict[str, Any]:
     """Checks one recipe, plans it and fits it; see `planned` and `fit`."""
     check(recipe)
-    return fit(planned(recipe, prepared_folder, storage, sets), callbacks, label)
+    return fit(planned(recipe, prepared_folder, storage, sets), callbacks, title)
 
 
-def fit(run: Run, callbacks: tuple[Any, ...] = (), label: str = "") -> dict[str, Any]:
+def fit(run: Run, callbacks: tuple[Any, ...] = (), title: str = "") -> dict[str, Any]:
     """Trains a run to its end, or goes on where it stands; its `result.json`.
 
-    The dashboard shows it under `label` and its folder's name. A finished run is not run again;
+    The dashboard shows it under its `title` and its folder's name, progress under the title, where
+    it has one. A finished run is not run again;
     what of it is damaged is named and made again, equal to what it was.
     Rows, augmentation and dropout do not depend on how often workers died; see
     `training/trainer.py`.
@@ -89,8 +91,9 @@ def fit(run: Run, callbacks: tuple[Any, ...] = (), label: str = "") -> dict[str,
         write_recipe(folder, recipe, run.storage)
         write_sides(folder, run.prepared.table, run.split.sides)
         if not workers_done(folder, run.key):
-            shown = "-".join(filter(None, [label, files.base_name(folder)]))
-            run_workers(work, recipe, job_of(run), shown, recipe.cluster.workers, callbacks)
+            shown = "-".join(filter(None, [files.file_name_slug(title), files.base_name(folder)]))
+            job = replace(job_of(run), title=title)
+            run_workers(work, recipe, job, shown, recipe.cluster.workers, callbacks)
         result = _result(run, outcome_of(folder, run.key))
         if not recipe.train.keep_checkpoints:
             # Nothing goes on from here; the optimiser's state is twice the size of the network.

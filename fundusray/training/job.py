@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from fundusray import files
+
 
 @dataclass(frozen=True)
 class Job:
@@ -22,3 +24,10 @@ class Job:
     split: str = ""
     """Digest of who is on which side, as the driver wrote it into the run's folder; of drawn
     photographs, which are split by their numbers, none."""
+    title: str = ""
+    """What its progress calls it; empty: the folder's name."""
+
+    @property
+    def shown(self) -> str:
+        """What its progress calls it."""
+        return self.title or files.base_name(self.folder)

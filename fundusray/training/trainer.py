@@ -146,7 +146,7 @@ class Trainer:
             StoppedError: it was asked to stop, and has saved where it stands.
             DivergedError: the loss is no number.
         """
-        name, images = files.base_name(self.job.folder), len(self.examples.sides["train"])
+        name, images = self.job.shown, len(self.examples.sides["train"])
         self._say(f"{name}: training on {images} images, {described(self.mode_told)}")
         for epoch in range(len(self.position.history), self.timetable.epochs):
             if self.position.ended:
@@ -168,8 +168,7 @@ class Trainer:
         start = self.position.step - epoch * self.timetable.steps_per_epoch
         steps = self.timetable.steps_of(epoch)
         began, waited, trained = time.monotonic(), 0.0, 0
-        name = files.base_name(self.job.folder)
-        bar = Progress(f"{name} epoch {epoch + 1}/{self.timetable.epochs}", steps)
+        bar = Progress(f"{self.job.shown} epoch {epoch + 1}/{self.timetable.epochs}", steps)
         plan = EpochPlan(*(part[:steps] for part in self.examples.plan(epoch)))
         train_mode(self.way.network, self.timetable.span(self.position.step).phase)
         for index, (batch, wait) in enumerate(

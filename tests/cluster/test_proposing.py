@@ -9,8 +9,8 @@ import pytest
 from fundusray.cluster.search.callbacks import (
     BEST,
     EPOCHS,
-    EpochPrinter,
     SuccessiveHalving,
+    TrialPrinter,
     TrialProposer,
 )
 from fundusray.cluster.search.record import SearchRecord
@@ -138,23 +138,20 @@ def test_trials_that_were_cut_off_are_handed_out_first(kept: SearchRecord) -> No
     assert (given, asked) == ([0, 2, 3, 4], [3, 4])
 
 
-def test_lines_say_the_epoch_and_how_many_have_ended(
+def test_lines_say_which_trial_ended_with_what_and_how_many_have(
     kept: SearchRecord, capsys: pytest.CaptureFixture
 ) -> None:
-    teller = EpochPrinter(kept, lambda settings: "a method", METRIC, 4)
+    teller = TrialPrinter(kept, lambda settings: "a method", METRIC, 4)
     which = trial(kept, 1)
-    row = {"epoch": 2, METRIC: 0.25, "train_loss": 1.5, "images_per_second": 80.4}
-    teller.on_trial_result(1, [], which, row)
-    teller.on_trial_result(1, [], which, row | {METRIC: None})
-    teller.on_trial_result(1, [], which, {"epoch": 2, METRIC: 0.25, EPOCHS: []})
     kept.finish(1, [0.25], [])
+    teller.on_trial_complete(1, [], which)
+    kept.finish(1, [], [])
     teller.on_trial_complete(1, [], which)
     which.get_pickled_error = lambda: None
     which.get_error = lambda: "Traceback\n  a line\nOutOfMemoryError: the card is full\n"
     teller.on_trial_error(1, [], which)
     assert capsys.readouterr().out.splitlines() == [
-        "trial 2 a method: epoch 2, val_kappa 0.250, loss 1.500, 80 images/s",
-        "trial 2 a method: epoch 2, val_kappa undefined, loss 1.500, 80 images/s",
+        "trial 2 a method: ended at val_kappa 0.250 (1/4)",
         "trial 2 a method: ended (1/4)",
         "trial 2 a method: FAILED (1/4)",
     ]

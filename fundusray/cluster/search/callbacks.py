@@ -121,8 +121,8 @@ class SuccessiveHalving(ASHAScheduler):
         """What it reported still counts."""
 
 
-class EpochPrinter(tune.Callback):
-    """Prints one line for every epoch of every trial, and records why one failed."""
+class TrialPrinter(tune.Callback):
+    """Prints one line for every trial that ended, and records why one failed."""
 
     def __init__(
         self,
@@ -141,21 +141,10 @@ class EpochPrinter(tune.Callback):
         done = sum(entry.state in (*ENDED, "failed") for entry in self.record.trials)
         return f"({done}/{self.total})"
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict, **info: Any
-    ) -> None:
-        if EPOCHS in result:
-            return
-        value = result[self.metric]
-        shown = "undefined" if value is None else f"{value:.3f}"
-        self._say(
-            trial,
-            f"epoch {result['epoch']}, {self.metric} {shown}, loss {result['train_loss']:.3f}, "
-            f"{result['images_per_second']:.0f} images/s",
-        )
-
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._say(trial, f"ended {self._ended()}")
+        value = self.record.entries[trial.config["number"]].value
+        reached = "" if value is None else f" at {self.metric} {value:.3f}"
+        self._say(trial, f"ended{reached} {self._ended()}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         error = trial.get_pickled_error() or trial.get_error()

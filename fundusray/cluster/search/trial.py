@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ray import tune
@@ -71,17 +72,15 @@ def trial_function(
     def trial(asked: dict[str, Any]) -> None:
         base = config.from_json(text)
         tuned = override(base, asked["settings"])
-        label = file_name_slug(method(asked["settings"]))
+        title = f"trial {asked['number'] + 1} {method(asked['settings'])}"
         results, sets = [], OpenSets()
         for repeat in range(base.tune.repeats):
             # The first training tells its epochs, by which the search may stop the trial.
             callbacks = () if repeat else (TuneReportCallback(),)
-            recipe = with_training_seed(tuned, repeat)
-            results.append(
-                _when_free(
-                    lambda r=recipe, c=callbacks: train_recipe(r, prepared, storage, sets, c, label)
-                )
-            )
+            recipe, of_all = with_training_seed(tuned, repeat), base.tune.repeats
+            named = f"{title}, training {repeat + 1}/{of_all}" if of_all > 1 else title
+            train = partial(train_recipe, recipe, prepared, storage, sets, callbacks, named)
+            results.append(_when_free(train))
         history, values = results[0]["history"], [r["best"].get("value") for r in results]
         tune.report(
             {
@@ -105,10 +104,3 @@ def _when_free(act: Callable[[], dict[str, Any]]) -> dict[str, Any]:
             if time.monotonic() - began > PATIENCE:
                 raise
             time.sleep(1.0)
-
-
-def file_name_slug(text: str) -> str:
-    """The text as a name that every file system and dashboard takes."""
-    text = text.replace("γ", "gamma").replace("β", "beta")
-    kept = (c if c.isascii() and (c.isalnum() or c in ".=") else " " for c in text)
-    return "-".join("".join(kept).split())

@@ -14,7 +14,7 @@ from ray import tune
 from fundusray import config, files
 from fundusray.cluster.runtime.start import cpus_each, joins_cluster, workers_that_fit
 from fundusray.cluster.runtime.train_workers import MOST_CPUS, worker_gpus
-from fundusray.cluster.search.callbacks import EpochPrinter, SuccessiveHalving, TrialProposer
+from fundusray.cluster.search.callbacks import SuccessiveHalving, TrialPrinter, TrialProposer
 from fundusray.cluster.search.record import HEAD, SearchRecord, TrialEntry, winning_trial
 from fundusray.cluster.search.study import (
     Proposal,
@@ -24,7 +24,7 @@ from fundusray.cluster.search.study import (
     setting_importance,
     space_summary,
 )
-from fundusray.cluster.search.trial import SearchJob, file_name_slug, trial_function
+from fundusray.cluster.search.trial import SearchJob, trial_function
 from fundusray.config import Recipe, override, stored_recipe
 from fundusray.errors import FundusError, InputError
 from fundusray.lock import locked
@@ -284,7 +284,7 @@ def _tuner(
             num_samples=len(record.left(total)),
             max_concurrent_trials=at_once,
             trial_name_creator=lambda trial: (
-                f"{file_name_slug(method(trial.config['settings']))}-{trial.trial_id}"
+                f"{files.file_name_slug(method(trial.config['settings']))}-{trial.trial_id}"
             ),
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
@@ -292,6 +292,6 @@ def _tuner(
             name=name,
             storage_path=search.folder,
             verbose=0,
-            callbacks=[EpochPrinter(record, method, search.metric, total)],
+            callbacks=[TrialPrinter(record, method, search.metric, total)],
         ),
     )
