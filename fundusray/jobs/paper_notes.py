@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from fundusray import phases, recipes
-from fundusray.cluster.papers.run_table import RowOutcome, TableRow
+from fundusray.cluster.papers.run_table import RowOutcome
 from fundusray.cluster.papers.scales import Scale
+from fundusray.cluster.papers.table_rows import TableRow
 from fundusray.config import Recipe, is_published, override
 from fundusray.jobs.method_notes import constant_words, unlearned_note
 from fundusray.losses import effects_on_classes, same_loss

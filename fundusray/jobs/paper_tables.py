@@ -6,8 +6,9 @@ from statistics import fmean
 from typing import Any
 
 from fundusray import config, files, recipes
-from fundusray.cluster.papers import run_table
-from fundusray.cluster.papers.run_table import RowOutcome, TableRow
+from fundusray.cluster.papers import run_table, table_rows
+from fundusray.cluster.papers.run_table import RowOutcome
+from fundusray.cluster.papers.table_rows import TableRow
 from fundusray.cluster.runtime import start as cluster_start
 from fundusray.cluster.runtime.demand import require_room, require_writable
 from fundusray.command import Command, with_absolute_places
@@ -30,14 +31,14 @@ def table(asked: Command) -> dict[str, Any]:
     if not asked.words:
         return list_tables()
     wishes = table_options(asked)
-    names = run_table.rows_of(wishes.table, wishes.rows)
+    names = table_rows.rows_of(wishes.table, wishes.rows)
     submitted = cluster_start.in_submitted_job()
     places = (
         (lambda recipe: recipe)
         if asked.show
         else (lambda recipe: with_absolute_places(recipe, submitted))
     )
-    rows = run_table.plan_rows(names, wishes.scale, wishes.changes, wishes.starts, places)
+    rows = table_rows.plan_rows(names, wishes.scale, wishes.changes, wishes.starts, places)
     if not any(row.runs for row in rows):
         raise InputError(f"{wishes.table}: the chosen rows are published figures only, none runs")
     if asked.show:
@@ -50,7 +51,7 @@ def table(asked: Command) -> dict[str, Any]:
         if row.runs and not row.refused:
             require_room(row.recipe)
     title = f"{wishes.table}-{wishes.scale.name}"
-    folder = run_table.table_folder(title, rows, storage, wishes.repeats)
+    folder = table_rows.table_folder(title, rows, storage, wishes.repeats)
     files.sweep(folder)
     sets, opened = run_table.prepared_sets(rows, storage), OpenSets()
     rows = run_table.capped_rows(rows, sets, opened, wishes.scale.images, folder)
@@ -60,7 +61,7 @@ def table(asked: Command) -> dict[str, Any]:
     looks: dict[str, Looks] = {}
     made = TableCommand(rows, base, folder, told, wishes, looks, opened)
     outcomes: dict[tuple[str, int], RowOutcome] = {}
-    trainings = run_table.repeated_rows(rows, wishes.repeats)
+    trainings = table_rows.repeated_rows(rows, wishes.repeats)
     total, due = sum(row.runs for row in trainings), 0.0
 
     def tell(outcome: RowOutcome) -> None:
@@ -143,7 +144,7 @@ def _told(
 
 def list_tables() -> dict[str, Any]:
     """Prints every table with its rows; the job's result."""
-    found = run_table.tables_by_name()
+    found = table_rows.tables_by_name()
     for name, rows in found.items():
         print(f"{name} ({words.title_words(name)})")
         for row in rows:

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 
 from fundusray import config, phases, recipes
-from fundusray.cluster.papers import run_table
-from fundusray.cluster.papers.run_table import RowOutcome, TableRow
+from fundusray.cluster.papers import run_table, table_rows
+from fundusray.cluster.papers.run_table import RowOutcome
 from fundusray.cluster.papers.scales import (
     SCALES,
     Scale,
@@ -24,6 +24,7 @@ from fundusray.cluster.papers.scales import (
     start_of_row,
     starts_of,
 )
+from fundusray.cluster.papers.table_rows import TableRow
 from fundusray.command import parse_command
 from fundusray.config import Recipe, override
 from fundusray.data.split import split_files
@@ -45,35 +46,35 @@ def as_is(recipe: Recipe) -> Recipe:
 
 
 def planned(table: str, scale: Scale = SMALL, chosen: str = "", **changes: str) -> list[TableRow]:
-    names = run_table.rows_of(table, chosen)
+    names = table_rows.rows_of(table, chosen)
     dotted = {key.replace("__", "."): value for key, value in changes.items()}
-    return run_table.plan_rows(names, scale, dotted, {}, as_is)
+    return table_rows.plan_rows(names, scale, dotted, {}, as_is)
 
 
 def test_tables_hold_every_row_in_the_papers_order() -> None:
-    found = run_table.tables_by_name()
+    found = table_rows.tables_by_name()
     assert len(found["wu.table4"]) == len(found["wu.table5"]) == 13
     assert found["wu.table5"][0] == "wu.table5.baseline"
     assert found["wu.table5"][-1] == "wu.table5.oversample_restart"
     assert "demo" not in found and "" not in found
     # A name is a whole beginning: "wu" is every table of Wu, "wu.table" is none.
-    assert set(found["wu.table4"] + found["wu.table5"]) <= set(run_table.rows_of("wu"))
+    assert set(found["wu.table4"] + found["wu.table5"]) <= set(table_rows.rows_of("wu"))
     with pytest.raises(InputError, match=r"no table named 'wu.table'; did you mean 'wu.table"):
-        run_table.rows_of("wu.table")
+        table_rows.rows_of("wu.table")
     with pytest.raises(InputError, match="no table named ''"):
-        run_table.rows_of("")
+        table_rows.rows_of("")
 
 
 def test_rows_are_chosen_by_name_or_pattern() -> None:
-    assert run_table.rows_of("wu.table5", "focal_gamma?") == [
+    assert table_rows.rows_of("wu.table5", "focal_gamma?") == [
         f"wu.table5.focal_gamma{gamma}" for gamma in (1, 2, 3, 4)
     ]
-    assert run_table.rows_of("wu.table5", " focal_gamma2, wu.table5.baseline ") == [
+    assert table_rows.rows_of("wu.table5", " focal_gamma2, wu.table5.baseline ") == [
         "wu.table5.baseline",
         "wu.table5.focal_gamma2",
     ]
     with pytest.raises(InputError, match=r"no row of wu.table5 named 'focl'; did you mean 'foc"):
-        run_table.rows_of("wu.table5", "baseline,focl")
+        table_rows.rows_of("wu.table5", "baseline,focl")
 
 
 def test_lengths_keep_their_proportion() -> None:
@@ -90,7 +91,7 @@ def test_lengths_keep_their_proportion() -> None:
     assert shortened_phases(told, SCALES["paper"]) == told
 
 
-@pytest.mark.parametrize("name", [n for rows in run_table.tables_by_name().values() for n in rows])
+@pytest.mark.parametrize("name", [n for rows in table_rows.tables_by_name().values() for n in rows])
 def test_a_scale_changes_what_it_says_and_nothing_else(name: str) -> None:
     row = recipes.find_recipe(name)
     assert scaled_recipe(row, SCALES["paper"], row.data.size) == row
@@ -206,10 +207,10 @@ def test_another_network_has_to_be_one_that_can_start(tmp_path: Path) -> None:
         planned("wu.table5", lacking)
     # Rows that start at random need no weights; a start that is given is one.
     assert planned("yu", lacking, "resnet18_scratch")[0].recipe.model.name == "resnet50"
-    names = run_table.rows_of("wu.table5", "baseline")
+    names = table_rows.rows_of("wu.table5", "baseline")
     weights = str(tmp_path / "w.pth")
     Path(weights).touch()
-    (row,) = run_table.plan_rows(names, lacking, {}, {"": weights}, as_is)
+    (row,) = table_rows.plan_rows(names, lacking, {}, {"": weights}, as_is)
     assert row.recipe.model.weights == weights
     with pytest.raises(InputError, match="did you mean 'efficientnet_lite0'"):
         planned("wu.table5", Scale(network="eficientnet_lite0"))
@@ -312,8 +313,8 @@ def test_repeats_change_the_seed_of_training_alone_and_keep_their_pairs(
     trained: list[Recipe],
 ) -> None:
     rows = planned("wu.table5", chosen="baseline,oversample_restart", seed="4")
-    several = run_table.repeated_rows(rows, 3)
-    assert several[:2] == rows and run_table.repeated_rows(rows, 1) == rows
+    several = table_rows.repeated_rows(rows, 3)
+    assert several[:2] == rows and table_rows.repeated_rows(rows, 1) == rows
     assert [row.recipe.seed for row in several] == [4, 4, 5, 5, 6, 6]
     assert {row.recipe.split_seed for row in several} == {4}
     same = {"seed": 4, "data.split_seed": -1}
@@ -329,7 +330,7 @@ def test_repeats_change_the_seed_of_training_alone_and_keep_their_pairs(
     }
     assert [outcome.row for outcome in outcomes] == several[::-1] and len(told) == 6
     # A table of one training each has the folder it always had, one of several another.
-    folders = [run_table.table_folder("t", rows, "/s", *often) for often in ((), (1,), (3,))]
+    folders = [table_rows.table_folder("t", rows, "/s", *often) for often in ((), (1,), (3,))]
     assert folders[0] == folders[1] != folders[2]
 
 
@@ -350,8 +351,8 @@ def test_a_row_whose_start_failed_says_so(
 
 def test_a_title_says_everything_that_is_not_as_published() -> None:
     wishes = table_options(parse_command(["wu.table5", "scale=small", "train.lr=1e-3", "epochs=2"]))
-    rows = run_table.plan_rows(
-        run_table.rows_of("wu.table5"), wishes.scale, wishes.changes, wishes.starts, as_is
+    rows = table_rows.plan_rows(
+        table_rows.rows_of("wu.table5"), wishes.scale, wishes.changes, wishes.starts, as_is
     )
     title = paper_notes.title_of("wu.table5", rows, {}, wishes.scale, wishes.changes)
     assert title == (
