@@ -21,6 +21,7 @@ from fundusray.harmless import printable_text
 from fundusray.jobs.command_to_recipe import expanded_changes, prepared_of, print_recipe
 from fundusray.jobs.method_notes import notes_of
 from fundusray.jobs.training import about_of, trial_from, write_training_report
+from fundusray.metrics.calibration import BINS, calibration_interval
 from fundusray.models.bundle import Bundle, load_bundle
 from fundusray.models.load_weights import bundle_folder, weights_digest
 from fundusray.reports import leaderboards
@@ -59,11 +60,13 @@ def evaluate(asked: Command) -> dict[str, Any]:
     folder = files.join(recipe.run.storage, f"{recipe.name}-evaluation-{key}")
     result = cluster_evaluate.evaluate_bundle(place, judged, prepared, folder, condition)
     result["best"] = bundle.info.get("best", {})
-    told = changes_of(files.read_table(result["predictions"]))
-    result["notes"] = judged.notes + changes_said(str(condition), told)
+    predictions = files.read_table(result["predictions"])
+    told, calibration = changes_of(predictions), calibration_interval(predictions)
+    result["notes"] = judged.notes + changes_said(str(condition), told) + _calibrated(calibration)
     trial, about = page_of(recipe, bundle, opened, judged, result)
     report = write_training_report(recipe, opened, result, trial, about)
-    return report | {"prepared": prepared, "condition": str(condition)} | told
+    told |= {"condition": str(condition), "calibration": calibration}
+    return report | {"prepared": prepared} | told
 
 
 def changes_of(predictions: pa.Table) -> dict[str, Any]:
@@ -92,6 +95,17 @@ def changes_said(condition: str, told: dict[str, Any]) -> list[str]:
         f"{length_shown(told['linf'])} of a pixel, {told['l2']:.3g} of an image (L2, pixels in "
         "[0, 1]). Any other class than the right one will do, so a kappa of these rows is no worst "
         "case"
+    ]
+
+
+def _calibrated(calibration: dict[str, Any]) -> list[str]:
+    """How far sureness is from being right, in a sentence."""
+    low, high = calibration["low"], calibration["high"]
+    around = f"[{low:.3f}, {high:.3f}]" if low is not None else f"({calibration['why']})"
+    return [
+        f"expected calibration error {calibration['value']:.3f} {around}: the probability of an "
+        "answer is that far from the share of such answers that are right, in the mean over "
+        f"{BINS} bins of it"
     ]
 
 

@@ -14,6 +14,7 @@ other statistic of rows gets an interval by patient from `interval`, and a paire
 from fundusray.metrics import standard
 from fundusray.metrics.any_statistic import interval, paired_interval
 from fundusray.metrics.by_patient import share, spread
+from fundusray.metrics.calibration import calibration_error, calibration_interval
 from fundusray.metrics.comparison import figure_difference, paired_differences
 from fundusray.metrics.confusion import from_confusion
 from fundusray.metrics.predictions import NO_ORDER, PredictionRows, is_ordered, predictions_table
@@ -34,6 +35,8 @@ __all__ = [
     "NO_ORDER",
     "MetricFacts",
     "PredictionRows",
+    "calibration_error",
+    "calibration_interval",
     "confusion_matrix",
     "constant_answer",
     "figure_difference",
