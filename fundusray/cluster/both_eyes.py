@@ -18,7 +18,7 @@ ONE, BOTH = "one eye", "both eyes"
 
 
 def judge_both_eyes(
-    bundle: str, judged: UnseenRows, prepared: str, folder: str, fit: str
+    bundle: str, judged: UnseenRows, prepared: str, folder: str, fit: str, cpus: int = 0
 ) -> dict[str, Any]:
     """Fits a second stage on the eyes of side `fit` and judges it on the rows that are new.
 
@@ -45,8 +45,10 @@ def judge_both_eyes(
             f"fit={fit}: {bundle} was trained on other photographs than these, so there is no "
             f"{fit} side to fit a second stage on; leave data.source and data.root out"
         )
-    own = {name: _seen(data, predictions_location(bundle, prepared, rows, folder)) for name, rows in
-           (("fit", learned), ("judged", judged.rows))}  # fmt: skip
+    own = {
+        name: _seen(data, predictions_location(bundle, prepared, rows, folder, cpus=cpus))
+        for name, rows in (("fit", learned), ("judged", judged.rows))
+    }
     rows, _, probabilities, fellow, has_fellow = own["judged"]
     if not has_fellow.any():
         raise InputError(

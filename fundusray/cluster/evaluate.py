@@ -40,6 +40,7 @@ def predictions_location(
     rows: np.ndarray,
     folder: str,
     condition: Condition = CLEAN,
+    cpus: int = 0,
 ) -> str:
     """Where in `folder` the predictions of some rows of a set are; they are made unless they are
     there and whole.
@@ -48,6 +49,9 @@ def predictions_location(
     of an earlier state of the bundle are never taken for these. Its rows say the condition, and of
     changed images how far each was changed. Broken off, the same call goes on with the units that
     are left.
+
+    Args:
+        cpus: of each worker; 0: so many that few units, too, keep the cluster busy.
 
     Raises:
         InputError: the set has classes that the bundle does not know, or a training that still
@@ -62,7 +66,7 @@ def predictions_location(
     data = in_classes_of(data, bundle, opened)
     parts = files.join(folder, f"parts-{key}")
     try:
-        found, columns = _spread(bundle, prepared, rows, condition, parts)
+        found, columns = _spread(bundle, prepared, rows, condition, parts, cpus)
     except FileNotFoundError:
         # Another process has done the same just now, and cleared up.
         if is_whole(location):
@@ -126,11 +130,16 @@ def answer_unlabelled(bundle: str, prepared: str, folder: str) -> dict[str, Any]
 
 
 def evaluate_bundle(
-    bundle: str, judged: UnseenRows, prepared: str, folder: str, condition: Condition = CLEAN
+    bundle: str,
+    judged: UnseenRows,
+    prepared: str,
+    folder: str,
+    condition: Condition = CLEAN,
+    cpus: int = 0,
 ) -> dict[str, Any]:
     """The figures of a bundle on the rows of a set that are new to it, under a condition.
 
-    Predictions are written into `folder`, see `predictions_location`.
+    Predictions are written into `folder` by workers of so many `cpus`, see `predictions_location`.
 
     Raises:
         InputError: the set has classes that the bundle does not know, or no row is new to it.
@@ -140,7 +149,7 @@ def evaluate_bundle(
             f"none of the {len(judged.sides):,} photographs is new to {bundle}: it was trained on "
             "them or chose its epoch by them; give others (data.source=, data.root=)"
         )
-    location = predictions_location(bundle, prepared, judged.rows, folder, condition)
+    location = predictions_location(bundle, prepared, judged.rows, folder, condition, cpus)
     return {
         "status": "finished",
         "folder": folder,
@@ -155,13 +164,13 @@ def evaluate_bundle(
 
 
 def _spread(
-    bundle: str, prepared: str, rows: np.ndarray, condition: Condition, parts: str
+    bundle: str, prepared: str, rows: np.ndarray, condition: Condition, parts: str, cpus: int = 0
 ) -> tuple[np.ndarray, Columns]:
     """(rows, columns) of some rows, sorted; each unit's is a file in `parts` that stays until the
     caller removes it."""
     gpu, weights = cluster_resources()["GPU"] > 0, weights_digest(bundle)
     units = units_of(weights, rows, condition)
-    threads = cpus_each(len(units), MOST_CPUS, float(gpu))
+    threads = cpus or cpus_each(len(units), MOST_CPUS, float(gpu))
     opened = partial(opened_evaluator, bundle, weights, prepared, threads, gpu)
     with Pool("predicting", _part, Workers(opened, threads, float(gpu)), parts) as pool:
         tables = [files.read_table(place) for _, place in pool.results(units)]

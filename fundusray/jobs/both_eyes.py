@@ -40,7 +40,7 @@ def both_eyes(asked: Command) -> dict[str, Any]:
     judged = unseen_rows(opened, place, bundle)
     key = files.hash_json([weights_digest(place), files.base_name(prepared), fit], 8)
     folder = files.join(recipe.run.storage, f"{recipe.name}-both-eyes-{key}")
-    result = judge_both_eyes(place, judged, prepared, folder, fit)
+    result = judge_both_eyes(place, judged, prepared, folder, fit, recipe.cluster.cpus)
     looked = {"predictions": result["predictions"], "reported_split": judged.side}
     looks = record_look(opened.info["manifest"], looked, recipe.run.storage, folder)
     print(_said(result, fit, judged.side))

@@ -58,7 +58,9 @@ def evaluate(asked: Command) -> dict[str, Any]:
     how = [] if condition == Clean() else [str(condition)]
     key = files.hash_json([weights_digest(place), files.base_name(prepared), *how], 8)
     folder = files.join(recipe.run.storage, f"{recipe.name}-evaluation-{key}")
-    result = cluster_evaluate.evaluate_bundle(place, judged, prepared, folder, condition)
+    result = cluster_evaluate.evaluate_bundle(
+        place, judged, prepared, folder, condition, recipe.cluster.cpus
+    )
     result["best"] = bundle.info.get("best", {})
     predictions = files.read_table(result["predictions"])
     told, calibration = changes_of(predictions), calibration_interval(predictions)

@@ -93,6 +93,7 @@ class _Hands:
         """Units at a time that memory was found to hold."""
         self.threads = max(1, int(workers.cpus))
         self._room, self._looked = 0, -LOOK
+        self._asked, self._told = time.monotonic(), False
         if not joins_cluster() and not workers_that_fit(workers.cpus, workers.gpus):
             raise InputError(
                 f"{what} needs workers of {workers.cpus:g} CPUs and {workers.gpus:g} GPUs, and "
@@ -123,6 +124,16 @@ class _Hands:
         self.most = max(1, min(self.most, together) - 1)
         return False
 
+    def tell_if_late(self) -> None:
+        """Says once that no worker has come yet."""
+        if self._told or time.monotonic() - self._asked < LATE:
+            return
+        self._told = True
+        tell(
+            f"{self.what} waits for workers of {self.workers.cpus:g} CPUs and "
+            f"{self.workers.gpus:g} GPUs: others are at work, or nodes are still to come",
+        )
+
     def call(self, unit: Unit) -> Call:
         """What a worker is told of the unit."""
         location = file_of(self.folder, unit) if self.folder else ""
@@ -132,8 +143,16 @@ class _Hands:
 class Tasks(_Hands):
     """Units as Ray tasks: Ray starts workers where there is room and keeps them warm."""
 
+    def __init__(self, what: str, work: Callable[..., Any], workers: Workers, results: str) -> None:
+        super().__init__(what, work, workers, results)
+        # A task does not say whether it waits; where there is room at first, it does not.
+        rest = ray.available_resources()
+        self._waits = rest.get("CPU", 0) < workers.cpus or rest.get("GPU", 0) < workers.gpus
+
     def grow(self, left: int) -> None:
         """Ray does it: what waits is what it starts workers for."""
+        if self._waits:
+            self.tell_if_late()
 
     @property
     def free(self) -> bool:
@@ -147,7 +166,7 @@ class Tasks(_Hands):
     def ended(self) -> Iterator[Ended]:
         """What has come to its end; waits for a while if nothing has."""
         for ref in _ready(list(self.running)):
-            unit = self.running.pop(ref)
+            unit, self._waits = self.running.pop(ref), False
             yield Ended(unit, *_outcome(ref))
 
     def close(self) -> None:
@@ -166,7 +185,6 @@ class Actors(_Hands):
         self._idle: list[Any] = []
         self._unopened = 0
         """Workers in a row that died while they opened."""
-        self._asked, self._told = time.monotonic(), False
 
     @property
     def alive(self) -> int:
@@ -176,20 +194,11 @@ class Actors(_Hands):
         """Starts as many actors as the units that are left and the cluster can use."""
         fitting = self.room() * (AHEAD if joins_cluster() else 1)
         wanted = min(left + len(self.running), fitting, self.most)
-        self._tell_if_late()
+        if not self._idle and not self._busy:
+            self.tell_if_late()
         while self.alive < wanted:
             actor = PoolWorker.options(**self.options).remote()
             self._opening[actor.open.remote(self.workers.opened, self.threads)] = actor
-
-    def _tell_if_late(self) -> None:
-        """Says once that no worker has come yet."""
-        if self._idle or self._busy or self._told or time.monotonic() - self._asked < LATE:
-            return
-        self._told = True
-        tell(
-            f"{self.what} waits for workers of {self.workers.cpus:g} CPUs and "
-            f"{self.workers.gpus:g} GPUs: others are at work, or nodes are still to come",
-        )
 
     @property
     def free(self) -> bool:
