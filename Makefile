@@ -1,6 +1,8 @@
 # Each target does all its set-up on a machine that has only python3 (3.11 or later) and make.
 PYTHON ?= python3
 PY := .venv/bin/python
+# Bytecode is kept: every process that Ray or a test starts would compile the source anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test bench lock clean
 

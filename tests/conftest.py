@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fundusray.config import Recipe, override
+
 REPOSITORY = Path(__file__).parent.parent
 
 
@@ -76,6 +78,24 @@ def eyepacs_tree(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return make
+
+
+@pytest.fixture(scope="session")
+def small() -> Recipe:
+    """A recipe that trains in seconds, pinned so that it repeats to the bit."""
+    return override(
+        Recipe(name="small"),
+        {
+            "data.num_images": 48,
+            "data.size": 32,
+            "data.fractions": (0.5, 0.25, 0.25),
+            "model.name": "resnet18",
+            "model.dropout": 0.25,
+            "train.batch": 8,
+            "train.precision": "fp32",
+            "train.layout": "contiguous",
+        },
+    )
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,7 @@ def run(
 
 def test_train_smoke_then_evaluate(run, tmp_path: Path) -> None:
     named = "wu.table5.class_balanced_beta0_999"
-    papers = ("train.epochs=2", "train.report=selected")
+    papers = ("train.epochs=2", "train.report=selected", "data.size=32")
     code, trained, text = run("train.py", named, "smoke=true", *papers)
     assert code == 0, text
     assert trained["folder"].startswith(str(tmp_path / "runs"))
@@ -87,7 +87,7 @@ def test_train_smoke_then_evaluate(run, tmp_path: Path) -> None:
     assert attacked["condition"] in Path(attacked["report"]).read_text()
 
     # Another seed draws other photographs: no split, no row that was learned from.
-    code, other, text = run("evaluate.py", trained["bundle"], "seed=7")
+    code, other, text = run("evaluate.py", trained["bundle"], "seed=7", "data.num_images=12")
     assert code == 0 and "(all rows)" in text, text
     assert other["folder"] != judged["folder"] and other["prepared"] != judged["prepared"]
     page = Path(other["report"]).read_text()

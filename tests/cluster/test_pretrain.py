@@ -1,4 +1,4 @@
-"""Pretraining on a cluster: drawn once, finished runs stay, the bundle starts a real training."""
+"""Pretraining on a cluster: drawn once, finished runs stay, trainings start from the bundle."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from fundusray import files
-from fundusray.cluster import pretrain, train
+from fundusray.cluster import pretrain
 from fundusray.command import Command
 from fundusray.config import Recipe, override
 from fundusray.errors import InputError
 from fundusray.jobs import pretrain as job
 from fundusray.models.bundle import load_bundle
+from fundusray.runs.check import check_run
+from fundusray.runs.run import plan_run
 
 
 @pytest.fixture(scope="session")
@@ -99,8 +101,5 @@ def test_drawn_once_run_once_and_a_start_for_a_training(
     assert longer["folder"] != result["folder"]
     assert {part: part.stat().st_mtime_ns for part in drawn.rglob("*.npz")} == parts
     assert "drawing" not in capfd.readouterr().err
-    begun = override(small, {"model.init_from": result["bundle"], "train.epochs": 1})
-    trained = train.train_recipe(begun, prepared, storage)
-    assert trained["status"] == "finished"
-    assert files.exists(trained["bundle"])
+    check_run(plan_run(override(small, {"model.init_from": result["bundle"]}), prepared, storage))
     assert load_bundle(result["bundle"]).recipe.data.source == "synthetic"

@@ -19,8 +19,13 @@ def run(name: str, storage: str, **changes: str) -> dict:
 
 
 def test_phases_and_attacks_and_a_split_in_two(cluster: None, storage: str) -> None:
-    phased = {"train__phases": "head(epochs=1) + all(epochs=1)"}
-    result = run("kon.composite_adv", storage, **phased)
+    asked = {
+        "train__phases": "head(epochs=1) + all(epochs=1)",
+        "train__precision": "fp32",
+        "train__layout": "contiguous",
+        "model__name": "resnet18",
+    }
+    result = run("kon.composite_adv", storage, **asked)
     head, every = result["history"]
     assert (head["phase"], every["phase"]) == ("head", "all")
     assert head["learning"] < every["learning"]

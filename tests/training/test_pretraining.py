@@ -1,5 +1,6 @@
 """Pretraining on drawn photographs: masks stay on their lesions, it repeats, resumes and learns."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -359,7 +360,7 @@ def test_asked_to_stop_it_saves_and_goes_on_to_the_same_bits(
 
 
 def test_the_bundle_is_a_classifier_to_start_from(
-    recipe: Recipe, location: str, tmp_path: Path
+    recipe: Recipe, location: str, tmp_path: Path, make_trainer: Callable[..., Trainer]
 ) -> None:
     short = override(recipe, {"train.epochs": 1})
     run = trainer(short, tmp_path, location)
@@ -375,6 +376,10 @@ def test_the_bundle_is_a_classifier_to_start_from(
     assert all(torch.equal(begun[name], saved[name]) for name in saved)
     other = Model(name="resnet18", weights=str(tmp_path / "bundle" / "model.safetensors"))
     assert build_model(other, 2, seed=9).eval()(image).shape == (2, 2)
+    # And a training goes on from it to its end.
+    begun = tmp_path / "begun"
+    make_trainer(begun, model__init_from=str(tmp_path / "bundle"), train__epochs=1).run()
+    assert files.exists(str(begun / "outcome.json")) and load_bundle(str(begun / "bundle"))
 
 
 def test_lost_predictions_come_from_the_bundle_alone(
