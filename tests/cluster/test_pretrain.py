@@ -24,6 +24,7 @@ def sketchy(small: Recipe) -> Recipe:
         small,
         {
             "name": "sketchy",
+            "model.name": "resnet18",
             "data.num_images": 40,
             "data.fractions": (0.8, 0.2, 0.0),
             "train.epochs": 1,
@@ -101,5 +102,6 @@ def test_drawn_once_run_once_and_a_start_for_a_training(
     assert longer["folder"] != result["folder"]
     assert {part: part.stat().st_mtime_ns for part in drawn.rglob("*.npz")} == parts
     assert "drawing" not in capfd.readouterr().err
-    check_run(plan_run(override(small, {"model.init_from": result["bundle"]}), prepared, storage))
+    start = {"model.name": "resnet18", "model.init_from": result["bundle"]}
+    check_run(plan_run(override(small, start), prepared, storage))
     assert load_bundle(result["bundle"]).recipe.data.source == "synthetic"

@@ -378,7 +378,8 @@ def test_the_bundle_is_a_classifier_to_start_from(
     assert build_model(other, 2, seed=9).eval()(image).shape == (2, 2)
     # And a training goes on from it to its end.
     begun = tmp_path / "begun"
-    make_trainer(begun, model__init_from=str(tmp_path / "bundle"), train__epochs=1).run()
+    start = {"model__name": "resnet18", "model__init_from": str(tmp_path / "bundle")}
+    make_trainer(begun, **start, train__epochs=1).run()
     assert files.exists(str(begun / "outcome.json")) and load_bundle(str(begun / "bundle"))
 
 
