@@ -36,7 +36,8 @@ class Progress:
         self._updates = 0
 
     def update(self, done: int, note: str = "") -> None:
-        """Tells the state, at most as often as a reader wants it."""
+        """Tells the state, at most as often as a reader wants it; in a log, the last of it is told
+        once, by `close`."""
         self.now = self.clock()
         if done > self.done:
             self._updates += self._first is not None
@@ -45,7 +46,7 @@ class Progress:
         text = f"{self.what}: {done}/{self.total}{self._pace()}{'; ' + note if note else ''}"
         self.last = text
         wait = BAR_SECONDS if self.terminal else LOG_SECONDS
-        if self.now - self.said >= wait:
+        if self.now - self.said >= wait and (self.terminal or done < self.total):
             self._say(text, min(done / self.total, 1.0))
 
     @property
