@@ -83,7 +83,7 @@ class Trainer:
         self.losses = task.losses(counts)
         self.model = task.network()
         for note in getattr(task.bundled(self.model), "notes", []):
-            self._say(note)
+            self._say(f"{job.shown}: {note}")
         self.model.to(self.ranks.device)
         self.mode, self.mode_told = agreed_mode(self.model, self.recipe, job, self.ranks)
         numeric_precision.prepare_model(self.model, self.mode)
@@ -111,7 +111,7 @@ class Trainer:
         if not newest:
             return Position()
         position = checkpoints.load_checkpoint(newest, self.model, self.optimizer)
-        self._say(f"resuming from step {position.step}")
+        self._say(f"{self.job.shown}: resuming from step {position.step}")
         return position
 
     def _enter(self, stage: int) -> None:
