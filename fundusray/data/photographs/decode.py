@@ -18,6 +18,10 @@ from PIL.TiffImagePlugin import TiffImageFile
 from fundusray.data.photographs.formats import directory_fault, format_of, num_pages, too_large
 from fundusray.data.photographs.headers import CURE, END, file_kind, scans_fault
 
+# Pillow imports its formats when it first meets one. Threads that do so at once can wait for each
+# other for ever: importlib's locks are not safe against a garbage collection in between.
+Image.init()
+
 MIN_SIDE = 16
 WIDE = ("I;16", "I;16L", "I;16B", "I;16N")
 """Modes of 16 bits without a sign. A PNG's and a PPM's may also be called I."""
