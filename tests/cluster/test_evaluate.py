@@ -126,13 +126,13 @@ def test_a_bundle_repeats_its_own_test_figures(
 def test_other_photographs_are_judged_whole(
     unbroken: dict, small: Recipe, storage: str, tmp_path
 ) -> None:
-    other = override(small, {"seed": 5, "data.num_images": 12})
+    other = override(small, {"seed": 5, "data.num_images": 20})
     folder = prepare.prepare_set(other, storage)
     place, opened = unbroken["bundle"], open_set(folder)
     whole = unseen_rows(opened, place, load_bundle(place))
     result = evaluate_bundle(place, whole, folder, str(tmp_path))
     assert result["reported_split"] == "all"
-    assert result["metrics"]["n"] == len(opened.table) == 12
+    assert result["metrics"]["n"] == len(opened.table) == 20
 
 
 @pytest.mark.ray

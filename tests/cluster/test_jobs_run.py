@@ -87,7 +87,7 @@ def test_train_smoke_then_evaluate(run, tmp_path: Path) -> None:
     assert attacked["condition"] in Path(attacked["report"]).read_text()
 
     # Another seed draws other photographs: no split, no row that was learned from.
-    code, other, text = run("evaluate.py", trained["bundle"], "seed=7", "data.num_images=12")
+    code, other, text = run("evaluate.py", trained["bundle"], "seed=7", "data.num_images=20")
     assert code == 0 and "(all rows)" in text, text
     assert other["folder"] != judged["folder"] and other["prepared"] != judged["prepared"]
     page = Path(other["report"]).read_text()
