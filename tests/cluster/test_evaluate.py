@@ -39,7 +39,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     calls: list[list[int]] = []
 
     def spread(
-        bundle: str, prepared: str, rows: np.ndarray, condition: Condition, parts: str
+        bundle: str, prepared: str, rows: np.ndarray, condition: Condition, parts: str, cpus: int
     ) -> tuple[np.ndarray, Columns]:
         calls.append(rows.tolist())
         return rows, with_logits({}, np.full((len(rows), 5), len(calls), float))
