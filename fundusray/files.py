@@ -75,13 +75,6 @@ def resolve(location: str, folder: str) -> str:
     return scheme + mark + posixpath.normpath(posixpath.join(path, location))
 
 
-def file_name_slug(text: str) -> str:
-    """The text as a name that every file system and dashboard takes."""
-    text = text.replace("γ", "gamma").replace("β", "beta")
-    kept = (c if c.isascii() and (c.isalnum() or c in ".=") else " " for c in text)
-    return "-".join("".join(kept).split())
-
-
 def base_name(location: str) -> str:
     """The last part of a location."""
     return location.rstrip("/").rsplit("/", 1)[-1]

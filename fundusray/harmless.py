@@ -36,3 +36,10 @@ def escaped_markdown(text: str) -> str:
     text = text.replace("<", "&lt;").replace(">", "&gt;")
     text = MARKS.sub(lambda mark: "\\" + mark[0], text)
     return ADDRESS.sub(lambda mark: ENTITIES[mark[0]], text)
+
+
+def file_name_slug(text: str) -> str:
+    """The text as a name that every file system and dashboard takes."""
+    text = text.replace("γ", "gamma").replace("β", "beta")
+    kept = (c if c.isascii() and (c.isalnum() or c in ".=") else " " for c in text)
+    return "-".join("".join(kept).split())

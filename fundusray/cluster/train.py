@@ -18,6 +18,7 @@ from fundusray.cluster.runtime.entry import work
 from fundusray.cluster.runtime.train_workers import remove_leftovers, worker_cpus, worker_gpus
 from fundusray.cluster.runtime.train_workers import run_train_workers as run_workers
 from fundusray.config import Recipe
+from fundusray.harmless import file_name_slug
 from fundusray.lock import locked
 from fundusray.losses import effective_weights, weight_ratio
 from fundusray.metrics import figure_summary
@@ -91,7 +92,7 @@ def fit(run: Run, callbacks: tuple[Any, ...] = (), title: str = "") -> dict[str,
         write_recipe(folder, recipe, run.storage)
         write_sides(folder, run.prepared.table, run.split.sides)
         if not workers_done(folder, run.key):
-            shown = "-".join(filter(None, [files.file_name_slug(title), files.base_name(folder)]))
+            shown = "-".join(filter(None, [file_name_slug(title), files.base_name(folder)]))
             job = replace(job_of(run), title=title)
             run_workers(work, recipe, job, shown, recipe.cluster.workers, callbacks)
         result = _result(run, outcome_of(folder, run.key))

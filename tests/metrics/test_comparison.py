@@ -12,27 +12,12 @@ from fundusray.metrics import (
     figure_summary,
     paired_differences,
     point_figures,
-    predictions_table,
 )
 from fundusray.metrics.comparison import difference_ends, patient_correlation
 from fundusray.metrics.intervals import figure_spreads
 from fundusray.metrics.jackknife import PatientFigures
 from fundusray.metrics.spread import wilson_interval
-
-
-def drawn(seed, n=300, classes=5, skill=1.5):
-    rng = np.random.default_rng(seed)
-    shares = np.array([0.6, 0.1, 0.15, 0.1, 0.05])[:classes]
-    targets = rng.choice(classes, n, p=shares / shares.sum())
-    logits = rng.normal(size=(n, classes))
-    logits[np.arange(n), targets] += skill
-    return targets, logits
-
-
-def table(targets, logits, per_patient=2):
-    ids = [f"image{i:05d}" for i in range(len(targets))]
-    patients = [f"patient{i // per_patient:05d}" for i in range(len(targets))]
-    return predictions_table(ids, patients, targets, logits)
+from tests.metrics.drawn_predictions import drawn, table
 
 
 def test_difference_is_that_of_the_points_and_turns_its_sign():

@@ -27,6 +27,7 @@ from fundusray.cluster.search.study import (
 from fundusray.cluster.search.trial import SearchJob, trial_function
 from fundusray.config import Recipe, override, stored_recipe
 from fundusray.errors import FundusError, InputError
+from fundusray.harmless import file_name_slug
 from fundusray.lock import locked
 from fundusray.runs.check import check, check_run
 from fundusray.runs.run import Run, plan_run
@@ -284,7 +285,7 @@ def _tuner(
             num_samples=len(record.left(total)),
             max_concurrent_trials=at_once,
             trial_name_creator=lambda trial: (
-                f"{files.file_name_slug(method(trial.config['settings']))}-{trial.trial_id}"
+                f"{file_name_slug(method(trial.config['settings']))}-{trial.trial_id}"
             ),
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
