@@ -30,6 +30,7 @@ from fundusray.config import Data, Model
 from fundusray.data.drawn.source import draw_photograph
 from fundusray.data.manifest.build import build_manifest
 from fundusray.data.photographs.decode import encode_jpeg
+from fundusray.data.photographs.find_fundus import Box
 from fundusray.data.prepared import prepared_set
 from fundusray.data.prepared.geometry import Geometry
 from fundusray.data.prepared.prepared_set import PreparedSet
@@ -51,7 +52,8 @@ def resize(image: np.ndarray, size: int) -> PreparedImage:
     """What `on the fly` does to a raw photograph, and nothing that costs more."""
     pixels = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
     height, width = image.shape[:2]
-    return PreparedImage(np.asarray(pixels), Geometry(0, 0, width, height, size, (height, width)))
+    geometry = Geometry(0, 0, width, height, size, (height, width))
+    return PreparedImage(np.asarray(pixels), geometry, Box(0, 0, size, size))
 
 
 PREPROCESS.register("resize_only")(Preprocess(resize, fill=0.0, min_side=lambda size: 0, version=1))

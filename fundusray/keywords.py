@@ -8,6 +8,7 @@ these says so beside the type.
 
 import inspect
 import math
+import re
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from typing import Any, Protocol
 
 from fundusray.errors import InputError
 from fundusray.registry import nearest, unknown_name
+
+NUMBER = re.compile(r"[-+.0-9e]{1,24}")
+"""What a number is written with."""
 
 
 class Check(Protocol):
@@ -108,6 +112,17 @@ _TYPES: dict[Any, Check] = {
 }
 
 
+class _Whole:
+    """A whole number that is also what another check says."""
+
+    def __init__(self, check: Check) -> None:
+        self._check = check
+        self.need = check.need.replace("a number", "a whole number")
+
+    def fits(self, value: Any) -> bool:
+        return _TYPES[int].fits(value) and self._check.fits(value)
+
+
 def keywords(function: Callable[..., Any], passed: frozenset[str]) -> dict[str, Check | None]:
     """A function's keywords and what each has to be; None of one whose type says nothing.
 
@@ -119,11 +134,41 @@ def keywords(function: Callable[..., Any], passed: frozenset[str]) -> dict[str, 
     return {name: _check(hints.get(name)) for name in own}
 
 
+def check_of(function: Callable[..., Any], key: str) -> Check | None:
+    """What one keyword has to be; None of one whose type says nothing."""
+    return keywords(function, frozenset())[key]
+
+
 def _check(hint: Any) -> Check | None:
+    kind = _TYPES.get(getattr(hint, "__origin__", hint))
     for extra in getattr(hint, "__metadata__", ()):
         if hasattr(extra, "fits") and hasattr(extra, "need"):
-            return extra
-    return _TYPES.get(getattr(hint, "__origin__", hint))
+            return _Whole(extra) if kind is _TYPES[int] else extra
+    return kind
+
+
+def default_values(function: Callable[..., Any], passed: frozenset[str]) -> dict[str, Any]:
+    """A function's keywords that have a default, with it."""
+    parts = inspect.signature(function).parameters
+    return {
+        name: part.default
+        for name, part in parts.items()
+        if name not in passed and part.default is not part.empty
+    }
+
+
+def value_of_text(text: str, function: Callable[..., Any], key: str) -> Any:
+    """A keyword's value as people write it, by the type in the function's signature; the text
+    itself where it is none such, which `check_keywords` then refuses."""
+    hint = typing.get_type_hints(function)[key]
+    if hint is bool:
+        return {"true": True, "false": False}.get(text, text)
+    if hint not in (int, float) or not NUMBER.fullmatch(text):
+        return text
+    try:
+        return hint(text)
+    except ValueError:
+        return text
 
 
 def check_keywords(
@@ -147,7 +192,7 @@ def check_keywords(
             continue
         text = isinstance(check, OneOf) and isinstance(value, str)
         hint = nearest(value, check.names) if text else ""
-        raise InputError(f"{setting}.{key}: needs {check.need}, got {value!r}{hint}")
+        raise InputError(f"{setting}.{key}: needs {check.need}, got {value!r:.80}{hint}")
 
 
 def signature(name: str, function: Callable[..., Any], passed: frozenset[str]) -> str:

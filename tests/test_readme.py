@@ -31,6 +31,10 @@ def commands() -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
+OF_BUNDLES = {f"jobs/{job}.py" for job in ("attack", "certify", "ensemble", "evaluate", "two_eyes")}
+"""Jobs of a trained network, not of a recipe."""
+
+
 def job_lines() -> list[str]:
     return [line for line in commands() if "jobs/" in line]
 
@@ -41,7 +45,7 @@ def test_job_commands_are_understood(line: str) -> None:
     start = next(i for i, word in enumerate(words) if word.startswith("jobs/"))
     assert (ROOT / words[start]).is_file()
     asked = parse_command(words[start + 1 :])
-    if words[start] not in ("jobs/evaluate.py", "jobs/ensemble.py", "jobs/two_eyes.py"):
+    if words[start] not in OF_BUNDLES:
         named = asked.words and words[start] != "jobs/table.py"
         name = asked.words[0] if named else "balancing"
         own = {"data", "preset"} | OWN.get(words[start], set())

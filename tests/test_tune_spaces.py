@@ -1,9 +1,15 @@
-"""The search space of balancing, over Optuna's own trials."""
+"""The search spaces, over Optuna's own trials."""
+
+from typing import Any
 
 import optuna
 import pytest
 
+from fundusray import recipes
+from fundusray.cluster.search.study import points_of, space_summary
 from fundusray.config import Recipe, override
+from fundusray.runs.check import check
+from tune_spaces import balancing, corruption_levels, epsilons
 from tune_spaces.balancing import BETAS, POINTS, method, space
 
 ARGS = {"focal": "gamma", "class_balanced": "beta", "class_weights": "power"}
@@ -76,3 +82,33 @@ def test_method_names_rows():
     mixed = {"loss.name": "focal", "loss.args.gamma": 1.23456, "sampling.name": "oversample"}
     assert method(mixed) == "focal loss γ=1.23 + oversampling"
     assert method({"loss.name": "class_balanced", "loss.args.beta": 0.99999}).endswith("β=0.99999")
+
+
+@pytest.mark.parametrize("searched", [balancing, epsilons, corruption_levels])
+def test_every_space_draws_what_can_be_trained(searched: Any) -> None:
+    """Drawn counted out, every setting applies and every recipe passes the check."""
+    base = override(recipes.find_recipe("demo"), searched.SETTINGS)
+    summary = space_summary(searched, base)
+    assert summary["settings"]
+    points = points_of(searched, searched.POINTS)
+    names = [searched.method(point.settings) for point in points]
+    assert len(set(names)) == len(points) >= 6 and "baseline" in names[0]
+    for point in points:
+        check(override(base, point.settings))
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(60):
+        trial = study.ask()
+        searched.space(trial)
+        check(override(base, trial.params))
+        assert searched.method(trial.params)
+    assert override(base, points[0].settings).tune.objectives == base.tune.objectives
+
+
+def test_searches_for_robustness_have_two_objectives_and_one_judge() -> None:
+    base = override(recipes.find_recipe("demo"), epsilons.SETTINGS)
+    assert base.tune.objectives == ("kappa", "robust_accuracy")
+    strong = override(base, {"adversarial.method": "pgd", "adversarial.eps": "4/255"})
+    assert strong.adversarial.judge_eps == base.adversarial.judge_eps == "0.5/255"
+    base = override(recipes.find_recipe("demo"), corruption_levels.SETTINGS)
+    assert base.tune.objectives == ("kappa", "corrupted_kappa")
+    assert base.data.judge_corrupt == "wu(level=1-4)" and not base.data.corrupt

@@ -5,6 +5,10 @@ A parameter bears the recipe key it sets, so what a trial draws goes through `ov
 
 from typing import Any
 
+TITLE = "balancing methods"
+SETTINGS: dict[str, str] = {}
+"""What a search of this space sets unless the command does."""
+
 LOSSES = [
     "cross_entropy",
     "class_weights",

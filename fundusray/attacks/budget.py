@@ -2,9 +2,12 @@
 
 import math
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from fundusray.errors import InputError
+from fundusray.keywords import is_number
 from fundusray.settings import Adversarial
 
 LEVELS = 255
@@ -33,17 +36,42 @@ FAST_STEP = 1.25
 
 
 @dataclass(frozen=True)
-class Budget:
-    """An attack's radius and how it searches; lengths where pixels are in [0, 1]."""
+class Radius:
+    """How far an attack may go; a length where pixels are in [0, 1]."""
 
     norm: str
     """linf: no pixel changes by more than eps; l2: the image, all its numbers, by no more."""
     eps: float
+    """Infinite where an attack looks for the nearest image that succeeds."""
+
+
+@dataclass(frozen=True)
+class Budget(Radius):
+    """An attack's radius and how it searches along gradients."""
+
     step: float
     steps: int
     random_start: bool = True
     best: bool = False
     """Whether the iterate with the largest loss comes back instead of the last one."""
+
+
+def usual_step(eps: float, args: Mapping[str, Any]) -> float:
+    """The length of each of `steps` steps where none is given."""
+    return MOVES * eps / args["steps"]
+
+
+@dataclass(frozen=True)
+class Length:
+    """What an attack's keyword has to be that is a length: written with a unit in a condition, a
+    number where pixels are in [0, 1] in a call; 0 for the usual one."""
+
+    usual: Callable[[float, Mapping[str, Any]], float]
+    """(eps, all keywords) -> the length that 0 stands for."""
+    need = "a length of at least 0, pixels in [0, 1]"
+
+    def fits(self, value: Any) -> bool:
+        return is_number(value) and value >= 0
 
 
 def parse_eps(text: str, norm: str, setting: str = "adversarial.eps") -> float:
@@ -109,7 +137,8 @@ def training_budget(settings: Adversarial) -> Budget:
 
 
 def judging_budget(settings: Adversarial) -> Budget:
-    """The attack under which robustness is measured: the same radius, steps of its own.
+    """The attack under which robustness is measured: the same radius unless it has one of its own,
+    steps of its own.
 
     It is stronger than training's where `judge_steps` is more than its steps. It always starts at a
     random place and has steps of 2.5 eps / steps, whatever training does.
@@ -117,6 +146,9 @@ def judging_budget(settings: Adversarial) -> Budget:
     Raises:
         InputError: a length without its unit.
     """
-    eps = parse_eps(settings.eps, settings.norm)
+    text, setting = settings.eps, "adversarial.eps"
+    if settings.judge_eps:
+        text, setting = settings.judge_eps, "adversarial.judge_eps"
+    eps = parse_eps(text, settings.norm, setting)
     steps = settings.judge_steps
     return Budget(settings.norm, eps, MOVES * eps / steps, steps, random_start=True)

@@ -1,4 +1,4 @@
-"""FGSM and PGD: start, step along the gradient, project; in L-inf and L2.
+"""PGD: start, step along the gradient, project; in L-inf and L2, as training uses it.
 
 Only gradients with respect to images are taken: weights, their gradients and batch statistics stay
 as they are, if the network is in evaluation mode (`evaluation_mode`). Losses are summed over
@@ -10,13 +10,13 @@ are a level of 255 apart, so a budget could not be kept. The network sees them i
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fundusray.attacks.budget import Budget
+from fundusray.errors import InputError
 
 Predict = Callable[[Tensor], Tensor]
 """Images [B, 3, S, S] in [0, 1] to class logits [B, K]; may compute under autocast."""
@@ -48,16 +48,35 @@ def evaluation_mode(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def input_gradient(
-    predict: Predict, image: Tensor, goal: Tensor, ascend: Ascend = cross_entropy
+    predict: Predict,
+    image: Tensor,
+    goal: Tensor,
+    ascend: Ascend = cross_entropy,
+    wanted: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(gradient of `ascend` by each image [B, 3, S, S], logits [B, K] float32).
 
     A gradient that is no number counts as 0: a network that has diverged tells so by its loss.
+    `wanted` says of the logits which images need one, bool [B]; where none does none is computed,
+    and 0 comes back.
+
+    Raises:
+        InputError: what the network says has no gradient by its images.
     """
     with torch.enable_grad():
         image = image.detach().requires_grad_(True)
         logits = predict(image).float()
-        (gradient,) = torch.autograd.grad(ascend(logits, goal).sum(), image)
+        if wanted is not None and not wanted(logits.detach()).any():
+            return torch.zeros_like(image), logits.detach()
+        value = ascend(logits, goal).sum()
+        gradient = None
+        if value.requires_grad:
+            (gradient,) = torch.autograd.grad(value, image, allow_unused=True)
+        if gradient is None:
+            raise InputError(
+                "this network gives no gradient by its images (it is detached, or computes outside "
+                "torch); take an attack that needs none: square, boundary"
+            )
     return gradient.nan_to_num_(nan=0.0), logits.detach()
 
 
@@ -106,11 +125,6 @@ def checked_within_budget(attacked: Tensor, image: Tensor, budget: Budget) -> Te
     return attacked
 
 
-def fgsm(predict: Predict, image: Tensor, target: Tensor, budget: Budget) -> Tensor:
-    """Attacked images: one step of eps from the images themselves (Goodfellow et al. 2015)."""
-    return pgd(predict, image, target, replace(budget, steps=1, step=budget.eps))
-
-
 def pgd(
     predict: Predict,
     image: Tensor,
@@ -157,35 +171,3 @@ def _better(attacked: Tensor, value: Tensor, best: Tensor, worth: Tensor) -> tup
     """(images, values): of each image what is worth more; the earlier one where both are equal."""
     more = value > worth
     return torch.where(more[:, None, None, None], attacked, best), torch.where(more, value, worth)
-
-
-def pgd_until_fooled(
-    predict: Predict,
-    image: Tensor,
-    target: Tensor,
-    budget: Budget,
-    success: Success,
-    offset: Tensor | None = None,
-) -> Tensor:
-    """Attacked images, each as it was when the network was first fooled, else after the last step.
-
-    An image counts as robust if no iterate fools the network, the image itself included; one that
-    is wrong from the beginning comes back unchanged. Those that fool it are not computed again.
-    """
-    if not len(image):
-        return image
-    predict, image = _widened(predict, image)
-    with torch.no_grad():
-        live = (~success(predict(image), target)).nonzero()[:, 0]
-    attacked = image.clone()
-    if offset is not None:
-        attacked[live] = project_into_budget(image + offset, image, budget)[live]
-    for _ in range(budget.steps):
-        if not len(live):
-            break
-        gradient, logits = input_gradient(predict, attacked[live], target[live])
-        robust = ~success(logits, target[live])
-        live, gradient = live[robust], gradient[robust]
-        moved = attacked[live] + steepest_move(gradient, budget)
-        attacked[live] = project_into_budget(moved, image[live], budget)
-    return checked_within_budget(attacked, image, budget)

@@ -1,26 +1,68 @@
 """Runs any attack on a batch and measures what came of it: budget, range, success."""
 
+import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fundusray.attacks.gradient import SLACK, Predict, Success, perturbation_distance
-from fundusray.attacks.registry import ATTACKS, AttackProblem, QueriedNetwork
+from fundusray.attacks.masking import masking_warnings
+from fundusray.attacks.registry import (
+    ATTACKS,
+    PASSED,
+    AttackProblem,
+    QueriedNetwork,
+    StagedImages,
+    Verdicts,
+)
 from fundusray.errors import InputError
+from fundusray.keywords import check_keywords, default_values
+from fundusray.registry import unknown_name
+
+SAMPLE = 2
+"""Images that a network sees twice before it is attacked."""
+REPEATABLE = 1e-4
+"""By how much of the largest logit two passes may differ: sums in another order, no draws."""
+NO_STAGE = -1
 
 
-class AttackOutcome(NamedTuple):
+@dataclass(frozen=True)
+class AttackOutcome:
     """What became of a batch."""
 
     image: Tensor
     """[B, 3, S, S]: within the budget and in [0, 1], measured. Images that succeeded from the
     beginning are as they were."""
     success: Tensor
-    """bool [B]: by the network itself, of the images as they are returned."""
+    """bool [B]: by the judging network, of the images as they are returned; of a targeted attack,
+    that its class is reached."""
     queries: Tensor
-    """int64 [B]: how often the network was asked of each image."""
+    """int64 [B]: how often networks were asked of each image."""
+    zero_gradients: Tensor
+    """int64 [B]: how many of an image's gradients were 0 in every pixel."""
+    stage: Tensor
+    """int64 [B]: which of `stages` broke each image; -1: none, or it was wrong from the
+    beginning."""
+    stages: tuple[str, ...]
+    """The attacks that were run, one after the other; of most one alone."""
+    attacked: Tensor
+    """bool [B]: what was not wrong from the beginning."""
+    probabilities: Tensor
+    """bool [B]: whether the network's outputs look like probabilities instead of logits."""
+
+    def broken_by(self) -> list[str]:
+        """Of each image the attack that broke it, "" where none did."""
+        return [self.stages[k] if k >= 0 else "" for k in self.stage.tolist()]
+
+    def warnings(self) -> list[str]:
+        """Signs in this batch that gradients are masked (`masking.masking_warnings`)."""
+        columns = (self.broken_by(), self.zero_gradients.tolist(), self.probabilities.tolist())
+        where = self.attacked.nonzero()[:, 0].tolist()
+        broken, zeros, alike = ([column[k] for k in where] for column in columns)
+        return masking_warnings(self.stages, broken, zeros, alike)
 
 
 def run_attack(
@@ -35,33 +77,134 @@ def run_attack(
     eps: float,
     success: Success,
     seed: int = 0,
+    search: Predict | None = None,
+    clean: Tensor | None = None,
 ) -> AttackOutcome:
     """Attacks images [B, 3, S, S] in [0, 1] that a network is asked about.
 
+    Args:
+        predict: the network that decides on success, in full precision.
+        search: the network that is attacked where it is another one: a faster copy, or a surrogate
+            whose images are transferred. An image that fools it alone is attacked on.
+        clean: what the deciding network says of the images, [B, K], where that is known already.
+
     Raises:
-        InputError: no such attack, or pixels that are no numbers or outside [0, 1].
+        InputError: no such attack, keyword, norm or budget; pixels that are no numbers or outside
+            [0, 1]; a network that does not say the same twice, or has one logit alone, or gives no
+            gradient where the attack needs one.
     """
-    attack = ATTACKS.find(name)
+    check_attack(name, args, norm, eps)
+    success = attack_success(name, args, success)
     _require_pixels(image)
     wide = image.to(torch.promote_types(image.dtype, torch.float32))
-    asked: Predict = lambda shown: predict(shown.to(image.dtype))  # noqa: E731
-    queries = torch.ones(len(image), dtype=torch.int64, device=image.device)
-    if not len(image):
-        return AttackOutcome(wide, torch.zeros_like(queries, dtype=torch.bool), queries)
-    with torch.no_grad():
-        live = (~success(asked(wide).float(), target)).nonzero()[:, 0]
-    attacked = wide.clone()
+    judge = QueriedNetwork(_narrowed(predict, image), len(image), image.device)
+    searched = QueriedNetwork(_narrowed(search or predict, image), len(image), image.device)
+    places = torch.arange(len(image), device=image.device)
+    reached = torch.zeros(len(image), dtype=torch.bool, device=image.device)
+    alike = reached.clone()
+    if len(image):
+        for each in (predict, search) if search else (predict,):
+            _require_repeatable(_narrowed(each, image), wide[:SAMPLE])
+        logits = judge.logits(wide, places) if clean is None else clean.float()
+        _require_classes(logits)
+        reached, alike = success(logits, target), _like_probabilities(logits)
+    live = (~reached).nonzero()[:, 0]
+    attacked, stage, stages = wide.clone(), torch.full_like(places, NO_STAGE), (name,)
     if len(live):
-        network = QueriedNetwork(asked, len(live), image.device)
+        asked = searched if search else judge
         problem = AttackProblem(
-            network, wide[live], target[live], row[live], norm, eps, success, seed
+            asked,
+            wide,
+            target,
+            row,
+            norm,
+            eps,
+            success,
+            seed,
+            judge if search else None,
+            Verdicts(wide),
+        ).part(live)
+        made = _made(name, args, problem)
+        attacked[live], stages = made.image, made.stages
+        broken = problem.judged(made.image, problem.places())
+        reached[live] = broken
+        stage[live] = torch.where(broken, made.stage, NO_STAGE)
+    queries = judge.queries + searched.queries
+    tried = torch.zeros_like(reached)
+    tried[live] = True
+    zeros = judge.zero_gradients + searched.zero_gradients
+    return AttackOutcome(attacked, reached, queries, zeros, stage, stages, tried, alike)
+
+
+def _made(name: str, args: Mapping[str, Any], problem: AttackProblem) -> StagedImages:
+    """What the attack gives, measured to be within the budget."""
+    made = ATTACKS.find(name)(problem, **args)
+    if not isinstance(made, StagedImages):
+        made = StagedImages(made, torch.zeros_like(problem.target), (name,))
+    _require_budget(name, made.image, problem)
+    return made
+
+
+def whole_args(name: str, args: Mapping[str, Any]) -> dict[str, Any]:
+    """An attack's keywords with the defaults of those that are not given.
+
+    Raises:
+        InputError: no such attack.
+    """
+    return default_values(ATTACKS.find(name), PASSED) | dict(args)
+
+
+def attack_success(name: str, args: Mapping[str, Any], success: Success) -> Success:
+    """What an attack is after: `success` as it is, or of a targeted one that its class is reached.
+
+    Raises:
+        InputError: no such attack.
+    """
+    return ATTACKS.facts(name).success(whole_args(name, args), success)
+
+
+def check_attack(name: str, args: Mapping[str, Any], norm: str, eps: float) -> None:
+    """Refuses what no attack can be called with.
+
+    Raises:
+        InputError: no such attack, keyword, norm or budget; what would be right.
+    """
+    attack, facts = ATTACKS.find(name), ATTACKS.facts(name)
+    check_keywords(name, f"argument of {name}", attack, PASSED, dict(args))
+    if norm not in facts.norms:
+        raise unknown_name(f"norm of {name}", norm, facts.norms)
+    if not eps > 0 or (math.isinf(eps) and not facts.nearest):
+        raise InputError(f"{name} needs eps, a length above 0 where pixels are in [0, 1]: {eps}")
+
+
+def _narrowed(predict: Predict, image: Tensor) -> Predict:
+    """The network for wide images, which it sees in the type of the ones that were given."""
+    return lambda shown: predict(shown.to(image.dtype))
+
+
+def _like_probabilities(logits: Tensor) -> Tensor:
+    """Whether outputs [B, K] are all in [0, 1] and sum to 1, bool [B]."""
+    inside = ((logits >= 0) & (logits <= 1)).all(dim=1)
+    return inside & ((logits.sum(dim=1) - 1).abs() < 1e-5)
+
+
+def _require_classes(logits: Tensor) -> None:
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise InputError(
+            f"an attack needs logits of at least two classes, [B, K], got {tuple(logits.shape)}; "
+            "a network of one logit z is given as [0, z]"
         )
-        attacked[live] = attack(problem, **args)
-        queries[live] += network.queries + 1
-        _require_budget(name, attacked[live], problem)
+
+
+def _require_repeatable(predict: Predict, image: Tensor) -> None:
     with torch.no_grad():
-        reached = success(asked(attacked).float(), target)
-    return AttackOutcome(attacked, reached, queries)
+        first, second = (predict(image).float() for _ in range(2))
+    apart = (first - second).abs().nan_to_num().max().item()
+    if apart > REPEATABLE * max(first.abs().nan_to_num().max().item(), 1e-30):
+        raise InputError(
+            f"the network says two things of the same images (logits differ by {apart:.3g}): it "
+            "draws at random, as dropout does; put it into evaluation mode, model.eval()"
+        )
 
 
 def _require_pixels(image: Tensor) -> None:

@@ -23,6 +23,7 @@ from fundusray.data.manifest.build import Manifest
 from fundusray.data.manifest.leftovers import by_reason
 from fundusray.data.manifest.patients import OFFER, unknown_patients_caveat
 from fundusray.data.photographs import digests
+from fundusray.data.prepared.frames import framed_data, stored_data
 from fundusray.data.prepared.masks import mask_kinds
 from fundusray.data.prepared.prepared_set import (
     assemble_set,
@@ -85,19 +86,23 @@ class WantedSet(NamedTuple):
     """What is damaged in it."""
 
 
-def prepare_set(recipe: Recipe, storage: str) -> str:
+def prepare_set(recipe: Recipe, storage: str, frames: bool = False) -> str:
     """The folder of the recipe's prepared set, which is made unless it is there.
 
     A set is of these very photographs: with one changed in place it is another set. A second call,
     also after a kill, goes on with the units that are missing or damaged. Two processes that want
     the same set do not disturb each other: the later one waits.
 
+    Args:
+        frames: of the photographs before their light is evened, for damage that comes before it;
+            a recipe with data.corrupt wants no other.
+
     Raises:
         InputError: the source's tables are wrong.
         BadInputsError: too many photographs are unusable.
         DiskError: the disk is full.
     """
-    data = recipe.data
+    data = framed_data(recipe.data) if frames else stored_data(recipe.data)
     root = data_root(recipe, storage)
     manifest = manifests.build_manifest(data, root, recipe.split_seed)
     data = dataclasses.replace(data, masks=mask_kinds(data, manifest.table))

@@ -1,25 +1,33 @@
 """The condition under which a network is evaluated, as a value with a text form.
 
     clean                            the photographs as they are
-    pgd(eps=2/255, steps=20)         attacked, within a budget that has a unit
-    fgsm(eps=2/255)
+    pgd(eps=2/255, steps=20)         attacked, within a budget that has a unit; any of ATTACKS
+    autoattack(eps=2/255)
+    light_leakage(level=1-4)         damaged as by a bad camera, before the light is evened
+    worst_case(of=light_leakage, level=2, draws=8, steps=5)
 
 `parse_condition(text)` gives the value and `str(value)` the shortest text that gives it again, so
-that texts can be compared and hashed. A further one is a function from its arguments to a frozen
-value, entered under its name in CONDITIONS; the value says what becomes of images (`Condition`).
+that texts can be compared and hashed. A further attack is an entry of `attacks.ATTACKS`; another
+condition is a function from its arguments to a frozen value, entered under its name in CONDITIONS;
+the value says what becomes of images (`Condition`).
 """
 
 from fundusray.conditions.attack import AttackCondition
 from fundusray.conditions.clean import Clean
 from fundusray.conditions.columns import with_condition
 from fundusray.conditions.condition import CONDITIONS, Condition
-from fundusray.conditions.text import parse_condition
+from fundusray.conditions.corruption import CorruptionCondition
+from fundusray.conditions.text import parse_attacks, parse_condition
+from fundusray.conditions.worst_case import WorstCase
 
 __all__ = [
     "CONDITIONS",
     "AttackCondition",
     "Clean",
     "Condition",
+    "CorruptionCondition",
+    "WorstCase",
+    "parse_attacks",
     "parse_condition",
     "with_condition",
 ]

@@ -11,8 +11,10 @@ TYPES: dict[str, Any] = {
     "success": pa.bool_(),  # right of the image as it is, wrong of the changed one
     "linf": pa.float64(),  # the largest change of a pixel, in [0, 1]
     "l2": pa.float64(),  # the length of the change, pixels in [0, 1]
+    "corruption": pa.string(),  # what damaged the photograph
+    "level": pa.int32(),  # how much
 }
-"""Columns of rows whose images were changed, as measured."""
+"""Columns of rows whose images were changed or damaged, beside the task's own."""
 
 
 def with_condition(

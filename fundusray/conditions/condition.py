@@ -79,6 +79,11 @@ class Arguments:
             raise unknown_name(f"{key} of {self.name}", text, choices)
         return default if text is None else text
 
+    def rest(self) -> dict[str, str]:
+        """All that nobody has taken so far, as it was given; it is then taken."""
+        left, self._given = self._given, {}
+        return left
+
     def require_none_left(self) -> None:
         """Refuses arguments that nobody took.
 

@@ -1,12 +1,38 @@
 """From a text to a condition."""
 
 import re
+from collections.abc import Callable
+from typing import Any
 
+from fundusray.attacks import ATTACKS
+from fundusray.conditions.attack import AttackCondition, attack_condition
 from fundusray.conditions.condition import CONDITIONS, Arguments, Condition
+from fundusray.conditions.corruption import corruption_condition
+from fundusray.corruptions import CORRUPTIONS, MIXTURES
 from fundusray.errors import InputError
+from fundusray.registry import unknown_name
 
-EXAMPLE = "clean or pgd(eps=2/255, steps=20)"
+EXAMPLE = "clean, pgd(eps=2/255, steps=20) or motion_blur(level=1-4)"
 CALL = re.compile(r"\s*([A-Za-z]\w*)\s*(?:\(([^()]*)\))?\s*", re.ASCII)
+
+
+EPS = re.compile(r"(\beps\s*=)([^,()]*)", re.ASCII)
+
+
+def parse_attacks(text: str) -> list[AttackCondition]:
+    """The attack that a text names at each of its budgets, e.g. `pgd(eps=1/255|2/255, steps=20)`.
+
+    Raises:
+        InputError: it is no such text, or names what is no attack.
+    """
+    given = EPS.search(text)
+    budgets = given[2].split("|") if given else []
+    texts = [EPS.sub(lambda m, eps=eps: m[1] + eps.strip(), text) for eps in budgets] or [text]
+    found = [parse_condition(each) for each in texts]
+    attacks = [one for one in found if isinstance(one, AttackCondition)]
+    if len(attacks) < len(found):
+        raise InputError(f"attack={text}: {found[0]} is no attack; one is pgd(eps=2/255, steps=20)")
+    return attacks
 
 
 def parse_condition(text: str) -> Condition:
@@ -19,7 +45,11 @@ def parse_condition(text: str) -> Condition:
     if call is None:
         raise InputError(f"condition={text}: one condition is written {EXAMPLE}")
     name, given = call[1], dict[str, str]()
-    reader = CONDITIONS.find(name)
+    readers: dict[str, Callable[[Arguments], Any]]
+    readers = dict.fromkeys([*CORRUPTIONS, *MIXTURES], corruption_condition)
+    readers |= dict.fromkeys(ATTACKS, attack_condition) | dict(CONDITIONS)
+    if name not in readers:
+        raise unknown_name("condition", name, readers)
     for pair in filter(None, (part.strip() for part in (call[2] or "").split(","))):
         key, equals, value = (part.strip() for part in pair.partition("="))
         if not equals or not value:
@@ -30,6 +60,6 @@ def parse_condition(text: str) -> Condition:
             raise InputError(f"condition={text}: {key} is given twice")
         given[key] = value
     arguments = Arguments(name, given)
-    condition = reader(arguments)
+    condition = readers[name](arguments)
     arguments.require_none_left()
     return condition

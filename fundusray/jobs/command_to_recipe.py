@@ -69,11 +69,12 @@ def print_recipe(recipe: Recipe) -> dict[str, Any]:
     return {"status": "shown", "recipe": recipe.name}
 
 
-def prepared_of(recipe: Recipe, trains: bool = True) -> str:
+def prepared_of(recipe: Recipe, trains: bool = True, frames: bool = False) -> str:
     """Checks the recipe, joins or starts the cluster; the folder of the prepared set.
 
     Args:
         trains: False: a network that is there is only asked, by as many workers as there is room.
+        frames: of the photographs before their light is evened, for what is damaged before it.
 
     Raises:
         InputError: the recipe cannot run, or its storage or this machine does not suffice.
@@ -83,4 +84,4 @@ def prepared_of(recipe: Recipe, trains: bool = True) -> str:
     cluster_start.start_ray()
     if trains:
         require_room(recipe)
-    return cluster_prepare.prepare_set(recipe, recipe.run.storage)
+    return cluster_prepare.prepare_set(recipe, recipe.run.storage, frames)

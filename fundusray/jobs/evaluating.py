@@ -12,7 +12,7 @@ from fundusray.cluster import evaluate as cluster_evaluate
 from fundusray.cluster.class_matching import in_classes_of
 from fundusray.cluster.runtime import start as cluster_start
 from fundusray.command import Command, with_absolute_places
-from fundusray.conditions import Clean, parse_condition
+from fundusray.conditions import Clean, CorruptionCondition, parse_condition
 from fundusray.config import Recipe, override
 from fundusray.data.prepared.prepared_set import PreparedSet, open_set
 from fundusray.data.sampling import plan_epoch
@@ -22,10 +22,11 @@ from fundusray.jobs.command_to_recipe import expanded_changes, prepared_of, prin
 from fundusray.jobs.method_notes import notes_of
 from fundusray.jobs.training import about_of, trial_from, write_training_report
 from fundusray.metrics.calibration import BINS, calibration_interval
+from fundusray.metrics.robustness import damage_figures
 from fundusray.models.bundle import Bundle, load_bundle
 from fundusray.models.load_weights import bundle_folder, weights_digest
 from fundusray.reports import leaderboards
-from fundusray.reports.number_text import count_text
+from fundusray.reports.number_text import count_text, estimate_text
 from fundusray.runs.provenance import UnseenRows, require_pixels, start_on, unseen_rows
 from fundusray.runs.split_of_run import Split
 from fundusray.training.timetable import Timetable, passes_over_rows
@@ -45,7 +46,8 @@ def evaluate(asked: Command) -> dict[str, Any]:
     recipe = asked_recipe(place, bundle.recipe, asked.changes)
     if asked.show:
         return print_recipe(recipe)
-    prepared = prepared_of(recipe, trains=False)
+    damaged = isinstance(condition, CorruptionCondition)
+    prepared = prepared_of(recipe, trains=False, frames=damaged)
     if recipe.data.judge == "ungradable":
         if condition != Clean():
             raise InputError(
@@ -64,10 +66,13 @@ def evaluate(asked: Command) -> dict[str, Any]:
     result["best"] = bundle.info.get("best", {})
     predictions = files.read_table(result["predictions"])
     told, calibration = changes_of(predictions), calibration_interval(predictions)
+    damage = damage_figures(predictions) if "level" in predictions.column_names else []
     result["notes"] = judged.notes + changes_said(str(condition), told) + _calibrated(calibration)
+    result["notes"] += damage_said(str(condition), damage)
     trial, about = page_of(recipe, bundle, opened, judged, result)
     report = write_training_report(recipe, opened, result, trial, about)
     told |= {"condition": str(condition), "calibration": calibration}
+    told |= {"levels": damage} if damage else {}
     return report | {"prepared": prepared} | told
 
 
@@ -97,6 +102,20 @@ def changes_said(condition: str, told: dict[str, Any]) -> list[str]:
         f"{length_shown(told['linf'])} of a pixel, {told['l2']:.3g} of an image (L2, pixels in "
         "[0, 1]). Any other class than the right one will do, so a kappa of these rows is no worst "
         "case"
+    ]
+
+
+def damage_said(condition: str, figures: list[dict[str, Any]]) -> list[str]:
+    """The accuracy at each level of damage and under each kind of it, in a sentence."""
+    if not figures:
+        return []
+    parts = [
+        f"{row['corruption'].replace('_', ' ') or 'level ' + str(row['level'])} "
+        f"{estimate_text(row, 'accuracy')} (n {row['n']:,})"
+        for row in figures
+    ]
+    return [
+        f"measured under {condition}, each photograph damaged once; accuracy {', '.join(parts)}"
     ]
 
 

@@ -12,9 +12,12 @@ from fundusray.cluster.papers.table_rows import TableRow
 from fundusray.cluster.runtime import start as cluster_start
 from fundusray.cluster.runtime.demand import require_room, require_writable
 from fundusray.command import Command, with_absolute_places
+from fundusray.conditions import parse_attacks, parse_condition
 from fundusray.errors import InputError
+from fundusray.harmless import file_name_slug
 from fundusray.jobs import paper_notes as words
 from fundusray.jobs import training
+from fundusray.jobs.condition_tables import ConditionTable, condition_table
 from fundusray.jobs.looks import Looks, record_look
 from fundusray.jobs.table_options import TableOptions, table_options
 from fundusray.models.bundle import read_recipe
@@ -50,7 +53,8 @@ def table(asked: Command) -> dict[str, Any]:
     for row in rows:
         if row.runs and not row.refused:
             require_room(row.recipe)
-    title = f"{wishes.table}-{wishes.scale.name}"
+    slug = file_name_slug(wishes.condition)
+    title = f"{wishes.table}-{wishes.scale.name}" + (f"-{slug}" if slug else "")
     folder = table_rows.table_folder(title, rows, storage, wishes.repeats)
     files.sweep(folder)
     sets, opened = run_table.prepared_sets(rows, storage), OpenSets()
@@ -58,6 +62,7 @@ def table(asked: Command) -> dict[str, Any]:
     rows = run_table.one_precision(rows, sets, opened, storage)
     told = _told(rows, sets, opened, wishes, base, folder)
     print(f"{told.title}\n{folder}", flush=True)
+    conditions = _conditions(rows, wishes)
     looks: dict[str, Looks] = {}
     made = TableCommand(rows, base, folder, told, wishes, looks, opened)
     outcomes: dict[tuple[str, int], RowOutcome] = {}
@@ -73,14 +78,29 @@ def table(asked: Command) -> dict[str, Any]:
         print(f"training {len(outcomes)} of {total}: {_said(outcome)}", flush=True)
         # The table so far, for who looks in before the last row is done; of many eyes and
         # trainings it takes its time, which is to be a small part of all.
+        if conditions:
+            return
         if (began := time.monotonic()) >= due:
             made.write(outcomes, page=False)
             due = time.monotonic() + 10 * (time.monotonic() - began)
 
     run_table.run_table(trainings, sets, opened, storage, wishes.at_once, tell)
-    ended = _ended(list(outcomes.values()), folder, made.write(outcomes, page=True))
     before = max((one.earlier for one in looks.values()), default=0)
-    return ended | {"patients": told.about["patients"] or "known"} | Looks(before).result
+    about = {"patients": told.about["patients"] or "known"} | Looks(before).result
+    if conditions:
+        under = ConditionTable(
+            told.title,
+            conditions,
+            base,
+            tuple(told.notes),
+            storage,
+            folder,
+            rows[0].recipe.cluster.cpus,
+        )
+        done = list(outcomes.values())
+        return _finished(done, folder, condition_table(done, under)) | about
+    ended = _ended(list(outcomes.values()), folder, made.write(outcomes, page=True))
+    return ended | about
 
 
 @dataclass(frozen=True)
@@ -116,6 +136,24 @@ class TableCommand:
         )
 
 
+def _conditions(rows: list[TableRow], wishes: TableOptions) -> tuple[str, ...]:
+    """Under which the networks of a table are looked at; none: as they are.
+
+    Raises:
+        InputError: more than one training of a row.
+    """
+    found = recipes.RECIPES.facts(rows[0].name).conditions
+    conditions = (wishes.condition,) if wishes.condition else found
+    if conditions and wishes.repeats > 1:
+        raise InputError(
+            "repeats: a table of networks under a condition is of one training of each row; leave "
+            "repeats out"
+        )
+    for text in conditions:
+        parse_attacks(text) if "|" in text else parse_condition(text)
+    return conditions
+
+
 def _told(
     rows: list[TableRow],
     sets: dict[str, str],
@@ -145,7 +183,7 @@ def _told(
 def list_tables() -> dict[str, Any]:
     """Prints every table with its rows; the job's result."""
     found = table_rows.tables_by_name()
-    for name, rows in found.items():
+    for name, rows in sorted(found.items()):
         print(f"{name} ({words.title_words(name)})")
         for row in rows:
             print(f"  {row.removeprefix(name + '.')}")
@@ -267,6 +305,11 @@ def _ended(outcomes: list[RowOutcome], folder: str, places: dict[str, str]) -> d
     print(files.read_bytes(places["table"]).decode())
     for name, place in places.items():
         print(f"{name}: {place}")
+    return _finished(outcomes, folder, places)
+
+
+def _finished(outcomes: list[RowOutcome], folder: str, places: dict[str, str]) -> dict[str, Any]:
+    """The job's result: which trainings failed, and where the files are."""
     failed = {outcome.row.label: outcome.reason for outcome in outcomes if outcome.reason}
     names = {outcome.row.name for outcome in outcomes}
     result: dict[str, Any] = {"status": "finished", "folder": folder, "rows": len(names)}

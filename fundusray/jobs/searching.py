@@ -32,6 +32,7 @@ def tune(asked: Command, space: SearchSpace) -> dict[str, Any]:
     writes its report anew."""
     if asked.words and files.exists(files.join(files.absolute(asked.words[0]), HEAD)):
         return _again(asked, space)
+    asked = replace(asked, changes=space.SETTINGS | asked.changes)
     recipe = recipe_of(asked, "balancing")
     if asked.show:
         return print_recipe(recipe)
@@ -65,7 +66,7 @@ def report_search(run: Run, found: dict[str, Any], space: SearchSpace) -> dict[s
         for entry, result in zip(found["trials"], results, strict=True)
     ]
     modes = "; ".join(sorted({result["mode"] for result in results if result}))
-    about = about_of(recipe, run.split, run.start, f"{recipe.name}: balancing methods", modes)
+    about = about_of(recipe, run.split, run.start, f"{recipe.name}: {space.TITLE}", modes)
     chosen = next((trial for trial in trials if trial.chosen), None)
     seen = next((trial for trial in trials if trial.predictions), None)
     looks = Looks()
@@ -75,7 +76,7 @@ def report_search(run: Run, found: dict[str, Any], space: SearchSpace) -> dict[s
     about["notes"] += looks.notes
     examples = examples_of(recipe, opened, folder)
     paths = leaderboards.write_search(folder, trials, found["study"], about, examples)
-    ends: dict[str, Any] = {"prepared": run.set_folder}
+    ends: dict[str, Any] = {"prepared": run.set_folder} | _front(found["study"], folder)
     ends |= {"patients": about.get("patients") or "known"} | looks.result
     if chosen is None:
         print("chosen: none, no trial has a validation value")
@@ -97,6 +98,21 @@ def report_search(run: Run, found: dict[str, Any], space: SearchSpace) -> dict[s
         print(f"note: {note}")
     print(f"leaderboard: {paths['leaderboard']}\nreport: {paths['report']}")
     return {"status": "finished", "folder": folder} | paths | ends
+
+
+def _front(study: dict[str, Any], folder: str) -> dict[str, Any]:
+    """Writes and prints what is traded for what; where it is. Nothing of one objective."""
+    reached, names = study.get("reached", []), study.get("objectives", [])
+    if not reached:
+        return {}
+    place = files.join(folder, "front.csv")
+    files.write_csv(place, reached)
+    print("front, of validation rows, none beaten in all of it by another:")
+    for row in sorted(reached, key=lambda row: -row[names[0]]):
+        if row["front"]:
+            values = ", ".join(f"{name} {number_text(row[name])}" for name in names)
+            print(f"  trial {row['number'] + 1} {row['method']}: {values}")
+    return {"front": place}
 
 
 def _whole_result(run: Run, entry: dict[str, Any], number: int) -> dict[str, Any] | None:

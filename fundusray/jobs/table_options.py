@@ -14,7 +14,7 @@ from fundusray.registry import unknown_name
 NUMBERS = {"size": 4096, "epochs": 10_000, "batch": 100_000, "images": 10**9, "at_once": 1000}
 NUMBERS |= {"repeats": 100}
 """Whole numbers that are this job's own, and the most each can be."""
-OWN = ("scale", "rows", "start", "baseline", "hourly", "network", *NUMBERS)
+OWN = ("scale", "rows", "start", "baseline", "hourly", "network", "condition", *NUMBERS)
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class TableOptions:
     at_once: int
     repeats: int
     """Trainings of every row."""
+    condition: str
+    """Under which the trained networks are looked at; empty: as the table has it."""
     changes: dict[str, Any]
     """Dotted settings, for every row."""
 
@@ -63,6 +65,7 @@ def table_options(asked: Command) -> TableOptions:
         hourly=_price(given.get("hourly", "0")),
         at_once=at_once,
         repeats=repeats,
+        condition=given.get("condition", ""),
         changes=changes,
     )
 

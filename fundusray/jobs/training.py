@@ -13,6 +13,7 @@ from fundusray.cluster import prepare as cluster_prepare
 from fundusray.cluster import train as cluster_train
 from fundusray.cluster.runtime import start as cluster_start
 from fundusray.command import Command
+from fundusray.conditions.damage import finishing, training_damage
 from fundusray.config import Recipe
 from fundusray.data.labels.class_names import order_unknown
 from fundusray.data.manifest.joining import locate_sources
@@ -283,7 +284,9 @@ def examples_of(recipe: Recipe, opened: PreparedSet, folder: str) -> str:
     data = recipe.data
     places = locate_sources(data, cluster_prepare.data_root(recipe, recipe.run.storage))
     roots = {name: root for name, (_, root) in places.items()}
-    sheet = example_images(opened, roots, train_text(data), data.pipeline, recipe.seed)
+    changes = finishing(data, opened), training_damage(data, opened, recipe.seed)
+    text, seed = train_text(data), recipe.seed
+    sheet = example_images(opened, roots, text, data.pipeline, seed, changes)
     location = files.join(folder, "examples.png")
     files.write_bytes(location, figures.examples_sheet(sheet))
     return location

@@ -20,8 +20,10 @@ from fundusray.metrics.confusion import from_confusion
 from fundusray.metrics.predictions import NO_ORDER, PredictionRows, is_ordered, predictions_table
 from fundusray.metrics.registered import (
     METRICS,
+    UNDER_CORRUPTION,
     MetricFacts,
     constant_answer,
+    metric_of,
     needing_order,
     selectors,
     withheld_figures,
@@ -33,6 +35,7 @@ from fundusray.registry import import_folder
 __all__ = [
     "METRICS",
     "NO_ORDER",
+    "UNDER_CORRUPTION",
     "MetricFacts",
     "PredictionRows",
     "calibration_error",
@@ -44,6 +47,7 @@ __all__ = [
     "from_confusion",
     "interval",
     "is_ordered",
+    "metric_of",
     "needing_order",
     "paired_differences",
     "paired_interval",

@@ -12,9 +12,14 @@ would be ranked against each other, which lowers the figure.
 import numpy as np
 
 
+def first_referable(num_classes: int) -> int:
+    """The first class that is referable disease: grade 2, or class 1 of two."""
+    return 2 if num_classes > 2 else 1
+
+
 def referable_scores(logits: np.ndarray) -> tuple[np.ndarray, int]:
     """(log odds of referable [N], the first referable class)."""
-    first = 2 if logits.shape[1] > 2 else 1
+    first = first_referable(logits.shape[1])
     score = np.logaddexp.reduce(logits[:, first:], axis=1)
     # Rounded, so that the last bits of a sum do not order two equal images.
     return np.round(score - np.logaddexp.reduce(logits[:, :first], axis=1), 12), first

@@ -11,6 +11,8 @@ from fundusray.registry import Registry
 
 UNDER_ATTACK = "robust_"
 """Before the name of a metric that is measured under attack."""
+UNDER_CORRUPTION = "corrupted_"
+"""Before the name of a metric that is measured on damaged photographs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +48,16 @@ patient and part (`table.Rows`)."""
 
 
 def selectors() -> tuple[str, ...]:
-    """What can choose the best epoch: metrics, and those measured under attack."""
+    """What can choose the best epoch: metrics, also under attack or on damaged photographs."""
     plain = [name for name in METRICS if METRICS.facts(name).constant]
     robust = [UNDER_ATTACK + name for name in plain if METRICS.facts(name).under_attack]
-    return (*plain, *robust)
+    corrupted = [UNDER_CORRUPTION + name for name in plain]
+    return (*plain, *robust, *corrupted)
+
+
+def metric_of(selector: str) -> str:
+    """The metric that a selector names, whatever it is measured under."""
+    return selector.removeprefix(UNDER_ATTACK).removeprefix(UNDER_CORRUPTION)
 
 
 def constant_answer(selector: str, targets: np.ndarray) -> float:
@@ -58,7 +66,7 @@ def constant_answer(selector: str, targets: np.ndarray) -> float:
     Raises:
         InputError: no such metric.
     """
-    constant = METRICS.facts(selector.removeprefix(UNDER_ATTACK)).constant
+    constant = METRICS.facts(metric_of(selector)).constant
     assert constant, f"{selector} chooses no epoch"
     return constant(targets)
 

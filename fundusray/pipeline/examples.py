@@ -8,7 +8,7 @@ from fundusray.data.photographs.decode import decode_photograph
 from fundusray.data.photographs.read import read_photo
 from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.data.sampling import plan_eval
-from fundusray.pipeline.loader import make_loader
+from fundusray.pipeline.loader import PixelChange, make_loader
 
 SIDE = 160
 
@@ -19,6 +19,7 @@ def example_images(
     augment: str,
     engine: str,
     seed: int,
+    changes: tuple[PixelChange | None, PixelChange | None] = (None, None),
     num: int = 5,
 ) -> list[tuple[str, list[np.ndarray]]]:
     """[(image id and class, [original, prepared, three augmentations])], uint8 HWC of one side.
@@ -28,14 +29,16 @@ def example_images(
 
     Args:
         roots: dataset -> where its photographs are.
+        changes: what the set's pixels go through before they are shown as prepared, and before
+            they are augmented.
     """
     targets = prepared.targets()
     firsts = [int(np.flatnonzero(targets == k)[0]) for k in np.unique(targets)][:num]
     rows = np.array(firsts, dtype=np.int64)
     plan = plan_eval(rows, len(rows))
     columns = []
-    for kind, epochs in (("none", [0]), (augment, [0, 1, 2])):
-        loader = make_loader(prepared, batch=len(rows), augment=kind, engine=engine)
+    for kind, epochs, change in (("none", [0], changes[0]), (augment, [0, 1, 2], changes[1])):
+        loader = make_loader(prepared, batch=len(rows), augment=kind, engine=engine, change=change)
         for epoch in epochs:
             (batch,) = list(loader.epoch(plan, seed=seed, epoch=epoch))
             image = batch.image

@@ -42,6 +42,20 @@ class Batch(NamedTuple):
     where the set keeps no masks."""
 
 
+class PixelChange(Protocol):
+    """What is done to stored pixels before they are augmented: damage, say, and the last step of a
+    preprocessing."""
+
+    fill: float
+    """Value outside the fundus afterwards, in [0, 1]."""
+
+    def __call__(
+        self, pixels: np.ndarray, rows: np.ndarray, *, seed: int, epoch: int, repeat: np.ndarray
+    ) -> np.ndarray:
+        """The changed pixels, uint8 [B, S, S, 3], of those of some rows; `repeat` [B] is how often
+        a row came before in the epoch."""
+
+
 class Engine(Protocol):
     """What decodes and augments."""
 
@@ -92,8 +106,9 @@ class Loader:
         augmentation: Augmentation,
         engine: Engine,
         quarantine: UndecodableImages,
+        change: PixelChange | None = None,
     ) -> None:
-        self._prepared, self._batch = prepared, batch
+        self._prepared, self._batch, self._change = prepared, batch, change
         self._augmentation, self._engine, self._quarantine = augmentation, engine, quarantine
         self._read = _reader(prepared, engine, quarantine)
         self._targets = np.asarray(prepared.targets(), np.int64)
@@ -149,9 +164,10 @@ class Loader:
         for rows, repeat in zip(plan.rows[start:], plan.repeat[start:], strict=True):
             keys = {"seed": seed, "epoch": epoch, "rows": rows, "repeat": repeat}
             draws = self._augmentation.draw(self._prepared.size, **keys)
-            yield Work(
-                self._read(rows), draws, self._prepared.mask_planes(rows) if masked else None
-            )
+            content = self._read(rows)
+            if self._change is not None:
+                content = self._change(content, **keys)
+            yield Work(content, draws, self._prepared.mask_planes(rows) if masked else None)
 
     def _examine(self, rows: np.ndarray, error: Exception) -> None:
         """Sets aside the images at fault among `rows`, each decoded alone."""
@@ -185,6 +201,7 @@ def make_loader(
     device: str = "cpu",
     threads: int = 1,
     max_bad: float = 0.01,
+    change: PixelChange | None = None,
 ) -> Loader:
     """A loader of batches of up to `batch` rows.
 
@@ -193,11 +210,15 @@ def make_loader(
     sets.
     device: cpu or gpu, where the engine works and batches end up. threads: that decode and augment.
     max_bad: share of the set that may turn out not to decode.
+    change: of the stored pixels; of raw sets.
 
     Raises:
         InputError: an unknown name, a text that does not fit, no such device, an engine that does
             not read such a set, or DALI is not installed.
     """
+    assert change is None or prepared.encoding == "raw", "only stored pixels can be changed"
+    if change is not None and engine == "memory":
+        engine = "dali"  # pixels that rest on the device would be changed once for all epochs
     _check(prepared, engine, device)
     augmentation = parse_augmentation(augment)
     side = augmentation.side(prepared.size)
@@ -205,19 +226,21 @@ def make_loader(
     frame = EngineFrame(
         prepared.size,
         side,
-        fill_level(prepared.fill),
+        fill_level(prepared.fill if change is None else change.fill),
         encoded=not raw,
         augmented=augmented,
         coloured=not augmentation.geometric,
         planes=num_planes(len(prepared.mask_kinds)),
     )
     needs = Needs(prepared, frame, batch, device, threads)
-    if raw and not augmented and engine != "memory":
+    if raw and not augmented and change is not None:
+        made: Engine = PlainEngine(frame, device)
+    elif raw and not augmented and engine != "memory":
         # What is not touched needs no engine: the other ones would only copy it once more.
-        made: Engine = MemoryEngine(prepared, frame, device, resident=False)
+        made = MemoryEngine(prepared, frame, device, resident=False)
     else:
         made = ENGINES.find(engine)(needs)
-    return Loader(prepared, batch, augmentation, made, UndecodableImages(prepared, max_bad))
+    return Loader(prepared, batch, augmentation, made, UndecodableImages(prepared, max_bad), change)
 
 
 def _check(prepared: PreparedSet, engine: str, device: str) -> None:

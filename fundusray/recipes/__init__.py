@@ -77,6 +77,7 @@ def as_published(recipe: Recipe, row: Recipe) -> bool:
 def _rests_on(recipe: Recipe) -> tuple[Any, ...]:
     data, model, train, attack = recipe.data, recipe.model, recipe.train, recipe.adversarial
     photographs = (data.source, data.target, data.keywords, data.mix)
+    photographs += (data.corrupt, data.corrupt_share, data.corrupt_fresh)
     classes = (data.classes, data.map, data.ungradable)
     pixels = (data.size, data.preprocess, data.preprocess_args)
     network = (model.name, model.hidden, model.output, model.dropout)
@@ -92,6 +93,8 @@ def published_figures(recipe: Recipe) -> dict[str, Any]:
     where it is none, as one that was shrunk or is of other photographs."""
     for name in sorted(RECIPES, key=lambda name: (name != recipe.name, name)):
         row = find_recipe(name)
+        if RECIPES.facts(name).conditions:
+            continue
         if row.published and QUOTED not in row.published and as_published(recipe, row):
             return row.published
     return {}

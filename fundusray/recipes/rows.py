@@ -17,6 +17,10 @@ class RecipeFacts:
 
     ours: str = ""
     """The values that its paper does not state, in words."""
+    trained_as: str = ""
+    """The recipe whose training this is, where it is one under another condition or name."""
+    conditions: tuple[str, ...] = ()
+    """Under which the trained network is looked at; none: photographs as they are."""
 
 
 RECIPES: Registry[Callable[[], Recipe]] = Registry("recipe", RecipeFacts)
@@ -25,18 +29,28 @@ PRESETS: Registry[dict[str, Any]] = Registry("preset")
 """Changes by name that any recipe can be given: preset=madry_quickstart."""
 
 
-def register_recipe(name: str, ours: str = "", **published: float | str) -> Callable:
+def register_recipe(
+    name: str,
+    ours: str = "",
+    trained_as: str = "",
+    conditions: tuple[str, ...] = (),
+    **published: float | str,
+) -> Callable:
     """A decorator that enters a function under `name`.
 
-    The recipe it returns then bears that name and the paper's figures.
+    The recipe it returns then bears that name and the paper's figures. With `trained_as` it is the
+    training of that recipe, whose name it bears, and the function stays what it was.
     """
 
     def enter(function: Callable[[], Recipe]) -> Callable[[], Recipe]:
         @functools.wraps(function)
         def named() -> Recipe:
-            return dataclasses.replace(function(), name=name, published=dict(published))
+            bears = trained_as or name
+            return dataclasses.replace(function(), name=bears, published=dict(published))
 
-        return RECIPES.register(name, ours=ours)(named)
+        facts = {"ours": ours, "trained_as": trained_as, "conditions": conditions}
+        RECIPES.register(name, **facts)(named)
+        return function if trained_as else named
 
     return enter
 

@@ -39,7 +39,7 @@ def _trained(network: str, size: int, batch: int) -> Recipe:
     )
 
 
-def _balanced(batch: int, changes: dict[str, str | float]) -> Recipe:
+def balanced(batch: int, changes: dict[str, str | float]) -> Recipe:
     """The network of Table 5 with some settings changed."""
     return override(_trained("efficientnet_b0", 512, batch), changes)
 
@@ -145,67 +145,67 @@ def table5_baseline() -> Recipe:
 @_row("table5.focal_gamma1", 0.847, 0.587, 0.8, "6h02")
 def table5_focal_gamma1() -> Recipe:
     """Focal loss, gamma 1."""
-    return _balanced(48, {"loss.name": "focal", "loss.args.gamma": 1.0})
+    return balanced(48, {"loss.name": "focal", "loss.args.gamma": 1.0})
 
 
 @_row("table5.focal_gamma2", 0.848, 0.629, 0.814, "6h08")
 def table5_focal_gamma2() -> Recipe:
     """Focal loss, gamma 2."""
-    return _balanced(48, {"loss.name": "focal", "loss.args.gamma": 2.0})
+    return balanced(48, {"loss.name": "focal", "loss.args.gamma": 2.0})
 
 
 @_row("table5.focal_gamma3", 0.843, 0.602, 0.815, "6h12")
 def table5_focal_gamma3() -> Recipe:
     """Focal loss, gamma 3."""
-    return _balanced(48, {"loss.name": "focal", "loss.args.gamma": 3.0})
+    return balanced(48, {"loss.name": "focal", "loss.args.gamma": 3.0})
 
 
 @_row("table5.focal_gamma4", 0.842, 0.593, 0.803, "5h50")
 def table5_focal_gamma4() -> Recipe:
     """Focal loss, gamma 4."""
-    return _balanced(48, {"loss.name": "focal", "loss.args.gamma": 4.0})
+    return balanced(48, {"loss.name": "focal", "loss.args.gamma": 4.0})
 
 
 @_row("table5.class_balanced_beta0_9", 0.848, 0.597, 0.809, "6h05")
 def table5_class_balanced_beta0_9() -> Recipe:
     """Class balanced loss, beta 0.9."""
-    return _balanced(48, {"loss.name": "class_balanced", "loss.args.beta": 0.9})
+    return balanced(48, {"loss.name": "class_balanced", "loss.args.beta": 0.9})
 
 
 @_row("table5.class_balanced_beta0_99", 0.852, 0.621, 0.802, "6h09")
 def table5_class_balanced_beta0_99() -> Recipe:
     """Class balanced loss, beta 0.99."""
-    return _balanced(48, {"loss.name": "class_balanced", "loss.args.beta": 0.99})
+    return balanced(48, {"loss.name": "class_balanced", "loss.args.beta": 0.99})
 
 
 @_row("table5.class_balanced_beta0_999", 0.848, 0.605, 0.807, "6h20")
 def table5_class_balanced_beta0_999() -> Recipe:
     """Class balanced loss, beta 0.999."""
-    return _balanced(48, {"loss.name": "class_balanced", "loss.args.beta": 0.999})
+    return balanced(48, {"loss.name": "class_balanced", "loss.args.beta": 0.999})
 
 
 @_row("table5.inverse_frequency", 0.798, 0.596, 0.764, "14h30")
 def table5_inverse_frequency() -> Recipe:
     """Each class weighs one over its frequency."""
-    return _balanced(16, {"loss.name": "inverse_frequency"})
+    return balanced(16, {"loss.name": "inverse_frequency"})
 
 
 @_row("table5.oversample_dropout0", 0.704, 0.399, 0.612, "46h39")
 def table5_oversample_dropout0() -> Recipe:
     """Minorities repeated until classes are equal, dropout 0."""
-    return _balanced(16, {"sampling.name": "oversample", "model.dropout": 0.0})
+    return balanced(16, {"sampling.name": "oversample", "model.dropout": 0.0})
 
 
 @_row("table5.oversample_dropout0_75", 0.826, 0.555, 0.775, "21h37")
 def table5_oversample_dropout0_75() -> Recipe:
     """Minorities repeated until classes are equal, dropout 0.75."""
-    return _balanced(48, {"sampling.name": "oversample", "model.dropout": 0.75})
+    return balanced(48, {"sampling.name": "oversample", "model.dropout": 0.75})
 
 
 @_row("table5.oversample_dropout0_9", 0.78, 0.578, 0.78, "20h05")
 def table5_oversample_dropout0_9() -> Recipe:
     """Minorities repeated until classes are equal, dropout 0.9."""
-    return _balanced(48, {"sampling.name": "oversample", "model.dropout": 0.9})
+    return balanced(48, {"sampling.name": "oversample", "model.dropout": 0.9})
 
 
 @_row("table5.oversample_restart", 0.76, 0.63, 0.765, "5h04")
@@ -213,4 +213,4 @@ def table5_oversample_restart() -> Recipe:
     """Five epochs of oversampling from the trained baseline: alone, also give
     model.init_from=<bundle of wu.table5.baseline>; jobs/table.py finds it by its name."""
     changes = {"sampling.name": "oversample", "train.epochs": 5}
-    return _balanced(48, changes | {"model.weights": "", "model.init_from": "wu.table5.baseline"})
+    return balanced(48, changes | {"model.weights": "", "model.init_from": "wu.table5.baseline"})

@@ -82,7 +82,8 @@ def _png(picture: Image.Image) -> bytes:
     return sink.getvalue()
 
 
-def _figure(width: float, height: float) -> Figure:
+def blank_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches."""
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 
 
@@ -93,7 +94,7 @@ def confusion_plot(matrix: np.ndarray, classes: Sequence[str], title: str) -> Fi
     totals = matrix.sum(axis=1)
     shares = matrix / np.maximum(totals, 1)[:, None]
     recall = np.diag(shares)
-    figure = _figure(4.1, 3.7)
+    figure = blank_figure(4.1, 3.7)
     axes = figure.add_subplot()
     # The last column stands apart: it is not a class that could be predicted.
     shown = np.column_stack([shares, np.full(num_classes, np.nan), recall])
@@ -138,7 +139,7 @@ def training_curves(
     `span` fixes the metric's axis, so that panels side by side compare. The loss has an axis of
     its own in each panel, for two losses' values mean different things.
     """
-    figure = _figure(4.1, 2.3)
+    figure = blank_figure(4.1, 2.3)
     left, right = figure.subplots(1, 2, gridspec_kw={"wspace": 0.08})
     key = f"val_{metric}"
     left.plot(*_series(history, "train_loss"), color=INK, linewidth=1.3, marker="o", markersize=2)
@@ -181,7 +182,7 @@ def interval_plot(estimates: Sequence[IntervalLine]) -> Figure:
     A filled mark is a decided difference, a hollow one is not; a cross is the paper's value.
     """
     compared = any(e.difference for e in estimates)
-    figure = _figure(9.6 if compared else 6.2, 1.15 + 0.3 * len(estimates))
+    figure = blank_figure(9.6 if compared else 6.2, 1.15 + 0.3 * len(estimates))
     panels = figure.subplots(1, 2, sharey=True, width_ratios=[1.35, 1]) if compared else None
     left = panels[0] if compared else figure.add_subplot()
     places = range(len(estimates))
@@ -259,7 +260,7 @@ def _interval(
 @figure_style
 def search_history(history: list[dict[str, Any]]) -> Figure:
     """The value of each trial of a search, in order, and the best so far (higher is better)."""
-    figure = _figure(5.6, 2.7)
+    figure = blank_figure(5.6, 2.7)
     axes = figure.add_subplot()
     done = [row for row in history if is_finite_number(row.get("value"))]
     lost = [row for row in history if not is_finite_number(row.get("value"))]
@@ -288,7 +289,7 @@ def search_history(history: list[dict[str, Any]]) -> Figure:
 def importance_plot(shares: dict[str, float]) -> Figure:
     """The share of the spread in value that each setting explains, largest on top."""
     ordered = sorted(shares.items(), key=lambda pair: (-pair[1], pair[0]))
-    figure = _figure(5.6, 1.0 + 0.3 * len(ordered))
+    figure = blank_figure(5.6, 1.0 + 0.3 * len(ordered))
     axes = figure.add_subplot()
     places = range(len(ordered))
     axes.barh(places, [share for _, share in ordered], color=BLUE, height=0.62)

@@ -9,7 +9,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from fundusray.metrics import METRICS
-from fundusray.reports import figures, sentences, training_repeats
+from fundusray.reports import figures, robustness_curves, sentences, training_repeats
 from fundusray.reports.definitions import definitions
 from fundusray.reports.number_text import (
     bounds_text,
@@ -59,7 +59,7 @@ def report_page(
         "definitions": definitions(measured, about),
         "figures": _figures(measured, study, classes),
         "importance_note": study.get("importance_note", ""),
-        "examples": _image(examples) if examples else "",
+        "examples": embedded_image(examples) if examples else "",
         "data": _data(about),
         "facts": _facts(about),
         "single": len(measured) == 1,
@@ -67,7 +67,12 @@ def report_page(
         "order": sentences.order_note(measured),
         "validation": validation_named(measured) if is_search(measured) else "",
     }
-    template = resources.files("fundusray.reports").joinpath("page.html").read_text("utf-8")
+    return rendered_page("page.html", values)
+
+
+def rendered_page(template: str, values: dict[str, Any]) -> str:
+    """A template of this package with its values, escaped, in the style that all pages share."""
+    folder = resources.files("fundusray.reports")
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
@@ -75,7 +80,9 @@ def report_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.from_string(template).render(values)
+    style = Markup(folder.joinpath("page.css").read_text("utf-8"))
+    text = folder.joinpath(template).read_text("utf-8")
+    return environment.from_string(text).render(values | {"style": style})
 
 
 def _finalize(value: Any) -> Any:
@@ -83,7 +90,8 @@ def _finalize(value: Any) -> Any:
     return value if isinstance(value, Markup) else printable_text(str(value))
 
 
-def _image(content: bytes) -> Markup:
+def embedded_image(content: bytes) -> Markup:
+    """A picture as a data URI."""
     # Base64 has no character that HTML reads as its own.
     kind = "jpeg" if content.startswith(b"\xff\xd8") else "png"
     return Markup(f"data:image/{kind};base64,{base64.b64encode(content).decode()}")
@@ -205,7 +213,9 @@ def _figures(
         "curves": _curves(measured),
         "search": _search(study),
     }
-    return {name: [(_image(png), alt) for png, alt in parts] for name, parts in drawn.items()}
+    return {
+        name: [(embedded_image(png), alt) for png, alt in parts] for name, parts in drawn.items()
+    }
 
 
 def _forest(measured: list[MeasuredTrial]) -> list[tuple[bytes, str]]:
@@ -274,6 +284,14 @@ def _search(study: dict[str, Any]) -> list[tuple[bytes, str]]:
     if shares:
         said = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
         drawn.append((figures.importance_plot(shares), f"Importance of each setting: {said}."))
+    reached, objectives = study.get("reached") or [], study.get("objectives") or []
+    if reached:
+        front = [row["method"] for row in reached if row["front"]]
+        alt = (
+            f"Validation {' against '.join(name.replace('_', ' ') for name in objectives[:2])} of "
+            f"{count_text(len(reached), 'trial')}; on the front: {', '.join(front)}."
+        )
+        drawn.insert(0, (robustness_curves.pareto_plot(reached, objectives), alt))
     return drawn
 
 

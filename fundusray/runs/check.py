@@ -6,10 +6,12 @@ import numpy as np
 
 from fundusray.attacks import judging_budget, training_budget
 from fundusray.config import Recipe, override
+from fundusray.corruptions import parse_corruption
 from fundusray.data import SOURCES
 from fundusray.data.epoch_plan import epoch_plan
 from fundusray.data.labels.class_names import class_positions
 from fundusray.data.prepared.copies import with_copies
+from fundusray.data.prepared.frames import stored_data
 from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.data.prepared.preprocess import check_preprocess_args as check_preprocess
 from fundusray.data.sampling import worker_share
@@ -17,7 +19,7 @@ from fundusray.data.split.assign_sides import reported_split
 from fundusray.data.split.leaks import leak_refusal
 from fundusray.errors import InputError
 from fundusray.losses import LOSSES, check_args, check_output, effective_weights
-from fundusray.metrics import needing_order
+from fundusray.metrics import UNDER_CORRUPTION, metric_of, needing_order
 from fundusray.models import check_model
 from fundusray.models.heads import HEADS
 from fundusray.pipeline.augment import augmentation
@@ -40,6 +42,13 @@ def check(recipe: Recipe) -> None:
     for source in data.source.split(","):
         SOURCES.find(source.strip())
     check_preprocess(data.preprocess, data.preprocess_args)
+    for text in filter(None, (data.corrupt, data.judge_corrupt)):
+        stored_data(data)
+        parse_corruption(text)
+    if recipe.train.select.startswith(UNDER_CORRUPTION) and not data.judge_corrupt:
+        raise InputError(
+            f'train.select={recipe.train.select} needs data.judge_corrupt, e.g. "wu(level=1-4)"'
+        )
     for text in (augmentation.train_text(data), augmentation.view_text(data)):
         augmentation.check_augmentation(text, data.size)
     check_args(recipe.loss.name, recipe.loss.args)
@@ -56,7 +65,7 @@ def chosen_without_order(recipe: Recipe, prepared: PreparedSet) -> Recipe:
     """The recipe with the epoch chosen by balanced accuracy, where train.select needs an order of
     the classes that is not known; that is printed."""
     by = recipe.train.select
-    if by not in needing_order() or prepared.ordered or len(prepared.classes) == 2:
+    if metric_of(by) not in needing_order() or prepared.ordered or len(prepared.classes) == 2:
         return recipe
     print(
         f"train.select={by} needs classes in their order, which is not known of "

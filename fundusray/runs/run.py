@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from fundusray import files
-from fundusray.config import Recipe
+from fundusray.config import Data, Recipe
 from fundusray.data.epoch_plan import epoch_plan
 from fundusray.data.prepared.prepared_set import PreparedSet
+from fundusray.data.prepared.preprocess import PREPROCESS
 from fundusray.models.load_weights import start_digest
 from fundusray.runs.identity import run_folder, run_key
 from fundusray.runs.provenance import Start
@@ -84,6 +86,12 @@ def timetable_of(recipe: Recipe, split: Split) -> Timetable:
     return Timetable(passes_over_rows(recipe), len(plan.rows))
 
 
+def pixels_version(data: Data, info: dict[str, Any]) -> int:
+    """The version of the preprocessing of a set; of frames with that of what finishes them."""
+    frame, own = info["preprocess_version"], PREPROCESS.find(data.preprocess).version
+    return frame if info["preprocess"] == data.preprocess else 1000 * frame + own
+
+
 def plan_run(recipe: Recipe, set_folder: str, storage: str, sets: OpenSets | None = None) -> Run:
     """The run of a recipe, its batch a number, on the prepared set in a folder.
 
@@ -99,7 +107,7 @@ def plan_run(recipe: Recipe, set_folder: str, storage: str, sets: OpenSets | Non
     key = run_key(
         recipe,
         photographs=info["manifest"],
-        pixels=info["preprocess_version"],
+        pixels=pixels_version(recipe.data, info),
         split=split.digest,
         start=start_digest(recipe.model),
         copies=files.sha256_file(files.join(mix, "set.json")) if mix else "",

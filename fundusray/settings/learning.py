@@ -132,6 +132,9 @@ class Adversarial:
     that a run makes as many updates as with another method."""
     share: float = 1.0
     """Share of every batch that is attacked; the rest is learned as it is."""
+    judge_eps: str = ""
+    """The budget under which robustness is measured, with its unit; empty: eps. With it networks
+    that are trained at several eps can be compared."""
     judge_steps: int = 20
     """Steps of the attack by which robustness is measured, with a random start; should be more than
     training's own."""
@@ -206,7 +209,8 @@ class Train:
     """contiguous, channels_last or auto."""
     select: str = "kappa"
     """The validation metric by which the best epoch is chosen: kappa, accuracy, balanced_accuracy,
-    auc_referable, or under attack robust_balanced_accuracy, robust_accuracy. Epochs that are no
+    auc_referable, or under attack robust_balanced_accuracy, robust_accuracy, or under
+    data.judge_corrupt corrupted_ and a metric's name. Epochs that are no
     better than always answering one class come after those that are, by their validation loss."""
     report: str = "held_out"
     """Where there are no test rows: held_out, each half of the validation patients is judged by

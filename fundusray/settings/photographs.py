@@ -89,6 +89,21 @@ class Data:
         default=0.5, metadata=deciding_where(lambda recipe: bool(recipe.data.mix))
     )
     """Share of showings that are of the copy."""
+    corrupt: str = ""
+    """Damage that training photographs are shown with, before data.preprocess evens their light,
+    e.g. "wu(level=1-4)" or "motion_blur(level=2)"; empty: none. What becomes of a photograph is a
+    function of (seed, row, which time it is shown in an epoch), as in a stored set of copies."""
+    corrupt_share: float = field(
+        default=1.0, metadata=deciding_where(lambda recipe: bool(recipe.data.corrupt))
+    )
+    """Share of showings that are damaged; the rest is clean."""
+    corrupt_fresh: bool = field(
+        default=False, metadata=deciding_where(lambda recipe: bool(recipe.data.corrupt))
+    )
+    """Whether every epoch damages anew."""
+    judge_corrupt: str = ""
+    """Damage under which the validation photographs are looked at after every epoch, too, e.g.
+    "wu(level=1-4)"; a photograph's is the same in every epoch, whatever the seed. Empty: none."""
     max_bad: float = field(default=0.01, metadata=SILENT)
     """Share of unusable rows and images above which the job stops."""
     pipeline: str = "dali"
@@ -123,6 +138,11 @@ class Data:
         if self.patient_pattern:
             _check_pattern(self.patient_pattern)
         require(0 <= self.mix_share <= 1, "data.mix_share", "a share in [0, 1]", self.mix_share)
+        share = self.corrupt_share
+        require(0 < share <= 1, "data.corrupt_share", "a share in (0, 1]", share)
+        both = bool(self.corrupt and self.mix)
+        need = "not together: data.mix brings damaged copies, data.corrupt damages on the way"
+        require(not both, "data.corrupt/mix", need, (self.corrupt, self.mix))
         require(0 <= self.max_bad <= 1, "data.max_bad", "a share in [0, 1]", self.max_bad)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from fundusray.settings.choices import require_choice
 from fundusray.settings.need import require, require_name
 
 
@@ -54,7 +55,15 @@ class Tune:
     """Trainings of every trial on the same split, with the seeds seed, seed + 1, ...; a trial is
     worth the mean of their best validation values."""
 
+    objectives: tuple[str, ...] = ()
+    """Validation metrics that the search trades off, e.g. kappa,robust_accuracy: it then proposes
+    what may beat the others in one of them, and stops no trial early. Empty: train.select alone."""
+
     def __post_init__(self) -> None:
+        for name in self.objectives:
+            require_choice("train.select", name)
+        good = len(set(self.objectives)) == len(self.objectives) != 1
+        require(good, "tune.objectives", "two or more different metrics, or none", self.objectives)
         require(self.trials >= 1, "tune.trials", "at least 1", self.trials)
         require(self.concurrent >= 0, "tune.concurrent", "0 (automatic) or more", self.concurrent)
         require(self.grace >= 1, "tune.grace", "at least 1 epoch", self.grace)

@@ -15,6 +15,7 @@ from fundusray.losses import compute_loss
 from fundusray.metrics import (
     METRICS,
     constant_answer,
+    metric_of,
     needing_order,
     point_figures,
     predictions_table,
@@ -214,6 +215,7 @@ def is_undefined(metric: str, targets: np.ndarray, num_classes: int) -> bool:
     """Whether rows of these targets [N] give no value, or the same to every network."""
     if len(np.unique(targets)) < 2:
         return True
+    metric = metric_of(metric)
     return (
         metric in METRICS and point_figures(targets, np.eye(num_classes)[targets])[metric] is None
     )

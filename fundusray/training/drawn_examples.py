@@ -40,7 +40,8 @@ class DrawnExamples:
     def learned(self, plan: EpochPlan, epoch: int, start: int) -> Iterator[Batch]:
         return self._batches(plan, self._learned, epoch, start)
 
-    def judged(self, plan: EpochPlan) -> Iterator[Batch]:
+    def judged(self, plan: EpochPlan, damaged: bool = False) -> Iterator[Batch]:
+        assert not damaged, "drawings are judged as they are"
         return self._batches(plan, self._judged, 0, 0)
 
     def _batches(

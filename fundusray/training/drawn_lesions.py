@@ -56,7 +56,7 @@ def draw_part(data: Data, seed: int, start: int, stop: int) -> DrawnLesions:
         drawn = draw_photograph(seed, index, grade, side, lifelike=True)
         content = encode_jpeg(drawn.image, 70 + (index * 7) % 26)
         photograph = np.array(Image.open(io.BytesIO(content)))
-        pixels, geometry = preprocess_photograph(data, photograph)
+        pixels, geometry, _ = preprocess_photograph(data, photograph)
         images.append(pixels)
         masks.append(_bits(drawn, geometry))
         grades.append(grade)

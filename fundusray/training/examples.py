@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from fundusray.conditions.damage import Damage, finishing, judging_damage, training_damage
 from fundusray.config import Recipe
 from fundusray.data.epoch_plan import epoch_plan
 from fundusray.data.manifest.patients import unknown_patients_caveat
@@ -35,8 +36,8 @@ class Examples(Protocol):
     def learned(self, plan: EpochPlan, epoch: int, start: int) -> Iterator[Batch]:
         """The batches of a plan from step `start` on, augmented."""
 
-    def judged(self, plan: EpochPlan) -> Iterator[Batch]:
-        """The batches of a plan as they are judged."""
+    def judged(self, plan: EpochPlan, damaged: bool = False) -> Iterator[Batch]:
+        """The batches of a plan as they are judged, or as data.judge_corrupt damages them."""
 
     def halves(self, rows: np.ndarray) -> np.ndarray:
         """0 or 1 for each of some rows: two halves of their patients."""
@@ -64,10 +65,15 @@ class PreparedExamples:
         self.about |= {"manifest": prepared.info["manifest"], "ordered": prepared.ordered}
         data = recipe.data
         shown = with_copies(prepared, open_set(data.mix)) if data.mix else prepared
-        self._learned = self._loader(shown, augmentation.train_text(data), ranks, threads)
-        self._judged = self._loader(prepared, augmentation.view_text(data), ranks, threads)
+        damage, clean = training_damage(data, shown, recipe.seed), finishing(data, prepared)
+        self._learned = self._loader(shown, augmentation.train_text(data), ranks, threads, damage)
+        view, judged = augmentation.view_text(data), judging_damage(data, prepared)
+        self._judged = self._loader(prepared, view, ranks, threads, clean)
+        self._damaged = self._loader(prepared, view, ranks, threads, judged) if judged else None
 
-    def _loader(self, shown: PreparedSet, text: str, ranks: Ranks, threads: int) -> Loader:
+    def _loader(
+        self, shown: PreparedSet, text: str, ranks: Ranks, threads: int, change: Damage | None
+    ) -> Loader:
         return make_loader(
             shown,
             # The largest slice that falls to one worker.
@@ -77,6 +83,7 @@ class PreparedExamples:
             engine=self.recipe.data.pipeline,
             device="gpu" if ranks.device.type == "cuda" else "cpu",
             threads=threads,
+            change=change,
         )
 
     def plan(self, epoch: int) -> EpochPlan:
@@ -85,11 +92,14 @@ class PreparedExamples:
     def learned(self, plan: EpochPlan, epoch: int, start: int) -> Iterator[Batch]:
         return self._learned.epoch(plan, seed=self.recipe.seed, epoch=epoch, start=start)
 
-    def judged(self, plan: EpochPlan) -> Iterator[Batch]:
-        return self._judged.epoch(plan, seed=0, epoch=0)
+    def judged(self, plan: EpochPlan, damaged: bool = False) -> Iterator[Batch]:
+        loader = self._damaged if damaged else self._judged
+        assert loader is not None, "data.judge_corrupt names no damage"
+        return loader.epoch(plan, seed=0, epoch=0)
 
     def halves(self, rows: np.ndarray) -> np.ndarray:
         return halves(self.prepared.table, rows, self.recipe.split_seed)
 
     def undecodable(self) -> dict[int, str]:
-        return self._learned.quarantined | self._judged.quarantined
+        loaders = [loader for loader in (self._learned, self._judged, self._damaged) if loader]
+        return {row: why for loader in loaders for row, why in loader.quarantined.items()}

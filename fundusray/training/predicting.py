@@ -10,13 +10,11 @@ from torch import Tensor, nn
 
 from fundusray.attacks import evaluation_mode
 from fundusray.attacks.gradient import perturbation_distance
-from fundusray.conditions import Clean, Condition
+from fundusray.conditions import Clean, Condition, CorruptionCondition
+from fundusray.conditions.columns import TYPES
 from fundusray.pipeline.loader import Batch
 from fundusray.tasks import Columns, Task
 from fundusray.training.step import joined, predict_batches
-
-MEASURED = ("clean_prediction", "success", "linf", "l2")
-"""Columns of changed images beside the task's own; `conditions.columns` says what they are."""
 
 
 def predictions_under(
@@ -28,12 +26,12 @@ def predictions_under(
 ) -> tuple[np.ndarray, Columns]:
     """(rows [N], columns [N]): what is written of the valid images of some batches.
 
-    Columns are the task's, of images under the condition, and MEASURED of images that are changed.
-    An image is changed as a function of its row, whatever its company. `success` is of images that
-    the network is right of as they are and wrong of when changed. The model's statistics stay as
-    they are.
+    Columns are the task's, of images under the condition, and of images that are changed
+    `clean_prediction`, `success`, `linf` and `l2` (`conditions.columns`). An image is changed as a
+    function of its row, whatever its company. `success` is of images that the network is right of
+    as they are and wrong of when changed. The model's statistics stay as they are.
     """
-    if isinstance(condition, Clean):
+    if isinstance(condition, Clean | CorruptionCondition):
         return predict_batches(model, batches, precision, task)
 
     def network(image: Tensor) -> Tensor:
@@ -59,7 +57,7 @@ def _changed(
     row: Tensor,
     task: Task,
 ) -> Columns:
-    """The task's columns of the changed images, and MEASURED of each."""
+    """The task's columns of the changed images, and what was measured of each."""
     changed = condition.changed(network, image, target, row, task.attack_success)
     with torch.no_grad():
         outputs, clean = network(changed), network(image)
@@ -75,6 +73,6 @@ def _changed(
 
 
 def split_measured(columns: Columns) -> tuple[Columns, Columns]:
-    """(the task's own columns, those of MEASURED)."""
-    measured = {name: columns[name] for name in MEASURED if name in columns}
+    """(the task's own columns, those that conditions add)."""
+    measured = {name: columns[name] for name in TYPES if name in columns}
     return {name: value for name, value in columns.items() if name not in measured}, measured

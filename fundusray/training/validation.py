@@ -17,6 +17,7 @@ from fundusray.config import Recipe
 from fundusray.data.sampling import plan_eval, worker_share
 from fundusray.data.split.assign_sides import reported_split
 from fundusray.errors import DamagedError
+from fundusray.metrics import UNDER_CORRUPTION
 from fundusray.pipeline.loader import Batch
 from fundusray.tasks import Columns, Task
 from fundusray.training import numeric_precision
@@ -41,17 +42,19 @@ class Validation:
     folder: str
     """The run's."""
 
-    def _batches(self, rows: np.ndarray) -> Iterator[Batch]:
+    def _batches(self, rows: np.ndarray, damaged: bool = False) -> Iterator[Batch]:
         plan = plan_eval(rows, self.recipe.train.batch)
         mine = worker_share(plan, self.ranks.rank, self.ranks.world)
-        batches = self.examples.judged(mine)
+        batches = self.examples.judged(mine, damaged)
         return to_device(batches, self.ranks.device, self.way.layout == "contiguous")
 
-    def predict(self, rows: np.ndarray) -> tuple[np.ndarray, Columns]:
-        """(rows [N], columns [N]) sorted by row, on every worker."""
+    def predict(self, rows: np.ndarray, damaged: bool = False) -> tuple[np.ndarray, Columns]:
+        """(rows [N], columns [N]) sorted by row, on every worker; of photographs as they are, or
+        damaged as data.judge_corrupt says."""
         self.ranks.share_buffers(self.model)
         precision = numeric_precision.autocast(self.way, self.ranks.device)
-        found = predict_batches(self.model, self._batches(rows), precision, self.task)
+        batches = self._batches(rows, damaged)
+        found = predict_batches(self.model, batches, precision, self.task)
         return self.ranks.sorted_rows(*found)
 
     def attacked(self, rows: np.ndarray, budget: Budget) -> tuple[np.ndarray, Columns]:
@@ -74,6 +77,10 @@ class Validation:
         row = {f"val_{name}": value for name, value in self.task.figures(columns).items()}
         if self.recipe.adversarial.eps:
             row |= self._robust()
+        if self.recipe.data.judge_corrupt:
+            _, damaged = self.predict(rows, damaged=True)
+            values = self.task.figures(damaged)
+            row |= {f"val_{UNDER_CORRUPTION}{name}": value for name, value in values.items()}
         if self.ranks.first:
             files.write_table(self._kept(epoch), self._table(rows, columns))
         return row

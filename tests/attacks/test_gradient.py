@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fundusray.attacks import Budget, evaluation_mode, fgsm, pgd, pgd_until_fooled, random_offset
+from fundusray.attacks import Budget, evaluation_mode, pgd, random_offset
 from fundusray.attacks.gradient import (
     checked_within_budget,
     cross_entropy,
@@ -18,18 +18,6 @@ from fundusray.attacks.gradient import (
     project_into_budget,
     steepest_move,
 )
-from fundusray.config import Recipe
-from fundusray.tasks import Classification
-
-wrong_class = Classification(Recipe(), ("a", "b", "c", "d")).attack_success
-
-
-def until_fooled(
-    model: nn.Module, image: Tensor, target: Tensor, budget: Budget, offset: Tensor | None
-) -> Tensor:
-    """As `pgd` is called."""
-    return pgd_until_fooled(model, image, target, budget, wrong_class, offset)
-
 
 BUDGETS = [Budget("linf", 8 / 255, 2 / 255, 5), Budget("l2", 0.5, 0.15, 5)]
 
@@ -67,17 +55,6 @@ class Linear(nn.Module):
         return torch.stack([torch.zeros_like(z), z], dim=1)
 
 
-def test_fgsm_on_a_line_is_the_worst_there_is() -> None:
-    """Target 1: the best move against w is -eps sign(w), and z falls by eps ||w||_1."""
-    image = torch.full((2, 3, 4, 4), 0.5)
-    model, eps = Linear(48), 0.1
-    found = fgsm(model, image, torch.tensor([1, 0]), Budget("linf", eps, 0.02, 7))
-    change = (model(found) - model(image))[:, 1] / model.weight.abs().sum()
-    torch.testing.assert_close(change, torch.tensor([-eps, eps]))
-    sign = model.weight.detach().sign().view(3, 4, 4)
-    torch.testing.assert_close(found - image, torch.stack([-eps * sign, eps * sign]))
-
-
 def test_l2_on_a_line_goes_along_the_weight() -> None:
     """z changes by eps ||w||_2 once step x steps reaches eps; before that, by step x steps."""
     image, target = torch.full((1, 3, 4, 4), 0.5), torch.tensor([1])
@@ -95,49 +72,6 @@ def test_pgd_on_a_line_reaches_the_corner_and_stays_in_range() -> None:
     found = pgd(model, image, torch.ones(2, dtype=torch.long), Budget("linf", eps, 0.1, 5))
     corner = (image - eps * model.weight.detach().sign().view(3, 4, 4)).clamp(0, 1)
     torch.testing.assert_close(found, corner)
-
-
-def test_it_stops_where_the_line_is_crossed() -> None:
-    """Margins of 0.5, 2.5 and 9.5 steps: crossed after steps 1, 3 and, of 5, never."""
-    image, target = torch.full((3, 3, 4, 4), 0.5), torch.ones(3, dtype=torch.long)
-    steps_off, step = torch.tensor([0.5, 2.5, 9.5]), 0.01
-    model = Linear(48)
-    worth = step * model.weight.detach().abs().sum()
-    model.bias = steps_off * worth - (image.flatten(1) @ model.weight.detach())
-
-    class Rows(nn.Module):
-        """The bias goes with the image, whichever of them are asked for."""
-
-        def forward(self, part: Tensor) -> Tensor:
-            # Which image it is, is written where the weight is 0.
-            which = part[:, 0, 0, 0].mul(100).round().long() - 50
-            z = part.flatten(1) @ model.weight + model.bias[which]
-            return torch.stack([torch.zeros_like(z), z], dim=1)
-
-    with torch.no_grad():
-        worth_lost = step * model.weight[0].abs()
-        model.weight[0] = 0.0
-        worth = worth - worth_lost
-        image[:, 0, 0, 0] += torch.tensor([0.0, 0.01, 0.02])
-        model.bias = steps_off * worth - (image.flatten(1) @ model.weight)
-    found = pgd_until_fooled(Rows(), image, target, Budget("linf", 0.2, step, 5), wrong_class)
-    far = perturbation_distance(found, image, "linf")
-    torch.testing.assert_close(
-        far, torch.tensor([0.01, 0.03, 0.05], dtype=torch.float64), atol=1e-6, rtol=0
-    )
-    assert Rows()(found).argmax(1).tolist() == [0, 0, 1]
-
-
-def test_what_is_wrong_already_is_left_alone() -> None:
-    image, _, row = pictures()
-    model = network()
-    budget = BUDGETS[0]
-    with evaluation_mode(model):
-        wrong = (model(image).argmax(1) + 1) % 4
-        offset = random_offset(image, row, 0, budget)
-        assert torch.equal(
-            pgd_until_fooled(model, image, wrong, budget, wrong_class, offset), image
-        )
 
 
 @pytest.mark.parametrize("budget", BUDGETS, ids=lambda budget: budget.norm)
@@ -186,29 +120,17 @@ def test_the_best_step_is_the_one_with_the_largest_loss(norm: str) -> None:
     assert (losses.argmax(0) < 6).any() and len(losses.argmax(0).unique()) > 1
 
 
-def test_fgsm_is_that_of_torchattacks() -> None:
-    import torchattacks
-
-    image, target, _ = pictures()
-    model = network().eval()
-    theirs = torchattacks.FGSM(model, eps=0.02)(image, target)
-    torch.testing.assert_close(fgsm(model, image, target, Budget("linf", 0.02, 1, 9)), theirs)
-
-
 @pytest.mark.parametrize("budget", BUDGETS, ids=lambda budget: budget.norm)
-@pytest.mark.parametrize("attack", [pgd, until_fooled])
-def test_the_rest_of_the_batch_does_not_matter(
-    budget: Budget, attack: Callable[..., Tensor]
-) -> None:
+def test_the_rest_of_the_batch_does_not_matter(budget: Budget) -> None:
     image, _, row = pictures()
     model = network().eval()
     target = model(image).argmax(1)
-    whole = attack(model, image, target, budget, random_offset(image, row, 9, budget))
+    whole = pgd(model, image, target, budget, random_offset(image, row, 9, budget))
     for part in ([0, 1, 2], [5, 3], [4]):
         offset = random_offset(image[part], row[part], 9, budget)
-        alone = attack(model, image[part], target[part], budget, offset)
+        alone = pgd(model, image[part], target[part], budget, offset)
         torch.testing.assert_close(alone, whole[part], atol=1e-5, rtol=0)
-    assert not torch.equal(whole, attack(model, image, target, budget, None))
+    assert not torch.equal(whole, pgd(model, image, target, budget, None))
 
 
 @pytest.mark.parametrize("budget", BUDGETS, ids=lambda budget: budget.norm)
@@ -282,7 +204,6 @@ def test_the_network_stays_as_it_was(outside: Callable[[], AbstractContextManage
             offset = random_offset(image, row, 0, budget)
             found = pgd(model, image, target, budget, offset)
             assert not found.requires_grad
-            pgd_until_fooled(model, image, target, budget, wrong_class, offset)
     assert [layer.training for layer in model.modules()] == modes
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -345,7 +266,6 @@ def test_no_images_are_no_trouble() -> None:
     image, target = torch.zeros(0, 3, 12, 12), torch.zeros(0, dtype=torch.long)
     for budget in BUDGETS:
         assert pgd(model, image, target, budget).shape == image.shape
-        assert pgd_until_fooled(model, image, target, budget, wrong_class).shape == image.shape
 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64])
@@ -365,7 +285,6 @@ def test_images_of_another_type_keep_to_the_budget(budget: Budget, kind: torch.d
     for found in (
         pgd(predict, image, target, budget, offset),
         pgd(predict, image, target, replace(budget, best=True)),
-        pgd_until_fooled(predict, image, target, budget, wrong_class, offset),
     ):
         assert found.dtype == torch.promote_types(kind, torch.float32)
         assert (

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from fundusray.attacks import Budget, random_offset
-from fundusray.attacks.noise import drawn_rows, normal_numbers, slight_offset, uniform_numbers
+from fundusray.attacks.noise import drawn_rows, slight_offset
+from fundusray.hashed_numbers import coarse_normal_numbers, normal_numbers, uniform_numbers
 
 MASK = (1 << 64) - 1
 
@@ -71,3 +72,25 @@ def test_a_share_of_rows() -> None:
     assert torch.equal(drawn_rows(row[100:200], 5, 0.3), chosen[100:200])
     assert not torch.equal(drawn_rows(row, 6, 0.3), chosen)
     assert not drawn_rows(row, 5, 1e-9).any()
+
+
+def test_coarse_numbers_are_spread_as_they_should_be_and_their_rows_own() -> None:
+    rows = torch.arange(4)
+    bell = coarse_normal_numbers(7, rows, 1, 50_001)
+    assert bell.shape == (4, 50_001)
+    assert bell.abs().max() < 4.33
+    assert bell.mean().abs() < 0.01
+    assert bell.std().item() == pytest.approx(1, abs=0.01)
+    assert (bell**4).mean().item() == pytest.approx(3, abs=0.1)
+    # Four numbers of one hash do not go together, nor do neighbours of two.
+    apart = torch.corrcoef(bell[:, :50_000].reshape(-1, 8).T) - torch.eye(8)
+    assert apart.abs().max() < 4.5 / math.sqrt(25_000)
+    assert torch.equal(coarse_normal_numbers(7, rows[2:3], 1, 77)[0], bell[2, :77])
+
+
+def test_each_row_may_have_a_use_of_its_own() -> None:
+    rows, uses = torch.tensor([5, 5, 9]), torch.tensor([1, 2, 2])
+    for numbers in (uniform_numbers, normal_numbers, coarse_normal_numbers):
+        together = numbers(3, rows, uses, 10)
+        for place, (row, use) in enumerate(zip(rows, uses.tolist(), strict=True)):
+            assert torch.equal(together[place], numbers(3, row[None], use, 10)[0])

@@ -1,6 +1,10 @@
 """One local Ray for all tests that need it, and a small prepared set of drawn eyes."""
 
-from collections.abc import Iterator
+import json
+import runpy
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import ray
@@ -9,6 +13,8 @@ from fundusray.cluster import prepare
 from fundusray.cluster.runtime import start
 from fundusray.cluster.train import train_recipe
 from fundusray.config import Recipe, override
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +45,26 @@ def prepared(cluster: None, small: Recipe, storage: str) -> str:
 def unbroken(small: Recipe, prepared: str, tmp_path_factory: pytest.TempPathFactory) -> dict:
     """The result of a training that nobody disturbed."""
     return train_recipe(small, prepared, str(tmp_path_factory.mktemp("unbroken")))
+
+
+@pytest.fixture
+def run(
+    cluster: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., tuple[int, dict, str]]:
+    """Runs a job in the Ray of this process: (exit code, RESULT, output)."""
+    monkeypatch.chdir(tmp_path)
+
+    def go(job: str, *arguments: str) -> tuple[int, dict, str]:
+        monkeypatch.setattr(sys, "argv", [f"jobs/{job}", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / "jobs" / job), run_name="__main__")
+        told = capsys.readouterr()
+        # Not always the last line: the test's own Ray goes on, and speaks when it likes.
+        (line,) = [line for line in told.out.splitlines() if line.startswith("RESULT ")]
+        result = json.loads(line.removeprefix("RESULT "))
+        return int(ended.value.code or 0), result, told.out + told.err
+
+    return go

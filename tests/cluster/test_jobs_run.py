@@ -1,8 +1,6 @@
 """The jobs run, end to end, on drawn photographs: the last line says where everything is."""
 
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,32 +20,9 @@ pytestmark = pytest.mark.ray
 ROOT = Path(__file__).parent.parent.parent
 
 
-@pytest.fixture
-def run(
-    cluster: None,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-):
-    """Runs a job in the Ray of this process: (exit code, RESULT, output)."""
-    monkeypatch.chdir(tmp_path)
-
-    def go(job: str, *arguments: str) -> tuple[int, dict, str]:
-        monkeypatch.setattr(sys, "argv", [f"jobs/{job}", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(ROOT / "jobs" / job), run_name="__main__")
-        told = capsys.readouterr()
-        # Not always the last line: the test's own Ray goes on, and speaks when it likes.
-        (line,) = [line for line in told.out.splitlines() if line.startswith("RESULT ")]
-        result = json.loads(line.removeprefix("RESULT "))
-        return int(ended.value.code or 0), result, told.out + told.err
-
-    return go
-
-
 def test_train_smoke_then_evaluate(run, tmp_path: Path) -> None:
     named = "wu.table5.class_balanced_beta0_999"
-    papers = ("train.epochs=2", "train.report=selected", "data.size=32")
+    papers = ("train.epochs=2", "train.report=selected", "data.size=32", "train.precision=fp32")
     code, trained, text = run("train.py", named, "smoke=true", *papers)
     assert code == 0, text
     assert trained["folder"].startswith(str(tmp_path / "runs"))

@@ -9,6 +9,7 @@ import pytest
 from fundusray.cluster.search.callbacks import (
     BEST,
     EPOCHS,
+    OBJECTIVES,
     SuccessiveHalving,
     TrialPrinter,
     TrialProposer,
@@ -78,7 +79,7 @@ def search(kept: SearchRecord, stop_at: int = 10**6) -> None:
             if offer(scheduler, which, values[epoch - 1], epoch) == SuccessiveHalving.STOP:
                 break
         else:
-            last = {"epoch": 4, METRIC: max(values), BEST: [max(values)]}
+            last = {"epoch": 4, METRIC: max(values), BEST: [max(values)], OBJECTIVES: [[]]}
             last[EPOCHS] = [[n, value] for n, value in enumerate(values, 1)]
             for _ in range(2):  # Tune repeats the last report
                 assert scheduler.on_trial_result(None, which, last) == SuccessiveHalving.CONTINUE
@@ -102,9 +103,11 @@ def test_a_trial_whose_epochs_were_done_says_them_with_its_last_report(kept: Sea
     """A driver killed between a trial's last epoch and its judging: nothing is trained any more."""
     scheduler = halving(kept, epochs=3)
     last = {"epoch": 3, METRIC: 0.7, BEST: [0.7, 0.5], EPOCHS: [[1, 0.1], [2, 0.7], [3, 0.6]]}
+    last[OBJECTIVES] = [[0.7, 0.2], [0.5, 0.4]]
     assert scheduler.on_trial_result(None, trial(kept, 0), last) == SuccessiveHalving.CONTINUE
     assert kept.entries[0].value == pytest.approx(0.6)
     assert kept.entries[0].epochs == [[1, 0.1], [2, 0.7], [3, 0.6]]
+    assert kept.entries[0].objectives == pytest.approx([0.6, 0.3])
     # They count for who comes after.
     assert offer(scheduler, trial(kept, 1), 0.0, 1) == SuccessiveHalving.STOP
 

@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from fundusray.data.drawn.source import draw_photograph
-from tests.cluster.test_jobs_run import run  # noqa: F401
 from tests.conftest import jpeg
 
 pytestmark = pytest.mark.ray
@@ -41,7 +40,7 @@ def tree(tmp_path: Path) -> Path:
     return root
 
 
-def test_scan(run, tree: Path) -> None:  # noqa: F811
+def test_scan(run, tree: Path) -> None:
     before = sorted((path, path.stat().st_mtime_ns) for path in tree.rglob("*"))
     code, result, text = run("scan.py", "data.source=eyepacs", f"data.root={tree}")
     assert code == 0, text

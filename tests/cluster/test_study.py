@@ -9,6 +9,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from fundusray.cluster.search.study import (
     Proposal,
+    pareto_front,
     points_of,
     propose_trial,
     range_holds,
@@ -105,11 +106,11 @@ def worth(settings: dict[str, Any]) -> float:
     return settings["model.dropout"] + len(settings["loss.name"]) / 100
 
 
-def searched(total: int, seed: int = 0) -> list[tuple[Proposal, float | None]]:
-    before: list[tuple[Proposal, float | None]] = []
+def searched(total: int, seed: int = 0) -> list[tuple[Proposal, list[float]]]:
+    before: list[tuple[Proposal, list[float]]] = []
     for number in range(total):
         proposal = propose_trial(balancing, before, number, seed)
-        before.append((proposal, worth(proposal.settings)))
+        before.append((proposal, [worth(proposal.settings)]))
     return before
 
 
@@ -121,25 +122,54 @@ def test_a_proposal_is_a_function_of_what_was_tried_before_it() -> None:
     assert searched(24, seed=1) != whole
     # Where the search has learned something it uses it.
     late = [worth(proposal.settings) for proposal, _ in whole[12:]]
-    assert sum(late) / len(late) > sum(value for _, value in whole[:10]) / 10
+    assert sum(late) / len(late) > sum(value for _, (value,) in whole[:10]) / 10
     # One that has failed is no guide, but it is not proposed again either.
-    failed = [(proposal, None) for proposal, _ in whole[:5]]
+    failed = [(proposal, []) for proposal, _ in whole[:5]]
     assert propose_trial(balancing, failed, 5, 0) not in [proposal for proposal, _ in failed]
+
+
+def test_several_objectives_lead_to_their_front() -> None:
+    """Of two that pull apart, what is proposed late is beaten in both by little that came early."""
+    space = SimpleNamespace(
+        space=lambda trial: [trial.suggest_float(f"data.{name}", 0, 1) for name in ("a", "b")]
+    )
+
+    def reached(settings: dict[str, Any]) -> list[float]:
+        a, b = settings["data.a"], settings["data.b"]
+        return [a - b, 1 - a - b]  # on the front where b is 0
+
+    before: list[tuple[Proposal, list[float]]] = []
+    for number in range(60):
+        proposal = propose_trial(space, before, number, 0, num_objectives=2)
+        before.append((proposal, reached(proposal.settings)))
+    early, late = (
+        sum(proposal.settings["data.b"] for proposal, _ in part) / len(part)
+        for part in (before[:10], before[40:])
+    )
+    assert late < early / 2
+    spread = [proposal.settings["data.a"] for proposal, _ in before[40:]]
+    assert max(spread) - min(spread) > 0.5
+
+
+def test_a_front_is_what_nobody_beats() -> None:
+    values = [[0.9, 0.1], [0.5, 0.5], [0.4, 0.5], [0.1, 0.9], [0.5, 0.5], [0.2, 0.2]]
+    assert pareto_front(values) == [True, True, False, True, True, False]
+    assert pareto_front([]) == []
 
 
 def test_nothing_is_proposed_twice_while_there_is_something_else() -> None:
     small = space_of(["cross_entropy"], dropouts=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5))
-    before: list[tuple[Proposal, float | None]] = []
+    before: list[tuple[Proposal, list[float]]] = []
     for number in range(5):
-        before.append((propose_trial(small, before, number, 0), 0.5))
+        before.append((propose_trial(small, before, number, 0), [0.5]))
     assert len({proposal.settings["model.dropout"] for proposal, _ in before}) == 5
     for number in range(5, 12):  # a space of six runs out, and the search goes on all the same
-        before.append((propose_trial(small, before, number, 0), 0.5))
+        before.append((propose_trial(small, before, number, 0), [0.5]))
     assert len({proposal.settings["model.dropout"] for proposal, _ in before}) == 6
 
 
 def test_importance_needs_no_space() -> None:
-    trials = [(proposal, value) for proposal, value in searched(20) if value is not None]
+    trials = [(proposal, value) for proposal, (value,) in searched(20)]
     shares, note = setting_importance(trials)
     assert not note and shares["model.dropout"] > 0.5
     assert setting_importance(trials[:3]) == ({}, "too few trials to tell which settings mattered")

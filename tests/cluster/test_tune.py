@@ -109,6 +109,8 @@ def command(storage: Path) -> list[str]:
         "train.epochs=1",
         "tune.trials=2",
         "tune.concurrent=1",
+        "model.name=timm/test_resnet",
+        "model.weights=",
         "train.precision=fp32",
         "train.layout=contiguous",
     ]
@@ -173,6 +175,8 @@ def test_repeats_are_other_trainings_on_the_same_split() -> None:
 def space_of(dropouts: list[float]) -> Any:
     points = [{"model.dropout": value} for value in dropouts[:2]]
     return SimpleNamespace(
+        TITLE="dropout",
+        SETTINGS={},
         POINTS=points,
         space=lambda trial: trial.suggest_categorical("model.dropout", dropouts),
         method=lambda overrides: f"dropout {overrides['model.dropout']}",

@@ -1,6 +1,7 @@
 """Conditions are values with a text; bad text is refused with what would be right."""
 
 import dataclasses
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
@@ -8,7 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from fundusray.attacks import Budget, Success, judging_budget, training_budget
+from fundusray.attacks import (
+    ATTACKS,
+    AttackProblem,
+    Budget,
+    Radius,
+    Success,
+    judging_budget,
+    training_budget,
+)
 from fundusray.conditions import (
     CONDITIONS,
     AttackCondition,
@@ -20,6 +29,7 @@ from fundusray.conditions import (
 from fundusray.conditions.condition import Arguments, Predict
 from fundusray.config import Adversarial, Recipe
 from fundusray.errors import InputError
+from fundusray.keywords import Within
 from fundusray.tasks import Classification
 
 wrong_class = Classification(Recipe(), ("a", "b", "c", "d")).attack_success
@@ -36,6 +46,14 @@ TEXTS = [
     ("pgd(eps=0.5unit01, norm=l2, seed=3)", "pgd(eps=0.5unit01, norm=l2, steps=20, seed=3)"),
     ("fgsm(eps=4/255)", "fgsm(eps=4/255)"),
     ("fgsm(eps=1unit01, norm=l2)", "fgsm(eps=1unit01, norm=l2)"),
+    ("pgd(eps=2/255, loss=margin, to=0, keep=last, momentum=1, restarts=3, steps=5)",
+     "pgd(eps=2/255, steps=5, restarts=3, momentum=1, keep=last, to=0, loss=margin)"),
+    ("pgd(eps=2/255, keep=any, to=-1, momentum=0.0)", "pgd(eps=2/255, steps=20)"),
+    ("apgd_t(eps=0.5unit01, norm=l2)", "apgd_t(eps=0.5unit01, norm=l2, steps=100)"),
+    ("square(eps=2/255)", "square(eps=2/255, queries=5000)"),
+    ("autoattack(eps=2/255)", "autoattack(eps=2/255, steps=100, queries=5000)"),
+    ("fab", "fab(steps=100)"),
+    ("fab_t(norm=l2, restarts=2)", "fab_t(norm=l2, steps=100, restarts=2)"),
 ]  # fmt: skip
 
 
@@ -53,6 +71,8 @@ def test_values_say_what_is_done() -> None:
     assert parse_condition("pgd(eps=2/255)") == AttackCondition("pgd", budget)
     one = Budget("linf", eps, eps, 1, random_start=False)
     assert parse_condition("fgsm(eps=2/255)") == AttackCondition("fgsm", one)
+    many = AttackCondition("square", Radius("l2", 0.5), 3, (("queries", 99),))
+    assert parse_condition("square(eps=0.5unit01, norm=l2, queries=99, seed=3)") == many
 
 
 def test_any_budget_has_a_text_that_gives_it_again() -> None:
@@ -72,7 +92,7 @@ def test_any_budget_has_a_text_that_gives_it_again() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "one condition is written clean or pgd"),
+        ("", "one condition is written clean, pgd"),
         ("pgd", "pgd needs eps, a length with its unit"),
         ("pgd(eps=2)", r"eps of pgd: '2' has no unit.*2/255"),
         ("pgd(eps=-2/255)", "eps of pgd: a number and its unit"),
@@ -81,13 +101,21 @@ def test_any_budget_has_a_text_that_gives_it_again() -> None:
         ("pgd(eps=2/255", "one condition is written"),
         ("pgt(eps=2/255)", "no condition named 'pgt'; did you mean 'pgd'"),
         ("pgd(eps=2/255, stps=3)", "no argument of pgd named 'stps'; did you mean 'steps'"),
-        ("pgd(eps=2/255, steps=0)", "steps of pgd: a whole number from 1 on, got '0'"),
-        (f"pgd(eps=2/255, steps={'9' * 5000})", "a whole number from 1 on"),
+        ("pgd(eps=2/255, steps=0)", "pgd.steps: needs a whole number of at least 1, got 0"),
+        (f"pgd(eps=2/255, steps={'9' * 5000})", "needs a whole number of at least 1, got '9999"),
         ("pgd(eps=2/255, eps=3/255)", "eps is given twice"),
         ("pgd(2/255)", "'2/255' is no argument; write name=value"),
         ("pgd(eps=)", "'eps=' is no argument"),
         ("pgd(eps=2/255, norm=l1)", "no norm of pgd named 'l1'"),
         ("fgsm(eps=2/255, steps=3)", "no argument of fgsm named 'steps'"),
+        ("square(eps=2/255, steps=3)", "no argument of square named 'steps'"),
+        ("autoattack(eps=2)", "eps of autoattack: '2' has no unit"),
+        ("fab(eps=-2/255)", "eps of fab: a number and its unit"),
+        ("pgd(eps=2/255, keep=lst)", "pgd.keep: needs any or last, got 'lst'; did you mean 'last'"),
+        ("pgd(eps=2/255, momentum=nan)", "pgd.momentum: needs a number of at least 0, got 'nan'"),
+        ("pgd(eps=2/255, steps=2.5)", "needs a whole number of at least 1, got '2.5'"),
+        ("pgd(eps=2/255, step=3)", "step of pgd: '3' has no unit"),
+        ("autoatack(eps=2/255)", "no condition named 'autoatack'; did you mean 'autoattack'"),
         ("clean(x=1)", "clean takes no arguments, got x="),
         ("clean, pgd(eps=2/255)", "one condition is written"),
     ],
@@ -122,6 +150,56 @@ def test_a_further_condition_is_one_entry() -> None:
     assert condition.changed(lambda x: x, image, row, row, wrong_class).max() == 0.5
     with pytest.raises(InputError, match="no condition named 'darkr'; did you mean 'darker'"):
         parse_condition("darkr(level=4)")
+
+
+def test_every_attack_is_a_condition_by_its_name() -> None:
+    for name in ATTACKS:
+        condition = parse_condition(f"{name}(eps=3/255, seed=2)")
+        assert isinstance(condition, AttackCondition) and condition.seed == 2
+        assert condition.budget == Radius(ATTACKS.facts(name).norms[0], 3 / 255)
+        assert parse_condition(str(condition)) == condition and condition.passes >= 5
+
+
+def test_a_further_attack_is_one_entry() -> None:
+    @ATTACKS.register("brighter", title="Brighter", source="nobody", norms=("linf",))
+    def brighter(
+        problem: AttackProblem,
+        *,
+        share: Annotated[float, Within(0, 1)] = 0.5,
+        twice: bool = False,
+        steps: int = 1,
+    ) -> Tensor:
+        far = problem.eps * share * (2 if twice else 1)
+        return (problem.image + far).clamp(0, 1)
+
+    condition = parse_condition("brighter(eps=0.2unit01, share=0.25, twice=true)")
+    assert str(condition) == "brighter(eps=51/255, share=0.25, twice=true, steps=1)"
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3))
+    image, row = torch.full((2, 3, 4, 4), 0.5), torch.arange(2)
+    target = net(image).argmax(1)
+    outcome = condition.outcome(net, image, target, row, wrong_class)
+    torch.testing.assert_close(outcome.image, image + 0.1)
+    assert torch.equal(outcome.image, condition.changed(net, image, target, row, wrong_class))
+    for text, words in (
+        ("share=2", r"brighter.share: needs a number in \[0, 1\], got 2"),
+        ("twice=maybe", "brighter.twice: needs true or false, got 'maybe'"),
+        ("norm=l2", "no norm of brighter named 'l2'"),
+    ):
+        with pytest.raises(InputError, match=words):
+            parse_condition(f"brighter(eps=1/255, {text})")
+
+
+def test_the_cost_of_a_condition_is_that_of_its_attack() -> None:
+    costs = {
+        "fgsm(eps=1/255)": 2 + 3,
+        "pgd(eps=1/255, steps=7)": 2 + 3 * 7,
+        "pgd(eps=1/255, steps=7, restarts=4)": 2 + 3 * 7 * 4,
+        "apgd_t(eps=1/255, steps=10)": 2 + 3 * 10 * 4,
+        "square(eps=1/255, queries=50)": 2 + 50,
+        "fab(steps=10)": 2 + 10 * (3 * 4 + 1),
+        "autoattack(eps=1/255, steps=10, queries=50)": 2 + 30 + 120 + 4 * 10 * 4 + 50,
+    }
+    assert {text: parse_condition(text).passes for text in costs} == costs
 
 
 def test_an_attack_keeps_its_budget_and_is_a_function_of_the_row() -> None:

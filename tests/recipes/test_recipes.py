@@ -26,12 +26,16 @@ def test_every_row_of_the_tables_is_there():
 @pytest.mark.parametrize("name", recipes.recipe_names())
 def test_recipe(name):
     recipe = recipes.find_recipe(name)
-    assert recipe.name == name
+    assert recipe.name == (recipes.RECIPES.facts(name).trained_as or name)
     assert recipe == recipes.find_recipe(name)
     assert from_json(to_json(recipe)) == recipe
     assert set(recipe.published) <= {
         "accuracy",
+        "accuracy_drop",
         "balanced_accuracy",
+        "changed_0.2",
+        "changed_0.4",
+        "changed_0.6",
         "kappa",
         "kappa_of_unstated_kind",
         "majority",
@@ -56,10 +60,16 @@ def test_docstring_gives_the_command_and_the_figures(name):
 
 @pytest.mark.parametrize("name", recipes.recipe_names())
 def test_a_recipe_is_a_function_of_its_module(name):
-    paper, _, row = name.partition(".")
+    trained_as = recipes.RECIPES.facts(name).trained_as
+    paper, _, row = (trained_as or name).partition(".")
     module = getattr(recipes, paper) if row else recipes.demo
-    function = getattr(module, (row or name).replace(".", "_"))
-    assert function() == recipes.find_recipe(name)
+    if not hasattr(module, (row or name).replace(".", "_")):
+        module = getattr(recipes, f"{paper}_robustness")
+    made, kept = getattr(module, (row or name).replace(".", "_"))(), recipes.find_recipe(name)
+    if trained_as:
+        assert made == recipes.find_recipe(trained_as)
+        made = dataclasses.replace(made, published=kept.published)
+    assert made == kept
 
 
 def test_an_unknown_name_offers_the_nearest():
@@ -156,8 +166,35 @@ def test_a_papers_figures_are_those_of_its_row_alone():
 
 @pytest.mark.parametrize("name", recipes.recipe_names())
 def test_every_row_has_its_own_figures(name):
-    row = recipes.find_recipe(name)
-    assert recipes.published_figures(row) == row.published or recipes.QUOTED in row.published
+    facts, row = recipes.RECIPES.facts(name), recipes.find_recipe(name)
+    # Figures under a condition are no figures of the training.
+    own = recipes.find_recipe(facts.trained_as) if facts.trained_as else row
+    assert recipes.published_figures(row) == own.published or recipes.QUOTED in row.published
+
+
+def test_tables_under_a_condition_are_the_papers():
+    names = ("baseline", "corrupt_1", "corrupt_1_2", "corrupt_1_3", "corrupt_1_4")
+    rows = {f"wu.table{k}.{name}" for k in (6, 7, 8, 9) for name in names}
+    assert rows <= set(recipes.recipe_names())
+    for name in rows:
+        recipe, facts = recipes.find_recipe(name), recipes.RECIPES.facts(name)
+        row = name.rpartition(".")[2]
+        levels = row.removeprefix("corrupt_").replace("_", "-").replace("1-2-3", "1-3")
+        corrupt = "" if row == "baseline" else f"wu(level={levels})"
+        assert recipe.data.corrupt == corrupt
+        assert recipe.sampling.name == ("oversample" if "table7" in name else "natural")
+        if corrupt:
+            assert (recipe.data.augment, recipe.model.dropout, recipe.train.batch) == (
+                "none",
+                0,
+                48,
+            )
+        assert bool(facts.conditions) == name.startswith(("wu.table8", "wu.table9"))
+    drop = recipes.find_recipe("wu.table8.corrupt_1_4").published
+    trained = recipes.find_recipe("wu.table6.corrupt_1_4").published
+    assert round(trained["accuracy"] - drop["accuracy"], 3) == drop["accuracy_drop"] == 0.026
+    changed = recipes.find_recipe("wu.table9.corrupt_1_2").published
+    assert [round(value * 240) for value in changed.values()] == [141, 210, 212]
 
 
 def test_changing_a_published_table_leaves_the_next_recipe_alone():
@@ -176,7 +213,7 @@ def test_smoke_shrinks_without_changing_the_method(name):
     assert small.data.size == (256 if name.startswith("yu.") else size)
     assert small.model.weights == "" and small.tune.trials == 2
     assert (small.loss, small.sampling) == (recipe.loss, recipe.sampling)
-    assert small.model.dropout == recipe.model.dropout and small.name == name
+    assert small.model.dropout == recipe.model.dropout and small.name == recipe.name
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 5, 8, 16])

@@ -49,7 +49,7 @@ class TestSettingsThatAreAddedLater:
 
     def test_leave_a_finished_run_where_it_is_found(self, tmp_path: Path) -> None:
         data: Any = fake_set(40)
-        data.info["preprocess_version"] = 1
+        data.info |= {"preprocess": "graham", "preprocess_version": 1}
         storage, sets = str(tmp_path), OpenSets({"set": data})
         run = plan_run(self.old, "set", storage, sets)
         write_result(run.folder, {"status": "finished"})

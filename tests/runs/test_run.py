@@ -19,7 +19,7 @@ from tests.runs.few import fake_set
 @pytest.fixture
 def data() -> Any:
     found: Any = fake_set(80)
-    found.info["preprocess_version"] = 1
+    found.info |= {"preprocess": "graham", "preprocess_version": 1}
     targets = found.table["target"].to_numpy()
     found.targets, found.classes = lambda: targets, tuple("abcde")
     return found

@@ -17,6 +17,7 @@ from fundusray.cluster.runtime.start import cpus_each
 from fundusray.cluster.runtime.train_workers import MOST_CPUS, worker_gpus
 from fundusray.cluster.train import train_recipe
 from fundusray.config import Recipe, override
+from fundusray.data.prepared.frames import stored_data
 from fundusray.errors import DiskError, FundusError
 from fundusray.runs.split_of_run import OpenSets
 from fundusray.settings.deciding import deciding
@@ -65,7 +66,10 @@ def prepared_sets(rows: list[TableRow], storage: str) -> dict[str, str]:
     found = {}
     for row in rows:
         if row.runs and not row.refused:
-            same = replace(row.recipe.data, augment="none", view="", split_file="", split_seed=-1)
+            stored = stored_data(row.recipe.data)
+            same = replace(
+                stored, corrupt="", augment="none", view="", split_file="", split_seed=-1
+            )
             looks = deciding(replace(Recipe(), data=same, seed=row.recipe.split_seed))
             key = files.hash_json([looks, same.root])
             if key not in made:

@@ -14,9 +14,9 @@ from ray.tune.search import Searcher
 from fundusray.cluster.search.record import ENDED, SearchRecord
 from fundusray.cluster.search.study import Proposal
 
-BEST, EPOCHS = "best_values", "epoch_values"
+BEST, EPOCHS, OBJECTIVES = "best_values", "epoch_values", "objectives"
 """Keys of the last thing a trial reports: the best value of each training, [epoch, value] of the
-first one."""
+first one, and of each training what it reached in each objective of a search that has several."""
 
 
 class TrialProposer(Searcher):
@@ -103,7 +103,8 @@ class SuccessiveHalving(ASHAScheduler):
         if EPOCHS in result:
             # Tune repeats the last report as the trial ends.
             if self.record.entries[number].state != "finished":
-                self.record.finish(number, result[BEST], result[EPOCHS])
+                last = result[BEST], result[EPOCHS], result[OBJECTIVES]
+                self.record.finish(number, *last)
                 self.offer(number, self.record.entries[number].epochs)
             return self.CONTINUE
         epoch, value = result["epoch"], result[self.metric]

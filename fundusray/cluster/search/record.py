@@ -39,6 +39,9 @@ class TrialEntry:
     """Of each of its trainings that ended, the best epoch's validation value."""
     reason: str = ""
     """Why it failed."""
+    objectives: list[float] = field(default_factory=list)
+    """What it reached in each objective of a search that has several, the mean over its trainings;
+    none where it has not ended."""
 
     @property
     def proposal(self) -> Proposal:
@@ -142,7 +145,8 @@ class SearchRecord:
 
     def again(self, number: int) -> None:
         """A trial that was cut off or failed begins again, with the epochs it had."""
-        self.write(replace(self.entries[number], state="running", reason="", values=[]))
+        begun = {"state": "running", "reason": "", "values": [], "objectives": []}
+        self.write(replace(self.entries[number], **begun))
 
     def epoch(self, number: int, epoch: int, value: float | None, stopped: bool) -> None:
         """A trial's epoch, and whether the search stops it there: in one write, so that no kill can
@@ -152,20 +156,33 @@ class SearchRecord:
         state = "stopped early" if stopped else "running"
         self.write(replace(entry, epochs=sorted(kept), state=state))
 
-    def finish(self, number: int, values: list[float | None], epochs: list[list[Any]]) -> None:
-        """A trial that ran to its end: the best values of its trainings, and the first one's
-        epochs."""
+    def finish(
+        self,
+        number: int,
+        values: list[float | None],
+        epochs: list[list[Any]],
+        objectives: list[list[float | None]] | None = None,
+    ) -> None:
+        """A trial that ran to its end: the best values of its trainings, the first one's epochs,
+        and of each training what it reached in each objective of a search that has several."""
         good = [float(value) for value in values if _finite(value)]
-        entry = self.entries[number]
-        self.write(replace(entry, state="finished", values=good, epochs=_rows(epochs)))
+        reached = [list(column) for column in zip(*(objectives or []), strict=True)]
+        whole = bool(reached) and all(_finite(value) for column in reached for value in column)
+        means = [math.fsum(column) / len(column) for column in reached] if whole else []
+        ended = {"state": "finished", "values": good, "epochs": _rows(epochs), "objectives": means}
+        self.write(replace(self.entries[number], **ended))
 
     def fail(self, number: int, reason: str) -> None:
         self.write(replace(self.entries[number], state="failed", reason=reason))
 
-    def before(self, number: int) -> list[tuple[Proposal, float | None]]:
-        """The trials proposed before that one, with what they are worth by now."""
-        earlier = sorted(n for n in self.entries if n < number)
-        return [(self.entries[n].proposal, self.entries[n].value) for n in earlier]
+    def before(self, number: int, several: bool = False) -> list[tuple[Proposal, list[float]]]:
+        """The trials proposed before that one, with what they are worth by now: their value, or
+        what they reached in each of `several` objectives; nothing of those not known yet."""
+        earlier = [self.entries[n] for n in sorted(self.entries) if n < number]
+        return [
+            (entry.proposal, entry.objectives if several else _listed(entry.value))
+            for entry in earlier
+        ]
 
     def left(self, total: int) -> list[int]:
         """The trials still to run, of so many: those begun first, then those to be proposed."""
@@ -186,6 +203,10 @@ def _entry(location: str, number: int | None = None) -> TrialEntry:
     if number is not None and entry.number != number:
         raise DamagedError(f"{location}: holds trial {entry.number}")
     return entry
+
+
+def _listed(value: float | None) -> list[float]:
+    return [] if value is None else [value]
 
 
 def _rows(epochs: list[list[Any]]) -> list[list[float]]:

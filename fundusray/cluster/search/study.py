@@ -6,7 +6,7 @@ value, and of nothing else: a search that was killed goes on as if it had not be
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,6 +35,10 @@ class SearchSpace(Protocol):
 
     POINTS: list[dict[str, Any]]
     """Named points, each what `space` would draw; the first is the baseline."""
+    TITLE: str
+    """What it searches, in words."""
+    SETTINGS: dict[str, str]
+    """Dotted key -> text: what a search sets unless the command does."""
 
     def space(self, trial: Any) -> Any:
         """Draws the settings of one trial by its suggest_ methods, each named by its dotted key."""
@@ -52,10 +56,12 @@ class Proposal:
     ranges: dict[str, str]
     """Dotted key -> what the space could have drawn, as Optuna writes distributions."""
 
-    def trial(self, value: float) -> optuna.trial.FrozenTrial:
-        """The proposal as Optuna knows it once it has a value."""
+    def trial(self, values: Sequence[float]) -> optuna.trial.FrozenTrial:
+        """The proposal as Optuna knows it once it has a value of each objective."""
         ranges = {key: json_to_distribution(text) for key, text in self.ranges.items()}
-        return optuna.trial.create_trial(params=self.settings, distributions=ranges, value=value)
+        return optuna.trial.create_trial(
+            params=self.settings, distributions=ranges, values=list(values)
+        )
 
 
 class _Chosen(BaseSampler):
@@ -76,9 +82,14 @@ class _Chosen(BaseSampler):
         return self.choose(param_name, param_distribution)
 
 
-def _drawn(space: SearchSpace, sampler: BaseSampler, before: list[Any] | None = None) -> Proposal:
+def _drawn(
+    space: SearchSpace,
+    sampler: BaseSampler,
+    before: list[Any] | None = None,
+    num_objectives: int = 1,
+) -> Proposal:
     """One proposal of the space."""
-    study = optuna.create_study(direction="maximize", sampler=sampler)
+    study = optuna.create_study(directions=["maximize"] * num_objectives, sampler=sampler)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.add_trials(before or [])
@@ -89,23 +100,28 @@ def _drawn(space: SearchSpace, sampler: BaseSampler, before: list[Any] | None = 
 
 
 def propose_trial(
-    space: SearchSpace, before: list[tuple[Proposal, float | None]], number: int, seed: int
+    space: SearchSpace,
+    before: list[tuple[Proposal, Sequence[float]]],
+    number: int,
+    seed: int,
+    num_objectives: int = 1,
 ) -> Proposal:
-    """The search's proposal of that number (TPE, Bergstra et al. 2011).
+    """The search's proposal of that number (TPE, Bergstra et al. 2011; of several objectives, Ozaki
+    et al. 2022).
 
     One that was made before is drawn anew, a few times at most: a small space runs out.
 
     Args:
-        before: the proposals before it, with their values where they have one.
+        before: the proposals before it, each with its value of every objective, or with none.
     """
-    tried = [proposal.trial(value) for proposal, value in before if value is not None]
+    tried = [proposal.trial(values) for proposal, values in before if len(values)]
     known = [proposal.settings for proposal, _ in before]
     for attempt in range(ANEW):
         # A seed for every number: no state of a sampler would outlive a kill.
         drawn = int(files.sha256(f"{seed}/{number}/{attempt}".encode())[:8], 16)
         random = attempt >= ANEW // 2  # TPE itself may insist
         sampler = RandomSampler(seed=drawn) if random else TPESampler(seed=drawn)
-        proposal = _drawn(space, sampler, tried)
+        proposal = _drawn(space, sampler, tried, num_objectives)
         if proposal.settings not in known:
             break
     return proposal
@@ -205,13 +221,26 @@ def _said(held: BaseDistribution) -> str:
     return f"{held.low:g} to {held.high:g}{step}"
 
 
+def pareto_front(values: Sequence[Sequence[float]]) -> list[bool]:
+    """Whether each trial is on the front: none of the others is at least as good in every
+    objective and better in one; higher is better."""
+    return [
+        not any(
+            all(b >= a for a, b in zip(mine, theirs, strict=True))
+            and any(b > a for a, b in zip(mine, theirs, strict=True))
+            for theirs in values
+        )
+        for mine in values
+    ]
+
+
 def setting_importance(trials: list[tuple[Proposal, float]]) -> tuple[dict[str, float], str]:
     """(dotted setting -> share in what decided the value, why there is none).
 
     By fANOVA (Hutter et al. 2014), over the ranges from which the trials were once drawn.
     """
     study = optuna.create_study(direction="maximize")
-    study.add_trials([proposal.trial(value) for proposal, value in trials])
+    study.add_trials([proposal.trial([value]) for proposal, value in trials])
     if len(trials) < 4 or len({value for _, value in trials}) < 2:
         return {}, "too few trials to tell which settings mattered"
     try:

@@ -1,7 +1,7 @@
 """One trial of a search: its trainings, where they live, and what they tell the search."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,7 +10,7 @@ from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from fundusray import config
-from fundusray.cluster.search.callbacks import BEST, EPOCHS
+from fundusray.cluster.search.callbacks import BEST, EPOCHS, OBJECTIVES
 from fundusray.cluster.search.record import SearchRecord
 from fundusray.cluster.train import train_recipe
 from fundusray.config import Recipe, override
@@ -88,10 +88,18 @@ def trial_function(
                 metric: values[0],
                 BEST: values,
                 EPOCHS: [[row["epoch"], row[metric]] for row in history],
+                OBJECTIVES: [objective_values(result, base.tune.objectives) for result in results],
             }
         )
 
     return trial
+
+
+def objective_values(result: dict[str, Any], names: Sequence[str]) -> list[float | None]:
+    """What a training reached in each objective, in its best epoch; [] of none."""
+    best = result["best"].get("epoch")
+    row = next((row for row in result["history"] if row["epoch"] == best), {})
+    return [row.get(f"val_{name}") for name in names]
 
 
 def _when_free(act: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from fundusray.cluster.search.record import HEAD, SearchRecord, TrialEntry, winn
 from fundusray.cluster.search.study import (
     Proposal,
     SearchSpace,
+    pareto_front,
     points_of,
     propose_trial,
     setting_importance,
@@ -45,7 +46,7 @@ def search_folder(run: Run, points: list[dict[str, Any]], space: dict[str, Any])
     """Where a search that varies a run lives: the same command finds it again. `space` is of
     `space_summary`."""
     recipe = run.recipe
-    size = [recipe.tune.trials, recipe.tune.grace, recipe.tune.repeats]
+    size = [recipe.tune.trials, recipe.tune.grace, recipe.tune.repeats, *recipe.tune.objectives]
     key = [run.key, points, size, space["digest"]]
     name = recipe.run.name or recipe.name
     return files.join(run.storage, f"{name}-search-{files.hash_json(key, 8)}")
@@ -216,7 +217,8 @@ def search_outcome(search: SearchJob, record: SearchRecord, space: SearchSpace) 
     Returns:
         {"folder", "trials": [{"number", "proposed", "folders" (one per training), "state",
         "error", "value" (of validation rows), "chosen"}] in the order they were proposed, "study":
-        {"history", "importance", "importance_note"}}. One trial at most is chosen.
+        {"history", "importance", "importance_note", of several objectives also "objectives" and
+        "reached"}}. One trial at most is chosen.
 
     Raises:
         FundusError: every trial failed.
@@ -238,7 +240,25 @@ def search_outcome(search: SearchJob, record: SearchRecord, space: SearchSpace) 
         }
         for entry in entries
     ]
-    return {"folder": search.folder, "trials": trials, "study": _study(entries, space)}
+    study = _study(entries, space) | _trade_off(entries, search.base.tune.objectives, space)
+    return {"folder": search.folder, "trials": trials, "study": study}
+
+
+def _trade_off(
+    entries: list[TrialEntry], objectives: tuple[str, ...], space: SearchSpace
+) -> dict[str, Any]:
+    """What each trial that ended reached in every objective and whether it is on the front; nothing
+    of a search that has one objective."""
+    if not objectives:
+        return {}
+    able = [entry for entry in entries if entry.objectives]
+    front = pareto_front([entry.objectives for entry in able])
+    reached = [
+        {"number": entry.number, "method": space.method(entry.settings), "front": on_front}
+        | dict(zip(objectives, entry.objectives, strict=True))
+        for entry, on_front in zip(able, front, strict=True)
+    ]
+    return {"objectives": list(objectives), "reached": reached}
 
 
 def _study(entries: list[TrialEntry], space: SearchSpace) -> dict[str, Any]:
@@ -271,11 +291,14 @@ def _tuner(
     def proposed(number: int) -> Proposal:
         if number < len(points):
             return points[number]
-        return propose_trial(space, record.before(number), number, base.seed)
+        known = record.before(number, several=bool(base.tune.objectives))
+        return propose_trial(space, known, number, base.seed, max(1, len(base.tune.objectives)))
 
     epochs = search.runs({})[0].timetable.epochs
     whole = [point.settings for point in points]
-    halving = SuccessiveHalving(record, whole, epochs, min(base.tune.grace, epochs), search.metric)
+    # What is traded off shows at the end: a robust network learns later than one that is not.
+    grace = epochs if base.tune.objectives else min(base.tune.grace, epochs)
+    halving = SuccessiveHalving(record, whole, epochs, grace, search.metric)
     driver = tune.with_resources(trial_function(search, method), {"CPU": DRIVER_CPU})
     return tune.Tuner(
         driver,

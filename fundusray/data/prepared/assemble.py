@@ -18,7 +18,15 @@ from fundusray.data.manifest import patients
 from fundusray.data.manifest.build import SKIPPED, Manifest, class_counts, with_patient_counts
 from fundusray.data.photographs import digests
 from fundusray.data.prepared.preprocess import PREPROCESS
-from fundusray.data.prepared.write import COLUMNS, CROP, FORMAT, QUALITY, masks_file, read_prints
+from fundusray.data.prepared.write import (
+    COLUMNS,
+    CROP,
+    FORMAT,
+    QUALITY,
+    SEEN,
+    masks_file,
+    read_prints,
+)
 from fundusray.errors import BadInputsError, FundusError, InputError
 
 MOST_NAMED = 20
@@ -185,9 +193,10 @@ def _kept(manifest: Manifest, units: list[dict[str, Any]]) -> pa.Table:
     table = manifest.table.take(kept)
     for name in COLUMNS:
         table = _filled(table, name, [v for unit in units for v in unit["columns"][name]])
-    for name in CROP:
+    for name in (*CROP, *SEEN):
         values = [v for unit in units for v in unit["columns"][name]]
-        table = table.append_column(name, pa.array(values, pa.float64()))
+        kind = pa.float64() if name in CROP else pa.int32()
+        table = table.append_column(name, pa.array(values, kind))
     return table
 
 

@@ -19,11 +19,12 @@ import pyarrow as pa
 
 from fundusray import files
 from fundusray.data.labels.class_names import is_ordered
+from fundusray.data.photographs.find_fundus import Box
 from fundusray.data.prepared.assemble import assemble_set, set_folder
 from fundusray.data.prepared.geometry import Geometry
 from fundusray.data.prepared.masks import decompressed_planes, num_planes, unpacked_masks
 from fundusray.data.prepared.stored import Stored, mapped_column, mapped_pixels, stored_rows
-from fundusray.data.prepared.write import CROP, FORMAT, masks_file, write_shard
+from fundusray.data.prepared.write import CROP, FORMAT, SEEN, masks_file, write_shard
 from fundusray.errors import DamagedError, InputError
 
 __all__ = ["PreparedSet", "assemble_set", "is_complete", "open_set", "set_folder", "write_shard"]
@@ -179,6 +180,21 @@ class PreparedSet:
         crop = (self.table[name][row].as_py() for name in CROP)
         photograph = (self.table["height"][row].as_py(), self.table["width"][row].as_py())
         return Geometry(*crop, self.size, photograph)
+
+    def seen(self, rows: np.ndarray) -> list[Box]:
+        """What of some rows' images their photographs cover; the rest is beyond their border.
+
+        Raises:
+            InputError: the set is of an earlier version, which did not keep it.
+        """
+        if SEEN[0] not in self.table.column_names:
+            raise InputError(
+                f"{self.folder} is of an earlier version and does not say what of its images their "
+                f"photographs cover; delete {files.join(self.folder, 'set.json')} and prepare it "
+                "again"
+            )
+        part = self.table.select(SEEN).take(np.asarray(rows, np.int64))
+        return [Box(*row.values()) for row in part.to_pylist()]
 
     def _need(self, encoding: str) -> None:
         if self.encoding != encoding:

@@ -58,6 +58,8 @@ class PreparedImage(NamedTuple):
     """uint8 [size, size, 3]."""
     geometry: Geometry
     """Where they lie in the photograph as it was given."""
+    seen: Box
+    """What of the square the photograph covers."""
 
 
 class Preprocess(NamedTuple):
@@ -71,6 +73,12 @@ class Preprocess(NamedTuple):
     """size -> the smallest side that a scaled decode must leave."""
     version: int
     """Goes up when the function gives other pixels: older prepared sets are then made anew."""
+    frame: str | None = ""
+    """The preprocessing that gives the photograph in its square as the camera took it, before its
+    light is evened: what damage belongs to. Empty: this one; None: there is no such step."""
+    finish: Callable[..., np.ndarray] | None = None
+    """(uint8 [S, S, 3] of `frame`, what of it is seen, **keywords) -> the pixels of this
+    preprocessing; None where the frame is all."""
 
 
 PREPROCESS: Registry[Preprocess] = Registry("preprocessing")
@@ -84,17 +92,47 @@ def smallest_decode_side(size: int) -> int:
     return math.ceil(1.25 * size)
 
 
-def _register(name: str, fill: float, version: int) -> Callable[[Callable], Callable]:
+def _register(
+    name: str,
+    fill: float,
+    version: int,
+    frame: str | None = "",
+    finish: Callable[..., np.ndarray] | None = None,
+) -> Callable[[Callable], Callable]:
     """A decorator that enters a function as the preprocessing `name`, as it is."""
 
     def enter(function: Callable[..., PreparedImage]) -> Callable[..., PreparedImage]:
-        PREPROCESS.register(name)(Preprocess(function, fill, smallest_decode_side, version))
+        entry = Preprocess(function, fill, smallest_decode_side, version, frame, finish)
+        PREPROCESS.register(name)(entry)
         return function
 
     return enter
 
 
-@_register("graham", GREY / 255, 2)
+def _evened(
+    square: np.ndarray,
+    seen: Box,
+    *,
+    gain: float = GAIN,
+    divisor: float = SIGMA_DIVISOR,
+    clip: float = CLIP,
+) -> np.ndarray:
+    """The square with the light of what is seen evened, half-grey outside `clip` of the radius."""
+    part = square[seen.top : seen.bottom, seen.left : seen.right]
+    return _in_grey_square(part, seen, len(square), gain, divisor, clip)
+
+
+def _in_grey_square(
+    part: np.ndarray, seen: Box, size: int, gain: float, divisor: float, clip: float
+) -> np.ndarray:
+    """The part with its light evened, in the square, half-grey outside `clip` of the radius."""
+    evened = even_light(part, size / 2 / divisor, gain)
+    result = in_square(evened, seen, size, GREY)
+    result[_outside(size, clip)] = GREY
+    return result
+
+
+@_register("graham", GREY / 255, 2, "resize", _evened)
 def graham(
     image: np.ndarray,
     size: int,
@@ -113,12 +151,9 @@ def graham(
     Raises:
         BadImage: no fundus.
     """
-    fundus = find_fundus(image)
-    geometry = _square_around(image, fundus, size)
-    image, fundus = without_missing(image, fundus)
-    grid = square_grid(image, fundus, size)
-    seen = bring_to_size(image, grid)
-    return PreparedImage(_evened(seen, grid.seen, size, gain, divisor, clip), geometry)
+    square, geometry, seen = resize(image, size)
+    evened = _evened(square, seen, gain=gain, divisor=divisor, clip=clip)
+    return PreparedImage(evened, geometry, seen)
 
 
 def _square_around(image: np.ndarray, fundus: Fundus, size: int) -> Geometry:
@@ -128,7 +163,7 @@ def _square_around(image: np.ndarray, fundus: Fundus, size: int) -> Geometry:
     return Geometry(*start, side, side, size, image.shape[:2])
 
 
-@_register("diameter", GREY / 255, 1)
+@_register("diameter", GREY / 255, 1, frame=None)
 def diameter(
     image: np.ndarray,
     size: int,
@@ -170,17 +205,8 @@ def diameter(
     blurred = weighted_means(
         image, gaussian_taps(rows, sigma, height), gaussian_taps(columns, sigma, width)
     )
-    return PreparedImage(_evened(blurred, grid.seen, size, gain, divisor, clip), geometry)
-
-
-def _evened(
-    part: np.ndarray, seen: Box, size: int, gain: float, divisor: float, clip: float
-) -> np.ndarray:
-    """The part with its light evened, in the square, half-grey outside `clip` of the radius."""
-    evened = even_light(part, size / 2 / divisor, gain)
-    result = in_square(evened, seen, size, GREY)
-    result[_outside(size, clip)] = GREY
-    return result
+    pixels = _in_grey_square(blurred, grid.seen, size, gain, divisor, clip)
+    return PreparedImage(pixels, geometry, grid.seen)
 
 
 def even_light(image: np.ndarray, sigma: float, gain: float = GAIN) -> np.ndarray:
@@ -197,7 +223,7 @@ def _outside(size: int, share: float) -> np.ndarray:
     return square[:, None] + square[None, :] > (share * size / 2) ** 2
 
 
-@_register("resize", 0.0, 2)
+@_register("resize", 0.0, 3)
 def resize(image: np.ndarray, size: int) -> PreparedImage:
     """The square around the fundus, black where the photograph ends.
 
@@ -208,7 +234,8 @@ def resize(image: np.ndarray, size: int) -> PreparedImage:
     geometry = _square_around(image, fundus, size)
     image, fundus = without_missing(image, fundus)
     grid = square_grid(image, fundus, size)
-    return PreparedImage(in_square(bring_to_size(image, grid), grid.seen, size, 0), geometry)
+    pixels = in_square(bring_to_size(image, grid), grid.seen, size, 0)
+    return PreparedImage(pixels, geometry, grid.seen)
 
 
 @_register("contour", 0.0, 1)
@@ -243,7 +270,8 @@ def contour(image: np.ndarray, size: int, *, value: int = 50) -> PreparedImage:
     pixels = np.rint(weighted_means(image, rows, columns)).astype(np.uint8)
     sides = float(box.right - box.left), float(box.bottom - box.top)
     start = float(box.left), float(box.top)
-    return PreparedImage(pixels, Geometry(*start, *sides, size, image.shape[:2]))
+    geometry = Geometry(*start, *sides, size, image.shape[:2])
+    return PreparedImage(pixels, geometry, Box(0, 0, size, size))
 
 
 @_register("center_crop", 0.0, 1)
@@ -265,7 +293,8 @@ def center_crop(image: np.ndarray, size: int) -> PreparedImage:
     pixels = np.asarray(resized)[top : top + size, left : left + size].copy()
     across, down = (side / new for side, new in zip(sides, scaled, strict=True))
     start = columns.start + left * across, rows.start + top * down
-    return PreparedImage(pixels, Geometry(*start, size * across, size * down, size, photograph))
+    geometry = Geometry(*start, size * across, size * down, size, photograph)
+    return PreparedImage(pixels, geometry, Box(0, 0, size, size))
 
 
 def check_preprocess_args(name: str, args: dict[str, Any]) -> None:

@@ -43,6 +43,8 @@ COLUMNS = ("width", "height", "repaired", "sha256")
 CROP = ("crop_left", "crop_top", "crop_width", "crop_height")
 """The rectangle of the upright photograph that its prepared image shows, pixels; columns that a
 prepared set has beside the manifest's."""
+SEEN = ("seen_left", "seen_top", "seen_right", "seen_bottom")
+"""What of the prepared image the photograph covers, its pixels; such columns, too."""
 
 
 class _Prepared(NamedTuple):
@@ -59,6 +61,8 @@ class _Prepared(NamedTuple):
     repaired: bool = False
     crop: tuple[float, ...] = ()
     """The values of CROP."""
+    seen: tuple[int, ...] = ()
+    """The values of SEEN."""
     sha256: str = ""
     """Of the file; empty where it could not be read."""
     masks_sha256: str = ""
@@ -110,7 +114,7 @@ def write_shard(
     fields = {f"{name}.prints": b"".join(done[i].prints for i in kept)}
     if data.masks:
         masks = [(rows[i]["image_id"], done[i].masks) for i in kept]
-        fields[masks_file(image_file)] = _arrow_file(masks, MASKS)
+        fields[masks_file(image_file)] = arrow_file(masks, MASKS)
     unit = {
         "name": image_file,
         "chunk": key,
@@ -123,7 +127,8 @@ def write_shard(
         "contents": [one.sha256 for one in done],
         "masks": [one.masks_sha256 for one in done],
         "columns": {name: [getattr(done[i], name) for i in kept] for name in COLUMNS}
-        | {name: [done[i].crop[place] for i in kept] for place, name in enumerate(CROP)},
+        | {name: [done[i].crop[place] for i in kept] for place, name in enumerate(CROP)}
+        | {name: [done[i].seen[place] for i in kept] for place, name in enumerate(SEEN)},
         "skipped": _skipped(rows, done, data),
     }
     files.write_bytes(files.join(folder, image_file), content)
@@ -156,7 +161,7 @@ def _prepare_all(
     kept = [i for i, one in enumerate(done) if not one.reason]
     if raw:
         return done, _close_up(places, kept)
-    return done, _arrow_file([(rows[i]["image_id"], done[i].image) for i in kept], IMAGES)
+    return done, arrow_file([(rows[i]["image_id"], done[i].image) for i in kept], IMAGES)
 
 
 def read_prints(folder: str, unit: dict[str, Any]) -> np.ndarray:
@@ -178,7 +183,7 @@ def _chunk_key(chunk: pa.Table, data: Data) -> str:
     # No path: whoever guesses the name of a photograph whose id is keyed could prove it by this.
     # The folder of a set is named by the whole manifest, paths and all.
     columns = [chunk[name].to_pylist() for name in ("image_id", "dataset", "num_bytes")]
-    how = [data.size, data.preprocess, data.preprocess_args, data.encoding]
+    how = [data.size, data.preprocess, data.preprocess_args, data.encoding, *CROP, *SEEN]
     if data.masks:
         assert EVERY not in data.masks, "kinds of masks are worked out from the whole manifest"
         kinds = [[kind for kind, _ in masks] for masks in chunk["masks"].to_pylist()]
@@ -224,7 +229,7 @@ def _prepare(
     digest, masks = row_digests(row, roots, content)
     try:
         decoded = decode_photograph(content, PREPROCESS.find(data.preprocess).min_side(data.size))
-        pixels, geometry = preprocess_photograph(data, decoded.pixels)
+        pixels, geometry, seen = preprocess_photograph(data, decoded.pixels)
         whole = (decoded.height, decoded.width)
         geometry = geometry.scaled(decoded.scale, decoded.margin, whole)
         kept = _masks(row, roots[row["dataset"]], data, geometry)
@@ -244,6 +249,7 @@ def _prepare(
         decoded.height,
         decoded.repaired,
         (geometry.left, geometry.top, geometry.width, geometry.height),
+        tuple(seen),
         digest,
         masks,
     )
@@ -278,7 +284,8 @@ def _close_up(places: np.ndarray, kept: list[int]) -> memoryview:
     return places[: len(kept)].reshape(-1).data
 
 
-def _arrow_file(rows: list[tuple[str, bytes]], schema: pa.Schema) -> bytes:
+def arrow_file(rows: list[tuple[str, bytes]], schema: pa.Schema) -> bytes:
+    """The Arrow file of rows of ids and contents."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, schema) as writer:
         for start in range(0, len(rows), BATCH):

@@ -50,7 +50,7 @@ def blue_dot(image: np.ndarray, x: float, y: float, radius: float) -> np.ndarray
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_marker_lands_where_the_geometry_says(drawn: Draw, name: str, case: dict) -> None:
     image, data = drawn(**case), Data(size=160, preprocess=name)
-    plain, geometry = preprocess_photograph(data, image)
+    plain, geometry, _ = preprocess_photograph(data, image)
     assert geometry.photograph == image.shape[:2] and geometry.size == 160
     for x, y in ((270.0, 170.0), (200.5, 230.0), (235.0, 141.25)):
         after = preprocess_photograph(data, blue_dot(image, x, y, 5))
@@ -78,7 +78,7 @@ def test_the_geometry_of_a_scaled_decode_is_of_the_upright_original(
     beyond = (-decoded.width % 8, -decoded.height % 8)
     turned = TURNED.get(orientation, (False, False))
     assert decoded.margin == tuple(b * t for b, t in zip(beyond, turned, strict=True))
-    pixels, geometry = preprocess_photograph(Data(size=96, preprocess="resize"), decoded.pixels)
+    pixels, geometry, _ = preprocess_photograph(Data(size=96, preprocess="resize"), decoded.pixels)
     whole = geometry.scaled(decoded.scale, decoded.margin, (decoded.height, decoded.width))
     seen = pixels[..., 2].astype(int) - pixels[..., 0] > 40
     assert np.abs(centre_of(seen) - prepared_points(whole, centre_of(dot))).max() < 0.3
@@ -156,7 +156,7 @@ def test_drawn_masks_go_there_and_back(name: str) -> None:
     what is marked there is marked in the photograph."""
     eye = draw_photograph(5, 4, 3, 512)
     photograph = eye.image.copy()
-    _, geometry = preprocess_photograph(Data(size=256, preprocess=name), photograph)
+    _, geometry, _ = preprocess_photograph(Data(size=256, preprocess=name), photograph)
     disc = eye.landmarks["disc"]
     there = prepared_mask(geometry, disc)
     back = photograph_mask(geometry, there)

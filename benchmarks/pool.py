@@ -1,0 +1,111 @@
+"""What the pool costs beside the work: starting and scheduling 1,000 units on real actors, and a
+dry simulation of up to 1,000 actors and a million units, whose cost of a unit must stay flat.
+
+python benchmarks/pool.py [--units 1000] [--most 1000000]
+"""
+
+import argparse
+import heapq
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from rounds import conclude
+
+from fundusray.cluster.runtime.hands import Ended, Workers
+from fundusray.cluster.runtime.pool import Pool
+from fundusray.cluster.runtime.start import start_ray
+from fundusray.cluster.runtime.units import Unit
+
+SECONDS = 0.05
+"""Of a unit: a batch of an attack takes longer."""
+ACTORS = 2
+OVERHEAD, FLAT = 1.05, 1.5
+"""Most that the pool may add to the work, and that a unit may cost more with many than with few."""
+
+
+def opened() -> str:
+    """What a worker holds."""
+    return "a network"
+
+
+def worked(held: str, seconds: float) -> float:
+    """A unit that keeps its worker busy for so long."""
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        time.sleep(seconds / 20)
+    return seconds
+
+
+class SimulatedHands:
+    """Actors that exist in a heap alone: each takes between half and one and a half ticks a unit,
+    by the unit's number."""
+
+    def __init__(self, num: int) -> None:
+        self.num, self.now = num, 0.0
+        self.running: dict[str, Unit] = {}
+        self._due: list[tuple[float, str]] = []
+
+    @property
+    def free(self) -> bool:
+        return len(self.running) < self.num
+
+    def room(self) -> int:
+        return self.num
+
+    def grow(self, left: int) -> None:
+        """All there are from the beginning."""
+
+    def begin(self, unit: Unit) -> None:
+        self.running[unit.key] = unit
+        length = 0.5 + (int(unit.key) * 2654435761 % 1000) / 1000
+        heapq.heappush(self._due, (self.now + length, unit.key))
+
+    def ended(self) -> Iterator[Ended]:
+        self.now = self._due[0][0] + 0.05
+        while self._due and self._due[0][0] <= self.now:
+            _, key = heapq.heappop(self._due)
+            yield Ended(self.running.pop(key), None, None)
+
+    def close(self) -> None:
+        self.running.clear()
+
+
+def simulated(actors: int, units: int) -> float:
+    """Microseconds that the driver spends on a unit."""
+    pool = Pool("simulating", worked)
+    hands: Any = SimulatedHands(actors)
+    pool._hands = hands  # in place of those that would ask Ray
+    began = time.perf_counter()
+    done = sum(1 for _ in pool.results(Unit(str(n)) for n in range(units)))
+    assert done == units, f"{done} of {units}"
+    return 1e6 * (time.perf_counter() - began) / units
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--units", type=int, default=1000)
+    parser.add_argument("--most", type=int, default=1_000_000)
+    asked = parser.parse_args()
+    start_ray(cpus=ACTORS)
+    began = time.perf_counter()
+    with Pool("working", worked, Workers(opened, cpus=1)) as pool:
+        values = pool.values(Unit(str(n), (SECONDS,)) for n in range(asked.units))
+    took = time.perf_counter() - began
+    assert len(values) == asked.units
+    alone = asked.units * SECONDS / ACTORS
+    print(
+        f"{asked.units:,} units of {SECONDS} s on {ACTORS} actors: {took:.1f} s, alone {alone:.1f}"
+    )
+    few = simulated(10, asked.most // 100)
+    costs = {1000: simulated(1000, asked.most), 100: simulated(100, asked.most // 10)}
+    for actors, cost in costs.items():
+        print(f"simulated {actors:,} actors: {cost:.1f} us a unit (10 actors: {few:.1f})")
+    conclude({"pool_share": (alone / took, 1 / OVERHEAD)})
+    conclude({"pool_flat": (few / max(costs.values()), 1 / FLAT)})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
