@@ -1,4 +1,4 @@
-"""What one GPU does with this package: training steps, a raw set in its memory, attack steps.
+"""What one GPU does with this package: training steps, a raw set in its memory, attacks, damage.
 
 For a machine with a GPU that has torch, timm, torchvision, pyarrow and scikit-learn, but neither
 Ray nor DALI: only parts of the package are imported that need neither. Prints one table in less
@@ -15,8 +15,11 @@ import pyarrow as pa
 import timm
 import torch
 
-from fundusray.attacks import Budget, pgd
+from fundusray.attacks import Budget, pgd, run_attack
+from fundusray.attacks.folding import folded
 from fundusray.config import Adversarial, Loss, Model, Train
+from fundusray.corruptions import corrupted, parse_corruption, receipts
+from fundusray.corruptions.wu import WU
 from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.data.prepared.stored import Stored
 from fundusray.data.sampling import plan_eval
@@ -170,6 +173,45 @@ def attacks(size: Size, device: torch.device) -> Iterator[tuple[str, float, str]
         yield f"PGD step, {name}, fp32", speed, memory(device)
 
 
+def attacked(size: Size, device: torch.device) -> Iterator[tuple[str, float, str]]:
+    """(what, images/s, memory) of whole attacks as an evaluation makes them: images that succeed
+    are done, the searched copy has its batch norms folded."""
+    batch = random_batch(size, device)
+    for name in NETWORKS:
+        model = build_model(Model(name=name), CLASSES, seed=0).to(device).eval()
+        model.to(memory_format=torch.channels_last)
+        search = folded(model, batch.image)
+        with torch.no_grad():
+            answer = model(batch.image).argmax(dim=1)
+        for eps in (0.01 / 255, 2 / 255):
+
+            def attack(eps: float = eps, model=model, search=search, answer=answer) -> None:
+                run_attack(
+                    "pgd", {"steps": PGD_STEPS}, model, batch.image, answer, row=batch.row,
+                    norm="linf", eps=eps, success=lambda out, own: out.argmax(dim=1) != own,
+                    search=search,
+                )  # fmt: skip
+
+            speed = rate(attack, size.batch, max(1, size.steps // PGD_STEPS), device)
+            yield f"PGD-{PGD_STEPS} {255 * eps:g}/255, {name}", speed, memory(device)
+
+
+def damage(size: Size, device: torch.device) -> Iterator[tuple[str, float, str]]:
+    """(what, images/s, memory) of Wu's corruptions at their highest level; their pictures are those
+    of the CPU, to a level."""
+    image = (random_batch(size, device).image * 255).byte()
+    rows = range(size.batch)
+    for kind in WU:
+        done = receipts(parse_corruption(f"{kind}(level=4)"), 0, rows, size.side)
+        few = slice(0, 2)
+        apart = corrupted(image[few], done[few]).cpu().int() - corrupted(
+            image[few].cpu(), done[few]
+        )
+        assert apart.abs().max() <= 1, f"{kind}: {apart.abs().max()} levels from the CPU's"
+        speed = rate(lambda done=done: corrupted(image, done), size.batch, 3, device)
+        yield f"{kind}, level 4", speed, memory(device)
+
+
 def main() -> None:
     began = time.monotonic()
     cuda = torch.cuda.is_available()
@@ -178,7 +220,7 @@ def main() -> None:
     print(f"{name}; torch {torch.__version__}, timm {timm.__version__}")
     print(f"{size.side} px, batches of {size.batch}", flush=True)
     print(f"\n{'':<48} {'images/s':>10} {'memory':>10}")
-    for part in (resident, attacks, training):
+    for part in (resident, attacks, attacked, damage, training):
         if time.monotonic() - began > LIMIT:
             print(f"left out, as {LIMIT:.0f} s are over: {part.__name__}")
             continue

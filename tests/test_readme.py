@@ -18,6 +18,7 @@ README = (ROOT / "README.md").read_text()
 
 
 OWN = {
+    "jobs/sheet.py": {"corruptions", "photos"},
     "jobs/leak_premium.py": {"repeats"},
     "jobs/table.py": {"scale", "rows", "start", "repeats", "network"},
 }

@@ -1,6 +1,7 @@
 """What every job begins with: from the command line to a recipe and its prepared set."""
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 from fundusray import config, recipes
@@ -85,3 +86,16 @@ def prepared_of(recipe: Recipe, trains: bool = True, frames: bool = False) -> st
     if trains:
         require_room(recipe)
     return cluster_prepare.prepare_set(recipe, recipe.run.storage, frames)
+
+
+def own_number(asked: Command, name: str, default: str, most: int) -> tuple[int, Command]:
+    """A whole number that is a job's own (`repeats=3`), and the rest of the command.
+
+    Raises:
+        InputError: it is none, or more than `most`.
+    """
+    changes = dict(asked.changes)
+    given = changes.pop(name, default)
+    if not given.isdigit() or not 1 <= int(given) <= most:
+        raise InputError(f"{name}: a number from 1 to {most}, got {given!r}")
+    return int(given), replace(asked, changes=changes)

@@ -1,13 +1,9 @@
 """Jobs about photographs: look at a set, prepare it, measure its colours and its leaks."""
 
-from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from fundusray import files
 from fundusray.cluster import measure_leak_premium
-from fundusray.cluster.prepare import data_root
 from fundusray.cluster.results import read_result
 from fundusray.cluster.runtime.demand import require_writable
 from fundusray.cluster.runtime.start import start_ray
@@ -15,20 +11,13 @@ from fundusray.cluster.scan import scan_set
 from fundusray.cluster.statistics import set_colour_statistics
 from fundusray.command import Command
 from fundusray.config import Recipe, override
-from fundusray.data.manifest.build import build_manifest
 from fundusray.data.manifest.patients import unknown_patients_caveat
-from fundusray.data.photographs.decode import BadImage, decode_photograph
-from fundusray.data.photographs.read import read_photo
 from fundusray.data.prepared.prepared_set import open_set
-from fundusray.data.prepared.preprocess import smallest_decode_side
 from fundusray.data.scan.examine import thumbnails
-from fundusray.errors import InputError
-from fundusray.jobs.command_to_recipe import prepared_of, print_recipe, recipe_of
+from fundusray.jobs.command_to_recipe import own_number, prepared_of, print_recipe, recipe_of
 from fundusray.jobs.looks import Looks, record_look
-from fundusray.pipeline.preprocess_sheet import preprocess_sheet
 from fundusray.reports import leak_premium as premium_report
 from fundusray.reports import scan_summary as scan_report
-from fundusray.reports.contact_sheet import SheetCell, contact_sheet
 from fundusray.runs.run import plan_run
 from fundusray.runs.split_of_run import split_of
 
@@ -46,7 +35,7 @@ def prepare(asked: Command) -> dict[str, Any]:
 
 def leak_premium(asked: Command) -> dict[str, Any]:
     """Trains one recipe under a split by image and one by patient, and compares them in pairs."""
-    repeats, asked = _own_number(asked, "repeats", "3", 100)
+    repeats, asked = own_number(asked, "repeats", "3", 100)
     recipe = with_test_share(recipe_of(asked, "balancing"))
     if asked.show:
         return print_recipe(recipe)
@@ -85,47 +74,6 @@ def with_test_share(recipe: Recipe) -> Recipe:
         flush=True,
     )
     return changed
-
-
-def _own_number(asked: Command, name: str, default: str, most: int) -> tuple[int, Command]:
-    """A whole number that is this job's own (`repeats=3`), and the rest of the command."""
-    changes = dict(asked.changes)
-    given = changes.pop(name, default)
-    if not given.isdigit() or not 1 <= int(given) <= most:
-        raise InputError(f"{name}: a number from 1 to {most}, got {given!r}")
-    return int(given), replace(asked, changes=changes)
-
-
-def sheet(asked: Command) -> dict[str, Any]:
-    """Draws some photographs as taken and after each preprocessing; where the picture is."""
-    num, asked = _own_number(asked, "photos", "6", 50)
-    recipe = recipe_of(asked, "balancing")
-    if asked.show:
-        return print_recipe(recipe)
-    data, storage = recipe.data, recipe.run.storage
-    manifest = build_manifest(data, data_root(recipe, storage), recipe.split_seed, labelled=False)
-    # Spread over the set, so that several cameras and grades are seen.
-    rows = np.linspace(0, manifest.table.num_rows - 1, min(num, manifest.table.num_rows))
-    photos = []
-    for row in manifest.table.take(rows.round().astype(int)).to_pylist():
-        try:
-            content = read_photo(manifest.roots[row["dataset"]], row["path"])
-            photos.append(
-                (
-                    row["image_id"],
-                    decode_photograph(content, smallest_decode_side(data.size)).pixels,
-                )
-            )
-        except (BadImage, OSError) as error:
-            print(f"left out: {row['image_id']} ({error})")
-    if not photos:
-        raise InputError(f"{data.root}: none of the chosen photographs can be read; scan the set")
-    cells = [[SheetCell(*cell) for cell in cells] for cells in preprocess_sheet(photos, data.size)]
-    content = contact_sheet(cells, title=f"Preprocessing, {data.size} px")
-    place = files.join(storage, f"preprocessing-{manifest.hash}-{data.size}.png")
-    files.write_bytes(place, content)
-    print(f"sheet: {place}")
-    return {"status": "finished", "sheet": place}
 
 
 def colour_statistics(asked: Command) -> dict[str, Any]:

@@ -98,6 +98,13 @@ def test_the_sheet_shows_every_preprocessing(run, eyepacs_tree) -> None:
     # Two photographs that can be read; as taken, graham twice and the four others.
     sheet = Image.open(result["sheet"])
     assert sheet.width > 7 * 100 and sheet.height > 2 * 100
+    # Of each photograph and kind a row: as it is, and at four levels.
+    code, result, text = run("sheet.py", *source, "corruptions=motion_blur,noise")
+    assert code == 0, text
+    damaged = Image.open(result["sheet"])
+    assert damaged.width > 5 * 100 and damaged.height > 4 * 100
+    code, _, text = run("sheet.py", *source, "corruptions=motion_blurr")
+    assert code == 2 and "did you mean 'motion_blur'" in text
     code, _, text = run("sheet.py", *source[:3], "photos=none")
     assert code == 2 and "photos: a number from 1 to 50" in text
 
