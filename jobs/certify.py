@@ -2,7 +2,7 @@
 a radius can undo, by accuracy and by sensitivity of referable disease.
 
 python jobs/certify.py runs/demo-1a2b3c4d/bundle sigma=0.05
-python jobs/certify.py <bundle> sigma=0.1 draws=10000 attack.rows=100
+python jobs/certify.py <bundle> sigma=0.1 draws=10000 certify.rows=100
 """
 
 import sys

@@ -23,7 +23,7 @@ from fundusray.reports.evaluation_page import EvaluationPage, PageTable, evaluat
 from fundusray.reports.number_text import estimate_text, number_text
 from fundusray.runs.provenance import unseen_rows
 
-OWN = ("sigma", "draws", "alpha", "attack.rows")
+OWN = ("sigma", "draws", "alpha", "certify.rows")
 """What this job takes beside the settings of a recipe."""
 ROWS = 100
 """Photographs that are certified unless told otherwise: each costs `draws` passes."""
@@ -47,7 +47,7 @@ def certify(asked: Command) -> dict[str, Any]:
     if len(asked.words) != 1:
         raise InputError("give one bundle: python jobs/certify.py <run folder>/bundle sigma=0.05")
     smoothing = _smoothing(asked.changes)
-    num = int(_number(asked.changes, "attack.rows", ROWS))
+    num = int(_number(asked.changes, "certify.rows", ROWS))
     place = bundle_folder(asked.words[0])
     bundle = load_bundle(place)
     changes = {key: value for key, value in asked.changes.items() if key not in OWN}

@@ -22,7 +22,8 @@ ROOT = Path(__file__).parent.parent.parent
 
 def test_train_smoke_then_evaluate(run, tmp_path: Path) -> None:
     named = "wu.table5.class_balanced_beta0_999"
-    papers = ("train.epochs=2", "train.report=selected", "data.size=32", "train.precision=fp32")
+    papers = ("train.epochs=2", "train.report=selected", "data.size=32", "train.precision=fp32",
+              "model.name=timm/test_resnet")  # fmt: skip
     code, trained, text = run("train.py", named, "smoke=true", *papers)
     assert code == 0, text
     assert trained["folder"].startswith(str(tmp_path / "runs"))

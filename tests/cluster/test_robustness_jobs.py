@@ -70,7 +70,7 @@ def test_tables_8_and_9_look_at_the_networks_of_table_6(run, tmp_path: Path) -> 
     seen = pq.read_table(result["rows"])
     assert seen.num_rows == 12 and set(seen["condition"].to_pylist()) == {"motion_blur(level=2)"}
     assert "robust accuracy" in text and Path(result["report"]).exists()
-    code, sure, text = run("certify.py", bundle, "sigma=0.1", "draws=50", "attack.rows=8")
+    code, sure, text = run("certify.py", bundle, "sigma=0.1", "draws=50", "certify.rows=8")
     assert code == 0, text
     held = pq.read_table(sure["rows"])
     assert held.num_rows == 8 and set(held["answer"].to_pylist()) <= {-1, 0, 1, 2, 3, 4}

@@ -478,7 +478,7 @@ def test_a_tiny_table_of_two_trainings_each(cluster: None, job, tmp_path: Path) 
 
 @pytest.mark.ray
 def test_a_tiny_table_side_by_side(cluster: None, job, tmp_path: Path) -> None:
-    command = ("wu.table5", "scale=tiny", "model.name=resnet18", "at_once=2", "hourly=0.9")
+    command = ("wu.table5", "scale=tiny", "model.name=timm/test_resnet", "at_once=2", "hourly=0.9")
     command += ("rows=oversample_restart", "data.split=patient")
     command += ("data.allow_leak=false", "data.fractions=0.5,0.2,0.3", "train.precision=fp32")
     command += ("train.layout=contiguous",)
