@@ -1,5 +1,6 @@
 """Derived prepared sets on the cluster: every photograph of a set, damaged once and stored."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -47,7 +48,8 @@ def _derived(
     folder: str, data: Data, condition: CorruptionCondition, base: PreparedSet, index: int
 ) -> dict[str, Any]:
     """One unit, damaged; see `derived_unit`."""
-    damage = condition.damage(data, base)
+    # A JPEG set encodes once, when the unit is written.
+    damage = condition.damage(replace(data, encoding="raw"), base)
 
     def change(rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
         none = np.zeros(len(rows), np.int64)

@@ -17,9 +17,12 @@ import torch
 from fundusray.attacks.noise import drawn_rows
 from fundusray.config import Data
 from fundusray.corruptions import Corruption, Receipt, corrupted, parse_corruption, receipts
+from fundusray.data.photographs.decode import encode_jpeg
 from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.data.prepared.preprocess import PREPROCESS
+from fundusray.data.prepared.write import QUALITY
 from fundusray.errors import InputError
+from fundusray.pipeline.engines.plain import decode_image
 
 REPEATS = 1 << 40
 """Between a row and its repeat in what numbers are drawn from; no set has so many rows."""
@@ -58,11 +61,19 @@ class Damage:
         elif self.corruption is not None:
             pixels = self._damaged(pixels, rows, epoch, repeat)
         finish = PREPROCESS.find(self.data.preprocess).finish
-        if finish is None or self.prepared.info["preprocess"] == self.data.preprocess:
-            return pixels
-        finished = partial(finish, **self.data.preprocess_args)
-        seen = self.prepared.seen(rows)
-        return np.stack([finished(one, box) for one, box in zip(pixels, seen, strict=True)])
+        if finish is not None and self.prepared.info["preprocess"] != self.data.preprocess:
+            finished = partial(finish, **self.data.preprocess_args)
+            seen = self.prepared.seen(rows)
+            pixels = np.stack([finished(one, box) for one, box in zip(pixels, seen, strict=True)])
+        return _through_jpeg(pixels) if self.encodes else pixels
+
+    @property
+    def encodes(self) -> bool:
+        """Whether pixels go through the JPEG of a prepared set. Those of a network that learned
+        from JPEG do, so that it is judged on what it knows; one that was trained or judged on
+        damaged photographs has had its own from raw frames."""
+        learned = self.data.corrupt or self.data.judge_corrupt
+        return self.data.encoding == "jpeg" and not learned
 
     def _damaged(
         self, pixels: np.ndarray, rows: np.ndarray, epoch: int, repeat: np.ndarray
@@ -87,6 +98,12 @@ def _applied(pixels: np.ndarray, done: list[Receipt]) -> np.ndarray:
     return corrupted(image, done).permute(0, 2, 3, 1).numpy()
 
 
+def _through_jpeg(pixels: np.ndarray) -> np.ndarray:
+    """Images uint8 [B, S, S, 3] as a prepared set keeps them and gives them back."""
+    kept = [np.frombuffer(encode_jpeg(one, QUALITY), np.uint8) for one in pixels]
+    return np.stack([decode_image(one, pixels.shape[1]) for one in kept])
+
+
 def training_damage(data: Data, prepared: PreparedSet, seed: int) -> Damage | None:
     """What training photographs of a set go through; None where nothing is done to them."""
     if not data.corrupt:
@@ -109,12 +126,12 @@ def finishing(data: Data, prepared: PreparedSet) -> Damage | None:
     Raises:
         InputError: the set is neither of the preprocessing nor of its frames.
     """
-    stored = prepared.info["preprocess"]
+    stored, damage = prepared.info["preprocess"], Damage(prepared, data)
     if stored == data.preprocess:
-        return None
+        return damage if damage.encodes and prepared.encoding == "raw" else None
     if stored != PREPROCESS.find(data.preprocess).frame:
         raise InputError(
             f"{prepared.folder} holds photographs prepared by {stored}, this needs "
             f"{data.preprocess}; prepare it with data.preprocess={data.preprocess}"
         )
-    return Damage(prepared, data)
+    return damage

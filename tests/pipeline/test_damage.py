@@ -19,6 +19,7 @@ from fundusray.data.prepared.prepared_set import PreparedSet, open_set
 from fundusray.data.prepared.preprocess import PREPROCESS
 from fundusray.data.sampling import EpochPlan, plan_eval
 from fundusray.errors import InputError
+from fundusray.pipeline.engines.plain import decode_image
 from fundusray.pipeline.loader import make_loader
 
 GRAHAM = Data(preprocess="graham", size=64, corrupt="wu(level=1-4)")
@@ -40,7 +41,7 @@ def change(damage: Damage, rows: np.ndarray, epoch: int = 0, repeat: int = 0) ->
 
 @pytest.mark.parametrize("name", [n for n, s in PREPROCESS.items() if s.frame is not None])
 def test_a_finished_frame_is_the_prepared_photograph(prepare: Prepare, name: str) -> None:
-    data = Data(preprocess=name, size=64)
+    data = Data(preprocess=name, size=64, encoding="raw")
     stored = framed_data(data)
     frames = prepare(preprocess=stored.preprocess, encoding="raw")
     whole = prepare(preprocess=name, encoding="raw")
@@ -49,6 +50,23 @@ def test_a_finished_frame_is_the_prepared_photograph(prepare: Prepare, name: str
     done = frames.pixels(rows) if damage is None else change(damage, rows)
     assert np.array_equal(done, whole.pixels(rows))
     assert finishing(data, whole) is None
+
+
+def test_a_network_that_learned_from_jpeg_is_judged_on_jpeg(
+    prepare: Prepare, frames: PreparedSet
+) -> None:
+    """Undamaged frames are then the stored images themselves, to the bit."""
+    data = Data(preprocess="graham", size=64)
+    whole = prepare(preprocess="graham", encoding="jpeg")
+    rows = np.arange(10)
+    clean = finishing(data, frames)
+    assert clean is not None and clean.encodes
+    stored = np.stack([decode_image(content, 64) for content in whole.encoded(rows)])
+    assert np.array_equal(change(clean, rows), stored)
+    # What learned from frames goes on with frames.
+    own = finishing(GRAHAM, frames)
+    assert own is not None and not own.encodes
+    assert not np.array_equal(change(own, rows), stored)
 
 
 def test_one_that_is_cut_off_is_finished_as_it_was(fundus: np.ndarray) -> None:
