@@ -1,6 +1,6 @@
 """The page of a paper's table under a condition: damage, or an attack at its budgets."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -8,7 +8,19 @@ from fundusray.reports.attack_page import DEFINITIONS, budget_text
 from fundusray.reports.evaluation_page import EvaluationPage, PageTable
 from fundusray.reports.number_text import change_text, estimate_text, number_text, people_text
 
-VERDICTS = ("accuracy_vs_baseline", "changed_vs_baseline")
+DAMAGE_DEFINITIONS = (
+    "Drop: accuracy on the photographs as they are, less accuracy on the damaged ones, of the same "
+    "rows and the same network.",
+    "Intervals are 95 %, with patients as units; a difference whose interval holds 0 is undecided.",
+)
+FIGURES = ("accuracy", "balanced_accuracy", "kappa")
+SHARES = (
+    ("success", "success_rate"),
+    ("robust accuracy", "robust_accuracy"),
+    ("clean accuracy", "clean_accuracy"),
+)
+PAPER = "paper"
+"""The head of a paper's own figures."""
 
 
 def condition_page(
@@ -17,26 +29,41 @@ def condition_page(
     """The page of rows of `jobs.condition_tables`, a table for each condition and budget."""
     tables = []
     for (condition, eps), group in groupby(rows, key=lambda r: (r["condition"], r.get("eps"))):
-        part = list(group)
         make = _damage_table if eps is None else _attack_table
-        tables.append(make(condition, part))
-    decided = [row for row in rows if _verdict(row) in ("better", "worse")]
-    compared = [row for row in rows if _verdict(row) not in (None, "baseline")]
-    summary = [
-        f"{len(decided)} of {len(compared)} differences to the baseline are decided, "
-        f"{len(compared) - len(decided)} are within what chance alone does."
-    ]
+        tables.append(make(condition, list(group)))
+    attacked = any("eps" in row for row in rows)
     return EvaluationPage(
         title=title,
         caption=f"{people_text(rows[0], 'image')}, {rows[0]['side']} rows.",
-        summary=summary,
+        summary=_summary(rows),
         tables=tables,
-        notes=[*notes, *DEFINITIONS],
+        notes=[*notes, *(DEFINITIONS if attacked else DAMAGE_DEFINITIONS)],
     )
 
 
-def _verdict(row: dict[str, Any]) -> str | None:
-    return next((row[f"{v}_verdict"] for v in VERDICTS if f"{v}_verdict" in row), None)
+def _summary(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """How many differences to the baseline are decided, and which."""
+    verdicts = [
+        (row, name.removesuffix("_verdict"))
+        for row in rows
+        for name, verdict in row.items()
+        if name.endswith("_verdict") and verdict not in (None, "baseline")
+    ]
+    decided = [(row, name) for row, name in verdicts if row[f"{name}_verdict"] != "undecided"]
+    lines = [
+        f"{len(decided)} of {len(verdicts)} differences to the baseline are decided, "
+        f"{len(verdicts) - len(decided)} are within what chance alone does."
+    ]
+    for row, name in decided:
+        eps = f" at eps {budget_text(row['eps'], row['norm'])}" if "eps" in row else ""
+        figure = name.removesuffix("_vs_baseline").replace("_", " ")
+        lines.append(f"{_short(row)}, {figure}{eps}: {_versus(row, name)}.")
+    return lines
+
+
+def _short(row: dict[str, Any]) -> str:
+    """A row's name without its table's."""
+    return row["row"].rpartition(".")[2]
 
 
 def _caption(row: dict[str, Any]) -> str:
@@ -55,37 +82,50 @@ def _versus(row: dict[str, Any], name: str) -> str:
     return f"{change_text(ends)} {verdict}"
 
 
+Column = tuple[str, Callable[[dict[str, Any]], str]]
+"""What a column is called, and the cell of a row."""
+
+
+def _table(title: str, rows: Sequence[dict[str, Any]], columns: Sequence[Column]) -> PageTable:
+    """The rows' cells; a paper's column where it has no figure of these rows is left out."""
+    kept = [
+        (head, cell)
+        for head, cell in columns
+        if head != PAPER or any(cell(row) != number_text(None) for row in rows)
+    ]
+    cells = [[_short(row), *(cell(row) for _, cell in kept)] for row in rows]
+    return PageTable(title, _caption(rows[0]), ["row", *(head for head, _ in kept)], cells)
+
+
+def _paper(name: str) -> Column:
+    return PAPER, lambda row: number_text(row[f"paper_{name}"])
+
+
+def _estimate(head: str, name: str) -> Column:
+    return head, lambda row: estimate_text(row, name)
+
+
+def _to_baseline(head: str, name: str) -> Column:
+    return f"{head} to baseline", lambda row: _versus(row, f"{name}_vs_baseline")
+
+
 def _damage_table(condition: str, rows: Sequence[dict[str, Any]]) -> PageTable:
-    head = ["row", "accuracy", "paper", "drop", "paper", "balanced accuracy", "paper", "kappa",
-            "paper", "accuracy to baseline", "kappa to baseline"]  # fmt: skip
-    cells = []
-    for row in rows:
-        lost = {"difference": row["accuracy_drop"]}
-        lost |= {end: row[f"accuracy_drop_{end}"] for end in ("low", "high")}
-        drops = [change_text(lost), number_text(row["paper_accuracy_drop"])]
-        line = [row["row"], estimate_text(row, "accuracy"), number_text(row["paper_accuracy"])]
-        line += drops
-        for figure in ("balanced_accuracy", "kappa"):
-            line += [estimate_text(row, figure), number_text(row[f"paper_{figure}"])]
-        versus = [_versus(row, f"{figure}_vs_baseline") for figure in ("accuracy", "kappa")]
-        cells.append(line + versus)
-    return PageTable(f"Under {condition}", _caption(rows[0]), head, cells)
+    def drop(row: dict[str, Any]) -> str:
+        lost = {end: row[f"accuracy_drop_{end}"] for end in ("low", "high")}
+        return change_text({"difference": row["accuracy_drop"]} | lost)
+
+    columns = [_estimate("accuracy", "accuracy"), _paper("accuracy"), ("drop", drop)]
+    columns += [_paper("accuracy_drop")]
+    for figure in FIGURES[1:]:
+        columns += [_estimate(figure.replace("_", " "), figure), _paper(figure)]
+    columns += [_to_baseline(figure.replace("_", " "), figure) for figure in FIGURES]
+    return _table(f"Under {condition}", rows, columns)
 
 
 def _attack_table(condition: str, rows: Sequence[dict[str, Any]]) -> PageTable:
-    head = ["row", "changed", "paper", "success", "robust accuracy", "clean accuracy",
-            "changed to baseline"]  # fmt: skip
-    cells = [
-        [
-            row["row"],
-            estimate_text(row, "changed_rate"),
-            number_text(row["paper_changed_rate"]),
-            *(estimate_text(row, name) for name in
-              ("success_rate", "robust_accuracy", "clean_accuracy")),
-            _versus(row, "changed_vs_baseline"),
-        ]
-        for row in rows
-    ]  # fmt: skip
+    columns = [_estimate("changed", "changed_rate"), _paper("changed_rate")]
+    columns += [_estimate(head, name) for head, name in SHARES]
+    columns += [_to_baseline("changed", "changed")]
     first = rows[0]
     title = f"{condition}: eps {budget_text(first['eps'], first['norm'])} ({first['norm']})"
-    return PageTable(title, _caption(first), head, cells)
+    return _table(title, rows, columns)

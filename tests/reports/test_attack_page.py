@@ -51,7 +51,13 @@ def test_a_table_under_damage_says_what_is_decided() -> None:
     rows = [damaged("a.baseline", "baseline"), damaged("a.one", "undecided"),
             damaged("a.two", "better")]  # fmt: skip
     page = evaluation_page(condition_page("Table 8", rows, []))
-    assert "1 of 2 differences to the baseline are decided, 1 are within" in page
+    assert "3 of 6 differences to the baseline are decided, 3 are within" in page
+    assert "two, kappa: +0.020 [−0.010, 0.050] better." in page
+    assert ">a.one<" not in page and ">one<" in page
+    # Without a figure of the paper's its column is not there.
+    own = [row | {"paper_kappa": None, "paper_accuracy_drop": None} for row in rows]
+    head = evaluation_page(condition_page("Table 8", own, [])).partition("<tbody>")[0]
+    assert page.partition("<tbody>")[0].count(">paper<") == 4 and head.count(">paper<") == 2
     for part in ("300 images of 160 patients, test rows", "0.088", "undecided", "better"):
         assert part in page, part
 
