@@ -15,8 +15,8 @@ from fundusray.cluster.prepare import prepare_set
 from fundusray.conditions import Condition, CorruptionCondition, parse_attacks, parse_condition
 from fundusray.data.prepared.prepared_set import open_set
 from fundusray.jobs.attacking import ROWS, masked
-from fundusray.metrics import figure_summary, paired_differences, paired_interval
-from fundusray.metrics.robustness import attack_figures
+from fundusray.metrics import figure_summary, paired_differences
+from fundusray.metrics.robustness import attack_figures, share_difference
 from fundusray.models.bundle import load_bundle
 from fundusray.reports.condition_page import condition_page
 from fundusray.reports.evaluation_page import evaluation_page
@@ -149,11 +149,9 @@ def _changed_more(table: pa.Table, base: pa.Table, eps: float) -> dict[str, Any]
         for part in (table, base)
     )
     assert ours["image_id"].equals(theirs["image_id"]), "rows of a table share their photographs"
-    first, second = (
-        part["changed"].to_numpy(zero_copy_only=False).astype(float) for part in (ours, theirs)
-    )
-    patients = ours["patient_id"].to_pylist()
-    return paired_interval(np.mean, first, second, patients, span=(0.0, 1.0), higher=False)
+    first, second = (part["changed"].to_numpy(zero_copy_only=False) for part in (ours, theirs))
+    patients = np.array(ours["patient_id"].to_pylist(), dtype=object)
+    return share_difference(first, second, patients, higher=False)
 
 
 def _difference(

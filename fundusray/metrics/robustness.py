@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from fundusray.metrics.spread import LEVEL, share_spread
+from fundusray.metrics.comparison import figure_difference
+from fundusray.metrics.spread import LEVEL, Spread, share_spread
 
 NAMES = (
     "clean_accuracy", "robust_accuracy", "success_rate", "changed_rate", "up_rate", "down_rate",
@@ -23,13 +24,31 @@ def share_interval(
     """
     if not counted.any():
         return {"value": None, "low": None, "high": None, "why": "no such image"}
+    found = _spread(hits, counted, patients)
+    low, high = found.ends(LEVEL) if found.ends else (None, None)
+    return {"value": found.value, "low": low, "high": high, "why": found.why}
+
+
+def share_difference(
+    first: np.ndarray, second: np.ndarray, patients: np.ndarray, higher: bool = True
+) -> dict[str, Any]:
+    """difference (first - second), low, high, p, verdict on the first, and why, of two shares of
+    the same images, bool [N] each; from both shares' own intervals, see `comparison`.
+
+    Args:
+        higher: whether more is better.
+    """
+    every = np.ones(len(first), bool)
+    sides = (_spread(hits, every, patients) for hits in (first, second))
+    return figure_difference(*sides, higher)
+
+
+def _spread(hits: np.ndarray, counted: np.ndarray, patients: np.ndarray) -> Spread:
     # A patient who is not known counts on his own.
     names = [name or f"\0{place}" for place, name in enumerate(np.asarray(patients).tolist())]
     _, number = np.unique(names, return_inverse=True)
     eyes = np.bincount(number, counted).astype(float)
-    found = share_spread(np.bincount(number, hits & counted).astype(float), eyes, "")
-    low, high = found.ends(LEVEL) if found.ends else (None, None)
-    return {"value": found.value, "low": low, "high": high, "why": found.why}
+    return share_spread(np.bincount(number, hits & counted).astype(float), eyes, "")
 
 
 def attack_figures(rows: pa.Table) -> list[dict[str, Any]]:

@@ -4,10 +4,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fundusray.metrics import figure_summary, predictions_table
+from fundusray.metrics import figure_summary, paired_differences, predictions_table
 from fundusray.metrics.robustness import (
     attack_figures,
     damage_figures,
+    share_difference,
     share_interval,
     smallest_breaking_eps,
 )
@@ -74,6 +75,25 @@ def test_an_interval_is_that_of_plain_accuracy() -> None:
     alone = share_interval(right, np.ones(80, bool), np.arange(80).astype(str))
     assert unknown == alone
     assert share_interval(right, np.zeros(80, bool), np.array(patients))["value"] is None
+
+
+def test_a_difference_of_shares_near_one_is_that_of_accuracies() -> None:
+    """23 of 240 images that one attack changes and the other does not decide; the same images give
+    the same difference as two networks' accuracies do."""
+    rng = np.random.default_rng(1)
+    patients = np.array([f"p{n // 2}" for n in range(240)], dtype=object)
+    more = np.ones(240, bool)
+    fewer = ~np.isin(np.arange(240), rng.permutation(240)[:23])
+    found = share_difference(more, fewer, patients, higher=False)
+    assert found["difference"] == pytest.approx(23 / 240) and found["verdict"] == "worse"
+    assert 0.03 < found["low"] < found["difference"] < found["high"] < 0.16
+    other = share_difference(fewer, more, patients, higher=False)
+    assert other["difference"] == -found["difference"] and other["verdict"] == "better"
+    names, target = [f"i{n}" for n in range(240)], rng.integers(0, 2, 240)
+    answers = (np.eye(2)[np.where(hits, target, 1 - target)] for hits in (more, fewer))
+    tables = [predictions_table(names, patients.tolist(), target, logits) for logits in answers]
+    accuracy = paired_differences(*tables)["accuracy"]
+    assert [accuracy["low"], accuracy["high"]] == pytest.approx([found["low"], found["high"]])
 
 
 def test_damage_is_told_by_level_and_by_kind() -> None:
