@@ -43,6 +43,9 @@ def sweep(
         live = torch.arange(len(image), device=image.device)
         if outcomes:
             live = (~outcomes[-1].success).nonzero()[:, 0]
+            if not len(live):
+                outcomes.append(outcomes[-1])
+                continue
         fresh = run_attack(
             name, args, predict, image[live], target[live], row=row[live], norm=norm, eps=budget,
             success=success, seed=seed, search=search,

@@ -82,3 +82,15 @@ def test_nothing_and_all_is_left() -> None:
 def test_budgets_that_do_not_ascend_are_refused(eps: list[float]) -> None:
     with pytest.raises(InputError, match="a sweep needs budgets that ascend"):
         swept("pgd", {}, convolutions(), pictures(2, 15), eps)
+
+
+def test_stages_stay_where_a_smaller_budget_broke_all() -> None:
+    image = pictures(6, 6, 0.3, 0.7)
+    model = Linear(4, image)
+    args = {"steps": 10, "queries": 10}
+    first, second, third = swept("autoattack", args, model, image, [0.2, 0.3, 0.4])
+    assert first.success.all() and "" not in first.broken_by()
+    for later in (second, third):
+        assert later.stages == first.stages and later.broken_by() == first.broken_by()
+        assert torch.equal(later.image, first.image)
+        assert torch.equal(later.queries, first.queries)
