@@ -97,7 +97,7 @@ def table(asked: Command) -> dict[str, Any]:
             folder,
             rows[0].recipe.cluster.cpus,
         )
-        done = list(outcomes.values())
+        done = [outcomes[row.key] for row in trainings if row.key in outcomes]
         return _finished(done, folder, condition_table(done, under)) | about
     ended = _ended(list(outcomes.values()), folder, made.write(outcomes, page=True))
     return ended | about
