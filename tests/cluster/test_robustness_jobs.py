@@ -16,8 +16,8 @@ from fundusray.errors import InputError
 
 pytestmark = pytest.mark.ray
 
-TABLE = ("scale=tiny", "rows=baseline,corrupt_1_4", "at_once=2", "model.name=timm/test_resnet", "cluster.cpus=1",
-         "train.precision=fp32", "train.layout=contiguous", "data.split=patient",
+TABLE = ("scale=tiny", "rows=baseline,corrupt_1_4", "at_once=2", "model.name=timm/test_resnet",
+         "cluster.cpus=1", "train.precision=fp32", "train.layout=contiguous", "data.split=patient",
          "data.fractions=0.5,0.2,0.3")  # fmt: skip
 ROW = ("image_id", "patient_id", "target", "condition", "attack", "norm", "eps", "clean_prediction",
        "prediction", "success", "changed", "linf", "l2", "queries")  # fmt: skip
