@@ -20,6 +20,7 @@ from fundusray.attacks.folding import folded
 from fundusray.attacks.gradient import perturbation_distance
 from fundusray.attacks.survival import survival
 from fundusray.conditions import AttackCondition
+from fundusray.hashed_numbers import uniform_numbers
 from fundusray.pipeline.loader import Batch
 from fundusray.tasks import Task
 
@@ -73,11 +74,18 @@ def attacked_columns(
             image, row = batch.image[batch.valid], batch.row[batch.valid]
             if not len(row):
                 continue
-            # The same network with fewer passes over memory finds, the network itself decides.
-            search = search or folded(model, image)
+            # The same network with fewer passes over memory finds, the network itself decides. Its
+            # copy is tried out on pictures of noise: which is taken must not depend on the batch.
+            search = search or folded(model, _noise(image))
             target = task.target(batch)[batch.valid]
             parts += _of_batch(attacks, network(model), network(search), image, target, row, task)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _noise(image: Tensor) -> Tensor:
+    """Two images of noise like these, the same for every batch."""
+    row, num = torch.arange(2, device=image.device), image[0].numel()
+    return uniform_numbers(0, row, 0, num).view(2, *image.shape[1:]).to(image)
 
 
 def _of_batch(

@@ -109,8 +109,11 @@ def test_rows_of_an_attack_are_resumed_and_do_not_depend_on_their_cut(
     assert first.num_rows == 60 and first["eps"].to_pylist()[:3] == sorted(
         first["eps"].to_pylist()[:3]
     )
-    exact = [name for name in ROW if name not in ("linf", "l2")]
-    assert first.select(exact).equals(second.select(exact))
+    # Passes are those that were made: a batch in which few are left is asked once more for these
+    # alone, so they are of its company.
+    exact = [name for name in ROW if name not in ("linf", "l2", "queries")]
+    apart = {name: (first[name].to_pylist(), second[name].to_pylist()) for name in exact}
+    assert not {name: pair for name, pair in apart.items() if pair[0] != pair[1]}
     assert np.allclose(first["linf"].to_numpy(), second["linf"].to_numpy(), atol=1e-6)
     assert (first["linf"].to_numpy() <= first["eps"].to_numpy() + 1e-6).all()
     # What a smaller budget breaks stays broken, with the smaller change.
