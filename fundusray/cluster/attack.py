@@ -3,18 +3,14 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
 from fundusray import files
 from fundusray.cluster.class_matching import in_classes_of
-from fundusray.cluster.evaluate import CLEAN, opened_evaluator
-from fundusray.cluster.runtime.hands import Workers
-from fundusray.cluster.runtime.pool import Pool, is_whole
-from fundusray.cluster.runtime.start import cluster_resources, cpus_each
-from fundusray.cluster.runtime.train_workers import MOST_CPUS
+from fundusray.cluster.evaluate import CLEAN, named_rows, rows_of_units
+from fundusray.cluster.runtime.pool import is_whole
 from fundusray.cluster.runtime.units import Unit, unit_key
 from fundusray.conditions import AttackCondition, Condition
 from fundusray.data.prepared.prepared_set import open_set
@@ -67,27 +63,16 @@ def attack_bundle(
     location = files.join(folder, f"attacked-{key}.parquet")
     if is_whole(location):
         return location
-    parts = files.join(folder, f"parts-{key}")
-    gpu = cluster_resources()["GPU"] > 0
-    units = attack_units(weights, rows, plan)
-    threads = cpus or cpus_each(len(units), MOST_CPUS, float(gpu))
-    holding = partial(opened_evaluator, bundle, weights, prepared, threads, gpu)
-    with Pool("attacking", _attacked, Workers(holding, threads, float(gpu)), parts) as pool:
-        tables = [files.read_table(place) for _, place in pool.results(units)]
-    table = pa.concat_tables(tables).sort_by([("row", "ascending"), ("eps", "ascending")])
-    ids, patients, targets = data.image_ids(), data.patients(), data.targets()
-    which = table["row"].to_numpy()
-    first = plan.attacks[0]
-    named = {
-        "image_id": [ids[row] for row in which],
-        "patient_id": [patients[row] for row in which],
-        "target": pa.array(targets[which], pa.int32()),
-        "condition": [str(plan.condition)] * len(which),
-        "attack": [_without_eps(first)] * len(which),
-        "norm": [first.budget.norm] * len(which),
+    parts, units = files.join(folder, f"parts-{key}"), attack_units(weights, rows, plan)
+    table = rows_of_units("attacking", _attacked, units, (bundle, weights, prepared), parts, cpus)
+    table = table.sort_by([("row", "ascending"), ("eps", "ascending")])
+    first, num = plan.attacks[0], table.num_rows
+    said = {
+        "condition": [str(plan.condition)] * num,
+        "attack": [_without_eps(first)] * num,
+        "norm": [first.budget.norm] * num,
     }
-    measured = {name: table[name] for name in table.column_names if name != "row"}
-    files.write_table(location, pa.table(named | measured))
+    files.write_table(location, named_rows(data, table, said))
     files.remove(parts)
     return location
 

@@ -1,18 +1,13 @@
 """Certificates by randomised smoothing for a bundle, spread over the cluster."""
 
-from functools import partial
-
 import numpy as np
 import pyarrow as pa
 
 from fundusray import files
 from fundusray.certificates import Smoothing
 from fundusray.cluster.class_matching import in_classes_of
-from fundusray.cluster.evaluate import CLEAN, opened_evaluator
-from fundusray.cluster.runtime.hands import Workers
-from fundusray.cluster.runtime.pool import Pool, is_whole
-from fundusray.cluster.runtime.start import cluster_resources, cpus_each
-from fundusray.cluster.runtime.train_workers import MOST_CPUS
+from fundusray.cluster.evaluate import CLEAN, named_rows, rows_of_units
+from fundusray.cluster.runtime.pool import is_whole
 from fundusray.cluster.runtime.units import Unit, unit_key
 from fundusray.data.prepared.prepared_set import open_set
 from fundusray.models.bundle import load_bundle
@@ -42,25 +37,14 @@ def certify_bundle(
     location = files.join(folder, f"certified-{key}.parquet")
     if is_whole(location):
         return location
-    parts, gpu = files.join(folder, f"parts-{key}"), cluster_resources()["GPU"] > 0
+    parts = files.join(folder, f"parts-{key}")
     chunks = [rows[start : start + ROWS] for start in range(0, len(rows), ROWS)]
     units = [
         Unit(unit_key(weights, chunk.tolist(), str(smoothing)), (smoothing, chunk), len(chunk))
         for chunk in chunks
     ]
-    threads = cpus or cpus_each(len(units), MOST_CPUS, float(gpu))
-    holding = partial(opened_evaluator, bundle, weights, prepared, threads, gpu)
-    with Pool("certifying", _certified, Workers(holding, threads, float(gpu)), parts) as pool:
-        tables = [files.read_table(place) for _, place in pool.results(units)]
-    table = pa.concat_tables(tables).sort_by("row")
-    which, ids, patients = table["row"].to_numpy(), data.image_ids(), data.patients()
-    named = {
-        "image_id": [ids[row] for row in which],
-        "patient_id": [patients[row] for row in which],
-        "target": pa.array(data.targets()[which], pa.int32()),
-    }
-    measured = {name: table[name] for name in table.column_names if name != "row"}
-    files.write_table(location, pa.table(named | measured))
+    table = rows_of_units("certifying", _certified, units, (bundle, weights, prepared), parts, cpus)
+    files.write_table(location, named_rows(data, table.sort_by("row"), {}))
     files.remove(parts)
     return location
 

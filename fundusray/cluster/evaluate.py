@@ -1,6 +1,7 @@
 """Predictions of a bundle over a prepared set under a condition, spread over the cluster."""
 
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -168,13 +169,45 @@ def _spread(
 ) -> tuple[np.ndarray, Columns]:
     """(rows, columns) of some rows, sorted; each unit's is a file in `parts` that stays until the
     caller removes it."""
-    gpu, weights = cluster_resources()["GPU"] > 0, weights_digest(bundle)
+    weights = weights_digest(bundle)
     units = units_of(weights, rows, condition)
+    place = (bundle, weights, prepared)
+    return _joined(rows_of_units("predicting", _part, units, place, parts, cpus))
+
+
+def rows_of_units(
+    what: str,
+    work: Callable[..., pa.Table],
+    units: list[Unit],
+    place: tuple[str, str, str],
+    parts: str,
+    cpus: int = 0,
+) -> pa.Table:
+    """The rows of all units, done by workers that each hold an evaluator; a unit's is a file in
+    `parts` that stays until the caller removes it.
+
+    Args:
+        work: (evaluator, a unit's arguments) -> its rows.
+        place: the bundle, the digest of its weights, and the prepared set.
+        cpus: of each worker; 0: so many that few units, too, keep the cluster busy.
+    """
+    gpu = cluster_resources()["GPU"] > 0
     threads = cpus or cpus_each(len(units), MOST_CPUS, float(gpu))
-    opened = partial(opened_evaluator, bundle, weights, prepared, threads, gpu)
-    with Pool("predicting", _part, Workers(opened, threads, float(gpu)), parts) as pool:
-        tables = [files.read_table(place) for _, place in pool.results(units)]
-    return _joined(pa.concat_tables(tables))
+    opened = partial(opened_evaluator, *place, threads, gpu)
+    with Pool(what, work, Workers(opened, threads, float(gpu)), parts) as pool:
+        return pa.concat_tables([files.read_table(part) for _, part in pool.results(units)])
+
+
+def named_rows(data: PreparedSet, rows: pa.Table, said: dict[str, list[str]]) -> pa.Table:
+    """Rows of a set, known by their column `row`, with whose they are and what is said of all."""
+    which, ids, patients = rows["row"].to_numpy(), data.image_ids(), data.patients()
+    named = {
+        "image_id": [ids[row] for row in which],
+        "patient_id": [patients[row] for row in which],
+        "target": pa.array(data.targets()[which], pa.int32()),
+    }
+    measured = {name: rows[name] for name in rows.column_names if name != "row"}
+    return pa.table(named | said | measured)
 
 
 def units_of(weights: str, rows: np.ndarray, condition: Condition) -> list[Unit]:

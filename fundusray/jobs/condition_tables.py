@@ -41,7 +41,7 @@ class ConditionTable:
     cpus: int = 0
 
 
-def condition_table(outcomes: Sequence[RowOutcome], asked: ConditionTable) -> dict[str, Any]:
+def condition_table(outcomes: Sequence[RowOutcome], asked: ConditionTable) -> dict[str, str]:
     """Looks at the network of every row under every condition; writes `table.csv` and the page, and
     prints the table; where they are."""
     able = [outcome for outcome in outcomes if outcome.result]

@@ -44,6 +44,7 @@ def table(asked: Command) -> dict[str, Any]:
     rows = table_rows.plan_rows(names, wishes.scale, wishes.changes, wishes.starts, places)
     if not any(row.runs for row in rows):
         raise InputError(f"{wishes.table}: the chosen rows are published figures only, none runs")
+    conditions = _conditions(rows, wishes)
     if asked.show:
         return _shown(rows, wishes.repeats)
     base = baseline_of(rows, wishes)
@@ -62,7 +63,6 @@ def table(asked: Command) -> dict[str, Any]:
     rows = run_table.one_precision(rows, sets, opened, storage)
     told = _told(rows, sets, opened, wishes, base, folder)
     print(f"{told.title}\n{folder}", flush=True)
-    conditions = _conditions(rows, wishes)
     looks: dict[str, Looks] = {}
     made = TableCommand(rows, base, folder, told, wishes, looks, opened)
     outcomes: dict[tuple[str, int], RowOutcome] = {}
@@ -78,29 +78,17 @@ def table(asked: Command) -> dict[str, Any]:
         print(f"training {len(outcomes)} of {total}: {_said(outcome)}", flush=True)
         # The table so far, for who looks in before the last row is done; of many eyes and
         # trainings it takes its time, which is to be a small part of all.
-        if conditions:
-            return
-        if (began := time.monotonic()) >= due:
+        if not conditions and (began := time.monotonic()) >= due:
             made.write(outcomes, page=False)
             due = time.monotonic() + 10 * (time.monotonic() - began)
 
     run_table.run_table(trainings, sets, opened, storage, wishes.at_once, tell)
     before = max((one.earlier for one in looks.values()), default=0)
     about = {"patients": told.about["patients"] or "known"} | Looks(before).result
-    if conditions:
-        under = ConditionTable(
-            told.title,
-            conditions,
-            base,
-            tuple(told.notes),
-            storage,
-            folder,
-            rows[0].recipe.cluster.cpus,
-        )
-        done = [outcomes[row.key] for row in trainings if row.key in outcomes]
-        return _finished(done, folder, condition_table(done, under)) | about
-    ended = _ended(list(outcomes.values()), folder, made.write(outcomes, page=True))
-    return ended | about
+    if not conditions:
+        return _ended(list(outcomes.values()), folder, made.write(outcomes, page=True)) | about
+    done = [outcomes[row.key] for row in trainings if row.key in outcomes]
+    return _finished(done, folder, made.under(conditions, done, storage)) | about
 
 
 @dataclass(frozen=True)
@@ -115,6 +103,16 @@ class TableCommand:
     looks: dict[str, Looks]
     """Of its test rows; see `looking`."""
     opened: OpenSets
+
+    def under(
+        self, conditions: tuple[str, ...], done: list[RowOutcome], storage: str
+    ) -> dict[str, str]:
+        """Writes what is left of its networks under conditions; where its files are."""
+        cpus, notes = self.rows[0].recipe.cluster.cpus, tuple(self.told.notes)
+        asked = ConditionTable(
+            self.told.title, conditions, self.base, notes, storage, self.folder, cpus
+        )
+        return condition_table(done, asked)
 
     def write(self, outcomes: dict[tuple[str, int], RowOutcome], page: bool) -> dict[str, str]:
         """Writes it as far as it is done; where its files are."""

@@ -171,12 +171,7 @@ class PreparedSet:
         Raises:
             InputError: the set is of an earlier version, which did not keep it.
         """
-        if CROP[0] not in self.table.column_names:
-            raise InputError(
-                f"{self.folder} is of an earlier version and does not say where its images lie in "
-                f"their photographs; delete {files.join(self.folder, 'set.json')} and prepare it "
-                "again"
-            )
+        self._need_columns(CROP, "where its images lie in their photographs")
         crop = (self.table[name][row].as_py() for name in CROP)
         photograph = (self.table["height"][row].as_py(), self.table["width"][row].as_py())
         return Geometry(*crop, self.size, photograph)
@@ -187,14 +182,16 @@ class PreparedSet:
         Raises:
             InputError: the set is of an earlier version, which did not keep it.
         """
-        if SEEN[0] not in self.table.column_names:
-            raise InputError(
-                f"{self.folder} is of an earlier version and does not say what of its images their "
-                f"photographs cover; delete {files.join(self.folder, 'set.json')} and prepare it "
-                "again"
-            )
+        self._need_columns(SEEN, "what of its images their photographs cover")
         part = self.table.select(SEEN).take(np.asarray(rows, np.int64))
         return [Box(*row.values()) for row in part.to_pylist()]
+
+    def _need_columns(self, names: tuple[str, ...], what: str) -> None:
+        if names[0] not in self.table.column_names:
+            raise InputError(
+                f"{self.folder} is of an earlier version and does not say {what}; delete "
+                f"{files.join(self.folder, 'set.json')} and prepare it again"
+            )
 
     def _need(self, encoding: str) -> None:
         if self.encoding != encoding:
