@@ -105,25 +105,14 @@ def run_attack(
     if len(image):
         for each in (predict, search) if search else (predict,):
             _require_repeatable(_narrowed(each, image), wide[:SAMPLE])
-        logits = judge.logits(wide, places) if clean is None else clean.float()
-        _require_classes(logits)
+        logits = _require_classes(judge.logits(wide, places) if clean is None else clean.float())
         reached, alike = success(logits, target), _like_probabilities(logits)
     live = (~reached).nonzero()[:, 0]
     attacked, stage, stages = wide.clone(), torch.full_like(places, NO_STAGE), (name,)
     if len(live):
-        asked = searched if search else judge
-        problem = AttackProblem(
-            asked,
-            wide,
-            target,
-            row,
-            norm,
-            eps,
-            success,
-            seed,
-            judge if search else None,
-            Verdicts(wide),
-        ).part(live)
+        asked, decides = (searched, judge) if search else (judge, None)
+        whole = (asked, wide, target, row, norm, eps, success, seed, decides, Verdicts(wide))
+        problem = AttackProblem(*whole).part(live)
         made = _made(name, args, problem)
         attacked[live], stages = made.image, made.stages
         broken = problem.judged(made.image, problem.places())
@@ -188,12 +177,14 @@ def _like_probabilities(logits: Tensor) -> Tensor:
     return inside & ((logits.sum(dim=1) - 1).abs() < 1e-5)
 
 
-def _require_classes(logits: Tensor) -> None:
+def _require_classes(logits: Tensor) -> Tensor:
+    """The logits, [B, K] of two classes or more."""
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise InputError(
             f"an attack needs logits of at least two classes, [B, K], got {tuple(logits.shape)}; "
             "a network of one logit z is given as [0, z]"
         )
+    return logits
 
 
 def _require_repeatable(predict: Predict, image: Tensor) -> None:

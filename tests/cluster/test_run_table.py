@@ -434,6 +434,11 @@ def test_without_a_name_the_tables_are_listed(job, tmp_path: Path) -> None:
     code, result, text = job("wu.table5", "scale=small", "rows=oversample_restart", "show=true")
     assert code == 0 and result["rows"] == ["wu.table5.baseline", "wu.table5.oversample_restart"]
     assert "wu.table5.oversample_restart (starts from wu.table5.baseline): {" in text
+    # What a table is to be looked at under is refused before anything is prepared.
+    code, _, text = job("wu.table5", "scale=tiny", "condition=motion_blurr(level=1)")
+    assert code == 2 and "did you mean 'motion_blur'" in text
+    code, _, text = job("wu.table8", "scale=tiny", "repeats=2")
+    assert code == 2 and "one training of each row" in text
     code, result, text = job("li.table1", "scale=small", "repeats=3", "seed=2", "show=true")
     assert code == 0 and result["repeats"] == 3
     assert "li.table1.ours (3 trainings, seeds 2, 3, 4, on the split of seed 2): {" in text
