@@ -92,11 +92,21 @@ def _asked_plan(changes: dict[str, str]) -> tuple[AttackPlan, int]:
             f"condition={condition}: the photographs that are attacked are clean or damaged "
             '("condition=motion_blur(level=2)"); the attack stands in attack='
         )
-    text = changes.get("attack.rows", str(ROWS))
-    if not text.isdecimal():
-        raise InputError(f"attack.rows: a number of photographs, or 0 for all, got {text!r}")
+    num = photographs_asked(changes, "attack.rows", ROWS)
     surrogate = changes.get("surrogate", "")
-    return AttackPlan(attacks, condition, surrogate and bundle_folder(surrogate)), int(text)
+    return AttackPlan(attacks, condition, surrogate and bundle_folder(surrogate)), num
+
+
+def photographs_asked(changes: dict[str, str], key: str, default: int) -> int:
+    """How many photographs a job is to look at; 0: all.
+
+    Raises:
+        InputError: it is no such number.
+    """
+    text = changes.get(key, str(default))
+    if not (text.isdecimal() and text.isascii() and len(text) < 10):
+        raise InputError(f"{key}: a number of photographs, or 0 for all, got {text!r}")
+    return int(text)
 
 
 def require_attack_order(plan: AttackPlan, prepared: PreparedSet) -> None:

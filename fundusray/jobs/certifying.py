@@ -13,6 +13,7 @@ from fundusray.cluster.class_matching import in_classes_of
 from fundusray.command import Command
 from fundusray.data.prepared.prepared_set import open_set
 from fundusray.errors import InputError
+from fundusray.jobs.attacking import photographs_asked
 from fundusray.jobs.command_to_recipe import prepared_of, print_recipe
 from fundusray.jobs.evaluating import asked_recipe
 from fundusray.jobs.looks import record_look
@@ -47,7 +48,7 @@ def certify(asked: Command) -> dict[str, Any]:
     if len(asked.words) != 1:
         raise InputError("give one bundle: python jobs/certify.py <run folder>/bundle sigma=0.05")
     smoothing = _smoothing(asked.changes)
-    num = int(_number(asked.changes, "certify.rows", ROWS))
+    num = photographs_asked(asked.changes, "certify.rows", ROWS)
     place = bundle_folder(asked.words[0])
     bundle = load_bundle(place)
     changes = {key: value for key, value in asked.changes.items() if key not in OWN}

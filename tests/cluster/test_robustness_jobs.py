@@ -13,6 +13,7 @@ from fundusray.cluster.attack import AttackPlan, ascending, attack_bundle, attac
 from fundusray.conditions import parse_attacks, parse_condition
 from fundusray.data.prepared.prepared_set import open_set
 from fundusray.errors import InputError
+from fundusray.jobs.attacking import photographs_asked
 
 pytestmark = pytest.mark.ray
 
@@ -144,6 +145,13 @@ def test_a_sample_is_a_function_of_its_seed() -> None:
 def test_bad_budgets_are_refused(text: str, told: str) -> None:
     with pytest.raises(InputError, match=told):
         ascending(parse_attacks(text))
+
+
+@pytest.mark.parametrize("text", ["-5", "1.5", "many", ""])
+def test_a_number_of_photographs_is_a_number(text: str) -> None:
+    with pytest.raises(InputError, match=r"certify\.rows: a number of photographs, or 0 for all"):
+        photographs_asked({"certify.rows": text}, "certify.rows", 100)
+    assert photographs_asked({}, "certify.rows", 100) == 100
 
 
 def test_without_attack_the_job_says_what_to_give(run) -> None:
