@@ -21,7 +21,7 @@ from fundusray.attacks.losses import margin
 from fundusray.config import Model
 from fundusray.models import build_model
 
-BATCH, SIDE, CLASSES, STEPS = 16, 128, 5, 5
+BATCH, SIDE, CLASSES, STEPS = 32, 128, 5, 5
 SHARES = (0.2, 0.4, 0.75, 1.0)
 """Of images that succeed under the budgets of the sweep."""
 
@@ -82,7 +82,7 @@ class Bench:
         args = {"steps": STEPS, "step": 1.25 * eps / 4, "start": "image"}
         outcome = run_attack(
             "pgd", args, self.network, self.image, self.target, row=self.row, norm="linf", eps=eps,
-            success=wrong_class, search=self.search, clean=self.clean,
+            success=wrong_class, search=self.search, copied=True, clean=self.clean,
         )  # fmt: skip
         return outcome.image, outcome.success
 
@@ -91,7 +91,7 @@ class Bench:
         outcomes = sweep(
             "pgd", {"steps": STEPS, "start": "image"}, self.network, self.image, self.target,
             row=self.row, norm="linf", eps=budgets, success=wrong_class, search=self.search,
-            clean=self.clean,
+            copied=True, clean=self.clean,
         )  # fmt: skip
         return [outcome.success for outcome in outcomes]
 

@@ -26,6 +26,7 @@ def sweep(
     success: Success,
     seed: int = 0,
     search: Predict | None = None,
+    copied: bool = False,
     clean: Tensor | None = None,
 ) -> list[AttackOutcome]:
     """What becomes of images [B, 3, S, S] under each budget, in their order.
@@ -48,7 +49,7 @@ def sweep(
                 continue
         fresh = run_attack(
             name, args, predict, image[live], target[live], row=row[live], norm=norm, eps=budget,
-            success=success, seed=seed, search=search,
+            success=success, seed=seed, search=search, copied=copied,
             clean=None if clean is None else clean[live],
         )  # fmt: skip
         outcomes.append(_joined(outcomes[-1], fresh, live) if outcomes else fresh)

@@ -31,6 +31,14 @@ def folded(model: nn.Module, image: Tensor) -> nn.Module:
     return copied if same else model
 
 
+def within_rounding(logits: Tensor) -> Tensor:
+    """Where the network may answer another class than its copy, which says `logits` [B, K], bool
+    [B]: the two largest are no further apart than twice what both may differ by."""
+    first, second = logits.topk(2, dim=1).values.unbind(dim=1)
+    # Not: further apart. What is no number is uncertain.
+    return ~(first - second > 4 * SAME * logits.abs().amax(dim=1))
+
+
 def _pairs(model: nn.Module, image: Tensor) -> list[tuple[str, str]]:
     """(convolution, norm) by their paths: the norm takes what the convolution gave, as is seen in
     a pass; each is used once."""

@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fundusray.attacks.folding import within_rounding
 from fundusray.attacks.gradient import perturbation_distance
-from fundusray.attacks.registry import AttackProblem, QueriedNetwork
+from fundusray.attacks.registry import AttackProblem
 from fundusray.hashed_numbers import uniform_numbers
 
 Walk = Generator[Tensor, list[bool], None]
@@ -140,18 +141,23 @@ class _Search:
 
 def label_success(problem: AttackProblem, image: Tensor, places: Tensor) -> Tensor:
     """Whether images [b, 3, S, S] of these places have reached their end, bool [b], by nothing but
-    the class that the network answers; where another network decides, by that one's, too."""
-    reached = _labelled_success(problem, problem.network, image, places)
-    if problem.judge is not None and reached.any():
-        where = reached.nonzero()[:, 0]
-        reached[where] = _labelled_success(problem, problem.judge, image[where], places[where])
+    the class that the network answers; where another network decides, by that one's, too.
+
+    A copy of the deciding network answers for it wherever rounding cannot change the class.
+    """
+    logits = problem.network.logits(image, places)
+    reached = _labelled_success(problem, logits, places)
+    if problem.judge is None:
+        return reached
+    asked = within_rounding(logits) if problem.copied else reached
+    where = asked.nonzero()[:, 0]
+    if len(where):
+        decided = problem.judge.logits(image[where], places[where])
+        reached[where] = _labelled_success(problem, decided, places[where])
     return reached
 
 
-def _labelled_success(
-    problem: AttackProblem, network: QueriedNetwork, image: Tensor, places: Tensor
-) -> Tensor:
-    logits = network.logits(image, places)
+def _labelled_success(problem: AttackProblem, logits: Tensor, places: Tensor) -> Tensor:
     label = F.one_hot(logits.argmax(dim=1), logits.shape[1]).float()
     return problem.success(label, problem.target[places])
 

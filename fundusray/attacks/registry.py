@@ -121,6 +121,8 @@ class AttackProblem:
     seed: int = 0
     judge: QueriedNetwork | None = None
     """The network that decides, where it is another one than is searched."""
+    copied: bool = False
+    """Whether the searched one is a copy of it that differs by rounding alone."""
     verdicts: Verdicts | None = None
     """What was judged already, by places in `whole`."""
     whole: Tensor | None = None

@@ -78,6 +78,7 @@ def run_attack(
     success: Success,
     seed: int = 0,
     search: Predict | None = None,
+    copied: bool = False,
     clean: Tensor | None = None,
 ) -> AttackOutcome:
     """Attacks images [B, 3, S, S] in [0, 1] that a network is asked about.
@@ -86,6 +87,7 @@ def run_attack(
         predict: the network that decides on success, in full precision.
         search: the network that is attacked where it is another one: a faster copy, or a surrogate
             whose images are transferred. An image that fools it alone is attacked on.
+        copied: that `search` is the deciding network but for rounding (`folding.folded`).
         clean: what the deciding network says of the images, [B, K], where that is known already.
 
     Raises:
@@ -103,7 +105,8 @@ def run_attack(
     reached = torch.zeros(len(image), dtype=torch.bool, device=image.device)
     alike = reached.clone()
     if len(image):
-        for each in (predict, search) if search else (predict,):
+        # A copy repeats itself as the network does.
+        for each in (predict, search) if search and not copied else (predict,):
             _require_repeatable(_narrowed(each, image), wide[:SAMPLE])
         logits = _require_classes(judge.logits(wide, places) if clean is None else clean.float())
         reached, alike = success(logits, target), _like_probabilities(logits)
@@ -111,8 +114,8 @@ def run_attack(
     attacked, stage, stages = wide.clone(), torch.full_like(places, NO_STAGE), (name,)
     if len(live):
         asked, decides = (searched, judge) if search else (judge, None)
-        whole = (asked, wide, target, row, norm, eps, success, seed, decides, Verdicts(wide))
-        problem = AttackProblem(*whole).part(live)
+        whole = (asked, wide, target, row, norm, eps, success, seed, decides, copied)
+        problem = AttackProblem(*whole, Verdicts(wide)).part(live)
         made = _made(name, args, problem)
         attacked[live], stages = made.image, made.stages
         broken = problem.judged(made.image, problem.places())

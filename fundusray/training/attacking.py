@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -78,7 +78,8 @@ def attacked_columns(
             # copy is tried out on pictures of noise: which is taken must not depend on the batch.
             search = search or folded(model, _noise(image))
             target = task.target(batch)[batch.valid]
-            parts += _of_batch(attacks, network(model), network(search), image, target, row, task)
+            networks = _Networks(network(model), network(search), surrogate is None)
+            parts += _of_batch(attacks, networks, image, target, row, task)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -88,16 +89,23 @@ def _noise(image: Tensor) -> Tensor:
     return uniform_numbers(0, row, 0, num).view(2, *image.shape[1:]).to(image)
 
 
+class _Networks(NamedTuple):
+    judge: Network
+    search: Network
+    copied: bool
+    """Whether it is the judge's copy that is searched, and not another network."""
+
+
 def _of_batch(
     attacks: Sequence[AttackCondition],
-    judge: Network,
-    search: Network,
+    networks: _Networks,
     image: Tensor,
     target: Tensor,
     row: Tensor,
     task: Task,
 ) -> Iterator[Columns]:
     """The columns of one batch, budget after budget."""
+    judge = networks.judge
     with torch.no_grad():
         logits = judge(image)
     clean, right = task.answers(logits), ~task.attack_success(logits, target)
@@ -108,7 +116,7 @@ def _of_batch(
     outcomes = sweep(
         first.name, dict(first.args), judge, image, clean, row=row, norm=first.budget.norm,
         eps=[attack.budget.eps for attack in attacks], success=task.attack_success,
-        seed=first.seed, search=search, clean=logits,
+        seed=first.seed, search=networks.search, copied=networks.copied, clean=logits,
     )  # fmt: skip
     for attack, outcome in zip(attacks, outcomes, strict=True):
         measured = _measured(outcome, judge, image, clean, right & concerned, task)

@@ -114,7 +114,8 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-@torch.inference_mode()
+# Tensors that are kept from here (blurs, discs) may later be differentiated through.
+@torch.no_grad()
 def predict_batches(
     model: nn.Module,
     batches: Iterable[Batch],

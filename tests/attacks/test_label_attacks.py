@@ -10,6 +10,7 @@ from torch import Tensor
 import fundusray.attacks.boundary
 import fundusray.attacks.hop_skip_jump  # noqa: F401
 from fundusray.attacks.boundary import AdaptiveStep, on_sphere
+from fundusray.attacks.folding import within_rounding
 from fundusray.attacks.gradient import perturbation_distance
 from fundusray.attacks.label_walks import TRIES, to_boundary
 from fundusray.attacks.registry import ATTACKS
@@ -236,6 +237,29 @@ def test_where_another_network_decides_both_have_to_be_fooled() -> None:
     far = perturbation_distance(outcome.image, image, "l2")
     assert (far[right] > exact[right] * (1 - 1e-6)).all()
     assert (far < 1.3 * exact).all()
+
+
+def test_a_copy_answers_for_the_network_except_within_rounding() -> None:
+    image = grey_images(4)
+    judge = LinearNetwork(2).centred(image)
+    target = judge(image).argmax(dim=1)
+
+    def copy(shown: Tensor) -> Tensor:
+        logits = judge(shown)
+        return logits + 1e-5 * logits.abs().amax() * torch.tensor([1.0, -1.0])
+
+    def walked(copied: bool) -> AttackOutcome:
+        return run_attack(
+            "boundary", {"queries": 300}, judge, image, target, row=torch.arange(4), norm="l2",
+            eps=math.inf, success=wrong_class, search=copy, copied=copied,
+        )  # fmt: skip
+
+    outcome, surrogate = walked(True), walked(False)
+    assert outcome.success.all()
+    assert (judge(outcome.image).argmax(dim=1) != target).all()
+    assert (outcome.queries < surrogate.queries).all()
+    near = torch.tensor([[1.0, 1.0 + 1e-4], [1.0, 1.1], [torch.nan, 1.0]])
+    assert within_rounding(near).tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize(
