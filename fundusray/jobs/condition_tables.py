@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fundusray import files
 from fundusray.cluster.attack import AttackPlan, ascending, attack_bundle, attacked_sample
@@ -16,7 +17,13 @@ from fundusray.conditions import Condition, CorruptionCondition, parse_attacks, 
 from fundusray.data.prepared.prepared_set import open_set
 from fundusray.jobs.attacking import ROWS, masked
 from fundusray.metrics import figure_summary, paired_differences
-from fundusray.metrics.robustness import attack_figures, share_difference
+from fundusray.metrics.robustness import (
+    answers_under_attack,
+    at_budget,
+    attack_figures,
+    robustly_right,
+    share_difference,
+)
 from fundusray.models.bundle import load_bundle
 from fundusray.reports.condition_page import condition_page
 from fundusray.reports.evaluation_page import evaluation_page
@@ -24,6 +31,8 @@ from fundusray.runs.provenance import unseen_rows
 
 FIGURES = ("accuracy", "balanced_accuracy", "kappa")
 SHARES = ("clean_accuracy", "robust_accuracy", "success_rate", "changed_rate")
+SHARES += ("robust_balanced_accuracy",)
+VERSUS = ("changed", "robust_accuracy", "robust_balanced_accuracy")
 
 
 @dataclass(frozen=True)
@@ -132,8 +141,9 @@ def _under_attack(
             row |= {key: figures[key] for key in ("norm", "eps", "n", "num_patients")}
             row |= {"majority_accuracy": figures["majority_accuracy"]}
             row |= {f"{s}{e}": figures[f"{s}{e}"] for s in SHARES for e in ("", "_low", "_high")}
-            versus = None if base is table else _changed_more(table, base, figures["eps"])
-            row |= _difference("changed_vs_baseline", versus)
+            versus = {} if base is table else _versus_baseline(table, base, figures["eps"])
+            for name in VERSUS:
+                row |= _difference(f"{name}_vs_baseline", versus.get(name))
             published = outcome.row.published.published
             shares = [value for key, value in published.items() if key.startswith("changed_")]
             row["paper_changed_rate"] = shares[number] if number < len(shares) else None
@@ -141,17 +151,21 @@ def _under_attack(
     return rows, signs
 
 
-def _changed_more(table: pa.Table, base: pa.Table, eps: float) -> dict[str, Any]:
-    """By how much more often an attack changes the answer than it does the baseline's, of the same
-    images."""
-    ours, theirs = (
-        part.filter(pa.array(part["eps"].to_numpy() == eps)).sort_by("image_id")
-        for part in (table, base)
-    )
+def _versus_baseline(table: pa.Table, base: pa.Table, eps: float) -> dict[str, dict[str, Any]]:
+    """Of each of VERSUS the difference to the baseline, of the same images at one budget."""
+    ours, theirs = at_budget(table, eps), at_budget(base, eps)
     assert ours["image_id"].equals(theirs["image_id"]), "rows of a table share their photographs"
-    first, second = (part["changed"].to_numpy(zero_copy_only=False) for part in (ours, theirs))
     patients = np.array(ours["patient_id"].to_pylist(), dtype=object)
-    return share_difference(first, second, patients, higher=False)
+    changed = (part["changed"].to_numpy(zero_copy_only=False) for part in (ours, theirs))
+    robust = (robustly_right(part) for part in (ours, theirs))
+    names = ("target", "clean_prediction", "prediction")
+    classes = 1 + max(pc.max(part[name]).as_py() for part in (ours, theirs) for name in names)
+    answers = (answers_under_attack(part, classes) for part in (ours, theirs))
+    return {
+        "changed": share_difference(*changed, patients, higher=False),
+        "robust_accuracy": share_difference(*robust, patients),
+        "robust_balanced_accuracy": paired_differences(*answers)["balanced_accuracy"],
+    }
 
 
 def _difference(

@@ -6,12 +6,9 @@ import numpy as np
 import pyarrow as pa
 
 from fundusray.metrics.comparison import figure_difference
+from fundusray.metrics.predictions import predictions_table
 from fundusray.metrics.spread import LEVEL, Spread, share_spread
-
-NAMES = (
-    "clean_accuracy", "robust_accuracy", "success_rate", "changed_rate", "up_rate", "down_rate",
-)  # fmt: skip
-"""Shares of attacked images; `attack_figures` says of which, of what."""
+from fundusray.metrics.summary import figure_summary
 
 
 def share_interval(
@@ -64,21 +61,45 @@ def attack_figures(rows: pa.Table) -> list[dict[str, Any]]:
     up_rate, down_rate: given a higher or a lower class than before, of all;
     rounded_rate, jpeg_rate: made wrong also from 8 bits, from a JPEG of quality 90, of those that
         were right, where the rows say it;
-    robust_recall_<k>: as robust_accuracy, of class k.
+    robust_recall_<k>: as robust_accuracy, of class k;
+    robust_balanced_accuracy: the mean of those, which one answer for all has of 1 / classes.
     """
-    eps = rows["eps"].to_numpy()
-    return [_figures(rows.filter(pa.array(eps == one))) for one in np.unique(eps)]
+    return [_figures(at_budget(rows, eps)) for eps in np.unique(rows["eps"].to_numpy())]
+
+
+def at_budget(rows: pa.Table, eps: float) -> pa.Table:
+    """Those of a table of attacked images at one of its budgets, by image."""
+    return rows.filter(pa.array(rows["eps"].to_numpy() == eps)).sort_by("image_id")
+
+
+def robustly_right(rows: pa.Table) -> np.ndarray:
+    """Which images at one budget were right as they are and still are, bool [N]."""
+    right = rows["clean_prediction"].to_numpy() == rows["target"].to_numpy()
+    return right & ~rows["success"].to_numpy(zero_copy_only=False)
+
+
+def answers_under_attack(rows: pa.Table, num_classes: int) -> pa.Table:
+    """The answers at one budget as a table of predictions whose largest logit is 1.
+
+    Of an image that was right, what the attack made of it; of one that was wrong, the wrong answer
+    it had: an attack sets nothing right.
+    """
+    target, clean, now = (rows[n].to_numpy() for n in ("target", "clean_prediction", "prediction"))
+    success = rows["success"].to_numpy(zero_copy_only=False)
+    answer = np.where(clean != target, clean, np.where(success, now, target))
+    ids = (rows[name].to_pylist() for name in ("image_id", "patient_id"))
+    return predictions_table(*ids, target, np.eye(num_classes)[answer])
 
 
 def _figures(rows: pa.Table) -> dict[str, Any]:
     target, clean, now = (rows[n].to_numpy() for n in ("target", "clean_prediction", "prediction"))
     success = rows["success"].to_numpy(zero_copy_only=False)
     patients = np.array(rows["patient_id"].to_pylist(), dtype=object)
-    right, all_rows = clean == target, np.ones(len(target), bool)
+    right, robust, all_rows = clean == target, robustly_right(rows), np.ones(len(target), bool)
     meant = right & _truths(rows, "concerned", all_rows)
     shares = {
         "clean_accuracy": (right, all_rows),
-        "robust_accuracy": (right & ~success, all_rows),
+        "robust_accuracy": (robust, all_rows),
         "success_rate": (success, meant),
         "changed_rate": (rows["changed"].to_numpy(zero_copy_only=False), all_rows),
         "up_rate": (now > clean, all_rows),
@@ -88,7 +109,9 @@ def _figures(rows: pa.Table) -> dict[str, Any]:
         if f"success_{name}" in rows.column_names:
             shares[f"{name}_rate"] = (_truths(rows, f"success_{name}", all_rows), meant)
     classes = np.unique(target).tolist()
-    shares |= {f"robust_recall_{k}": (right & ~success, target == k) for k in classes}
+    shares |= {f"robust_recall_{k}": (robust, target == k) for k in classes}
+    num_classes = int(max(target.max(), clean.max(), now.max())) + 1
+    summary = figure_summary(answers_under_attack(rows, num_classes))
     figures: dict[str, Any] = {name: rows[name][0].as_py() for name in ("attack", "norm", "eps")}
     figures |= {
         "n": len(target),
@@ -103,7 +126,10 @@ def _figures(rows: pa.Table) -> dict[str, Any]:
             f"{name}_low": found["low"],
             f"{name}_high": found["high"],
         }
-    return figures
+    ends = ("", "_low", "_high")
+    return figures | {
+        f"robust_balanced_accuracy{e}": summary[f"balanced_accuracy{e}"] for e in ends
+    }
 
 
 def _truths(rows: pa.Table, name: str, otherwise: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ the networks of Table 6 under a condition.
 
 from collections.abc import Callable
 
-from fundusray.config import Recipe
+from fundusray.config import Recipe, override
 from fundusray.recipes.rows import register_recipe
 from fundusray.recipes.wu import OWN, balanced, table5_baseline, table5_oversample_dropout0
 
@@ -164,3 +164,38 @@ def extension_mixed() -> Recipe:
 def extension_fresh() -> Recipe:
     """As corrupt_1_4, with every photograph corrupted anew in each epoch."""
     return _corrupted("1-4", {"data.corrupt_fresh": True})
+
+
+def _defended(method: str) -> Recipe:
+    """Trained on attacked photographs, every class as often as the others in each batch: of what is
+    rare, training under attack otherwise learns nothing."""
+    budget = {"adversarial.eps": "1/255", "adversarial.steps": 3, "adversarial.judge_steps": 10}
+    changes = {"sampling.name": "quotas", "adversarial.method": method} | budget
+    return override(table5_baseline(), changes)
+
+
+DEFENDED = f"{OWN}, all of adversarial training and its sampling"
+
+
+@register_recipe("wu.defence.baseline", ours=DEFENDED)
+def defence_baseline() -> Recipe:
+    """Beside the rows that are trained under attack: as they, without an attack in training."""
+    return _defended("")
+
+
+@register_recipe("wu.defence.fast", ours=DEFENDED)
+def defence_fast() -> Recipe:
+    """Adversarial training by one step from a random start, which the paper does not try."""
+    return _defended("fast")
+
+
+@register_recipe("wu.defence.pgd", ours=DEFENDED)
+def defence_pgd() -> Recipe:
+    """Adversarial training by projected gradient descent, which the paper does not try."""
+    return _defended("pgd")
+
+
+@register_recipe("wu.defence.trades", ours=DEFENDED)
+def defence_trades() -> Recipe:
+    """Adversarial training by TRADES, which the paper does not try."""
+    return _defended("trades")

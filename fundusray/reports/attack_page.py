@@ -13,7 +13,8 @@ DEFINITIONS = (
     "that were right.",
     "Changed: answered otherwise than before, whether that was right or not; its share is of all "
     "images (the success rate of Wu 2020).",
-    "Robust accuracy: right as they are and still right, of all images.",
+    "Robust accuracy: right as they are and still right, of all images; balanced: the mean of its "
+    "shares in each class, which one answer for all images has of 1 / classes.",
     "From 8 bits, from JPEG: made wrong also after rounding to 8 bits, after saving as JPEG of "
     "quality 90.",
     "Up and down: answered with a higher or a lower class than before, of all images.",
@@ -35,8 +36,9 @@ def attack_tables(figures: Sequence[dict[str, Any]], classes: Sequence[str]) -> 
         f"{people_text(first, 'image')}; always the most frequent class is right of "
         f"{number_text(first['majority_accuracy'])}. Shares with 95 % intervals."
     )
-    shares = ["robust_accuracy", "success_rate", "changed_rate", "up_rate", "down_rate"]
-    head = ["eps", "robust accuracy", "success", "changed", "up", "down"]
+    shares = ["robust_accuracy", "robust_balanced_accuracy", "success_rate", "changed_rate"]
+    shares += ["up_rate", "down_rate"]
+    head = ["eps", "robust accuracy", "balanced", "success", "changed", "up", "down"]
     for name, title in (("rounded_rate", "from 8 bits"), ("jpeg_rate", "from JPEG")):
         if name in first:
             shares.append(name)

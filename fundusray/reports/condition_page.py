@@ -17,6 +17,7 @@ FIGURES = ("accuracy", "balanced_accuracy", "kappa")
 SHARES = (
     ("success", "success_rate"),
     ("robust accuracy", "robust_accuracy"),
+    ("robust balanced accuracy", "robust_balanced_accuracy"),
     ("clean accuracy", "clean_accuracy"),
 )
 PAPER = "paper"
@@ -126,6 +127,7 @@ def _attack_table(condition: str, rows: Sequence[dict[str, Any]]) -> PageTable:
     columns = [_estimate("changed", "changed_rate"), _paper("changed_rate")]
     columns += [_estimate(head, name) for head, name in SHARES]
     columns += [_to_baseline("changed", "changed")]
+    columns += [_to_baseline(head, name) for head, name in SHARES[1:3]]
     first = rows[0]
     title = f"{condition}: eps {budget_text(first['eps'], first['norm'])} ({first['norm']})"
     return _table(title, rows, columns)

@@ -6,8 +6,11 @@ import pytest
 
 from fundusray.metrics import figure_summary, paired_differences, predictions_table
 from fundusray.metrics.robustness import (
+    answers_under_attack,
+    at_budget,
     attack_figures,
     damage_figures,
+    robustly_right,
     share_difference,
     share_interval,
     smallest_breaking_eps,
@@ -111,3 +114,15 @@ def test_damage_is_told_by_level_and_by_kind() -> None:
         ("motion_blur", None, 4, 0.75),
     ]  # fmt: skip
     assert figures[0]["majority_accuracy"] == 0.5
+
+
+def test_balanced_accuracy_under_attack_is_the_mean_of_what_is_left_in_each_class() -> None:
+    _, second = attack_figures(attacked())
+    recalls = [second[f"robust_recall_{k}"] for k in range(3)]
+    assert second["robust_balanced_accuracy"] == pytest.approx(np.mean(recalls))
+    rows = at_budget(attacked(), 2.0)
+    assert robustly_right(rows).tolist() == [False, False, False, False, True, True]
+    answers = answers_under_attack(rows, 3)
+    given = np.stack([answers[f"logit_{k}"].to_numpy() for k in range(3)], axis=1).argmax(axis=1)
+    # The fourth was wrong and is answered rightly under attack: that is no merit of the network.
+    assert given.tolist() == [1, 1, 0, 1, 1, 0]
