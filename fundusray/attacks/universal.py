@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fundusray.attacks.budget import Budget
+from fundusray.attacks.budget import Budget, Radius
 from fundusray.attacks.gradient import (
     Predict,
     cross_entropy,
@@ -23,10 +23,14 @@ from fundusray.attacks.gradient import (
 )
 from fundusray.attacks.noise import random_offset
 from fundusray.errors import InputError
+from fundusray.hashed_numbers import uniform_numbers
 
 MOST_LOSS = 9.0
 """What an image's loss counts at most, so that few images that are lost already do not take the
 perturbation for themselves (Shafahi et al. 2020, equation 3)."""
+
+SIGNS = 5
+"""Use of the numbers that noise has its signs from."""
 
 Batches = Iterable[tuple[Tensor, Tensor, Tensor]]
 """Of images [B, 3, S, S] in [0, 1], targets [B], rows [B]; gone through more than once."""
@@ -73,6 +77,16 @@ def learn_universal(
     if perturbation is None:
         raise InputError("a universal perturbation is learned from images, got no batch of them")
     return UniversalPerturbation(perturbation[0], torch.tensor(sorted(rows)))
+
+
+def sign_noise(perturbation: Tensor, radius: Radius, seed: int) -> Tensor:
+    """Noise of the shape of a perturbation [3, S, S] and as long as the radius allows: every number
+    as large as any other, its sign drawn from the seed. What a perturbation is worth is what it
+    does beyond this."""
+    first = torch.zeros(1, dtype=torch.int64, device=perturbation.device)
+    num = perturbation.numel()
+    sign = (uniform_numbers(seed, first, SIGNS, num) - 0.5).sign().view(perturbation.shape)
+    return sign * (radius.eps if radius.norm == "linf" else radius.eps / num**0.5)
 
 
 def with_universal(image: Tensor, perturbation: Tensor) -> Tensor:

@@ -27,16 +27,23 @@ def share_interval(
 
 
 def share_difference(
-    first: np.ndarray, second: np.ndarray, patients: np.ndarray, higher: bool = True
+    first: np.ndarray,
+    second: np.ndarray,
+    patients: np.ndarray,
+    higher: bool = True,
+    among: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> dict[str, Any]:
     """difference (first - second), low, high, p, verdict on the first, and why, of two shares of
-    the same images, bool [N] each; from both shares' own intervals, see `comparison`.
+    the same patients' images, bool [N] each; from both shares' own intervals, see `comparison`.
 
     Args:
         higher: whether more is better.
+        among: which images, bool [N], each of the two is a share of, some at least; None: of all.
     """
-    every = np.ones(len(first), bool)
-    sides = (_spread(hits, every, patients) for hits in (first, second))
+    counted = among or (np.ones(len(first), bool),) * 2
+    sides = (
+        _spread(hits, those, patients) for hits, those in zip((first, second), counted, strict=True)
+    )
     return figure_difference(*sides, higher)
 
 

@@ -26,6 +26,8 @@ BY_BYTES = (
     "what the network learned from is recognised by the bytes of its files: photographs saved "
     "anew, and others of the same people, are not, and may be among those judged"
 )
+RANDOM, SEVERAL = "random", "several"
+"""What a network began with that has no name of its own: no weights; of a mean, different ones."""
 SIDES_APART = {"test": ("train", "val"), "val": ("train",), "all": ("known",)}
 """Of each side that is judged: the sides it must not share a row with."""
 
@@ -68,18 +70,63 @@ def rows_known_to(table: pa.Table, places: Iterable[str]) -> KnownRows:
     hashes: dict[str, set[str]] = {"train": set(), "val": set()}
     unasked = []
     for place in _line(places):
-        location = files.join(run_of(place), "manifest.parquet")
-        if files.exists(location):
-            theirs = files.read_table(location)
-            for digest, side in zip(*(theirs[key].to_pylist() for key in SEEN), strict=True):
-                if side in hashes:
-                    hashes[side].add(digest)
-        elif "pretrained" not in _info(place):
+        theirs = _photographs(place)
+        if theirs is None:
             unasked.append(place)
+        else:
+            hashes = {side: digests | theirs.get(side, set()) for side, digests in hashes.items()}
     ours, (group, _) = np.array(table["sha256"].to_pylist(), dtype=object), linked_groups(table)
     found = [np.isin(ours, list(hashes[side] - {""})) for side in ("train", "val")]
     trained, chosen = (np.isin(group, group[rows]) for rows in found)
     return KnownRows(trained, chosen, unasked)
+
+
+def learned_photographs(place: str) -> set[str] | None:
+    """sha256 of the files that the network at a place learned from, those of the networks it went
+    on from among them; None where that is not known of one of them.
+
+    Raises:
+        DamagedError: what a network learned from is no longer what was written.
+    """
+    learned = set[str]()
+    for one in _line([place]):
+        theirs = _photographs(one)
+        if theirs is None:
+            return None
+        learned |= theirs.get("train", set())
+    return learned - {""}
+
+
+def first_weights(place: str) -> str:
+    """What the network at a place began with, in a word: `random`; published weights or a file by
+    their name; of one that went on from another network what that one began with, or, where that
+    is nothing, its run; `several` of a mean of networks that began with different weights.
+    """
+    about = _info(place)
+    if "members" in about:
+        starts = {first_weights(bundle_folder(one)) for one in about["members"]}
+        return starts.pop() if len(starts) == 1 else SEVERAL
+    recipe = read_recipe(place) if _is_there(place) else None
+    if recipe is None:
+        return files.base_name(run_of(place))
+    before, weights = start_of(recipe.model), recipe.model.weights
+    if not before:
+        return weights if config.is_published(weights) else files.base_name(weights) or RANDOM
+    first = first_weights(before)
+    return files.base_name(run_of(before)) if first == RANDOM else first
+
+
+def _photographs(place: str) -> dict[str, set[str]] | None:
+    """Side -> sha256 of the files that are on it in the run that a bundle lies in; None where no
+    manifest is beside it. Drawn photographs are nobody's."""
+    location = files.join(run_of(place), "manifest.parquet")
+    if not files.exists(location):
+        return {} if "pretrained" in _info(place) else None
+    table = files.read_table(location)
+    digests = dict[str, set[str]]()
+    for digest, side in zip(*(table[key].to_pylist() for key in SEEN), strict=True):
+        digests.setdefault(side, set()).add(digest)
+    return digests
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fundusray.attacks import evaluation_mode
+from fundusray.attacks import Budget, evaluation_mode
+from fundusray.attacks.universal import UniversalPerturbation
 from fundusray.certificates import Smoothing, certify, certify_referable
 from fundusray.conditions import AttackCondition, Condition, CorruptionCondition
 from fundusray.conditions.damage import Damage, finishing
@@ -22,6 +23,7 @@ from fundusray.tasks import Columns, Task
 from fundusray.training.attacking import attacked_columns
 from fundusray.training.predicting import predictions_under
 from fundusray.training.step import predict_batches, to_device
+from fundusray.training.universal import learned_universal, universal_columns
 from fundusray.training.worst_damage import SmoothFinish, worst_damage
 
 BATCH = 32
@@ -117,6 +119,30 @@ class Evaluator:
                     part |= {f"{name}radius": found.radius.cpu().numpy()}
                 parts.append(part)
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def universal(
+        self, rows: np.ndarray, budget: Budget, goal: int | None, seed: int, condition: Condition
+    ) -> UniversalPerturbation:
+        """One change for all photographs, learned from some rows in this order."""
+        learned = learned_universal(
+            self.model, lambda: self._batches(rows, condition), budget, goal, seed
+        )
+        return UniversalPerturbation(learned.perturbation.cpu(), learned.row)
+
+    def under_universal(
+        self,
+        rows: np.ndarray,
+        learned: UniversalPerturbation,
+        budget: Budget,
+        seed: int,
+        condition: Condition,
+    ) -> dict[str, np.ndarray]:
+        """What a perturbation, and noise of its length, make of some rows; see
+        `universal.universal_columns`."""
+        here = UniversalPerturbation(learned.perturbation.to(self.device), learned.row)
+        return universal_columns(
+            self.model, lambda: self._batches(rows, condition), here, budget, seed
+        )
 
     def _batches(self, rows: np.ndarray, condition: Condition) -> Iterator[Batch]:
         return self._batches_of(self._loader(condition), rows)
