@@ -2,7 +2,7 @@
 gradients, on photographs that are new to all of them.
 
 python jobs/transfer.py <bundle> <bundle> <bundle> "attack=pgd(eps=2/255, steps=20)"
-python jobs/transfer.py runs/demo-1a2b3c4d runs/demo-5e6f7a8b "attack=pgd(eps=1/255|2/255, keep=last)" attack.rows=480
+python jobs/transfer.py <bundle> <bundle> "attack=pgd(eps=1/255|2/255, keep=last)" attack.rows=480
 python jobs/transfer.py <bundle> <bundle> "attack=pgd(eps=2/255)" data=/data/other_eyes
 """
 

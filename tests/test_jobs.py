@@ -86,6 +86,13 @@ def test_a_given_folder_keeps_the_keywords_its_source_has(
         (("evaluate.py", "/no/such/bundle"), "/no/such/bundle"),
         (("evaluate.py",), "give one bundle"),
         (("two_eyes.py",), "give one bundle"),
+        (("transfer.py", "one", "attack=pgd(eps=2/255)"), "give two bundles or more"),
+        (("transfer.py", "one", "another"), "give two bundles or more, and the attack"),
+        (("transfer.py", "one", "another", "attack=pgd(eps=2)"), "has no unit"),
+        (("universal.py", "one"), "eps=4/255"),
+        (("universal.py", "one", "eps=4"), "has no unit"),
+        (("universal.py", "one", "eps=4/255", "norm=l3"), "did you mean 'l2'"),
+        (("universal.py", "one", "eps=4/255", "passes=0"), "passes: a number from 1"),
         (("two_eyes.py", "b", "fit=tran"), "did you mean 'train'"),
     ],
 )

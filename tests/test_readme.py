@@ -32,7 +32,10 @@ def commands() -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-OF_BUNDLES = {f"jobs/{job}.py" for job in ("attack", "certify", "ensemble", "evaluate", "two_eyes")}
+OF_BUNDLES = {
+    f"jobs/{job}.py"
+    for job in ("attack", "certify", "ensemble", "evaluate", "transfer", "two_eyes", "universal")
+}
 """Jobs of a trained network, not of a recipe."""
 
 

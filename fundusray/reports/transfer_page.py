@@ -24,9 +24,9 @@ DEFINITIONS = (
     "Success: the target is right of the photograph as it is and wrong of the changed one; its "
     "share is of the photographs the target is right of. On the diagonal a network is attacked "
     "along its own gradients.",
-    "The target is asked about the images on the surrogate's way (keep=any), and the first one "
-    "that fools it counts. With keep=last the attacker sends his last image without asking; that "
-    "is the weaker attacker, and gives smaller shares.",
+    "The target is asked about the images on the way that fool the surrogate, and about the last "
+    "one (keep=any): an attacker who may try several. With pgd(keep=last) the last image alone is "
+    "sent, by one who may not; shares are then smaller.",
     "The same weights: both began with published weights of one name (of another architecture "
     "these are other weights, learned from the same public photographs), with the same file, or "
     "with the same earlier network. Two random starts are never the same.",

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from fundusray.attacks.budget import Budget
-from fundusray.attacks.universal import judge_universal, learn_universal, with_universal
+from fundusray.attacks.universal import judge_universal, learn_universal, sign_noise, with_universal
 from fundusray.errors import InputError
 from tests.attacks.linear_networks import LinearNetwork, convolutional_network, grey_images
 
@@ -107,3 +107,16 @@ def test_pixels_that_are_cut_off_do_not_pull() -> None:
     above = start > 0
     torch.testing.assert_close(learned.perturbation[above], start[above])
     assert not torch.allclose(learned.perturbation[~above], start[~above])
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.03), ("l2", 0.5)])
+def test_noise_is_as_long_as_the_budget_and_even(norm: str, eps: float) -> None:
+    radius = Budget(norm, eps, eps, 1)
+    noise = sign_noise(torch.zeros(3, 32, 32), radius, 3)
+    order = float("inf") if norm == "linf" else 2
+    length = torch.linalg.vector_norm(noise.flatten(), order).item()
+    assert length == pytest.approx(eps, rel=1e-5) and len(noise.abs().unique()) == 1
+    # 3,072 signs: the share of each is half, to four standard errors.
+    assert (noise > 0).float().mean().item() == pytest.approx(0.5, abs=4 * 0.5 / 3072**0.5)
+    assert torch.equal(noise, sign_noise(noise, radius, 3))
+    assert not torch.equal(noise, sign_noise(noise, radius, 4))

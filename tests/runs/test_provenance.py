@@ -9,7 +9,14 @@ import pytest
 from fundusray import files
 from fundusray.config import Model, Recipe, override, to_json
 from fundusray.errors import DamagedError
-from fundusray.runs.provenance import rows_known_to, start_of, start_on, unseen_rows
+from fundusray.runs.provenance import (
+    first_weights,
+    learned_photographs,
+    rows_known_to,
+    start_of,
+    start_on,
+    unseen_rows,
+)
 from fundusray.verified import write_verified
 from tests.runs.few import fake_set, run_manifest
 
@@ -154,3 +161,29 @@ def test_a_damaged_manifest_of_a_run_is_refused_by_name(bundle, tmp_path):
     manifest.write_bytes(content[:50] + bytes([content[50] ^ 1]) + content[51:])
     with pytest.raises(DamagedError, match=r"first/manifest\.parquet: other bytes"):
         rows_known_to(fake_set(8).table, [place])
+
+
+def test_what_was_learned_is_known_by_the_bytes_of_the_files(bundle, tmp_path):
+    first = bundle("first", {"h0": "train", "h2": "val", "h4": "test", "": "train"})
+    second = bundle("second", {"h6": "train"}, model__init_from=first)
+    assert learned_photographs(first) == {"h0"} and learned_photographs(second) == {"h0", "h6"}
+    drawn = bundle("drawn", info={"pretrained": "on drawn photographs"})
+    assert learned_photographs(drawn) == set()
+    after = bundle("after", {"h0": "train"}, model__init_from=str(tmp_path / "gone" / "bundle"))
+    assert learned_photographs(after) is None
+
+
+def test_what_a_network_began_with(bundle, tmp_path):
+    """What a line of networks began with; a random one's own run where others went on from it."""
+    plain, known = bundle("plain", {}), bundle("known", {}, model__weights="imagenet/tv2_in1k")
+    assert first_weights(plain) == "random" and first_weights(known) == "imagenet/tv2_in1k"
+    of_file = bundle("of_file", {}, model__weights=str(tmp_path / "net.pth"))
+    assert first_weights(of_file) == "net.pth"
+    second = bundle("second", {}, model__init_from=known)
+    assert first_weights(second) == "imagenet/tv2_in1k"
+    third = bundle("third", {}, model__init_from=bundle("next", {}, model__weights=plain))
+    assert first_weights(third) == "plain"
+    assert first_weights(bundle("mean", info={"members": [known, second]})) == "imagenet/tv2_in1k"
+    assert first_weights(bundle("mixed", info={"members": [known, plain]})) == "several"
+    gone = bundle("after", {}, model__init_from=str(tmp_path / "gone" / "bundle"))
+    assert first_weights(gone) == "gone"
