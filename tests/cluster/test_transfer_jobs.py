@@ -45,7 +45,7 @@ def other(
     patient = dict(zip(*(table[n].to_pylist() for n in ("image_id", "patient_id")), strict=True))
     known = sorted({patient[row["image_id"]] for row in train})
     gone = set(known[: len(known) // 2])
-    kept = [row for row in rows if row["split"] != "train" or patient[row["image_id"]] not in gone]
+    kept = [row | ({"split": "none"} if patient[row["image_id"]] in gone else {}) for row in rows]
     folder = tmp_path_factory.mktemp("other")
     with open(folder / "split.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
