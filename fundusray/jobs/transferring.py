@@ -239,5 +239,5 @@ def _written(folder: str, pairs: Sequence[TransferPair], facts: TransferFacts) -
     for note in facts.notes:
         print(f"note: {note}")
     print(f"table: {table}\ngroups: {grouped}\nreport: {page}")
-    decided = {f"{one['fact'].replace(' ', '_')}_transfer": one["verdict"] for one in differences}
-    return {"table": table, "groups": grouped, "report": page, "n": first["n"]} | decided
+    places = {"table": table, "groups": grouped, "report": page}
+    return places | {"n": first["n"], "differences": differences}

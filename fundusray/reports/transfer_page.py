@@ -34,10 +34,9 @@ DEFINITIONS = (
     "too, by the bytes of their files.",
     "Shares off the diagonal are pooled over pairs. Pairs look at the same photographs, so the "
     "patient is the unit: all answers to one patient's photographs stand or fall together.",
-    "Intervals are 95 % and hold for these networks on other patients. Networks are few, and none "
-    "was trained twice: of other trainings an interval over photographs says nothing. What goes "
-    "with transfer may go with something else, too: the counts beside each share say what its "
-    "pairs have in common besides.",
+    "Intervals are 95 % and hold for these networks on other patients. Networks are few: of other "
+    "trainings an interval over photographs says nothing. What goes with transfer may go with "
+    "something else, too: the counts beside each share say what its pairs have in common besides.",
 )
 
 

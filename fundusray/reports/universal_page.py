@@ -40,7 +40,8 @@ class UniversalFacts:
 
 def difference_text(difference: dict[str, Any]) -> str:
     """A difference to noise with its interval and what it says."""
-    return f"{change_text(difference)}, {WORDS[difference['verdict']]}"
+    why = f" ({difference['why']})" if difference["why"] else ""
+    return f"{change_text(difference)}, {WORDS[difference['verdict']]}{why}"
 
 
 def perturbation_picture(perturbation: np.ndarray) -> bytes:

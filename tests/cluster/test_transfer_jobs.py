@@ -99,6 +99,7 @@ def test_two_networks_judge_each_others_images(
         assert float(row["success_rate"]) == pytest.approx(share)
     page = Path(result["report"]).read_text()
     assert "judged by" in page and "<script" not in page and "other trainings" in page
+    assert result["differences"] == []  # the two pairs have all in common that there is to ask
     kinds = {(row["fact"], row["kind"]) for row in table_of(result["groups"])}
     assert ("start", "others, or random") in kinds and ("architecture", "the same") in kinds
 

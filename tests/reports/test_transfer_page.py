@@ -72,5 +72,9 @@ def test_one_change_for_all() -> None:
                  "answered mild", "+0.310 [0.200, 0.400], more", "make it"):  # fmt: skip
         assert part in page, part
     assert page.count('<img src="data:image/png;base64,') == 1
+    alike = dict.fromkeys(("low", "high")) | {"difference": 0.0, "verdict": "undecided"}
+    changes["changed_rate"] = alike | {"why": "both answer alike here"}
+    page = evaluation_page(universal_page(facts, figures, changes, 1, picture))
+    assert "undecided (both answer alike here)" in page
     assert "answered mild" not in evaluation_page(universal_page(facts, figures, changes, None,
                                                                  picture))  # fmt: skip
