@@ -236,7 +236,9 @@ def opened_evaluator(
             "the command again, or after the training"
         )
     task = task_of(opened.recipe, opened.classes, order_known(opened))
-    return Evaluator(opened, task, open_set(prepared), threads, gpu)
+    # An attack, and the worst damage, have to know which answer is right.
+    data = in_classes_of(open_set(prepared), bundle, opened)
+    return Evaluator(opened, task, data, threads, gpu)
 
 
 def _part(evaluator: Evaluator, condition: Condition, rows: np.ndarray) -> pa.Table:

@@ -136,6 +136,19 @@ def test_other_photographs_are_judged_whole(
 
 
 @pytest.mark.ray
+def test_a_worker_has_the_right_answers_in_the_classes_of_the_network(
+    unbroken: dict, small: Recipe, prepared: str, storage: str
+) -> None:
+    """An attack has to know what is wrong; the same photographs, with their classes turned round."""
+    place, own = unbroken["bundle"], open_set(prepared)
+    turned = override(small, {"data.classes": tuple(reversed(own.classes))})
+    folder = prepare.prepare_set(turned, storage)
+    assert open_set(folder).targets().tolist() != own.targets().tolist()
+    evaluator = opened_evaluator(place, weights_digest(place), folder, 1, False)
+    assert evaluator.prepared.targets().tolist() == own.targets().tolist()
+
+
+@pytest.mark.ray
 def test_photographs_among_others_that_were_trained_on_are_left_out(
     unbroken: dict, prepared: str, tmp_path
 ) -> None:
