@@ -40,7 +40,7 @@ def expose(image: Tensor, parameters: Sequence[Parameters]) -> Tensor:
     result = torch.empty_like(image)
     for place, each in enumerate(parameters):
         table = exposure_table(each["stops"]).to(image.device)
-        result[place] = through_table(image[place], table)
+        through_table(image[place], table, result[place])
     return result
 
 

@@ -55,19 +55,16 @@ def laid_over(image: Tensor, changed: Tensor, seen: Tensor) -> Tensor:
     return (changed & mask).bitwise_or_(image & ~mask)
 
 
-def through_table(image: Tensor, table: Tensor) -> Tensor:
-    """Every value of an image uint8 [..., S, S] looked up in a table of 256, uint8 of its shape.
+def through_table(image: Tensor, table: Tensor, out: Tensor | None = None) -> Tensor:
+    """Every value of an image uint8 [..., S, S] looked up in a table of 256, uint8 of its shape; in
+    `out` where that is given, which may lie otherwise.
 
     Values are taken as they lie in memory, so channels last stay so.
     """
-    spread = torch.empty_like(image)
+    spread = torch.empty_like(image) if out is None else out
     if spread.stride() != image.stride():
-        image = image.contiguous()
-        spread = torch.empty_like(image)
-    flat = image.as_strided((image.numel(),), (1,), image.storage_offset())
-    parts = zip(
-        flat.split(PART), spread.as_strided((image.numel(),), (1,)).split(PART), strict=True
-    )
-    for part, out in parts:
-        torch.index_select(table, 0, part.int(), out=out)
+        return spread.copy_(through_table(image.contiguous(), table))
+    flat, ours = (each.as_strided((each.numel(),), (1,)) for each in (image, spread))
+    for part, found in zip(flat.split(PART), ours.split(PART), strict=True):
+        torch.index_select(table, 0, part.int(), out=found)
     return spread

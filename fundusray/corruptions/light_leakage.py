@@ -85,18 +85,30 @@ def smooth_leakage(image: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
 def light_leakage(image: Tensor, parameters: Sequence[Parameters]) -> Tensor:
     """Light of `gain` (1: white) at the border, `angle` degrees from the right towards the bottom,
     `width` radii wide, the more `spread` the shorter along the border."""
-    # Saturates: what is added is at most what is left to white, which outside is nothing.
-    room = ~image & seen_area(image).byte().mul_(255)
-    half = torch.tensor(0.5, device=image.device)
-    result = torch.empty_like(image)
+    seen = seen_area(image).byte().neg_()
+    result = image.clone()
     for place, each in enumerate(parameters):
         down, across = (part.to(image.device) for part in leak_factors(each, image.shape[-1]))
-        for top in range(0, image.shape[-1], BAND):
-            rows = slice(top, top + BAND)
-            light = torch.addcmul(half, down[:, rows], across).clamp_max_(255).byte()
-            torch.minimum(light, room[place, :, rows], out=light)
-            torch.add(light, image[place, :, rows], out=result[place, :, rows])
+        most = down.amax(0)
+        first, last = _lit(most * across.max())
+        columns = slice(*_lit(across * most.max()))
+        for top in range(first, last, BAND):
+            rows = slice(top, min(top + BAND, last))
+            light = torch.mul(down[:, rows], across[..., columns]).add_(0.5)
+            # By way of whole numbers: so the conversion is several times as fast.
+            light = light.short().clamp_max_(255).byte()
+            lit = result[place, :, rows, columns]
+            # Saturates: what is added is at most what is left to white, which outside is nothing.
+            room = torch.bitwise_not(lit).bitwise_and_(seen[place, :, rows, columns])
+            lit.add_(torch.minimum(light, room, out=light))
     return result
+
+
+def _lit(most: Tensor) -> tuple[int, int]:
+    """The first and, after the last, the end of the lines that any light falls on, by the most that
+    falls on each, in levels; below half a level is none."""
+    places = (most.flatten() >= 0.499).nonzero()[:, 0].tolist()
+    return (places[0], places[-1] + 1) if places else (0, 0)
 
 
 def leak_factors(parameters: Parameters, side: int) -> tuple[Tensor, Tensor]:

@@ -139,7 +139,7 @@ def test_other_photographs_are_judged_whole(
 def test_a_worker_has_the_right_answers_in_the_classes_of_the_network(
     unbroken: dict, small: Recipe, prepared: str, storage: str
 ) -> None:
-    """An attack has to know what is wrong; the same photographs, with their classes turned round."""
+    """An attack has to know what is wrong; here classes stand in another order."""
     place, own = unbroken["bundle"], open_set(prepared)
     turned = override(small, {"data.classes": tuple(reversed(own.classes))})
     folder = prepare.prepare_set(turned, storage)
