@@ -29,17 +29,22 @@ def squared(holder: int, number: int) -> pa.Table:
     return pa.table({"number": [number], "square": [number**2]})
 
 
+def pool_workers() -> list[int]:
+    """The workers of this process's pools that have begun to work."""
+    found = {pid: (parent, line) for pid, parent, _, line in processes()}
+
+    def ours(pid: int) -> bool:
+        return pid == os.getpid() or (pid in found and ours(found[pid][0]))
+
+    alive = [p for p, (_, line) in found.items() if line.startswith("ray::PoolWorker.work")]
+    return [pid for pid in alive if ours(pid)]
+
+
 def kill_workers(kills: int, over: threading.Event, killed: list[int]) -> None:
     """Kills a random worker of this process's pools from time to time."""
     draw = random.Random(0)
     while len(killed) < kills and not over.wait(draw.uniform(0, 1)):
-        found = {pid: (parent, line) for pid, parent, _, line in processes()}
-
-        def ours(pid: int, found: dict = found) -> bool:
-            return pid == os.getpid() or (pid in found and ours(found[pid][0]))
-
-        alive = [p for p, (_, line) in found.items() if line.startswith("ray::PoolWorker.work")]
-        alive = [pid for pid in alive if ours(pid) and pid not in killed]
+        alive = [pid for pid in pool_workers() if pid not in killed]
         if alive:
             killed.append(draw.choice(alive))
             os.kill(killed[-1], signal.SIGKILL)
