@@ -1,5 +1,6 @@
-"""What the pool costs beside the work: starting and scheduling 1,000 units on real actors, and a
-dry simulation of up to 1,000 actors and a million units, whose cost of a unit must stay flat.
+"""What the pool costs beside the work: starting and scheduling 1,000 units on real actors; how much
+faster two actors attack a network than one, each with one thread; and a dry simulation of up to
+1,000 actors and a million units, whose cost of a unit must stay flat.
 
 python benchmarks/pool.py [--units 1000] [--most 1000000]
 """
@@ -11,18 +12,25 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import ray
+import torch
 from rounds import conclude
+from torch import nn
 
+from fundusray.attacks import run_attack
 from fundusray.cluster.runtime.hands import Ended, Workers
 from fundusray.cluster.runtime.pool import Pool
 from fundusray.cluster.runtime.start import start_ray
 from fundusray.cluster.runtime.units import Unit
+from fundusray.config import Model
+from fundusray.models import build_model
 
-SECONDS = 0.05
-"""Of a unit: a batch of an attack takes longer."""
-ACTORS = 2
-OVERHEAD, FLAT = 1.05, 1.5
-"""Most that the pool may add to the work, and that a unit may cost more with many than with few."""
+SECONDS = 0.2
+"""Of a unit: the smallest of an attack, 16 images under one step, takes longer on a core."""
+ACTORS, ATTACKED = 2, 40
+OVERHEAD, FLAT, BOTH = 1.05, 1.5, 1.6
+"""Most that the pool may add to the work, and that a unit may cost more with many than with few;
+how many times as fast two actors have to be."""
 
 
 def opened() -> str:
@@ -34,6 +42,45 @@ def worked(held: str, seconds: float) -> float:
     """A unit that takes its worker so long."""
     time.sleep(seconds)
     return seconds
+
+
+def network() -> nn.Module:
+    """What an attacking worker holds."""
+    return build_model(Model(name="efficientnet_lite0"), 5, 0).eval().requires_grad_(False)
+
+
+def attacked(model: nn.Module, number: int) -> int:
+    """How many of 16 images PGD breaks."""
+    image = torch.rand(16, 3, 96, 96, generator=torch.Generator().manual_seed(number))
+    with torch.no_grad():
+        target = model(image).argmax(dim=1)
+    outcome = run_attack(
+        "pgd", {"steps": 5, "keep": "last"}, model, image, target, row=torch.arange(16),
+        norm="linf", eps=1e-4, success=lambda logits, target: logits.argmax(dim=1) != target,
+    )  # fmt: skip
+    return int(outcome.success.sum())
+
+
+@ray.remote(num_cpus=1)
+class Idle:
+    """Holds a core that the pool then cannot have."""
+
+    def ready(self) -> None:
+        """Returns as soon as it is there."""
+
+
+def attacking_seconds(actors: int) -> tuple[float, list[int]]:
+    """(what so many actors that are open already take for the same units, what they found)."""
+    others = [Idle.remote() for _ in range(ACTORS - actors)]
+    ray.get([other.ready.remote() for other in others])
+    with Pool("attacking", attacked, Workers(network, cpus=1)) as pool:
+        pool.values(Unit(f"first {n}", (n,)) for n in range(2 * ACTORS))
+        began = time.perf_counter()
+        found = pool.values(Unit(str(n), (n,)) for n in range(ATTACKED))
+        took = time.perf_counter() - began
+    for other in others:
+        ray.kill(other)
+    return took, [found[str(n)] for n in range(ATTACKED)]
 
 
 class SimulatedHands:
@@ -101,6 +148,10 @@ def main() -> int:
     for actors, cost in costs.items():
         print(f"simulated {actors:,} actors: {cost:.1f} us a unit (10 actors: {few:.1f})")
     conclude({"pool_share": (alone / took, 1 / OVERHEAD)})
+    (one, alone_found), (two, found) = attacking_seconds(1), attacking_seconds(2)
+    assert alone_found == found, "who attacks makes no difference"
+    print(f"{ATTACKED} units of PGD on 16 images: one actor {one:.1f} s, two {two:.1f} s")
+    conclude({"two_actors_over_one": (one / two, BOTH)})
     conclude({"pool_flat": (few / max(costs.values()), 1 / FLAT)})
     return 0
 

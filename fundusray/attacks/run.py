@@ -1,7 +1,7 @@
 """Runs any attack on a batch and measures what came of it: budget, range, success."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,8 +106,7 @@ def run_attack(
     alike = reached.clone()
     if len(image):
         # A copy repeats itself as the network does.
-        for each in (predict, search) if search and not copied else (predict,):
-            _require_repeatable(_narrowed(each, image), wide[:SAMPLE])
+        _require_repeatable([predict, search if search and not copied else None], image)
         logits = _require_classes(judge.logits(wide, places) if clean is None else clean.float())
         reached, alike = success(logits, target), _like_probabilities(logits)
     live = (~reached).nonzero()[:, 0]
@@ -190,15 +189,16 @@ def _require_classes(logits: Tensor) -> Tensor:
     return logits
 
 
-def _require_repeatable(predict: Predict, image: Tensor) -> None:
-    with torch.no_grad():
-        first, second = (predict(image).float() for _ in range(2))
-    apart = (first - second).abs().nan_to_num().max().item()
-    if apart > REPEATABLE * max(first.abs().nan_to_num().max().item(), 1e-30):
-        raise InputError(
-            f"the network says two things of the same images (logits differ by {apart:.3g}): it "
-            "draws at random, as dropout does; put it into evaluation mode, model.eval()"
-        )
+def _require_repeatable(networks: Sequence[Predict | None], image: Tensor) -> None:
+    for predict in filter(None, networks):
+        with torch.no_grad():
+            first, second = (predict(image[:SAMPLE]).float() for _ in range(2))
+        apart = (first - second).abs().nan_to_num().max().item()
+        if apart > REPEATABLE * max(first.abs().nan_to_num().max().item(), 1e-30):
+            raise InputError(
+                f"the network says two things of the same images (logits differ by {apart:.3g}): "
+                "it draws at random, as dropout does; put it into evaluation mode, model.eval()"
+            )
 
 
 def _require_pixels(image: Tensor) -> None:
