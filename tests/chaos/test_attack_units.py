@@ -7,13 +7,12 @@ import threading
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from fundusray import files
 from fundusray.cluster import prepare
 from fundusray.cluster.attack import AttackPlan, _attacked
-from fundusray.cluster.evaluate import rows_of_units
+from fundusray.cluster.evaluate import opened_evaluator, rows_of_units
 from fundusray.cluster.runtime.units import Unit, unit_key
 from fundusray.conditions import parse_attacks
 from fundusray.config import Recipe, override
@@ -34,17 +33,14 @@ def saved(folder: str, small: Recipe, classes: tuple[str, ...]) -> str:
     return folder
 
 
-def attacked(bundle: str, prepared: str, parts: Path, cpus: int) -> dict[str, pa.Table]:
-    """Of each unit, one photograph under an attack with a seed of its own, its row."""
-    weights, rows = weights_digest(bundle), len(open_set(prepared))
+def attack_units(weights: str, rows: int) -> list[Unit]:
+    """Of each unit one photograph, under an attack with a seed of its own."""
     units = []
     for number in range(UNITS):
         text = f"pgd(eps=4/255, steps=2, seed={number // rows})"
         plan, chunk = AttackPlan(tuple(parse_attacks(text))), np.array([number % rows])
         units.append(Unit(unit_key(weights, chunk.tolist(), plan.text), (plan, chunk), 1))
-    place = (bundle, weights, prepared)
-    rows_of_units("attacking", _attacked, units, place, str(parts), cpus)
-    return {unit.key: files.read_table(str(parts / f"{unit.key}.parquet")) for unit in units}
+    return units
 
 
 def kill_on_the_way(folder: Path, over: threading.Event, killed: list[int]) -> None:
@@ -66,13 +62,18 @@ def test_killed_workers_lose_and_change_no_row_of_an_attack(cluster: None, tmp_p
     parts.mkdir()
     thread = threading.Thread(target=kill_on_the_way, args=(parts, over, killed), daemon=True)
     thread.start()
+    weights = weights_digest(bundle)
+    units = attack_units(weights, len(open_set(prepared)))
     try:
-        broken = attacked(bundle, prepared, parts, cpus=1)
+        place = (bundle, weights, prepared)
+        rows_of_units("attacking", _attacked, units, place, str(parts), cpus=1)
     finally:
         over.set()
         thread.join()
     assert len(killed) == KILLS, "they were killed while they worked"
-    alone = attacked(bundle, prepared, tmp_path / "alone", cpus=2)
-    assert len(broken) == len(alone) == UNITS
-    assert all(broken[key].equals(alone[key]) for key in alone)
+    one = opened_evaluator(*place, threads=1, gpu=False)
+    for unit in units:
+        assert files.read_table(str(parts / f"{unit.key}.parquet")).equals(
+            _attacked(one, *unit.arguments)
+        ), unit.key
     assert len(list(parts.iterdir())) == UNITS, "nothing half written is left"
