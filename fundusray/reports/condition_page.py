@@ -27,15 +27,18 @@ PAPER = "paper"
 def condition_page(
     title: str, rows: Sequence[dict[str, Any]], notes: Sequence[str]
 ) -> EvaluationPage:
-    """The page of rows of `jobs.condition_tables`, a table for each condition and budget."""
+    """The page of rows of `jobs.condition_tables`, tables for each condition and budget; of a title
+    `..., scale small: ...` what stands behind is said below it."""
     tables = []
     for (condition, eps), group in groupby(rows, key=lambda r: (r["condition"], r.get("eps"))):
-        make = _damage_table if eps is None else _attack_table
-        tables.append(make(condition, list(group)))
+        make = _damage_table if eps is None else _attack_tables
+        tables += make(condition, list(group))
     attacked = any("eps" in row for row in rows)
+    name, _, scale = title.partition(", scale ")
+    how = f"Scale {scale}. " if scale else ""
     return EvaluationPage(
-        title=title,
-        caption=f"{people_text(rows[0], 'image')}, {rows[0]['side']} rows.",
+        title=name,
+        caption=f"{how}{people_text(rows[0], 'image')}, {rows[0]['side']} rows.",
         summary=_summary(rows),
         tables=tables,
         notes=[*notes, *(DEFINITIONS if attacked else DAMAGE_DEFINITIONS)],
@@ -110,7 +113,7 @@ def _to_baseline(head: str, name: str) -> Column:
     return f"{head} to baseline", lambda row: _versus(row, f"{name}_vs_baseline")
 
 
-def _damage_table(condition: str, rows: Sequence[dict[str, Any]]) -> PageTable:
+def _damage_table(condition: str, rows: Sequence[dict[str, Any]]) -> list[PageTable]:
     def drop(row: dict[str, Any]) -> str:
         lost = {end: row[f"accuracy_drop_{end}"] for end in ("low", "high")}
         return change_text({"difference": row["accuracy_drop"]} | lost)
@@ -120,14 +123,15 @@ def _damage_table(condition: str, rows: Sequence[dict[str, Any]]) -> PageTable:
     for figure in FIGURES[1:]:
         columns += [_estimate(figure.replace("_", " "), figure), _paper(figure)]
     columns += [_to_baseline(figure.replace("_", " "), figure) for figure in FIGURES]
-    return _table(f"Under {condition}", rows, columns)
+    return [_table(f"Under {condition}", rows, columns)]
 
 
-def _attack_table(condition: str, rows: Sequence[dict[str, Any]]) -> PageTable:
+def _attack_tables(condition: str, rows: Sequence[dict[str, Any]]) -> list[PageTable]:
     columns = [_estimate("changed", "changed_rate"), _paper("changed_rate")]
     columns += [_estimate(head, name) for head, name in SHARES]
-    columns += [_to_baseline("changed", "changed")]
-    columns += [_to_baseline(head, name) for head, name in SHARES[1:3]]
+    versus = [_to_baseline("changed", "changed")]
+    versus += [_to_baseline(head, name) for head, name in SHARES[1:3]]
     first = rows[0]
     title = f"{condition}: eps {budget_text(first['eps'], first['norm'])} ({first['norm']})"
-    return _table(title, rows, columns)
+    tables = [_table(title, rows, columns)]
+    return tables + ([_table(f"{title}, to baseline", rows, versus)] if len(rows) > 1 else [])

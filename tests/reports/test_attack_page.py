@@ -62,6 +62,33 @@ def test_a_table_under_damage_says_what_is_decided() -> None:
         assert part in page, part
 
 
+def under_attack(name: str, robust: float, verdict: str) -> dict[str, Any]:
+    row: dict[str, Any] = {"row": name, "condition": "pgd(eps=2/255)", "side": "test", "n": 300}
+    row |= {"num_patients": 160, "majority_accuracy": 0.7, "eps": 2 / 255, "norm": "linf"}
+    row |= {"paper_changed_rate": None}
+    for figure in ("changed_rate", "success_rate", "robust_accuracy", "robust_balanced_accuracy",
+                   "clean_accuracy"):  # fmt: skip
+        row |= {figure: robust, f"{figure}_low": robust - 0.1, f"{figure}_high": robust + 0.1}
+    for figure in ("changed", "robust_accuracy", "robust_balanced_accuracy"):
+        row |= {f"{figure}_vs_baseline": 0.25, f"{figure}_vs_baseline_verdict": verdict}
+        row |= {f"{figure}_vs_baseline_low": 0.125, f"{figure}_vs_baseline_high": 0.375}
+    return row
+
+
+def test_a_table_under_attack_has_its_differences_beside() -> None:
+    rows = [under_attack("a.baseline", 0.2, "baseline"), under_attack("a.one", 0.45, "better")]
+    made = condition_page("Paper, Table 9, scale small: 64 px instead of 512", rows, [])
+    assert made.title == "Paper, Table 9"
+    assert made.caption.startswith("Scale small: 64 px instead of 512. 300 images")
+    shares, versus = made.tables
+    assert shares.rows[1][:3] == ["one", "0.450 [0.350, 0.550]", "0.450 [0.350, 0.550]"]
+    assert versus.rows == [
+        ["baseline", *["baseline"] * 3],
+        ["one", *["+0.250 [0.125, 0.375] better"] * 3],
+    ]
+    assert len(condition_page("Paper", rows[:1], []).tables) == 1
+
+
 def test_curves_are_pictures() -> None:
     rows = [figures(1, 0.6), figures(2, 0.3)]
     rows[1] |= {"robust_accuracy_low": None, "robust_accuracy_high": None}
