@@ -1,6 +1,5 @@
 """The job that searches: runs or goes on, chooses on validation rows, reports on test rows."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -62,7 +61,7 @@ def report_search(run: Run, found: dict[str, Any], space: SearchSpace) -> dict[s
     recipe, opened, folder = run.recipe, run.prepared, found["folder"]
     results = [_whole_result(run, entry, 0) for entry in found["trials"]]
     trials = [
-        _searched(run, entry, result, space.method)
+        _searched(run, entry, result, space)
         for entry, result in zip(found["trials"], results, strict=True)
     ]
     modes = "; ".join(sorted({result["mode"] for result in results if result}))
@@ -129,10 +128,12 @@ def _searched(
     run: Run,
     entry: dict[str, Any],
     result: dict[str, Any] | None,
-    method: Callable[[dict[str, Any]], str],
+    space: SearchSpace,
 ) -> leaderboards.ReportTrial:
-    """A search's trial as the report wants it; one stopped early is judged by its best epoch."""
-    recipe, name = override(run.recipe, entry["proposed"]), method(entry["proposed"])
+    """A search's trial as the report wants it; one stopped early is judged by its best epoch. The
+    space's first point is what the others are compared with."""
+    proposed = entry["proposed"]
+    recipe, name = override(run.recipe, proposed), space.method(proposed)
     first = entry["folders"][0]
     if result is None and files.exists(files.join(first, "bundle", "MANIFEST.json")):
         result = _early(run, first)
@@ -140,11 +141,12 @@ def _searched(
         reason = entry["error"] or "ended before its first epoch did"
         result = {"status": "failed", "reason": reason}
     split = run.sets.split(run.set_folder, recipe)
-    trial = trial_of(recipe, split, result, name, entry["proposed"])
+    trial = trial_of(recipe, split, result, name, proposed)
     repeats = [_whole_result(run, entry, n) for n in range(len(entry["folders"]))]
     able = trial.status == "finished" and len(repeats) > 1 and all(repeats)
     return replace(
         trial,
+        baseline=space.POINTS[0].items() <= proposed.items(),
         chosen=entry["chosen"],
         validation=entry["value"],
         repeats=tuple(one["predictions"] for one in repeats) if able else (),

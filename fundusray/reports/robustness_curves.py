@@ -84,6 +84,12 @@ def pareto_plot(reached: Sequence[dict[str, Any]], objectives: Sequence[str]) ->
             color=INK,
         )
     axes.margins(0.12)
+    # Shares and kappas are seldom below 0, and equal ones would otherwise be drawn amid nothing.
+    for values, bound in ((across, axes.set_xlim), (up, axes.set_ylim)):
+        reach = [row[values] for row in reached]
+        if min(reach) >= 0:
+            most = max(max(reach), 0.01)
+            bound(-0.05 * most, 1.15 * most)
     axes.set_xlabel(f"validation {across.replace('_', ' ')}")
     axes.set_ylabel(f"validation {up.replace('_', ' ')}")
     axes.set_title("what was traded for what")
