@@ -8,6 +8,7 @@ import pytest
 from fundusray import recipes
 from fundusray.cluster.search.study import points_of, space_summary
 from fundusray.config import Recipe, override
+from fundusray.jobs.searching import is_baseline
 from fundusray.runs.check import check
 from tune_spaces import balancing, corruption_levels, epsilons
 from tune_spaces.balancing import BETAS, POINTS, method, space
@@ -112,3 +113,11 @@ def test_searches_for_robustness_have_two_objectives_and_one_judge() -> None:
     base = override(recipes.find_recipe("demo"), corruption_levels.SETTINGS)
     assert base.tune.objectives == ("kappa", "corrupted_kappa")
     assert base.data.judge_corrupt == "wu(level=1-4)" and not base.data.corrupt
+
+
+@pytest.mark.parametrize("searched", [balancing, epsilons, corruption_levels])
+def test_one_point_of_a_space_is_what_the_others_are_compared_with(searched: Any) -> None:
+    proposals = [proposal.settings for proposal in points_of(searched, searched.POINTS)]
+    assert [is_baseline(searched, params) for params in proposals] == [True] + [False] * (
+        len(proposals) - 1
+    )

@@ -124,14 +124,18 @@ def _whole_result(run: Run, entry: dict[str, Any], number: int) -> dict[str, Any
     return result
 
 
+def is_baseline(space: SearchSpace, proposed: dict[str, Any]) -> bool:
+    """Whether a trial is the space's first point, which the others are compared with."""
+    return space.POINTS[0].items() <= proposed.items()
+
+
 def _searched(
     run: Run,
     entry: dict[str, Any],
     result: dict[str, Any] | None,
     space: SearchSpace,
 ) -> leaderboards.ReportTrial:
-    """A search's trial as the report wants it; one stopped early is judged by its best epoch. The
-    space's first point is what the others are compared with."""
+    """A search's trial as the report wants it; one stopped early is judged by its best epoch."""
     proposed = entry["proposed"]
     recipe, name = override(run.recipe, proposed), space.method(proposed)
     first = entry["folders"][0]
@@ -146,7 +150,7 @@ def _searched(
     able = trial.status == "finished" and len(repeats) > 1 and all(repeats)
     return replace(
         trial,
-        baseline=space.POINTS[0].items() <= proposed.items(),
+        baseline=is_baseline(space, proposed),
         chosen=entry["chosen"],
         validation=entry["value"],
         repeats=tuple(one["predictions"] for one in repeats) if able else (),
