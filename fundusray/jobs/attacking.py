@@ -9,7 +9,6 @@ from fundusray import files
 from fundusray.attacks import ATTACKS
 from fundusray.attacks.masking import masking_warnings
 from fundusray.cluster.attack import AttackPlan, ascending, attack_bundle, attacked_sample
-from fundusray.cluster.class_matching import in_classes_of
 from fundusray.command import Command
 from fundusray.conditions import (
     AttackCondition,
@@ -17,10 +16,10 @@ from fundusray.conditions import (
     parse_attacks,
     parse_condition,
 )
-from fundusray.data.prepared.prepared_set import PreparedSet, open_set
+from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.errors import InputError
-from fundusray.jobs.command_to_recipe import prepared_of, print_recipe
-from fundusray.jobs.evaluating import asked_recipe
+from fundusray.jobs.command_to_recipe import print_recipe
+from fundusray.jobs.evaluating import asked_recipe, new_photographs
 from fundusray.jobs.looks import record_look
 from fundusray.metrics.robustness import attack_figures
 from fundusray.models.bundle import load_bundle
@@ -28,7 +27,7 @@ from fundusray.models.load_weights import bundle_folder, weights_digest
 from fundusray.reports.attack_page import attack_page, budget_text
 from fundusray.reports.evaluation_page import evaluation_page
 from fundusray.reports.number_text import estimate_text, people_text
-from fundusray.runs.provenance import UnseenRows, unseen_rows
+from fundusray.runs.provenance import UnseenRows
 
 OWN = ("attack", "attack.rows", "condition", "surrogate")
 """What this job takes beside the settings of a recipe."""
@@ -48,10 +47,8 @@ def attack(asked: Command) -> dict[str, Any]:
     if asked.show:
         return print_recipe(recipe)
     damaged = isinstance(plan.condition, CorruptionCondition)
-    prepared = prepared_of(recipe, trains=False, frames=damaged)
-    opened = in_classes_of(open_set(prepared), place, bundle)
+    prepared, opened, judged = new_photographs(recipe, place, bundle, frames=damaged)
     require_attack_order(plan, opened)
-    judged = unseen_rows(opened, place, bundle)
     rows = attacked_sample(judged.rows, num, recipe.split_seed)
     key = files.hash_json(
         [weights_digest(place), files.base_name(prepared), rows.tolist(), plan.text], 8

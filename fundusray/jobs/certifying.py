@@ -9,20 +9,17 @@ from fundusray import files
 from fundusray.certificates import ABSTAINED, Certificates, Smoothing, certified_table
 from fundusray.cluster.attack import attacked_sample
 from fundusray.cluster.certify import certify_bundle
-from fundusray.cluster.class_matching import in_classes_of
 from fundusray.command import Command
-from fundusray.data.prepared.prepared_set import open_set
 from fundusray.errors import InputError
 from fundusray.jobs.attacking import photographs_asked
-from fundusray.jobs.command_to_recipe import prepared_of, print_recipe
-from fundusray.jobs.evaluating import asked_recipe
+from fundusray.jobs.command_to_recipe import print_recipe
+from fundusray.jobs.evaluating import asked_recipe, new_photographs
 from fundusray.jobs.looks import record_look
 from fundusray.metrics.auc import first_referable
 from fundusray.models.bundle import load_bundle
 from fundusray.models.load_weights import bundle_folder, weights_digest
 from fundusray.reports.evaluation_page import EvaluationPage, PageTable, evaluation_page
 from fundusray.reports.number_text import estimate_text, number_text
-from fundusray.runs.provenance import unseen_rows
 
 OWN = ("sigma", "draws", "alpha", "certify.rows")
 """What this job takes beside the settings of a recipe."""
@@ -55,9 +52,7 @@ def certify(asked: Command) -> dict[str, Any]:
     recipe = asked_recipe(place, bundle.recipe, changes)
     if asked.show:
         return print_recipe(recipe)
-    prepared = prepared_of(recipe, trains=False)
-    opened = in_classes_of(open_set(prepared), place, bundle)
-    judged = unseen_rows(opened, place, bundle)
+    prepared, opened, judged = new_photographs(recipe, place, bundle)
     rows = attacked_sample(judged.rows, num, recipe.split_seed)
     how = [weights_digest(place), files.base_name(prepared), rows.tolist(), str(smoothing)]
     folder = files.join(recipe.run.storage, f"{recipe.name}-certified-{files.hash_json(how, 8)}")

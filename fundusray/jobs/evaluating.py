@@ -1,7 +1,7 @@
 """The job that measures a trained network on photographs that are new to it."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -141,6 +141,28 @@ def _ungradable(recipe: Recipe, place: str, prepared: str) -> dict[str, Any]:
     print("  no figure: there is no grade to hold these answers against")
     print(f"answers: {result['answers']}")
     return result | {"prepared": prepared}
+
+
+class NewPhotographs(NamedTuple):
+    """Photographs, and which of them are new to a network."""
+
+    prepared: str
+    opened: PreparedSet
+    """With its labels in the classes of the network."""
+    judged: UnseenRows
+
+
+def new_photographs(
+    recipe: Recipe, place: str, bundle: Bundle, frames: bool = False
+) -> NewPhotographs:
+    """Those that a recipe asks for, of the network at `place`; frames: as they are to be damaged.
+
+    Raises:
+        InputError: photographs of a class that the network does not know, or none that is new.
+    """
+    prepared = prepared_of(recipe, trains=False, frames=frames)
+    opened = in_classes_of(open_set(prepared), place, bundle)
+    return NewPhotographs(prepared, opened, unseen_rows(opened, place, bundle))
 
 
 def asked_recipe(place: str, trained: Recipe, asked: dict[str, str]) -> Recipe:

@@ -10,7 +10,6 @@ from fundusray import files
 from fundusray.attacks import Budget, parse_eps
 from fundusray.attacks.budget import NORMS
 from fundusray.cluster.attack import attacked_sample
-from fundusray.cluster.class_matching import in_classes_of
 from fundusray.cluster.universal import (
     UniversalPlan,
     learned_location,
@@ -19,12 +18,12 @@ from fundusray.cluster.universal import (
 )
 from fundusray.command import Command
 from fundusray.config import Recipe
-from fundusray.data.prepared.prepared_set import PreparedSet, open_set
+from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.data.split.assign_sides import halves
 from fundusray.errors import InputError
 from fundusray.jobs.attacking import photographs_asked
-from fundusray.jobs.command_to_recipe import own_number, prepared_of, print_recipe
-from fundusray.jobs.evaluating import asked_recipe
+from fundusray.jobs.command_to_recipe import own_number, print_recipe
+from fundusray.jobs.evaluating import asked_recipe, new_photographs
 from fundusray.jobs.looks import record_look
 from fundusray.metrics.universal import more_than_noise, universal_figures
 from fundusray.models.bundle import load_bundle
@@ -38,7 +37,7 @@ from fundusray.reports.universal_page import (
     perturbation_picture,
     universal_page,
 )
-from fundusray.runs.provenance import UnseenRows, unseen_rows
+from fundusray.runs.provenance import UnseenRows
 
 OWN = ("eps", "norm", "goal", "passes", "universal.rows")
 """What this job takes beside the settings of a recipe."""
@@ -63,9 +62,7 @@ def universal(asked: Command) -> dict[str, Any]:
     recipe = asked_recipe(place, bundle.recipe, changes)
     if asked.show:
         return print_recipe(recipe)
-    prepared = prepared_of(recipe, trains=False)
-    opened = in_classes_of(open_set(prepared), place, bundle)
-    judged = unseen_rows(opened, place, bundle)
+    prepared, opened, judged = new_photographs(recipe, place, bundle)
     learn, rows, notes = learning_rows(opened, judged, recipe.split_seed)
     some = attacked_sample(learn, num, recipe.split_seed)
     # Not in the order of the set, which may be that of its classes: a batch is to hold several.
