@@ -15,7 +15,7 @@ LAYERS = {
     "sealed": 0, "verified": 0, "lock": 0, "phases": 0, "harmless": 0, "hashed_numbers": 0,
     "data": 1, "losses": 1, "metrics": 1, "models": 1, "recipes": 1,
     "pipeline": 2, "attacks": 2, "corruptions": 2,
-    "tasks": 3, "conditions": 3, "certificates": 3,
+    "tasks": 3, "conditions": 3, "certificates": 3, "saliency": 3,
     "training": 4,
     "runs": 5,
     "cluster": 6,

@@ -45,7 +45,7 @@ class Evaluator:
         """(rows [N], columns [N]), see `predictions_under`; fp32, however it was trained."""
         if isinstance(condition, WorstCase):
             return rows, self._worst(rows, condition)
-        batches = self._batches(rows, condition)
+        batches = self.batches(rows, condition)
         precision = torch.autocast(self.device.type, enabled=False)
         found, columns = predictions_under(condition, self.model, batches, precision, self.task)
         if isinstance(condition, CorruptionCondition):
@@ -94,7 +94,7 @@ class Evaluator:
             other = surrogate.model.to(self.device, memory_format=torch.channels_last).eval()
         precision = torch.autocast(self.device.type, enabled=False)
         return attacked_columns(
-            attacks, self.model, self._batches(rows, condition), precision, self.task, other
+            attacks, self.model, self.batches(rows, condition), precision, self.task, other
         )
 
     def certificates(
@@ -110,7 +110,7 @@ class Evaluator:
 
         parts: list[dict[str, np.ndarray]] = []
         with evaluation_mode(self.model):
-            for batch in self._batches(rows, condition):
+            for batch in self.batches(rows, condition):
                 image, row = batch.image[batch.valid], batch.row[batch.valid]
                 part = {"row": row.cpu().numpy()}
                 for name, certified in kinds.items():
@@ -125,7 +125,7 @@ class Evaluator:
     ) -> UniversalPerturbation:
         """One change for all photographs, learned from some rows in this order."""
         learned = learned_universal(
-            self.model, lambda: self._batches(rows, condition), budget, goal, seed
+            self.model, lambda: self.batches(rows, condition), budget, goal, seed
         )
         return UniversalPerturbation(learned.perturbation.cpu(), learned.row)
 
@@ -141,10 +141,12 @@ class Evaluator:
         `universal.universal_columns`."""
         here = UniversalPerturbation(learned.perturbation.to(self.device), learned.row)
         return universal_columns(
-            self.model, lambda: self._batches(rows, condition), here, budget, seed
+            self.model, lambda: self.batches(rows, condition), here, budget, seed
         )
 
-    def _batches(self, rows: np.ndarray, condition: Condition) -> Iterator[Batch]:
+    def batches(self, rows: np.ndarray, condition: Condition) -> Iterator[Batch]:
+        """Some rows in their order as the condition's camera takes them, on the device; rows that
+        fill the last batch up are not `valid`."""
         return self._batches_of(self._loader(condition), rows)
 
     def _batches_of(self, loader: Loader, rows: np.ndarray) -> Iterator[Batch]:
