@@ -29,7 +29,8 @@ def in_classes_of(data: PreparedSet, place: str, bundle: Bundle) -> PreparedSet:
     if tuple(bundle.classes) == tuple(data.classes):
         return data
     places = class_positions(data.classes, bundle.classes)
-    counts = np.bincount(data.targets(), minlength=len(data.classes))
+    targets = data.targets()
+    counts = np.bincount(targets[targets >= 0], minlength=len(data.classes))
     unknown = [
         f"{name!r} ({num:,} photographs)"
         for name, place_there, num in zip(data.classes, places, counts, strict=True)
@@ -42,7 +43,8 @@ def in_classes_of(data: PreparedSet, place: str, bundle: Bundle) -> PreparedSet:
             "is (data.map.<label of the data>=<class of the network>), give the data's classes "
             "(data.classes=), or set such photographs aside (data.ungradable=<label>)"
         )
-    moved = np.array([-1 if p is None else p for p in places], np.int32)[data.targets()]
+    # The last one is for photographs without a label.
+    moved = np.array([-1 if p is None else p for p in [*places, None]], np.int32)[targets]
     column = data.table.schema.get_field_index("target")
     table = data.table.set_column(column, "target", pa.array(moved, pa.int32()))
     info = data.info | {"classes": list(bundle.classes), "ordered": order_known(bundle)}

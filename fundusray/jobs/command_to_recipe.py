@@ -80,7 +80,7 @@ def prepared_of(recipe: Recipe, trains: bool = True, frames: bool = False) -> st
     Raises:
         InputError: the recipe cannot run, or its storage or this machine does not suffice.
     """
-    check(recipe)
+    check(recipe, learns=trains)
     require_writable(recipe.run.storage)
     cluster_start.start_ray()
     if trains:

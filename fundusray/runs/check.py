@@ -28,14 +28,17 @@ from fundusray.tasks.classification import check_choice
 from fundusray.verified import read_verified
 
 
-def check(recipe: Recipe) -> None:
+def check(recipe: Recipe, learns: bool = True) -> None:
     """Refuses what cannot run before anything is read or written.
+
+    Args:
+        learns: False: a network that is there is only asked, also of what has no label.
 
     Raises:
         InputError: an unknown name, a bad keyword, a missing weights file.
     """
     data = recipe.data
-    if data.judge != "graded":
+    if learns and data.judge != "graded":
         raise InputError(
             f"data.judge={data.judge}: what has no grade is not learned; give it to evaluate.py"
         )

@@ -32,8 +32,9 @@ class Data:
     ungradable: tuple[str, ...] = ()
     """Labels that stand for "could not be graded", e.g. 5; names such as ungradable are known."""
     judge: str = field(default="graded", metadata=SILENT)
-    """Which photographs jobs/evaluate.py looks at: graded; or ungradable, whose answers it lists
-    without a figure, as there is no label to hold them against."""
+    """Which photographs a trained network is asked about: graded; ungradable, whose answers
+    jobs/evaluate.py lists without a figure, as there is no label to hold them against; or any, with
+    a label or without, which jobs/explain.py looks at."""
     keywords: str = ""
     """Keep only eyes whose diagnostic keywords hold this text, e.g. "normal fundus"."""
     table: str = ""
@@ -58,8 +59,8 @@ class Data:
     preprocess_args: dict[str, Any] = field(default_factory=dict)
     """Its keywords, e.g. {"clip": 0.9}."""
     masks: tuple[str, ...] = ()
-    """Kinds of masks that are kept beside the images, e.g. microaneurysms,hard_exudates, or all;
-    empty: none."""
+    """Kinds of masks that are kept beside the images, e.g. microaneurysms,hard_exudates; all; or
+    any, which is all where there are some; empty: none."""
     encoding: str = "jpeg"
     """How prepared images are kept: jpeg (quality 95; small) or raw (uint8; fast, about 9 times as
     large)."""
@@ -116,15 +117,15 @@ class Data:
         require(-1 <= self.split_seed < 2**63, "data.split_seed", need, self.split_seed)
         require_choice("data.pipeline", self.pipeline)
         for key, choices in {
-            "judge": ("graded", "ungradable"),
+            "judge": ("graded", "ungradable", "any"),
             "split": ("patient", "image", "given"),
             "encoding": ("jpeg", "raw"),
         }.items():
             if getattr(self, key) not in choices:
                 raise unknown_name(f"data.{key}", getattr(self, key), choices)
-        good = len(set(self.masks)) == len(self.masks) and ("all" not in self.masks[1:])
-        good = good and (self.masks[:1] != ("all",) or len(self.masks) == 1)
-        require(good, "data.masks", "different kinds of masks, or all alone", self.masks)
+        good = len(set(self.masks)) == len(self.masks)
+        good = good and (len(self.masks) == 1 or not {"all", "any"} & set(self.masks))
+        require(good, "data.masks", "different kinds of masks, or all or any alone", self.masks)
         names = {name.strip().casefold() for name in self.classes}
         good = len(names) == len(self.classes) != 1 and all(map(str.isprintable, names))
         require(good, "data.classes", "two or more different, printable names", self.classes)

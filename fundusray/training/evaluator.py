@@ -17,6 +17,8 @@ from fundusray.corruptions import Receipt
 from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.data.sampling import plan_eval
 from fundusray.models.bundle import Bundle
+from fundusray.models.classifiers import Classifier, feature_layers
+from fundusray.models.networks import network_of
 from fundusray.pipeline.augment import augmentation
 from fundusray.pipeline.loader import Batch, Loader, make_loader
 from fundusray.tasks import Columns, Task
@@ -38,6 +40,7 @@ class Evaluator:
         self.data, self.task, self.prepared = bundle.recipe.data, task, prepared
         self.device = torch.device("cuda" if gpu else "cpu")
         self.model = bundle.model.to(self.device, memory_format=torch.channels_last)
+        self.layers = layers_of(bundle)
         self._threads = threads
         self._loaders: dict[str, Loader] = {}
 
@@ -176,3 +179,11 @@ class Evaluator:
             threads=self._threads,
             change=change,
         )
+
+
+def layers_of(bundle: Bundle) -> dict[str, str]:
+    """ "early" and "last" -> where such a layer is in the bundle's network; nothing of a network
+    without feature maps, or of one that is several."""
+    if not isinstance(bundle.model, Classifier) or not network_of(bundle.recipe.model).last:
+        return {}
+    return feature_layers(bundle.recipe.model.name)

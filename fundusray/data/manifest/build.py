@@ -94,7 +94,8 @@ def build_manifest(data: Data, root: str, seed: int, labelled: bool = True) -> M
     Args:
         root: one root, or as many with commas as `data.source` names sources.
         labelled: False keeps photographs without a label, whatever share of rows is unusable. Of
-            data.judge=ungradable those alone are kept that could not be graded.
+            data.judge=ungradable those alone are kept that could not be graded; data.judge=any
+            keeps photographs without a label.
 
     Raises:
         InputError: the source's table is wrong (all faults at once), no such label, too many
@@ -114,12 +115,13 @@ def build_manifest(data: Data, root: str, seed: int, labelled: bool = True) -> M
     if apart:
         table = _only(table, ungradable, root)
     elif labelled:
-        table = table.filter(pc.greater_equal(table["target"], 0))
+        if data.judge == "graded":
+            table = table.filter(pc.greater_equal(table["target"], 0))
         _check_share(data, found.problems, table.num_rows)
     unlabelled -= table.num_rows
     if not table.num_rows and not unlabelled:
         raise InputError(f"{root}: source {data.source!r} found no images; check data.root")
-    if labelled and not apart:
+    if labelled and data.judge == "graded":
         _check_label(table, found, data.target, unlabelled)
         _check_classes(table, classes, root)
     table = with_patient_counts(table)

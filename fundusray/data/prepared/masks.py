@@ -19,14 +19,15 @@ from fundusray.data.prepared.geometry import Geometry, prepared_mask
 from fundusray.errors import InputError
 from fundusray.registry import unknown_name
 
-EVERY = "all"
-"""In place of kinds: all that a manifest has."""
+EVERY, WHERE_THERE = "all", "any"
+"""In place of kinds: all that a manifest has; the same, and none where it has none."""
 CODEC = "zstd"
 
 
 def mask_kinds(data: Data, table: pa.Table) -> tuple[str, ...]:
     """The kinds of masks that a recipe keeps, in the order of data.masks; of "all" every kind that
-    a row of the manifest has, in alphabetical order; none where it asks for none.
+    a row of the manifest has, in alphabetical order; none where it asks for none, or of "any" where
+    there are none.
 
     Raises:
         InputError: no row has such a mask; the nearest kind is named.
@@ -35,11 +36,13 @@ def mask_kinds(data: Data, table: pa.Table) -> tuple[str, ...]:
         return ()
     kinds = {kind for masks in table["masks"].to_pylist() for kind, _ in masks}
     if not kinds:
+        if data.masks == (WHERE_THERE,):
+            return ()
         raise InputError(
             f"data.masks={','.join(data.masks)}: no photograph of source {data.source!r} has a "
             "mask; leave it empty"
         )
-    if data.masks == (EVERY,):
+    if data.masks in ((EVERY,), (WHERE_THERE,)):
         return tuple(sorted(kinds))
     for kind in data.masks:
         if kind not in kinds:

@@ -214,8 +214,11 @@ def test_kinds_that_are_not_there_are_named(tree: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"data\.masks=all: no photograph .*'idrid'.*empty"):
         mask_kinds(Data(source="idrid", masks=("all",)), empty)
     assert mask_kinds(Data(source="idrid"), empty) == ()
-    for kinds in (("a", "a"), ("all", "optic_disc"), ("optic_disc", "all")):
-        with pytest.raises(InputError, match=r"data\.masks.*all alone"):
+    assert mask_kinds(Data(source="idrid", masks=("any",)), empty) == ()
+    every = mask_kinds(Data(source="idrid", masks=("all",)), bare.table)
+    assert mask_kinds(Data(source="idrid", masks=("any",)), bare.table) == every != ()
+    for kinds in (("a", "a"), ("all", "optic_disc"), ("optic_disc", "all"), ("any", "all")):
+        with pytest.raises(InputError, match=r"data\.masks.*all or any alone"):
             Data(masks=kinds)
 
 
