@@ -12,6 +12,7 @@ from fundusray import config, files
 from fundusray.errors import InputError
 from fundusray.models import heads
 from fundusray.models import load_weights as stored
+from fundusray.models.heads import HEADS
 from fundusray.models.installed_weights import PACKAGES, installed_file, require_known_file
 from fundusray.models.networks import HALF, MODELS, NetworkKind, network_of
 from fundusray.models.published_weights import published_weights
@@ -22,6 +23,7 @@ __all__ = [
     "Classifier",
     "build_model",
     "check_model",
+    "evidence_refusal",
     "feature_layers",
     "head_parameters",
     "load_weights",
@@ -33,8 +35,9 @@ class Classifier(nn.Module):
     """A network with its normalisation inside; images [B, 3, S, S] in [0, 1].
 
     In training mode it gives raw outputs, which is what the loss takes (see models/heads.py), as
-    (raw, auxiliary raw) where it has an auxiliary head; in evaluation mode class logits [B, K], the
-    mean over the image and its flips where `model.flips` asks for them.
+    (raw, auxiliary raw) where it has an auxiliary head, or (raw, raw of every place) where
+    `pairs_evidence` asks for them; in evaluation mode class logits [B, K], the mean over the image
+    and its flips where `model.flips` asks for them.
     """
 
     def __init__(self, net: nn.Module, model: config.Model, num_classes: int) -> None:
@@ -42,6 +45,10 @@ class Classifier(nn.Module):
         self.net = net
         self.output, self.num_classes = model.output, num_classes
         self.heads = network_of(model).heads
+        self.no_evidence = evidence_refusal(model)
+        """Why it has no evidence map; "" where it has one."""
+        self.pairs_evidence = False
+        """In training mode raw outputs come with those of every place, [B, W, h, w]."""
         self.flips = FLIPS[model.flips]
         self.notes: list[str] = []
         """What a reader of the run should know about the weights it started from."""
@@ -60,8 +67,13 @@ class Classifier(nn.Module):
         return self.class_logits(sum(views[1:], views[0]) / len(views))
 
     def raw(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Raw outputs in either mode; a pair with the auxiliary ones only in training mode."""
-        out = self.net((image - self.mean) / self.std)
+        """Raw outputs in either mode; a pair, with auxiliary ones or evidence, only in training
+        mode."""
+        image = (image - self.mean) / self.std
+        if self.training and self.pairs_evidence:
+            evidence = self.net.evidence(image)
+            return self._completed(evidence.mean(dim=(2, 3))), evidence
+        out = self.net(image)
         if isinstance(out, Tensor):
             return self._completed(out)
         return self._completed(out[0]), self._completed(out[1])
@@ -70,6 +82,20 @@ class Classifier(nn.Module):
         """[B, K] class logits of raw outputs, of the main ones where there are two."""
         main = raw if isinstance(raw, Tensor) else raw[0]
         return heads.class_logits(main, self.output, self.thresholds)
+
+    def evidence(self, image: Tensor) -> Tensor:
+        """[B, K, h, w] class logits of every place, whose mean over places is that of the image;
+        of the image as it is, whatever `model.flips` says. Where the places lie, the network's
+        `patches()` says.
+
+        Raises:
+            InputError: a network or an output without evidence maps.
+        """
+        if self.no_evidence:
+            raise InputError(self.no_evidence)
+        each = self.net.evidence((image - self.mean) / self.std).movedim(1, -1)
+        flat = self.class_logits(self._completed(each.flatten(0, 2)))
+        return flat.view(*each.shape[:3], -1).movedim(-1, 1)
 
     def _completed(self, out: Tensor) -> Tensor:
         """One logit z of two classes as [0, z], the form every loss and attack knows."""
@@ -92,7 +118,7 @@ def build_model(model: config.Model, num_classes: int, seed: int) -> Classifier:
         # The CPU's generator only: torch.manual_seed would reseed every GPU as well.
         torch.default_generator.manual_seed(seed)
         net = network.build(outputs, model.dropout)
-        if model.hidden or heads.HEADS.find(model.output).layer:
+        if model.hidden or HEADS.find(model.output).layer:
             head = heads.build_head(_features(net, network, model), model, num_classes)
             net.set_submodule(network.heads[0], head)
     built = Classifier(net, model, num_classes)
@@ -195,6 +221,24 @@ def check_model(
             require_known_file(package)
     elif model.weights and not files.exists(files.absolute(model.weights)):
         raise stored.no_file(model.weights)
+
+
+def evidence_refusal(model: config.Model) -> str:
+    """Why a network has no class evidence per patch, and what has; "" where it has."""
+    kinds = [name for name in sorted(MODELS) if MODELS[name].evidence]
+    if not network_of(model).evidence:
+        return (
+            f"model.name={model.name} has no evidence map: what a place of its last feature map "
+            f"says is not of a small patch alone; take {', '.join(kinds)}"
+        )
+    outputs = [name for name in HEADS if HEADS.facts(name).affine]
+    if model.output not in outputs:
+        return (
+            f"model.output={model.output} has no evidence map: its classes are read off the "
+            "image's mean output, and are no mean of what the patches say; take "
+            f"{', '.join(outputs)}"
+        )
+    return ""
 
 
 def head_parameters(model: Classifier) -> list[str]:

@@ -63,6 +63,9 @@ class HeadFacts:
     """In a few words."""
     needs_order: bool = False
     """It means something only of classes in their order."""
+    affine: bool = False
+    """Class logits are sums of raw outputs and constants: the mean over places of an image of
+    their class logits is the class logits of their mean."""
 
 
 HEADS: Registry[Head] = Registry("model.output", HeadFacts)
@@ -139,11 +142,13 @@ def _single(num_classes: int) -> int:
     return 1
 
 
-HEADS.register("softmax", title="one logit per class")(Head(_classes, _as_they_are))
-HEADS.register("binary", title="one logit for two classes")(Head(_classes, _as_they_are))
-HEADS.register("regression", title="one number cut at fitted thresholds", needs_order=True)(
-    Head(_single, _of_number)
+HEADS.register("softmax", title="one logit per class", affine=True)(Head(_classes, _as_they_are))
+HEADS.register("binary", title="one logit for two classes", affine=True)(
+    Head(_classes, _as_they_are)
 )
+HEADS.register(
+    "regression", title="one number cut at fitted thresholds", needs_order=True, affine=True
+)(Head(_single, _of_number))
 HEADS.register("coral", title="one logit per border, weights shared", needs_order=True)(
     Head(_borders, _of_coral, CoralHead)
 )

@@ -1,4 +1,5 @@
-"""The classifiers of the papers: timm's resnets and efficientnets, torchvision's inception_v3.
+"""The classifiers of the papers: timm's resnets and efficientnets, torchvision's inception_v3, and
+BagNets.
 
 `network_of` also knows every other network of timm, by the name timm/<name>.
 """
@@ -15,12 +16,14 @@ from torchvision.models import Inception_V3_Weights, inception, inception_v3
 
 from fundusray import config
 from fundusray.errors import InputError
-from fundusray.models import timm_networks
+from fundusray.models import bagnet, timm_networks
 from fundusray.models.timm_networks import TimmWeights
 from fundusray.registry import Registry, unknown_name
 
 HALF = (0.5, 0.5, 0.5)
 """Mean and deviation where nothing says otherwise: pixels in [-1, 1]."""
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and deviation of ImageNet's pixels."""
 
 
 class NetworkKind(NamedTuple):
@@ -40,6 +43,8 @@ class NetworkKind(NamedTuple):
     """Smallest image side it takes, pixels."""
     require_side: Callable[[int], None] | None = None
     """Raises InputError for an image side that it does not take, where that is not all of it."""
+    evidence: bool = False
+    """It has `evidence(image)`: raw outputs of every place, whose mean they are of the image."""
     read: Callable[..., tuple[dict[str, Tensor], list[str]]] | None = None
     """(net, state of a file, heads) -> the state as the network has it, notes."""
 
@@ -151,6 +156,20 @@ def _google(tag: str) -> TimmWeights:
     return TimmWeights(Inception_V3_Weights.IMAGENET1K_V1.url, HALF, HALF)
 
 
+def _of_bagnets(patch: int, tag: str) -> TimmWeights:
+    """The authors' weights of a BagNet.
+
+    Raises:
+        InputError: others are asked for.
+    """
+    if tag:
+        raise InputError(
+            f"model.weights=imagenet/{tag}: of bagnet{patch} there is imagenet alone, its authors' "
+            "weights; or give a file"
+        )
+    return TimmWeights(bagnet.PUBLISHED + bagnet.FILES[patch], *IMAGENET)
+
+
 def _register() -> None:
     tags = {
         "resnet18": "a1_in1k",
@@ -179,6 +198,18 @@ def _register() -> None:
             min_side=75,
         )
     )
+    for patch in bagnet.PATCHES:
+        MODELS.register(f"bagnet{patch}")(
+            NetworkKind(
+                partial(bagnet.BagNet, patch),
+                ("fc",),
+                partial(_of_bagnets, patch),
+                early="relu",
+                last="layer4",
+                min_side=patch,
+                evidence=True,
+            )
+        )
 
 
 _register()
