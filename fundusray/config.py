@@ -68,7 +68,8 @@ def override(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     """
     new_loss = changes.get("loss.name")
     if new_loss is not None and new_loss != recipe.loss.name:
-        recipe = dataclasses.replace(recipe, loss=Loss(name=str(new_loss)))
+        loss = dataclasses.replace(recipe.loss, name=str(new_loss), args={})
+        recipe = dataclasses.replace(recipe, loss=loss)
     new_preprocess = changes.get("data.preprocess")
     if new_preprocess is not None and new_preprocess != recipe.data.preprocess:
         data = dataclasses.replace(recipe.data, preprocess_args={})

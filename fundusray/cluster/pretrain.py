@@ -63,6 +63,7 @@ def _check_training(recipe: Recipe) -> None:
     for key, given in {
         "adversarial.eps": recipe.adversarial.eps,
         "train.mixup": recipe.train.mixup,
+        "loss.sparsity": recipe.loss.sparsity,
         "data.mix": recipe.data.mix,
         "train.phases": any(phase.trainable == "head" for phase in phases) and recipe.train.phases,
     }.items():

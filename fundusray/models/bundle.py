@@ -173,13 +173,14 @@ def model_card(
     if split == "patient" and "patients" in info:
         split = "patient where one is known, near-duplicates together"
     length = recipe.train.phases or f"{recipe.train.epochs} epochs"
+    sparsity = f", sparsity {recipe.loss.sparsity:g}" if recipe.loss.sparsity else ""
     lines = [
         f"# {escaped_markdown(recipe.name)}",
         "",
         f"- Network: {_network(model)}",
         *([f"- Pixels in [0, 1] are normalised {pixels}"] if pixels else []),
         f"- Data: {data.source}, {data.preprocess} at {data.size} px, split by {split}",
-        f"- Loss: {recipe.loss.name} {recipe.loss.args or ''}".rstrip(),
+        f"- Loss: {recipe.loss.name} {recipe.loss.args or ''}".rstrip() + sparsity,
         f"- Sampling: {recipe.sampling.name}; {length}, seed {recipe.seed}",
         f"- Classes: {', '.join(escaped_markdown(name) for name in classes)}",
         f"- Versions: "

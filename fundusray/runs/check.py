@@ -20,7 +20,7 @@ from fundusray.data.split.leaks import leak_refusal
 from fundusray.errors import InputError
 from fundusray.losses import LOSSES, check_args, check_output, effective_weights
 from fundusray.metrics import UNDER_CORRUPTION, metric_of, needing_order
-from fundusray.models import check_model
+from fundusray.models import check_model, evidence_refusal
 from fundusray.models.heads import HEADS
 from fundusray.pipeline.augment import augmentation
 from fundusray.runs.run import Run
@@ -62,6 +62,8 @@ def check(recipe: Recipe, learns: bool = True) -> None:
     elif recipe.train.select.startswith("robust_"):
         raise InputError(f"train.select={recipe.train.select} needs adversarial.eps, e.g. 2/255")
     check_output(recipe.loss.name, recipe.model.output)
+    if recipe.loss.sparsity and (reason := evidence_refusal(recipe.model)):
+        raise InputError(f"loss.sparsity={recipe.loss.sparsity:g} needs an evidence map; {reason}")
 
 
 def chosen_without_order(recipe: Recipe, prepared: PreparedSet) -> Recipe:

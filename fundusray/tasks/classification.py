@@ -47,7 +47,11 @@ class Objective:
         progress: float,
         batch_counts: Tensor | None = None,
     ) -> Tensor:
-        """[B] losses of raw outputs, or of (outputs, auxiliary outputs) in training Inception.
+        """[B] losses of raw outputs, of (outputs, auxiliary outputs) in training Inception, or with
+        `loss.sparsity` of (outputs, evidence of every place [B, W, h, w]).
+
+        Evidence costs the L1 norm of an image's map (Djoumessi et al. 2024, sparse BagNet), so that
+        what says nothing of the class says nothing at all.
 
         `progress` is the share of the run's steps done, `batch_counts` [K] what the global batch
         holds of each class; losses that change with them ask for them.
@@ -63,8 +67,10 @@ class Objective:
             batch_counts=batch_counts,
         )
         if isinstance(output, tuple):
-            main, auxiliary = output
-            return of(main) + AUXILIARY_WEIGHT * of(auxiliary)
+            main, other = output
+            if self.loss.sparsity:
+                return of(main) + self.loss.sparsity * other.float().abs().sum(dim=(1, 2, 3))
+            return of(main) + AUXILIARY_WEIGHT * of(other)
         return of(output)
 
 
@@ -109,7 +115,9 @@ class Classification:
         return self.recipe.model.output == "regression"
 
     def network(self) -> Classifier:
-        return build_model(self.recipe.model, len(self.classes), self.recipe.seed)
+        built = build_model(self.recipe.model, len(self.classes), self.recipe.seed)
+        built.pairs_evidence = bool(self.recipe.loss.sparsity)
+        return built
 
     def bundled(self, network: nn.Module) -> nn.Module:
         return network

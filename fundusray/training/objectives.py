@@ -31,7 +31,8 @@ from fundusray.pipeline.loader import Batch
 from fundusray.registry import Registry
 
 Raw = Tensor | tuple[Tensor, Tensor]
-"""What a network gives in training mode; of Inception (main, auxiliary)."""
+"""What a network gives in training mode; of Inception (main, auxiliary), with `loss.sparsity` (main,
+evidence of every place)."""
 PerSample = Callable[[Raw, Tensor], Tensor]
 Rows = Tensor | slice
 """Which images of a batch: their places [M], or all."""
@@ -251,13 +252,13 @@ def _both(network: nn.Module, clean: Tensor, found: Tensor) -> tuple[Raw, Raw]:
     raw = network(torch.cat([clean, found]))
     num = len(clean)
     if isinstance(raw, tuple):
-        main, auxiliary = raw
-        return (main[:num], auxiliary[:num]), (main[num:], auxiliary[num:])
+        main, other = raw
+        return (main[:num], other[:num]), (main[num:], other[num:])
     return raw[:num], raw[num:]
 
 
 def _logits(model: nn.Module, raw: Raw) -> Tensor:
-    """Class logits [B, K] float32 of what a network gives, without an auxiliary head."""
+    """Class logits [B, K] float32 of what a network gives, of the main outputs alone."""
     main = raw[0] if isinstance(raw, tuple) else raw
     return model.class_logits(main.float())
 
@@ -272,8 +273,8 @@ def _placed(values: Tensor, rows: Rows, num: int) -> Tensor:
 def _replaced(ours: Raw, theirs: Raw, rows: Rows) -> Raw:
     """`ours` with those rows from `theirs`."""
     if isinstance(ours, tuple) and isinstance(theirs, tuple):
-        main, auxiliary = (_replaced(a, b, rows) for a, b in zip(ours, theirs, strict=True))
-        return main, auxiliary
+        main, other = (_replaced(a, b, rows) for a, b in zip(ours, theirs, strict=True))
+        return main, other
     whole = ours.clone()
     whole[rows] = theirs
     return whole
