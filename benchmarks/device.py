@@ -1,4 +1,4 @@
-"""What one GPU does with this package: training steps, a raw set in its memory, attacks, damage.
+"""What one GPU does with this package: training, a raw set in memory, attacks, maps, damage.
 
 For a machine with a GPU that has torch, timm, torchvision, pyarrow and scikit-learn, but neither
 Ray nor DALI: only parts of the package are imported that need neither. Prints one table in less
@@ -24,7 +24,9 @@ from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.data.prepared.stored import Stored
 from fundusray.data.sampling import plan_eval
 from fundusray.models import build_model
+from fundusray.models.classifiers import feature_layers
 from fundusray.pipeline.loader import Batch, make_loader
+from fundusray.saliency import Attribution, parse_methods, run_map
 from fundusray.tasks.classification import Objective
 from fundusray.training import numeric_precision
 from fundusray.training.optimizers import build_optimizer
@@ -36,6 +38,14 @@ AUGMENT = "hflip(0.5) + rotate((-180, 180)) + jitter(brightness=0.2, contrast=0.
 TOLERANCE = 0.05
 """Relative, between the first losses of the eager and the compiled step: bf16 has 8 bits."""
 PGD_STEPS = 10
+MAPPED = 16
+"""Images of which maps are made."""
+MAPS_TIMED = (
+    "integrated_gradients",
+    "integrated_gradients(tolerance=0.001, steps=512)",
+    "occlusion",
+    "grad_cam",
+)
 LIMIT = 300.0
 """Seconds after which no further line is begun: compiling takes a minute or two a network."""
 
@@ -196,6 +206,30 @@ def attacked(size: Size, device: torch.device) -> Iterator[tuple[str, float, str
             yield f"PGD-{PGD_STEPS} {255 * eps:g}/255, {name}", speed, memory(device)
 
 
+def attributed(size: Size, device: torch.device) -> Iterator[tuple[str, float, str]]:
+    """(what, maps/s, memory) of maps in full precision; integrated gradients are those of the CPU,
+    in float32 and as far as TF32 is exact."""
+    batch = random_batch(size, device)
+    image, target, row = (part[:MAPPED] for part in (batch.image, batch.target, batch.row))
+    for name in NETWORKS:
+        model = build_model(Model(name=name), CLASSES, seed=0).to(device).eval()
+        model.to(memory_format=torch.channels_last)
+        layers = feature_layers(name)
+        for text in MAPS_TIMED:
+            (method,) = parse_methods(text)
+
+            def explain(method=method, model=model, layers=layers) -> Attribution:
+                return run_map(
+                    method.name, dict(method.args), model, image, target, row=row, layers=layers,
+                    chunk=size.batch,
+                )  # fmt: skip
+
+            gap = explain().gap
+            note = "" if gap is None else f", gap {gap.max().item():.0e}"
+            speed = rate(explain, len(image), 1, device)
+            yield f"{text}, {name}{note}", speed, memory(device)
+
+
 def damage(size: Size, device: torch.device) -> Iterator[tuple[str, float, str]]:
     """(what, images/s, memory) of Wu's corruptions at their highest level; their pictures are those
     of the CPU, to a level."""
@@ -220,7 +254,7 @@ def main() -> None:
     print(f"{name}; torch {torch.__version__}, timm {timm.__version__}")
     print(f"{size.side} px, batches of {size.batch}", flush=True)
     print(f"\n{'':<48} {'images/s':>10} {'memory':>10}")
-    for part in (resident, attacks, attacked, damage, training):
+    for part in (resident, attributed, attacks, attacked, damage, training):
         if time.monotonic() - began > LIMIT:
             print(f"left out, as {LIMIT:.0f} s are over: {part.__name__}")
             continue
