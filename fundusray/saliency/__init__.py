@@ -6,17 +6,26 @@ here or a plugin's, and `run_map` calls each in the same way and holds it to its
 
 from fundusray.registry import import_folder
 from fundusray.saliency.registry import MAPS, Attribution, MapFacts, MapProblem
-from fundusray.saliency.run import check_map, explainable, run_map, whole_keywords
+from fundusray.saliency.run import (
+    Explanation,
+    check_map,
+    explainable,
+    explanation,
+    run_map,
+    whole_keywords,
+)
 from fundusray.saliency.text import MapMethod, parse_methods
 
 __all__ = [
     "MAPS",
     "Attribution",
+    "Explanation",
     "MapFacts",
     "MapMethod",
     "MapProblem",
     "check_map",
     "explainable",
+    "explanation",
     "parse_methods",
     "run_map",
     "whole_keywords",

@@ -1,6 +1,6 @@
 """Maps as they are asked for: checked before, held to their form after."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,9 @@ from fundusray.attacks import evaluation_mode
 from fundusray.errors import InputError
 from fundusray.keywords import check_keywords, default_values
 from fundusray.saliency.registry import CHUNK, MAPS, PASSED, Attribution, MapProblem
+
+Explanation = Callable[[MapProblem], Tensor]
+"""A problem to the maps of its images, [B, 1, S, S]: what is judged, be it a map of MAPS or not."""
 
 
 def check_map(name: str, args: Mapping[str, Any]) -> None:
@@ -86,6 +89,19 @@ def run_map(
             "overflow there; look at its weights, or take a map without gradients (occlusion)"
         )
     return Attribution(values.float().contiguous(), found.gap, found.gradients)
+
+
+def explanation(name: str, args: Mapping[str, Any]) -> Explanation:
+    """The map of MAPS by that name, as whoever judges maps asks for it; refuses as `run_map`."""
+
+    def explain(problem: MapProblem) -> Tensor:
+        return run_map(
+            name, args, problem.model, problem.image, problem.target, row=problem.row,
+            layers=problem.layers, chunk=problem.chunk,
+        ).values  # fmt: skip
+
+    check_map(name, args)
+    return explain
 
 
 def _require_classes(model: nn.Module, image: Tensor, target: Tensor) -> None:
