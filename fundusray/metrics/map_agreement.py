@@ -7,7 +7,7 @@ import numpy as np
 from fundusray.errors import InputError
 
 
-def ranks(values: np.ndarray) -> np.ndarray:
+def average_ranks(values: np.ndarray) -> np.ndarray:
     """From 1 for the smallest, equals with their mean, float64 [N]."""
     _, which, num = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(num) - (num - 1) / 2)[which.reshape(values.shape)]
@@ -31,7 +31,7 @@ def linear_correlation(first: np.ndarray, second: np.ndarray) -> float:
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Spearman's correlation of two sets of N numbers, equals with their mean rank; of flat ones
     see `linear_correlation`."""
-    return linear_correlation(ranks(first), ranks(second))
+    return linear_correlation(average_ranks(first), average_ranks(second))
 
 
 def map_similarity(

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fundusray.attacks import folded
 from fundusray.errors import InputError
 from fundusray.hashed_numbers import normal_numbers, uniform_numbers
 from fundusray.keywords import AtLeast, OneOf
@@ -58,6 +59,7 @@ def pixel_curves(
     deleted: Annotated[str, OneOf(*STARTS)] = "half_grey",
     inserted: Annotated[str, OneOf(*STARTS)] = "blurred",
     output: Annotated[str, OneOf(*OUTPUTS)] = "probability",
+    folding: bool = True,
 ) -> PixelCurves:
     """Insertion and deletion (Petsiuk et al. 2018, section 4.2) of B images.
 
@@ -71,6 +73,9 @@ def pixel_curves(
         deleted, inserted: what is where a pixel is gone, and where it has not come yet (half-grey
             and blurred are the authors').
         output: of the class, its probability or its logit.
+        folding: a copy of the network is asked whose norms are folded into its convolutions, in
+            about half the time (see `attacks.folded`: its answers differ by rounding); else the
+            network itself.
 
     Raises:
         InputError: maps that do not go with the images, or a start that there is not.
@@ -83,6 +88,7 @@ def pixel_curves(
     pixels = torch.tensor([*range(0, num, step), num], device=image.device)
     order = values.flatten(1).argsort(dim=1, descending=True, stable=True)
     rank = order.argsort(dim=1).view(values.shape)
+    judged = _folded(problem) if folding else problem
     gone, not_yet = (start_image(image, start) for start in (deleted, inserted))
     curves = []
     for first, second in ((image, gone), (not_yet, image)):
@@ -90,7 +96,7 @@ def pixel_curves(
         def changed(place: Tensor, at: Tensor, a: Tensor = first, b: Tensor = second) -> Tensor:
             return torch.where(rank[place] < pixels[at, None, None, None], b[place], a[place])
 
-        curves.append(_outputs(problem, changed, len(pixels), output))
+        curves.append(_outputs(judged, changed, len(pixels), output))
     return PixelCurves(pixels, *curves)
 
 
@@ -243,8 +249,17 @@ def _outputs(
     found = torch.empty(len(target), num, device=target.device)
     with explainable(problem.model) as model, torch.no_grad():
         for place, at in _pairs(len(target), num, problem):
-            found[place, at] = class_output(model(changed(place, at)), target[place], output)
+            pixels = changed(place, at).contiguous(memory_format=torch.channels_last)
+            found[place, at] = class_output(model(pixels), target[place], output)
     return found
+
+
+def _folded(problem: MapProblem) -> MapProblem:
+    """The problem of a copy of its model that answers alike and faster, where there is one."""
+    copied = folded(problem.model, problem.image[:1])
+    if copied is problem.model:
+        return problem
+    return replace(problem, model=copied.to(memory_format=torch.channels_last))
 
 
 def _pairs(num: int, changes: int, problem: MapProblem) -> Iterator[tuple[Tensor, Tensor]]:

@@ -52,13 +52,13 @@ def test_curves_of_a_linear_network_are_sums_of_its_map() -> None:
         assert area.numpy() == pytest.approx(np.trapezoid(curve.numpy(), share, axis=1), rel=1e-5)
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 1000])
-def test_curves_are_those_of_a_loop(chunk: int) -> None:
+@pytest.mark.parametrize(("chunk", "folding"), [(1, True), (7, True), (1000, False)])
+def test_curves_are_those_of_a_loop(chunk: int, folding: bool) -> None:
     """One image and one step after the other, by the authors' own description."""
     image, _, _ = eyes()
     image = image[:, :, 8:32, 8:32]
     model, values = convolutions().eval(), random_maps(image)
-    curves = pixel_curves(problem_of(model, image, chunk), values, step=100)
+    curves = pixel_curves(problem_of(model, image, chunk), values, step=100, folding=folding)
     blurred = start_image(image, "blurred")
     for k in range(len(image)):
         order = np.argsort(-values[k].flatten().numpy(), kind="stable")
