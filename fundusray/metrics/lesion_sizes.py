@@ -2,7 +2,8 @@
 which of them a map finds.
 
 A component's diameter is the longer side of its bounding box, in pixels of the photograph. A map
-finds it where its mean (signed) value there is above a quantile of its values on the fundus.
+finds it where its mean (signed) value there is above a quantile of its values on the fundus: where
+more than this share of the pixels are weaker, of those that are as strong one half.
 
 How many a map finds that knows nothing of lesions: boxes as large as each component's stand evenly
 over the fundus, and the share of them whose mean is above the same quantile is counted. A map of
@@ -21,7 +22,7 @@ from fundusray.errors import InputError
 BOXES = 32
 """Along each side, of the boxes that stand evenly over the fundus."""
 ROUNDING = 1e-9
-"""Of a map's largest value: what a mean has to be above a quantile by."""
+"""Of a map's largest value: a mean this close to a pixel's value is as strong."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,9 +124,8 @@ def recall_by_size(
         masks: bool [S, S] each; the components of each count for themselves.
         fundus: bool [S, S]; masks lie inside it.
     """
-    least = np.quantile(values[fundus], sizes.quantile)
-    least += ROUNDING * np.abs(values[fundus]).max()
-    boxes = _Boxes.of(values, fundus)
+    strength = _Strength.of(values, fundus, sizes.quantile)
+    boxes = _Boxes.of(values, fundus, strength)
     classes: dict[int, list[tuple[float, float]]] = {}
     for mask in masks:
         parts = lesion_components(mask)
@@ -133,10 +133,31 @@ def recall_by_size(
         diameter = np.maximum(parts.height, parts.width) * sizes.photograph_pixels
         size = np.searchsorted(sizes.edges, diameter, side="right")
         for k, mean in enumerate(total / parts.area):
-            chance = boxes.share_above(least, int(parts.height[k]), int(parts.width[k]))
-            classes.setdefault(int(size[k]), []).append((float(mean > least), chance))
+            chance = boxes.share_above(int(parts.height[k]), int(parts.width[k]))
+            classes.setdefault(int(size[k]), []).append((strength.share_above(mean), chance))
     names = sizes.names()
     return {names[k]: tuple(np.mean(classes[k], axis=0).tolist()) for k in sorted(classes)}
+
+
+@dataclass(frozen=True)
+class _Strength:
+    """What is above a quantile of a map."""
+
+    ordered: np.ndarray
+    """[N] values on the fundus, the smallest first."""
+    quantile: float
+    rounding: float
+
+    @staticmethod
+    def of(values: np.ndarray, fundus: np.ndarray, quantile: float) -> "_Strength":
+        ordered = np.sort(values[fundus].astype(np.float64))
+        return _Strength(ordered, quantile, ROUNDING * np.abs(ordered[[0, -1]]).max())
+
+    def share_above(self, means: np.ndarray | float) -> float:
+        """The share of means that are above the quantile."""
+        weaker = np.searchsorted(self.ordered, means - self.rounding, side="left")
+        alike = np.searchsorted(self.ordered, means + self.rounding, side="right")
+        return float(np.mean((weaker + alike) / 2 > self.quantile * len(self.ordered)))
 
 
 @dataclass(frozen=True)
@@ -147,20 +168,21 @@ class _Boxes:
     """[S + 1, S + 1] of values on the fundus."""
     count: np.ndarray
     """[S + 1, S + 1] of pixels of the fundus."""
+    strength: _Strength
     shares: dict[tuple[int, int], float]
     """What was counted before."""
 
     @staticmethod
-    def of(values: np.ndarray, fundus: np.ndarray) -> "_Boxes":
+    def of(values: np.ndarray, fundus: np.ndarray, strength: _Strength) -> "_Boxes":
         sums = [
             np.pad(layer.astype(np.float64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
             for layer in (values * fundus, fundus)
         ]
-        return _Boxes(sums[0], sums[1], {})
+        return _Boxes(sums[0], sums[1], strength, {})
 
-    def share_above(self, least: float, height: int, width: int) -> float:
+    def share_above(self, height: int, width: int) -> float:
         """Of the boxes of this size with half or more of them on the fundus, those whose mean there
-        is above `least`; of the whole fundus where no box is so."""
+        is above the quantile; of the whole fundus where no box is so."""
         if (height, width) not in self.shares:
             side = self.total.shape
             tops, lefts = (
@@ -181,6 +203,6 @@ class _Boxes:
                     self.count[-1:, -1:],
                     np.array([[True]]),
                 )
-            share = np.mean(total[inside] / count[inside] > least)
-            self.shares[height, width] = float(share)
+            share = self.strength.share_above(total[inside] / count[inside])
+            self.shares[height, width] = share
         return self.shares[height, width]
