@@ -24,6 +24,9 @@ ENDLESS = ("infidelity", "max_sensitivity")
 """Scores that have no largest value."""
 LOWER = ("deletion", "infidelity", "max_sensitivity")
 """Scores of which less is better, as is what lies on a landmark."""
+RANDOMISED = "randomised_"
+"""Before a correlation with the map of a network whose weights or labels are random: less is
+better."""
 BETWEEN = ("network", "method")
 
 Key = tuple[str, str, str, str]
@@ -132,8 +135,8 @@ def score_span(score: str) -> Span:
 
 
 def higher_is_better(lesion: str, score: str) -> bool:
-    """Whether more of a score is better: less of what lies on a landmark is."""
-    return score not in LOWER and lesion not in LANDMARKS
+    """Whether more of a score is better; see LOWER and RANDOMISED."""
+    return not (score in LOWER or score.startswith(RANDOMISED) or lesion in LANDMARKS)
 
 
 def _by_key(rows: pa.Table) -> dict[Key, _Scores]:

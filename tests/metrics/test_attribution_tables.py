@@ -7,7 +7,12 @@ import pytest
 
 from fundusray.errors import InputError
 from fundusray.metrics.any_statistic import interval, paired_interval
-from fundusray.metrics.attribution_tables import score_differences, score_table
+from fundusray.metrics.attribution_tables import (
+    higher_is_better,
+    score_differences,
+    score_span,
+    score_table,
+)
 
 IMAGES = 24
 
@@ -126,3 +131,16 @@ def test_what_cannot_be_compared_is_refused_in_words() -> None:
     ]  # fmt: skip
     with pytest.raises(InputError, match="in common"):
         score_differences(pa.Table.from_pylist(apart), "robust", "plain")
+
+
+def test_what_is_better_and_how_far_it_goes() -> None:
+    for lesion, score, higher, span in (
+        ("any lesion", "insertion", True, (0, 1)),
+        ("any lesion", "deletion", False, (0, 1)),
+        ("", "max_sensitivity", False, None),
+        ("", "rank_correlation", True, (-1, 1)),
+        ("", "randomised_rank_correlation", False, (-1, 1)),
+        ("disc", "mass_share", False, (0, 1)),
+    ):
+        assert higher_is_better(lesion, score) is higher
+        assert score_span(score) == span

@@ -117,6 +117,20 @@ def test_infidelity_is_captums(perturb, scaled: bool) -> None:
     assert found.numpy() == pytest.approx(expected.numpy(), rel=1e-4)
 
 
+def test_squares_stand_anywhere_on_the_image() -> None:
+    image, row = torch.zeros(200, 3, 6, 6), torch.arange(200)
+    where, after = square_removal(4, seed=1)(image, row, 0)
+    assert torch.equal(after, 0.5 * where.expand_as(image))
+    corners = set()
+    for square in where[:, 0]:
+        rows, columns = square.nonzero().unbind(dim=1)
+        assert len(rows) == 16 and rows.max() - rows.min() == 3 == columns.max() - columns.min()
+        corners.add((int(rows.min()), int(columns.min())))
+    assert corners == {(top, left) for top in range(3) for left in range(3)}
+    others = [square_removal(4, seed=seed)(image, row, draw)[0] for seed, draw in ((2, 0), (1, 1))]
+    assert not any(torch.equal(where, other) for other in others)
+
+
 def test_the_gradient_of_a_linear_network_has_no_infidelity() -> None:
     image = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     weight = torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(2))
