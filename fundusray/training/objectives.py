@@ -31,8 +31,8 @@ from fundusray.pipeline.loader import Batch
 from fundusray.registry import Registry
 
 Raw = Tensor | tuple[Tensor, Tensor]
-"""What a network gives in training mode; of Inception (main, auxiliary), with `loss.sparsity` (main,
-evidence of every place)."""
+"""What a network gives in training mode; of Inception (main, auxiliary), with `loss.sparsity`
+(main, evidence of every place)."""
 PerSample = Callable[[Raw, Tensor], Tensor]
 Rows = Tensor | slice
 """Which images of a batch: their places [M], or all."""

@@ -126,7 +126,7 @@ def test_without_it_nothing_is_other_than_before() -> None:
         ({"model.name": "resnet18"}, "loss.sparsity=0.001 needs an evidence map; model.name=resn"),
         ({"model.output": "coral", "loss.name": "coral"}, "sparsity=0.001 needs.*model.output=cor"),
         ({"loss.sparsity": -1}, r"loss\.sparsity: a finite weight, 0 or more, got -1"),
-        ({"loss.sparsity": "nan"}, "sparsity: a finite weight, 0 or more, got nan"),
+        ({"loss.sparsity": "nan"}, "loss.sparsity: needs float, got 'nan'"),
     ],
 )
 def test_is_refused_where_there_is_no_evidence(changes: dict, words: str) -> None:
