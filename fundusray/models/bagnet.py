@@ -100,6 +100,7 @@ class BagNet(nn.Module):
             channels = EXPANSION * width
             blocks += [Bottleneck(channels, width, 1, 1) for _ in range(num - 1)]
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
+        self.num_features = channels
         self.drop = nn.Dropout2d(dropout)
         self.fc: nn.Module = nn.Linear(channels, outputs)
         for module in self.modules():

@@ -294,10 +294,10 @@ class TestHeadParameters:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_feature_layers_are_where_they_should_be(name):
-    """The last map averaged over its places is what the head gets; the early one, pooled where
-    the network pools there, is what the first block gets."""
+    """The last map averaged over its places is what the head gets (of BagNets each place is); the
+    early one, pooled where the network pools there, is what the first block gets."""
     model, seen = build(name).eval(), {}
-    first = {"i": "net.Mixed_5b", "r": "net.layer1", "e": "net.blocks"}[name[0]]
+    first = {"i": "net.Mixed_5b", "r": "net.layer1", "e": "net.blocks", "b": "net.layer1"}[name[0]]
     layers = feature_layers(name)
     for key in layers:
         model.get_submodule(layers[key]).register_forward_hook(
@@ -313,8 +313,11 @@ def test_feature_layers_are_where_they_should_be(name):
             "i": lambda x: nn.functional.max_pool2d(x, 3, 2),
             "r": lambda x: nn.functional.max_pool2d(x, 3, 2, 1),
             "e": lambda x: x,
+            "b": lambda x: x,
         }[name[0]](seen["early"])
-    torch.testing.assert_close(seen["last"].mean((2, 3)), seen["head"])
+    of_places = MODELS[name].evidence
+    last = seen["last"].movedim(1, -1) if of_places else seen["last"].mean((2, 3))
+    torch.testing.assert_close(last, seen["head"])
     assert torch.equal(pooled, seen["block"])
     assert seen["last"].shape[-1] > 1
 

@@ -2,12 +2,13 @@
 
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from fundusray.config import Adversarial, Loss, Recipe, override
 from fundusray.errors import InputError
@@ -74,6 +75,30 @@ def test_the_evidence_grows_smaller_where_it_costs() -> None:
             train_step(way, batch, scale=0.25, seed=0, progress=0.0)
         sizes.append(model(batch.image)[1].abs().mean().item())
     assert sizes[1] < 0.7 * sizes[0]
+
+
+def test_data_parallel_training_and_bf16_pay_the_same(tmp_path: Path) -> None:
+    """With a real process group of one worker, in the layout of a GPU."""
+    batch, gradients, totals = batch_of(), [], []
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1
+    )
+    try:
+        for kind in ("plain", "parallel", "bf16"):
+            model = network().to(memory_format=torch.channels_last)
+            parallel = kind == "parallel"
+            outer = nn.parallel.DistributedDataParallel(model) if parallel else model
+            narrow = torch.autocast("cpu", dtype=torch.bfloat16, enabled=kind == "bf16")
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+            objective = Objective(RECIPE.loss, COUNTS)
+            way = StepSettings(outer, model, optimizer, objective, Adversarial(), narrow, mixup=0.0)
+            totals.append(train_step(way, batch, scale=0.25, seed=0, progress=0.0))
+            gradients.append(model.net.conv1.weight.grad)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert totals[0] == totals[1] and totals[2].dtype == torch.float32
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-6)
+    assert totals[2].item() == pytest.approx(totals[0].item(), rel=0.05)
 
 
 def test_a_blended_image_pays_once() -> None:
