@@ -46,7 +46,7 @@ def test_show_prints_the_resolved_recipe(run) -> None:
     code, result, text = run("train.py", "wu.table5.focal_gamma2", "show=true", "train.epochs=5")
     assert (code, result["status"]) == (0, "shown")
     shown = json.loads(text[text.index("{") : text.rindex("RESULT")])
-    assert shown["loss"] == {"name": "focal", "args": {"gamma": 2.0}}
+    assert shown["loss"] == {"name": "focal", "args": {"gamma": 2.0}, "sparsity": 0.0}
     assert shown["train"]["epochs"] == 5 and shown["train"]["batch"] == 48
 
 
@@ -78,6 +78,7 @@ def test_a_given_folder_keeps_the_keywords_its_source_has(
         (("train.py", "demo", "adversarial.method=pgd"), "adversarial.eps"),
         (("train.py", "demo", "train.select=robust_accuracy"), "needs adversarial.eps"),
         (("train.py", "demo", "loss.name=coral"), "model.output=coral"),
+        (("train.py", "demo", "loss.sparsity=1e-4"), "needs an evidence map"),
         (("train.py", "demo", "model.init_from=/no/such/bundle"), "/no/such/bundle"),
         (("train.py", "demo", "preset=madri_quickstart"), "did you mean 'madry_quickstart'"),
         (("train.py", "demo", "data=/no/such/folder"), "no folder /no/such/folder"),

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fundusray import config
@@ -74,11 +73,11 @@ def test_names_and_shapes_are_the_published(patch: int) -> None:
 
 
 def test_a_published_file_loads_by_name(tmp_path: Path) -> None:
-    """All but the last layer of ImageNet's 1000 classes."""
+    """In the form of torch 1.0, in which the authors saved; all but the last layer of ImageNet."""
     torch.manual_seed(1)
     state = BagNet(9, 1000).state_dict()
-    path = str(tmp_path / "bagnet9.safetensors")
-    save_file(state, path)
+    path = str(tmp_path / "bagnet8-34f4ccd2.pth.tar")
+    torch.save(state, path, _use_new_zipfile_serialization=False)
     model = built(9, weights=path)
     assert any("fc has 1000 outputs in the file, 5 here" in note for note in model.notes)
     ours = model.net.state_dict()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fundusray.config import Adversarial, Loss, Recipe, override
 from fundusray.errors import InputError
 from fundusray.models import Classifier
+from fundusray.models.bundle import load_bundle
 from fundusray.pipeline.loader import Batch
 from fundusray.runs.check import check
 from fundusray.settings.deciding import deciding
@@ -158,3 +159,13 @@ def test_is_refused_where_there_is_no_evidence(changes: dict, words: str) -> Non
     check(RECIPE)
     with pytest.raises(InputError, match=words):
         check(override(RECIPE, changes))
+
+
+def test_a_whole_training_makes_a_bundle_with_evidence(make_trainer: Any, tmp_path: Path) -> None:
+    changes = {"model__name": "bagnet9", "loss__sparsity": 1e-4, "train__epochs": 1}
+    make_trainer(tmp_path / "run", **changes).run()
+    model = load_bundle(str(tmp_path / "run" / "bundle")).model
+    assert isinstance(model, Classifier) and not model.no_evidence
+    with torch.no_grad():
+        evidence = model.evidence(torch.rand(1, 3, 32, 32))
+    assert evidence.isfinite().all() and evidence.shape[2:] == (3, 3)
