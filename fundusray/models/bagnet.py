@@ -44,8 +44,9 @@ class Patches(NamedTuple):
 class Bottleneck(nn.Module):
     """1x1, then 3x3 or 1x1 without padding, then 1x1, beside a shortcut.
 
-    The shortcut loses its last rows and columns where the convolution leaves no room for them, as
-    published weights were trained.
+    The shortcut goes without the last rows and columns that the convolution leaves no room for, as
+    the authors' does, so that a place's shortcut is of the upper left of its patch. They leave them
+    out after the shortcut's norm, here its batch statistics are without them, too.
     """
 
     def __init__(self, channels: int, width: int, kernel: int, stride: int) -> None:
@@ -69,8 +70,9 @@ class Bottleneck(nn.Module):
         out = self.relu1(self.bn1(self.conv1(x)))
         out = self.relu2(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
-        height, width = out.shape[-2:]
-        return self.relu3(out + self.downsample(x)[..., :height, :width])
+        stride = self.conv2.stride[0]
+        height, width = (stride * (num - 1) + 1 for num in out.shape[-2:])
+        return self.relu3(out + self.downsample(x[..., :height, :width]))
 
 
 class BagNet(nn.Module):
@@ -115,7 +117,9 @@ class BagNet(nn.Module):
         x = self.relu(self.bn1(self.conv2(self.conv1(image))))
         for stage in range(len(BLOCKS)):
             x = self.get_submodule(f"layer{stage + 1}")(x)
-        return self.fc(self.drop(x).movedim(1, -1)).movedim(-1, 1)
+        features = self.drop(x).movedim(1, -1)
+        # As many rows [B h w, C]: the last layer knows no places.
+        return self.fc(features.flatten(0, 2)).unflatten(0, features.shape[:3]).movedim(-1, 1)
 
     def patches(self) -> Patches:
         """Where places lie, from the kernels, strides and paddings on the way to them."""

@@ -131,6 +131,22 @@ def test_a_places_evidence_is_what_the_network_says_of_its_patch() -> None:
     )
 
 
+@pytest.mark.parametrize(("kernel", "stride", "side"), [(3, 2, 9), (3, 2, 8), (3, 1, 7), (1, 2, 8)])
+@torch.no_grad()
+def test_a_block_is_the_authors_where_nothing_is_learned(
+    kernel: int, stride: int, side: int
+) -> None:
+    """They shorten the shortcut by what it is longer, after its norm."""
+    block = tuned(Bottleneck(6, 4, kernel, stride)).eval()
+    x = torch.rand(2, 6, side, side)
+    shortcut, inner = block.downsample(x), block.bn1(block.conv1(x)).relu()
+    inner = block.bn3(block.conv3(block.bn2(block.conv2(inner)).relu()))
+    longer = shortcut.shape[-1] - inner.shape[-1]
+    assert longer == {(3, 2, 9): 1, (3, 2, 8): 1, (3, 1, 7): 2, (1, 2, 8): 0}[kernel, stride, side]
+    theirs = shortcut[:, :, :-longer, :-longer] if longer else shortcut
+    torch.testing.assert_close(block(x), (inner + theirs).relu())
+
+
 @torch.no_grad()
 def test_dropout_is_the_same_for_all_places_and_the_mean_stays_the_answer() -> None:
     model = built(9, 3, dropout=0.5).train()

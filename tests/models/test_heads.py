@@ -316,7 +316,8 @@ def test_feature_layers_are_where_they_should_be(name):
             "b": lambda x: x,
         }[name[0]](seen["early"])
     of_places = MODELS[name].evidence
-    last = seen["last"].movedim(1, -1) if of_places else seen["last"].mean((2, 3))
+    places = seen["last"].movedim(1, -1).flatten(0, 2)
+    last = places if of_places else seen["last"].mean((2, 3))
     torch.testing.assert_close(last, seen["head"])
     assert torch.equal(pooled, seen["block"])
     assert seen["last"].shape[-1] > 1

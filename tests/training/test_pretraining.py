@@ -210,12 +210,20 @@ def test_feature_maps_from_coarse_to_fine(name: str) -> None:
     assert len(found) >= 3
 
 
-@pytest.mark.parametrize("output", ["softmax", "coral", "regression"])
-def test_gradient_reaches_the_whole_network(output: str) -> None:
-    model = build_model(Model(name="resnet18", output=output), len(GRADES), 0)
+@pytest.mark.parametrize(
+    ("name", "output", "side"),
+    [
+        ("resnet18", "softmax", 16),
+        ("resnet18", "coral", 16),
+        ("resnet18", "regression", 16),
+        ("bagnet33", "softmax", 14),
+    ],
+)
+def test_gradient_reaches_the_whole_network(name: str, output: str, side: int) -> None:
+    model = build_model(Model(name=name, output=output), len(GRADES), 0)
     net = MaskedClassifier(model, 64)
     out = net(torch.rand(2, 3, 64, 64))
-    assert out[0].shape == (2, 5) and out[1] is None and out[2].shape == (2, len(KINDS), 16, 16)
+    assert out[0].shape == (2, 5) and out[1] is None and out[2].shape == (2, len(KINDS), side, side)
     of_batch(out, torch.zeros(2, len(KINDS), 64, 64), torch.tensor([0, 4])).backward()
     assert all(p.grad is not None for p in net.parameters() if p.requires_grad)
 
