@@ -20,6 +20,10 @@ Instead = Callable[[Tensor], Tensor]
 """A layer's output to what is handed on in its place."""
 WHOLE = "net."
 """Before the path of a layer in a classifier, which holds its network under this name."""
+MAP = (4,)
+"""Dimensions of a layer's output: a feature map [B, C, h, w]."""
+UNITS = (2, 4)
+"""A feature map or the units of a fully connected layer, [B, U]."""
 
 
 class _ReachedError(Exception):
@@ -48,16 +52,19 @@ def layer_path(problem: MapProblem, name: str, usual: str) -> str:
     raise unknown_name("layer", name, [path.removeprefix(WHOLE) for path in paths])
 
 
-def activation(model: nn.Module, path: str, image: Tensor) -> Tensor:
+def activation(model: nn.Module, path: str, image: Tensor, dims: tuple[int, ...] = MAP) -> Tensor:
     """What the layer at `path` says of images [B, 3, S, S], [B, C, h, w]; the pass ends there.
 
+    Args:
+        dims: how many dimensions its output may have.
+
     Raises:
-        InputError: the layer gives no feature map, or is not passed exactly once.
+        InputError: the layer gives no feature map, or is not passed.
     """
     kept: list[Tensor] = []
 
     def keep(_: nn.Module, inputs: Any, output: Any) -> None:
-        kept.append(_feature_map(path, output))
+        kept.append(_features(path, output, dims))
         raise _ReachedError
 
     with _hooked(model, path, keep):
@@ -68,14 +75,16 @@ def activation(model: nn.Module, path: str, image: Tensor) -> Tensor:
     raise _not_passed(path)
 
 
-def output_instead(model: nn.Module, path: str, image: Tensor, instead: Instead) -> Tensor:
+def output_instead(
+    model: nn.Module, path: str, image: Tensor, instead: Instead, dims: tuple[int, ...] = MAP
+) -> Tensor:
     """What the model says of images where the layer at `path` hands on `instead` of its output.
 
     Where `instead` gives a batch of another size, the images have to be one: what goes around the
     layer is then the same for all of it.
 
     Raises:
-        InputError: as `activation`.
+        InputError: as `activation`, or the layer is passed more than once.
     """
     calls = 0
 
@@ -88,12 +97,48 @@ def output_instead(model: nn.Module, path: str, image: Tensor, instead: Instead)
                 "shared by several places of the network, or the network is judged under flips: "
                 "model.flips=none); take another layer"
             )
-        return instead(_feature_map(path, output))
+        return instead(_features(path, output, dims))
 
     with _hooked(model, path, replace):
         logits = model(image)
     if not calls:
         raise _not_passed(path)
+    return logits
+
+
+def several_instead(
+    model: nn.Module,
+    path: str,
+    image: Tensor,
+    num: int,
+    instead: Instead,
+    dims: tuple[int, ...] = MAP,
+) -> Tensor:
+    """What the model says of one image [1, 3, S, S] where the layer at `path` hands on `num` others
+    in its output's place, [num, K].
+
+    What lies before the layer is run for the one image. Where the network joins the layer with what
+    goes around it so that one image does not fit many (a concatenation), it is run for copies.
+
+    Args:
+        instead: the layer's output of the image [1, ...] -> [num, ...].
+
+    Raises:
+        InputError: as `output_instead`, or the answer does not depend on the layer.
+    """
+
+    def of_first(output: Tensor) -> Tensor:
+        return instead(output[:1])
+
+    try:
+        logits = output_instead(model, path, image, of_first, dims)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:
+        # Shapes that do not go together; anything else comes again, and is then raised.
+        logits = output_instead(model, path, image.repeat(num, 1, 1, 1), of_first, dims)
+    if len(logits) != num:
+        raise not_on_the_way(path)
     return logits
 
 
@@ -120,10 +165,7 @@ def layer_gradient(
         if value.requires_grad:
             (gradient,) = torch.autograd.grad(value, kept[0], allow_unused=True)
     if gradient is None:
-        raise InputError(
-            f"the network's answer does not depend on layer {path.removeprefix(WHOLE)}; take one "
-            "that lies on the way to it"
-        )
+        raise not_on_the_way(path)
     return kept[0].detach(), gradient, logits.detach()
 
 
@@ -136,13 +178,22 @@ def _hooked(model: nn.Module, path: str, hook: Callable[..., Any]) -> Iterator[N
         handle.remove()
 
 
-def _feature_map(path: str, output: Any) -> Tensor:
-    if isinstance(output, Tensor) and output.ndim == 4:
+def _features(path: str, output: Any, dims: tuple[int, ...]) -> Tensor:
+    if isinstance(output, Tensor) and output.ndim in dims:
         return output
     shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    units = " and no units [B, U]" if 2 in dims else ""
     raise InputError(
-        f"layer {path.removeprefix(WHOLE)} gives {shape}, no feature map [B, C, H, W]; take a "
-        "convolution or a block"
+        f"layer {path.removeprefix(WHOLE)} gives {shape}, no feature map [B, C, H, W]{units}; take "
+        "a convolution or a block"
+    )
+
+
+def not_on_the_way(path: str) -> InputError:
+    """The error of a layer that is passed, but of which nothing reaches the answer."""
+    return InputError(
+        f"the network's answer does not depend on layer {path.removeprefix(WHOLE)}; take one that "
+        "lies on the way to it"
     )
 
 
