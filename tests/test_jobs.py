@@ -95,6 +95,11 @@ def test_a_given_folder_keeps_the_keywords_its_source_has(
         (("universal.py", "one", "eps=4/255", "norm=l3"), "did you mean 'l2'"),
         (("universal.py", "one", "eps=4/255", "passes=0"), "passes: a number from 1"),
         (("two_eyes.py", "b", "fit=tran"), "did you mean 'train'"),
+        (("linearity.py",), "give one bundle"),
+        (("linearity.py", "b", "output=logits"), "did you mean 'logit'"),
+        (("linearity.py", "b", "doublings=0"), "doublings: a number from 1"),
+        (("linearity.py", "b", "linearity.rows=some"), "linearity.rows: a number of photographs"),
+        (("linearity.py", "/no/such/bundle"), "/no/such/bundle"),
     ],
 )
 def test_wrong_input_is_told_before_anything_is_written(

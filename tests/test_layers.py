@@ -34,7 +34,11 @@ DOORS = {
     "captum": ["saliency/"],
     "timm": ["models/networks.py", "models/timm_networks.py"],
     "torchvision": ["models/networks.py"],
-    "matplotlib": ["reports/figures.py", "reports/robustness_curves.py"],
+    "matplotlib": [
+        "reports/figures.py",
+        "reports/linearity_figures.py",
+        "reports/robustness_curves.py",
+    ],
     "jinja2": ["reports/html.py"],
     "openpyxl": ["data/reading/workbooks.py"],
 }

@@ -34,7 +34,16 @@ def commands() -> list[str]:
 
 OF_BUNDLES = {
     f"jobs/{job}.py"
-    for job in ("attack", "certify", "ensemble", "evaluate", "transfer", "two_eyes", "universal")
+    for job in (
+        "attack",
+        "certify",
+        "ensemble",
+        "evaluate",
+        "linearity",
+        "transfer",
+        "two_eyes",
+        "universal",
+    )
 }
 """Jobs of a trained network, not of a recipe."""
 

@@ -45,7 +45,16 @@ def layer_path(problem: MapProblem, name: str, usual: str) -> str:
                 "(integrated_gradients, occlusion)"
             )
         return problem.layers[usual]
-    paths = [path for path, _ in problem.model.named_modules() if path]
+    return named_layer(problem.model, name)
+
+
+def named_layer(model: nn.Module, name: str) -> str:
+    """The path in the model of the layer that its network calls `name`.
+
+    Raises:
+        InputError: no such layer; the network's are listed.
+    """
+    paths = [path for path, _ in model.named_modules() if path]
     for path in (WHOLE + name, name):
         if path in paths:
             return path
