@@ -69,7 +69,7 @@ def linearity(asked: Command) -> dict[str, Any]:
     facts = _facts(asked, recipe, plan, bundle.classes, notes)
     start = {"status": "finished", "folder": folder, "bundle": place, "rows": location}
     start |= {"layer": facts.layer, "reported_split": judged.side}
-    return start | _written(folder, files.read_table(location), facts) | looks.result
+    return start | linearity_outcome(folder, files.read_table(location), facts) | looks.result
 
 
 def class_asked(text: str, classes: tuple[str, ...]) -> int | None:
@@ -120,7 +120,7 @@ def _facts(
     return LinearityFacts(recipe.name, plan.path.removeprefix(WHOLE), output, tuple(notes), command)
 
 
-def _written(folder: str, rows: pa.Table, facts: LinearityFacts) -> dict[str, Any]:
+def linearity_outcome(folder: str, rows: pa.Table, facts: LinearityFacts) -> dict[str, Any]:
     """Writes the figures of units and the page, and prints what came of it; where they are."""
     figures, steps = linearity_figures(rows), step_figures(rows)
     names = ("image_id", "patient_id", "target", "explained", "unit")
