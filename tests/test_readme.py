@@ -40,6 +40,7 @@ OF_BUNDLES = {
         "ensemble",
         "evaluate",
         "linearity",
+        "symmetry",
         "transfer",
         "two_eyes",
         "universal",

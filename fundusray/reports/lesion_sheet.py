@@ -29,14 +29,15 @@ def colour_scale(*maps: np.ndarray) -> float:
 def attribution_colours(
     values: np.ndarray, photograph: np.ndarray | None = None, scale: float | None = None
 ) -> np.ndarray:
-    """A map [S, S] as a picture, uint8 [S, S, 3].
+    """A map [S, S] as a picture, uint8 [S, S, 3]; its colour is as strong as the root of its size.
 
     Args:
         photograph: uint8 [S, S, 3] behind it, dimmed; None: on dark.
         scale: `colour_scale`; None: the map's own.
     """
     scale = colour_scale(values) if scale is None else scale
-    share = np.minimum(np.abs(values) / scale, 1.0)[..., None]
+    # The root, so that what is weak is seen beside what is strong.
+    share = np.sqrt(np.minimum(np.abs(values) / scale, 1.0))[..., None]
     colour = np.where(values[..., None] > 0, FOR, AGAINST).astype(np.float64)
     ground = np.broadcast_to(np.array(DARK, np.float64), colour.shape)
     if photograph is not None:

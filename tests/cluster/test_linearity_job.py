@@ -1,9 +1,8 @@
 """Units followed along gradients: the rows of a worker, and the job end to end."""
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -14,26 +13,11 @@ from fundusray import files
 from fundusray.cluster.linearity import LinearityPlan, swept_rows
 from fundusray.data.prepared.prepared_set import open_set
 from fundusray.models.bundle import load_bundle
-from fundusray.pipeline.loader import Batch
 from fundusray.runs.provenance import unseen_rows
 from fundusray.saliency.linearity import unit_sweep
-from tests.saliency.layered_networks import Plain, built, hooks_of, problem_of
+from tests.saliency.layered_networks import hooks_of, opened_eyes, problem_of
 
 LISTS = ("c", "moved", "output", "attribution", "difference", "gradient")
-
-
-def opened(batch: int) -> SimpleNamespace:
-    """What a worker holds: a network, and drawn photographs in batches, the last filled up."""
-    model, image = built(Plain), problem_of(built(Plain), num=5).image
-
-    def batches(rows: np.ndarray, condition: object) -> Iterator[Batch]:
-        for start in range(0, len(rows), batch):
-            some = torch.from_numpy(rows[start : start + batch])
-            row = torch.cat([some, some[:1].expand(batch - len(some))])
-            valid = torch.arange(batch) < len(some)
-            yield Batch(image[row], 0 * row, row, valid)
-
-    return SimpleNamespace(model=model, batches=batches)
 
 
 def numbers(table: pa.Table, name: str) -> np.ndarray:
@@ -42,7 +26,7 @@ def numbers(table: pa.Table, name: str) -> np.ndarray:
 
 def test_a_workers_rows() -> None:
     plan = LinearityPlan("hidden", None, "logit", doublings=3, steps=5, units=4)
-    evaluator, rows = opened(2), np.array([4, 0, 3])
+    evaluator, rows = opened_eyes(2), np.array([4, 0, 3])
     found = swept_rows(evaluator, plan, rows)
     assert numbers(found, "row").tolist() == np.repeat(rows, 4).tolist()
     assert numbers(found, "rank").tolist() == [0, 1, 2, 3] * 3
@@ -56,7 +40,7 @@ def test_a_workers_rows() -> None:
     ):
         assert np.allclose(values, sweep.attribution[line // 4, :, unit], atol=1e-6)
     # However they come in batches.
-    other = swept_rows(opened(3), plan, rows)
+    other = swept_rows(opened_eyes(3), plan, rows)
     for name in ("unit", *LISTS):
         assert np.allclose(numbers(found, name), numbers(other, name), atol=1e-6), name
     assert hooks_of(evaluator.model) == 0

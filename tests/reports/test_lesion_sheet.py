@@ -35,7 +35,7 @@ def test_colours() -> None:
     assert picture.shape == (16, 16, 3) and picture.dtype == np.uint8
     assert tuple(picture[3, 3]) == FOR and tuple(picture[12, 12]) == AGAINST
     assert tuple(picture[0, 0]) == DARK
-    half = attribution_colours(SPOTS, scale=4.0)[3, 3]
+    half = attribution_colours(SPOTS, scale=8.0)[3, 3]  # a quarter of it, the root of which is .5
     assert np.abs(half - (np.array(FOR) + DARK) / 2).max() <= 0.5
     white = np.full((16, 16, 3), 200, np.uint8)
     dimmed = attribution_colours(SPOTS, white)
@@ -62,7 +62,7 @@ def test_the_four_panels() -> None:
     assert lesion_sheet([panels], title="stage 4", side=64) == png
     assert lesion_sheet([panels, panels], side=64) != png
     # Both regions are on one scale: a weak one stays dark.
-    weak = LesionPanels(photograph, grey, np.maximum(SPOTS, 0), np.minimum(SPOTS, 0) / 100)
+    weak = LesionPanels(photograph, grey, np.maximum(SPOTS, 0), np.minimum(SPOTS, 0) / 10000)
     assert not holds(lesion_sheet([weak], side=64), AGAINST)
 
 

@@ -1,9 +1,14 @@
 """Small networks whose layers are looked into, with images to look at."""
 
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fundusray.pipeline.loader import Batch
 from fundusray.saliency import MapProblem
 
 SIZE, CLASSES = 12, 3
@@ -83,3 +88,19 @@ def problem_of(model: nn.Module, num: int = 2, size: int = SIZE, chunk: int = 7)
 def hooks_of(model: nn.Module) -> int:
     """How many hooks hang on its layers."""
     return sum(len(layer._forward_hooks) + len(layer._backward_hooks) for layer in model.modules())
+
+
+def opened_eyes(batch: int) -> SimpleNamespace:
+    """What a worker holds: a network, and five photographs in batches, the last of which is filled
+    up with what is not valid."""
+    model = built(Plain)
+    image = problem_of(model, num=5).image
+
+    def batches(rows: np.ndarray, condition: object) -> Iterator[Batch]:
+        for start in range(0, len(rows), batch):
+            some = torch.from_numpy(rows[start : start + batch])
+            row = torch.cat([some, some[:1].expand(batch - len(some))])
+            valid = torch.arange(batch) < len(some)
+            yield Batch(image[row], 0 * row, row, valid)
+
+    return SimpleNamespace(model=model, batches=batches)
