@@ -7,9 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from fundusray.command import parse_command
 from fundusray.config import Model, Recipe, override
 from fundusray.errors import InputError
-from fundusray.jobs.linearity import class_asked, linearity_outcome, unit_layer
+from fundusray.jobs.linearity import class_asked, linearity, linearity_outcome, unit_layer
+from fundusray.jobs.symmetry import symmetry
 from fundusray.models import build_model
 from fundusray.models.bundle import Bundle, load_bundle, save_bundle
 from fundusray.reports.linearity_page import LinearityFacts
@@ -38,6 +40,24 @@ def test_the_class() -> None:
     for text in ("3", "-1", "midl"):
         with pytest.raises(InputError, match="no target named"):
             class_asked(text, classes)
+
+
+def test_what_cannot_be_is_refused_before_any_photograph_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle(tmp_path / "b")
+    place = str(tmp_path / "b")
+    for job in (linearity, symmetry):
+        assert job(parse_command([place, "show=true"])) == {"status": "shown", "recipe": "loose"}
+    for job, setting, words in (
+        (linearity, "layer=layer9", "did you mean 'layer"),
+        (linearity, "target=9", "no target named '9'"),
+        (symmetry, "pair=0,0", "two classes"),
+        (symmetry, "data.size=64", "data.size=32"),
+    ):
+        with pytest.raises(InputError, match=words):
+            job(parse_command([place, setting, "show=true"]))
+    assert '"size": 32' in capsys.readouterr().out
 
 
 def test_what_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
