@@ -8,7 +8,7 @@ size, whatever the number of images or steps, so memory does not grow with eithe
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fundusray.errors import InputError
 from fundusray.keywords import AtLeast, OneOf, Within
+from fundusray.saliency.path_integral import RULES, STEPS, Line, completeness_gap
 from fundusray.saliency.registry import (
     CHUNK,
     HALF_GREY,
@@ -27,43 +28,14 @@ from fundusray.saliency.registry import (
     class_output,
 )
 
-RULES = ("gauss_legendre", "riemann_right")
-STEPS = 50
 FIRST = 4
 """Intervals that an adaptive integration begins with; they are halved from there."""
 MOST = 512
-SMALLEST = 1e-3
-"""A difference F(image) - F(baseline) that is smaller is not taken for the whole of a gap."""
-
-
-class Rule(NamedTuple):
-    """Where on the line gradients are taken, 0 at the baseline and 1 at the image, and what each
-    counts; the weights sum to 1."""
-
-    places: tuple[float, ...]
-    weights: tuple[float, ...]
-
-
-def integration_rule(name: str, steps: int) -> Rule:
-    """A rule of so many places.
-
-    riemann_right: k/m for k = 1..m (Li et al., Numerical Approximation); gauss_legendre: exact for
-    polynomials of degree 2 m - 1.
-
-    Raises:
-        InputError: another name.
-    """
-    if name == "riemann_right":
-        return Rule(tuple(k / steps for k in range(1, steps + 1)), (1 / steps,) * steps)
-    if name == "gauss_legendre":
-        roots, weights = np.polynomial.legendre.leggauss(steps)
-        return Rule(tuple(((roots + 1) / 2).tolist()), tuple((weights / 2).tolist()))
-    raise InputError(f"rule={name}: {' or '.join(RULES)}")
 
 
 @dataclass(frozen=True)
-class Line:
-    """The straight lines that are integrated along."""
+class Paths:
+    """The straight lines that are integrated along, one of each image."""
 
     model: nn.Module
     image: Tensor
@@ -83,12 +55,12 @@ class Line:
         ends = [class_output(logits, self.target, self.output) for logits in (end, start)]
         return ends[0] - ends[1]
 
-    def sum_of_gradients(self, which: Tensor, rule: Rule) -> Tensor:
-        """Of the images at `which` [b] the weighted sum of the gradients at a rule's places,
-        [b, 3, S, S]."""
+    def sum_of_gradients(self, which: Tensor, places: Tensor, weights: Tensor) -> Tensor:
+        """Of the images at `which` [b] the weighted sum of the gradients at some places [n] on
+        their lines, 0 at the baseline and 1 at the image, [b, 3, S, S]."""
         total = torch.zeros_like(self.image[which])
         difference = self.image - self.baseline
-        for some, place, weight in _pairs(len(which), rule, self.chunk, self.image.device):
+        for some, place, weight in _pairs(len(which), places, weights, self.chunk):
             rows = which[some]
             along = self.baseline.expand_as(self.image)[rows] + place * difference[rows]
             gradient, _ = class_gradient(self.model, along, self.target[rows], self.output)
@@ -101,16 +73,13 @@ class Line:
 
 
 def _pairs(
-    num: int, rule: Rule, chunk: int, device: torch.device
+    num: int, places: Tensor, weights: Tensor, chunk: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """(image, place, weight) of every pair of an image and a step, a chunk at a time: int64 [c],
     and float32 [c, 1, 1, 1] twice."""
-    images = torch.arange(num, device=device).repeat_interleave(len(rule.places))
-    places, weights = (
-        torch.tensor(part, dtype=torch.float64).float().to(device).repeat(num)[:, None, None, None]
-        for part in rule
-    )
-    yield from zip(images.split(chunk), places.split(chunk), weights.split(chunk), strict=True)
+    images = torch.arange(num, device=places.device).repeat_interleave(len(places))
+    steps = (part.repeat(num)[:, None, None, None].split(chunk) for part in (places, weights))
+    yield from zip(images.split(chunk), *steps, strict=True)
 
 
 def integrated_gradients_of(
@@ -124,7 +93,7 @@ def integrated_gradients_of(
     baseline: Tensor | float = HALF_GREY,
     chunk: int = CHUNK,
 ) -> tuple[Tensor, Tensor]:
-    """(attributions [B, 3, S, S], completeness gap [B], see `relative_gap`) of a model in
+    """(attributions [B, 3, S, S], gap [B], see `path_integral.completeness_gap`) of a model in
     evaluation mode.
 
     Args:
@@ -133,15 +102,17 @@ def integrated_gradients_of(
     Raises:
         InputError: a baseline of another shape, or another rule.
     """
-    line = Line(model, image, baseline_images(image, baseline), target, output, chunk)
+    if rule not in RULES:
+        raise InputError(f"rule={rule}: {' or '.join(RULES)}")
+    paths = Paths(model, image, baseline_images(image, baseline), target, output, chunk)
     every = torch.arange(len(image), device=image.device)
-    gradients = line.sum_of_gradients(every, integration_rule(rule, steps))
-    attributions = line.attributions(gradients, every)
-    return attributions, relative_gap(attributions, line.total())
+    gradients = paths.sum_of_gradients(every, *Line(steps, rule).nodes(image))
+    attributions = paths.attributions(gradients, every)
+    return attributions, completeness_gap(attributions, paths.total())
 
 
 def adaptive_integrated_gradients_of(
-    line: Line, tolerance: float, most: int = MOST
+    paths: Paths, tolerance: float, most: int = MOST
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(attributions [B, 3, S, S], gap [B], gradients taken [B]): of each image as many steps as
     bring its gap to the tolerance.
@@ -149,36 +120,36 @@ def adaptive_integrated_gradients_of(
     Clenshaw-Curtis rules of 4, 8, 16, ... intervals: the places of one are among those of the next,
     so no gradient is taken twice. An image that has `most` intervals stays as it is then.
     """
-    num, device = len(line.image), line.image.device
-    attributions = torch.zeros_like(line.image)
+    num, device = len(paths.image), paths.image.device
+    attributions = torch.zeros_like(paths.image)
     gap = torch.full((num,), torch.inf, device=device)
     taken = torch.zeros(num, dtype=torch.int64, device=device)
-    total, left = line.total(), torch.arange(num, device=device)
+    total, left = paths.total(), torch.arange(num, device=device)
+    one = torch.ones(1, device=device)
     kept: dict[float, Tensor] = {}
     intervals = FIRST
     while len(left):
         places, weights = clenshaw_curtis(intervals)
         for place in places:
             if place not in kept:
-                kept[place] = line.sum_of_gradients(left, Rule((place,), (1.0,)))
+                kept[place] = paths.sum_of_gradients(left, place * one, one)
                 taken[left] += 1
-        gradients = sum(
-            (kept[place] * weight for place, weight in zip(places, weights, strict=True)),
-            torch.zeros_like(line.image[left]),
-        )
-        attributions[left] = line.attributions(gradients, left)
-        gap[left] = relative_gap(attributions[left], total[left])
-        still = gap[left] > tolerance
+        gradients = torch.zeros_like(paths.image[left])
+        for place, weight in zip(places, weights, strict=True):
+            gradients += kept[place] * weight
+        attributions[left] = paths.attributions(gradients, left)
+        gap[left] = completeness_gap(attributions[left], total[left])
         if 2 * intervals > most:
             break
+        still = gap[left] > tolerance
         left, intervals = left[still], 2 * intervals
         kept = {place: gradient[still] for place, gradient in kept.items()}
     return attributions, gap, taken
 
 
-def clenshaw_curtis(intervals: int) -> Rule:
-    """The rule with its places at (1 - cos(pi k / n)) / 2, k = 0..n, of an even n (Clenshaw and
-    Curtis 1960); exact for polynomials of degree n."""
+def clenshaw_curtis(intervals: int) -> tuple[list[float], list[float]]:
+    """(places (1 - cos(pi k / n)) / 2 for k = 0..n, their weights, whose sum is 1) of an even n
+    (Clenshaw and Curtis 1960); exact for polynomials of degree n."""
     angles = np.pi * np.arange(intervals + 1) / intervals
     orders = np.arange(0, intervals + 1, 2)
     # The integral of the k-th Chebyshev polynomial, halved at both ends of the sum.
@@ -186,14 +157,7 @@ def clenshaw_curtis(intervals: int) -> Rule:
     terms[:, [0, -1]] /= 2
     weights = 2 * terms.sum(axis=1) / intervals
     weights[[0, -1]] /= 2
-    return Rule(tuple(((1 - np.cos(angles)) / 2).tolist()), tuple(weights.tolist()))
-
-
-def relative_gap(attributions: Tensor, total: Tensor) -> Tensor:
-    """By how much attributions [B, ...] do not sum to `total` [B], as a share of it, [B]; of a
-    total that is smaller than 1e-3 as a share of 1e-3."""
-    found = attributions.double().flatten(1).sum(dim=1)
-    return ((found - total).abs() / total.abs().clamp_min(SMALLEST)).float()
+    return ((1 - np.cos(angles)) / 2).tolist(), weights.tolist()
 
 
 def baseline_images(image: Tensor, baseline: Tensor | float) -> Tensor:
@@ -235,9 +199,9 @@ def integrated_gradients(
         tolerance: 0, or the completeness gap at which an image is done.
     """
     start = baseline_images(problem.image, baseline)
-    line = Line(problem.model, problem.image, start, problem.target, output, problem.chunk)
     if tolerance:
-        found, gap, taken = adaptive_integrated_gradients_of(line, tolerance, steps)
+        paths = Paths(problem.model, problem.image, start, problem.target, output, problem.chunk)
+        found, gap, taken = adaptive_integrated_gradients_of(paths, tolerance, steps)
         return Attribution(found.sum(dim=1, keepdim=True), gap, taken)
     found, gap = integrated_gradients_of(
         problem.model, problem.image, problem.target, steps=steps, rule=rule, output=output,
