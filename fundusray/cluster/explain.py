@@ -22,8 +22,8 @@ from fundusray.errors import InputError
 from fundusray.harmless import file_name_slug
 from fundusray.metrics.attribution_scores import attribution_scores
 from fundusray.models.load_weights import weights_digest
-from fundusray.saliency.overlays import as_pixels, overlay, png
 from fundusray.saliency import MapMethod
+from fundusray.saliency.overlays import as_pixels, overlay, png
 from fundusray.training.evaluator import Evaluator
 from fundusray.training.explaining import ExplainedImage, answers, explained_images
 
