@@ -3,7 +3,6 @@
 Workers write each map as a file of its own and give back a row for it; the rows become the index.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,11 +15,14 @@ from fundusray.cluster.evaluate import CLEAN, rows_of_units
 from fundusray.cluster.runtime.pool import is_whole
 from fundusray.cluster.runtime.units import Unit, unit_key
 from fundusray.conditions import Condition
+from fundusray.corruptions.fundus_area import fundus_disc
 from fundusray.data.prepared.map_files import write_map
 from fundusray.data.prepared.prepared_set import PreparedSet, open_set
 from fundusray.errors import InputError
 from fundusray.harmless import file_name_slug
-from fundusray.metrics.attribution_scores import attribution_scores
+from fundusray.metrics.attribution_scores import ScoreSettings, attribution_scores
+from fundusray.metrics.lesion_sizes import LesionSizes
+from fundusray.metrics.map_agreement import map_similarity
 from fundusray.models.load_weights import weights_digest
 from fundusray.saliency import MapMethod
 from fundusray.saliency.overlays import as_pixels, overlay, png
@@ -30,6 +32,8 @@ from fundusray.training.explaining import ExplainedImage, answers, explained_ima
 CHUNK = 4096
 """Forward passes of one unit, about; a unit has MOST rows at most."""
 MOST = 32
+CHECKED = 7
+"""Times a map's cost is what it costs with its checks, about."""
 SCORE = pa.struct([("lesion", pa.string()), ("score", pa.string()), ("value", pa.float64())])
 INDEX = pa.schema(
     [
@@ -62,12 +66,14 @@ class ExplainPlan:
     """Under which photographs are explained."""
     overlays: bool = False
     """Whether pictures are written beside the maps."""
+    checks: bool = False
+    """Whether every map is also checked without masks, see `saliency.checks`."""
 
     @property
     def text(self) -> str:
         """All that decides maps, for keys."""
         parts = [[str(one) for one in self.methods], [str(one) for one in self.conditions]]
-        return f"{parts} {self.target} {self.overlays}"
+        return f"{parts} {self.target} {self.overlays} {self.checks}"
 
 
 def explained_location(
@@ -103,6 +109,7 @@ def explain_units(
 ) -> list[Unit]:
     """The rows in units of about equal cost; the cut does not depend on the cluster."""
     each = sum(method.passes(data.size) for method in plan.methods) * len(plan.conditions)
+    each *= CHECKED if plan.checks else 1
     length = min(MOST, max(1, CHUNK // max(each, 1)))
     chunks = [rows[start : start + length] for start in range(0, len(rows), length)]
     ids = data.image_ids()
@@ -135,10 +142,11 @@ def _explained(
     targets = answers(evaluator.model, evaluator.batches(rows, CLEAN))
     if plan.target is not None:
         targets = dict.fromkeys(targets, plan.target)
+    # An image that does not decode has no answer; the loader has set it aside by name.
+    there = np.array([row for row in rows.tolist() if row in targets], np.int64)
     found: list[dict[str, Any]] = []
+    first: dict[tuple[int, str], np.ndarray] = {}
     for condition in plan.conditions:
-        # An image that does not decode has no answer; the loader has set it aside by name.
-        there = np.array([row for row in rows.tolist() if row in targets], np.int64)
         images = explained_images(
             evaluator.model,
             evaluator.batches(there, condition),
@@ -146,60 +154,76 @@ def _explained(
             targets,
             condition,
             evaluator.layers,
+            plan.checks,
         )
-        found += _rows(folder, maps, evaluator.prepared, condition, plan.overlays, images)
+        for one in images:
+            row = _written(folder, maps, evaluator.prepared, str(condition), plan.overlays, one)
+            key = (one.row, str(one.method))
+            if key in first:
+                row["scores"] += stability_scores(first[key], one.values)
+            elif len(plan.conditions) > 1:
+                first[key] = one.values
+            found.append(row)
     return pa.Table.from_pylist(found, INDEX)
 
 
-def _rows(
-    folder: str,
-    maps: str,
-    data: PreparedSet,
-    condition: Condition,
-    overlays: bool,
-    images: Iterator[ExplainedImage],
-) -> Iterator[dict[str, Any]]:
-    """A row of the index for each map, after its file is written."""
-    ids = data.image_ids()
-    for one in images:
-        what = file_name_slug(f"{one.method} {condition}")[:80]
-        name = f"{one.row:07d}-{file_name_slug(ids[one.row])[:60]}"
-        place = f"{maps}/{what}-{files.hash_json([str(one.method), str(condition)], 6)}/{name}"
-        # Cut to the photograph only where the network saw the whole prepared image.
-        whole = one.values.shape[-1] == data.size
-        write_map(
-            files.join(folder, f"{place}.npz"),
-            one.values,
-            data.geometry(one.row) if whole else None,
-        )
-        if overlays:
-            picture = overlay(as_pixels(one.image), one.values)
-            files.write_bytes(files.join(folder, f"{place}.png"), png(picture))
-        yield {
-            "row": one.row,
-            "condition": str(condition),
-            "method": str(one.method),
-            "target": one.target,
-            "prediction": one.prediction,
-            "probability": one.probability,
-            "map": f"{place}.npz",
-            "overlay": f"{place}.png" if overlays else "",
-            "gap": one.gap,
-            "gradients": one.gradients,
-            "seconds": one.seconds,
-            "scores": mask_scores(data, one.row, one.values) if whole else [],
-        }
+def _written(
+    folder: str, maps: str, data: PreparedSet, condition: str, overlays: bool, one: ExplainedImage
+) -> dict[str, Any]:
+    """The index's row of a map, after its file is written."""
+    what = file_name_slug(f"{one.method} {condition}")[:80]
+    name = f"{one.row:07d}-{file_name_slug(data.image_ids()[one.row])[:60]}"
+    place = f"{maps}/{what}-{files.hash_json([str(one.method), condition], 6)}/{name}"
+    # A place in the photograph has a map only where the network saw the whole prepared image.
+    whole = one.values.shape[-1] == data.size
+    geometry = data.geometry(one.row) if whole else None
+    write_map(files.join(folder, f"{place}.npz"), one.values, geometry)
+    if overlays:
+        picture = overlay(as_pixels(one.image), one.values)
+        files.write_bytes(files.join(folder, f"{place}.png"), png(picture))
+    scores = mask_scores(data, one.row, one.values) if whole else []
+    scores += [{"lesion": "", "score": key, "value": value} for key, value in one.checks.items()]
+    return {
+        "row": one.row,
+        "condition": condition,
+        "method": str(one.method),
+        "target": one.target,
+        "prediction": one.prediction,
+        "probability": one.probability,
+        "map": f"{place}.npz",
+        "overlay": f"{place}.png" if overlays else "",
+        "gap": one.gap,
+        "gradients": one.gradients,
+        "seconds": one.seconds,
+        "scores": scores,
+    }
+
+
+def stability_scores(before: np.ndarray, after: np.ndarray) -> list[dict[str, Any]]:
+    """How alike the maps [S, S] of a photograph as it is and as it was changed are."""
+    similar = map_similarity(before, after)
+    return [{"lesion": "", "score": name, "value": value} for name, value in similar.items()]
 
 
 def mask_scores(data: PreparedSet, row: int, values: np.ndarray) -> list[dict[str, Any]]:
     """The scores of a map [S, S] against the masks that a row has; none where it has none."""
-    rows = np.array([row])
-    if not data.mask_kinds or not data.annotated(rows).any():
+    which = np.array([row])
+    having = data.annotated(which)[0] if data.mask_kinds else np.zeros(0, bool)
+    if not having.any():
         return []
-    having = data.annotated(rows)[0]
+    planes = data.masks(which)[0]
     masks = {
-        kind: mask
-        for kind, mask, there in zip(data.mask_kinds, data.masks(rows)[0], having, strict=True)
-        if there
+        kind: mask for kind, mask, kept in zip(data.mask_kinds, planes, having, strict=True) if kept
     }
-    return attribution_scores(values, masks, fundus=None)
+    scale = data.geometry(row).width / data.size
+    settings = ScoreSettings(sizes=LesionSizes(photograph_pixels=scale))
+    return attribution_scores(values, masks, fundus=fundus_of(data, row), settings=settings)
+
+
+def fundus_of(data: PreparedSet, row: int) -> np.ndarray:
+    """Where a row's image shows the fundus, bool [S, S]: the disc, as far as its photograph
+    reaches."""
+    seen = data.seen(np.array([row]))[0]
+    inside = np.zeros((data.size, data.size), bool)
+    inside[seen.top : seen.bottom, seen.left : seen.right] = True
+    return inside & fundus_disc(data.size).numpy()

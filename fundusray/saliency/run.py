@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fundusray.attacks import evaluation_mode
 from fundusray.errors import InputError
 from fundusray.keywords import check_keywords, default_values
-from fundusray.saliency.registry import CHUNK, MAPS, PASSED, Attribution, MapProblem
+from fundusray.saliency.registry import MAPS, PASSED, Attribution, MapProblem, images_at_once
 
 Explanation = Callable[[MapProblem], Tensor]
 """A problem to the maps of its images, [B, 1, S, S]: what is judged, be it a map of MAPS or not."""
@@ -54,7 +54,7 @@ def run_map(
     *,
     row: Tensor,
     layers: Mapping[str, str],
-    chunk: int = CHUNK,
+    chunk: int = 0,
 ) -> Attribution:
     """The map of each image.
 
@@ -65,7 +65,7 @@ def run_map(
         target: int64 [B], the class that is explained.
         row: int64 [B], which images they are: what is random depends on them.
         layers: "early" and "last" -> paths in the model, see `models.feature_layers`.
-        chunk: images of one pass.
+        chunk: images of one pass; 0: see `registry.images_at_once`.
 
     Raises:
         InputError: no such map or keyword, a class that the network does not know, a network that
@@ -76,6 +76,7 @@ def run_map(
         return Attribution(image.new_zeros(0, 1, *image.shape[2:]))
     with explainable(model):
         _require_classes(model, image, target)
+        chunk = chunk or images_at_once(image)
         problem = MapProblem(model, image.float(), target, row, dict(layers), chunk)
         with torch.no_grad():
             found = MAPS.find(name)(problem, **args)

@@ -11,7 +11,16 @@ from torch import Tensor, nn
 from fundusray.attacks import evaluation_mode
 from fundusray.conditions import AttackCondition, Condition
 from fundusray.pipeline.loader import Batch
-from fundusray.saliency import Attribution, MapMethod, run_map
+from fundusray.saliency import (
+    Attribution,
+    MapMethod,
+    MapProblem,
+    explainable,
+    explanation,
+    run_map,
+)
+from fundusray.saliency.checks import map_checks
+from fundusray.saliency.registry import images_at_once
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,8 @@ class ExplainedImage:
     """That it took, where that differs between images."""
     seconds: float
     """Its share of the batch's time."""
+    checks: dict[str, float]
+    """The figures of `saliency.checks`; nothing where they are not asked for."""
 
 
 def answers(model: nn.Module, batches: Iterable[Batch]) -> dict[int, int]:
@@ -57,12 +68,14 @@ def explained_images(
     targets: Mapping[int, int],
     condition: Condition,
     layers: Mapping[str, str],
+    checks: bool = False,
 ) -> Iterator[ExplainedImage]:
     """Every map of every valid image, of the class that `targets` says of its row.
 
     Args:
         condition: an attack leads the images away from the network's answers before they are
             explained; anything else is in the batches already.
+        checks: whether each map is also checked, which costs several maps.
 
     Raises:
         InputError: as `saliency.run_map`.
@@ -84,7 +97,13 @@ def explained_images(
             if image.is_cuda:
                 torch.cuda.synchronize()
             seconds = (time.perf_counter() - began) / len(row)
-            yield from _each(method, image, row, target, shares, found, seconds)
+            checked: list[dict[str, float]] = [{} for _ in range(len(row))]
+            if checks:
+                explain = explanation(method.name, dict(method.args))
+                with explainable(model):
+                    problem = MapProblem(model, image, target, row, layers, images_at_once(image))
+                    checked = map_checks(explain, problem, found.values)
+            yield from _each(method, image, row, target, shares, found, seconds, checked)
 
 
 def _attacked(model: nn.Module, image: Tensor, row: Tensor, attack: AttackCondition) -> Tensor:
@@ -109,6 +128,7 @@ def _each(
     shares: Tensor,
     found: Attribution,
     seconds: float,
+    checked: list[dict[str, float]],
 ) -> Iterator[ExplainedImage]:
     probability = shares.gather(1, target[:, None])[:, 0]
     columns = [row, target, shares.argmax(dim=1), probability]
@@ -126,4 +146,5 @@ def _each(
             None if found.gap is None else float(found.gap[place]),
             None if found.gradients is None else int(found.gradients[place]),
             seconds,
+            checked[place],
         )
