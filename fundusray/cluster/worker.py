@@ -15,7 +15,7 @@ from fundusray.config import from_json
 from fundusray.data.manifest.contract import GRADES
 from fundusray.data.prepared.prepared_set import open_set
 from fundusray.errors import FundusError
-from fundusray.runs.split_of_run import written_split
+from fundusray.runs.split_of_run import permutation_seed, written_split
 from fundusray.tasks import GradesAndMasks, Task, task_of
 from fundusray.training.drawn_examples import DrawnExamples
 from fundusray.training.drawn_lesions import part_places, read_parts
@@ -88,8 +88,8 @@ def _train(job: Job, learned: Learned) -> None:
 
 def _photographs(job: Job, ranks: Ranks) -> tuple[Examples, Task]:
     recipe, prepared = from_json(job.recipe), open_set(job.prepared)
-    sides = written_split(job.folder, prepared, job.split).rows
-    examples = PreparedExamples(prepared, recipe, sides, ranks, job.threads)
+    split = written_split(job.folder, prepared, job.split, permutation_seed(recipe))
+    examples = PreparedExamples(split.learned, recipe, split.rows, ranks, job.threads)
     return examples, task_of(recipe, prepared.classes, prepared.ordered)
 
 

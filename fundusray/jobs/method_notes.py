@@ -26,6 +26,7 @@ def notes_of(
         counts: training images per class, None where they are not known.
     """
     found = [
+        permuted_note(recipe),
         _ours(recipe),
         _phases(recipe),
         _replayed(recipe),
@@ -39,6 +40,17 @@ def notes_of(
         return found
     said = effects_on_classes(recipe.loss, recipe.sampling, counts, batch=recipe.train.batch)
     return found + class_effect_sentences(said, classes)
+
+
+def permuted_note(recipe: Recipe) -> str:
+    """That a network learned labels of other patients; empty where it did not."""
+    if not recipe.data.permute_labels:
+        return ""
+    return (
+        "LABELS PERMUTED (data.permute_labels=true): in training every patient bore the labels of "
+        f"another (seed {recipe.seed}), so there was nothing to learn; validation and test labels "
+        "are true. This network is the null that others are held against"
+    )
 
 
 def _ours(recipe: Recipe) -> str:

@@ -104,7 +104,7 @@ def check_run(run: Run) -> None:
         raise InputError("the train split holds one class only; training needs at least two")
     check_choice(recipe.train.select, targets[rows["val"]], classes)
     effective_weights(recipe.loss.name, recipe.loss.args, split.counts)
-    worker_share(epoch_plan(recipe, prepared, rows["train"], 0), 0, recipe.cluster.most)
+    worker_share(epoch_plan(recipe, split.learned, rows["train"], 0), 0, recipe.cluster.most)
     if run.copies is not None:
         with_copies(prepared, run.copies)
 

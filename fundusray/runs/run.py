@@ -82,7 +82,7 @@ def timetable_of(recipe: Recipe, split: Split) -> Timetable:
     Raises:
         InputError: a batch larger than the rows, or quotas that do not fit the classes.
     """
-    plan = epoch_plan(recipe, split.prepared, split.rows["train"], 0)
+    plan = epoch_plan(recipe, split.learned, split.rows["train"], 0)
     return Timetable(passes_over_rows(recipe), len(plan.rows))
 
 

@@ -13,6 +13,7 @@ from fundusray.data.prepared.prepared_set import PreparedSet, open_set
 from fundusray.data.split import split_files
 from fundusray.data.split.assign_sides import rows_by_side
 from fundusray.data.split.leaks import SplitLeaks, find_leaks
+from fundusray.data.split.permuted_labels import with_permuted_labels
 from fundusray.errors import DamagedError
 from fundusray.runs.provenance import Start, start_of, start_on
 
@@ -24,6 +25,9 @@ class Split:
     prepared: PreparedSet
     sides: np.ndarray
     """Of every row [N]: train, val, test, or "" where it is left out."""
+    permutation: int | None = None
+    """Seed of the permutation of the training labels (data.permute_labels); None: they are as the
+    set has them."""
 
     @cached_property
     def rows(self) -> dict[str, np.ndarray]:
@@ -36,6 +40,13 @@ class Split:
         return split_files.assignment_digest(self.prepared.table, self.sides)
 
     @cached_property
+    def learned(self) -> PreparedSet:
+        """The set with the labels that the training side learns; all others are the set's own."""
+        if self.permutation is None:
+            return self.prepared
+        return with_permuted_labels(self.prepared, self.rows["train"], self.permutation)
+
+    @cached_property
     def leaks(self) -> SplitLeaks:
         """Patients and near-duplicates that are on two sides."""
         return find_leaks(self.prepared.table, self.sides)
@@ -43,7 +54,7 @@ class Split:
     @cached_property
     def counts(self) -> list[int]:
         """Training images per class."""
-        targets = self.prepared.targets()[self.rows["train"]]
+        targets = self.learned.targets()[self.rows["train"]]
         return np.bincount(targets, minlength=len(self.prepared.classes)).tolist()
 
 
@@ -93,9 +104,15 @@ class OpenSets:
 def _how(recipe: Recipe) -> list[Any]:
     """What decides a split of given rows."""
     data = recipe.data
+    permutation = permutation_seed(recipe)
     if data.split_file and files.exists(data.split_file):
-        return ["file", files.sha256_file(data.split_file)]
-    return [data.split_file, data.split, data.fractions, recipe.split_seed]
+        return ["file", files.sha256_file(data.split_file), permutation]
+    return [data.split_file, data.split, data.fractions, recipe.split_seed, permutation]
+
+
+def permutation_seed(recipe: Recipe) -> int | None:
+    """The seed by which a recipe permutes the labels it learns; None where it does not."""
+    return recipe.seed if recipe.data.permute_labels else None
 
 
 def split_of(prepared: PreparedSet, recipe: Recipe) -> Split:
@@ -104,7 +121,8 @@ def split_of(prepared: PreparedSet, recipe: Recipe) -> Split:
     Raises:
         InputError: a split file that does not fit, no publisher's split, or a side that gets none.
     """
-    return Split(prepared, split_files.assign_split(prepared.table, recipe.data, recipe.split_seed))
+    sides = split_files.assign_split(prepared.table, recipe.data, recipe.split_seed)
+    return Split(prepared, sides, permutation_seed(recipe))
 
 
 def write_sides(folder: str, table: pa.Table, sides: np.ndarray) -> None:
@@ -117,15 +135,18 @@ def write_sides(folder: str, table: pa.Table, sides: np.ndarray) -> None:
     split_files.write_split_file(files.join(folder, "split.csv"), table, sides)
 
 
-def written_split(folder: str, prepared: PreparedSet, digest: str) -> Split:
-    """The split that a run's driver wrote into its folder, as its workers read it.
+def written_split(
+    folder: str, prepared: PreparedSet, digest: str, permutation: int | None = None
+) -> Split:
+    """The split that a run's driver wrote into its folder, as its workers read it; the permutation
+    of its labels, which is not written, is the recipe's (`permutation_seed`).
 
     Raises:
         DamagedError: it is not the one of that digest.
     """
     place = files.join(folder, "manifest.parquet")
     sides = np.array(files.read_table(place)["split"].to_pylist())
-    split = Split(prepared, sides)
+    split = Split(prepared, sides, permutation)
     if len(sides) != len(prepared.table) or split.digest != digest:
         raise DamagedError(f"{place} holds another split than the run's; give the command again")
     return split

@@ -35,6 +35,10 @@ class Data:
     """Which photographs a trained network is asked about: graded; ungradable, whose answers
     jobs/evaluate.py lists without a figure, as there is no label to hold them against; or any, with
     a label or without, which jobs/explain.py looks at."""
+    permute_labels: bool = False
+    """Whether the training side learns permuted labels: each patient bears those of another, so
+    that there is nothing to learn. Validation and test keep their own. What such a network reaches,
+    and what a map of it shows, is the null of a real one; recipe.seed decides the permutation."""
     keywords: str = ""
     """Keep only eyes whose diagnostic keywords hold this text, e.g. "normal fundus"."""
     table: str = ""
@@ -144,6 +148,9 @@ class Data:
         both = bool(self.corrupt and self.mix)
         need = "not together: data.mix brings damaged copies, data.corrupt damages on the way"
         require(not both, "data.corrupt/mix", need, (self.corrupt, self.mix))
+        apart = not (self.permute_labels and self.mix)
+        need = "not together: the copies of data.mix bear their own labels"
+        require(apart, "data.permute_labels/mix", need, (self.permute_labels, self.mix))
         require(0 <= self.max_bad <= 1, "data.max_bad", "a share in [0, 1]", self.max_bad)
 
 

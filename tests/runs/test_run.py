@@ -8,11 +8,18 @@ import pytest
 
 from fundusray import files
 from fundusray.config import Recipe, override
+from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.data.split import split_files
 from fundusray.data.split.leaks import find_leaks
 from fundusray.errors import DamagedError, InputError
 from fundusray.runs.run import Run, plan_run
-from fundusray.runs.split_of_run import OpenSets, split_of, write_sides, written_split
+from fundusray.runs.split_of_run import (
+    OpenSets,
+    permutation_seed,
+    split_of,
+    write_sides,
+    written_split,
+)
 from tests.runs.few import fake_set
 
 
@@ -110,3 +117,33 @@ def test_workers_read_the_drivers_split_and_no_other(
     files.write_bytes(str(place), content[:60] + bytes([content[60] ^ 1]) + content[61:])
     with pytest.raises(DamagedError, match=r"manifest\.parquet: "):
         written_split(folder, data, run.split.digest)
+
+
+def test_a_null_learns_permuted_labels_on_the_same_sides(data: Any, tmp_path: Path) -> None:
+    """Its key is another one, its validation and test labels are true, and the run's own manifest
+    holds the true labels; its workers permute as the driver does."""
+    info = data.info | {"classes": list("abcde"), "manifest": "here"}
+    stored: Any = PreparedSet("set", info, data.table, None)
+    sets = OpenSets({"set": stored})
+    run, null = planned(sets), planned(sets, data__permute_labels=True)
+    assert null.key != run.key and null.split is not run.split
+    assert null.split.sides.tolist() == run.split.sides.tolist()
+    true, learned = stored.targets(), null.split.learned.targets()
+    train = run.rows["train"]
+    assert run.split.learned is stored and null.prepared is stored
+    assert null.counts == run.counts
+    assert learned[train].tolist() != true[train].tolist()
+    for side in ("val", "test"):
+        assert learned[run.rows[side]].tolist() == true[run.rows[side]].tolist()
+    folder = str(tmp_path)
+    write_sides(folder, null.prepared.table, null.split.sides)
+    seed = permutation_seed(null.recipe)
+    read = written_split(folder, stored, null.split.digest, seed)
+    assert read.learned.targets().tolist() == learned.tolist()
+    other = planned(sets, data__permute_labels=True, seed=1, data__split_seed=0)
+    assert other.split.learned.targets().tolist() != learned.tolist()
+
+
+def test_copies_with_labels_of_their_own_are_no_null() -> None:
+    with pytest.raises(InputError, match=r"data\.permute_labels/mix: not together"):
+        override(Recipe(), {"data.permute_labels": True, "data.mix": "/copies"})
