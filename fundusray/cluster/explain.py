@@ -29,9 +29,9 @@ from fundusray.saliency.overlays import as_pixels, overlay, png
 from fundusray.training.evaluator import Evaluator
 from fundusray.training.explaining import ExplainedImage, answers, explained_images
 
-CHUNK = 4096
+CHUNK = 2048
 """Forward passes of one unit, about; a unit has MOST rows at most."""
-MOST = 32
+MOST = 16
 CHECKED = 7
 """Times a map's cost is what it costs with its checks, about."""
 SCORE = pa.struct([("lesion", pa.string()), ("score", pa.string()), ("value", pa.float64())])

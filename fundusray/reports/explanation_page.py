@@ -102,7 +102,7 @@ def printed_lines(
         if row["lesion"] == ANY_LESION and row["score"] in NAMES:
             yield (
                 f"  {row['condition']}, {row['network']}, {row['method']}: {NAMES[row['score']]} "
-                f"{estimate_text(row, 'value')} (by chance {number_text(row['by_chance'])}, n "
+                f"{_estimate(row)} (by chance {number_text(row['by_chance'])}, n "
                 f"{row['n']}): {row['against_chance']}"
             )
 
