@@ -39,6 +39,7 @@ OF_BUNDLES = {
         "certify",
         "ensemble",
         "evaluate",
+        "explain",
         "linearity",
         "symmetry",
         "transfer",
