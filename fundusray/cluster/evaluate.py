@@ -20,8 +20,8 @@ from fundusray.conditions import Clean, Condition, with_condition
 from fundusray.data.prepared.prepared_set import PreparedSet, open_set
 from fundusray.errors import InputError
 from fundusray.metrics import figure_summary
-from fundusray.models.bundle import load_bundle
 from fundusray.models.load_weights import weights_digest
+from fundusray.runs.joined_networks import open_network
 from fundusray.runs.provenance import UnseenRows
 from fundusray.tasks import Columns, task_of
 from fundusray.tasks.classification import logits_of
@@ -63,7 +63,7 @@ def predictions_location(
     location = files.join(folder, f"predictions-{key}.parquet")
     if is_whole(location):
         return location
-    opened = load_bundle(bundle)
+    opened = open_network(bundle)
     data = in_classes_of(data, bundle, opened)
     parts = files.join(folder, f"parts-{key}")
     try:
@@ -99,7 +99,7 @@ def answer_unlabelled(bundle: str, prepared: str, folder: str) -> dict[str, Any]
         {"status", "folder", "answers" (the table), "n", "called" (class -> photographs),
         "probability" (mean of the class they are called)}.
     """
-    data, opened = open_set(prepared), load_bundle(bundle)
+    data, opened = open_set(prepared), open_network(bundle)
     rows = np.arange(len(data))
     parts = files.join(folder, f"parts-{_key(weights_digest(bundle), data, rows, CLEAN)}")
     found, columns = _spread(bundle, prepared, rows, CLEAN, parts)
@@ -229,7 +229,7 @@ def opened_evaluator(
     Raises:
         InputError: there is no bundle, or it has other weights.
     """
-    opened = load_bundle(bundle)
+    opened = open_network(bundle)
     if weights_digest(bundle) != weights:
         raise InputError(
             f"{bundle} was written anew while it predicted, by a training that still runs; give "

@@ -27,6 +27,7 @@ from fundusray.models.bundle import Bundle, load_bundle
 from fundusray.models.load_weights import bundle_folder, weights_digest
 from fundusray.reports import leaderboards
 from fundusray.reports.number_text import count_text, estimate_text
+from fundusray.runs.joined_networks import rows_unseen_by_all
 from fundusray.runs.provenance import UnseenRows, require_pixels, start_on, unseen_rows
 from fundusray.runs.split_of_run import Split
 from fundusray.training.timetable import Timetable, passes_over_rows
@@ -162,7 +163,7 @@ def new_photographs(
     """
     prepared = prepared_of(recipe, trains=False, frames=frames)
     opened = in_classes_of(open_set(prepared), place, bundle)
-    return NewPhotographs(prepared, opened, unseen_rows(opened, place, bundle))
+    return NewPhotographs(prepared, opened, rows_unseen_by_all(opened, [place], [bundle]))
 
 
 def asked_recipe(place: str, trained: Recipe, asked: dict[str, str]) -> Recipe:

@@ -2,11 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import reduce
 from typing import Any
-
-import numpy as np
 
 from fundusray import files
 from fundusray.cluster.attack import AttackPlan, ascending, attack_bundle, attacked_sample
@@ -14,7 +10,7 @@ from fundusray.cluster.class_matching import in_classes_of
 from fundusray.command import Command
 from fundusray.conditions import AttackCondition, parse_attacks
 from fundusray.config import Data
-from fundusray.data.prepared.prepared_set import PreparedSet, open_set
+from fundusray.data.prepared.prepared_set import open_set
 from fundusray.errors import InputError
 from fundusray.jobs.attacking import ROWS, photographs_asked, require_attack_order
 from fundusray.jobs.command_to_recipe import prepared_of, print_recipe
@@ -34,12 +30,13 @@ from fundusray.reports.attack_page import budget_text
 from fundusray.reports.evaluation_page import evaluation_page
 from fundusray.reports.number_text import estimate_text, people_text
 from fundusray.reports.transfer_page import TransferFacts, difference_sentence, transfer_page
+from fundusray.runs.joined_networks import rows_unseen_by_all
 from fundusray.runs.provenance import (
     PIXELS,
+    UnseenRows,
     first_weights,
     learned_photographs,
     run_of,
-    unseen_rows,
 )
 
 OWN = ("attack", "attack.rows")
@@ -50,15 +47,6 @@ USAGE = (
 )
 SAME = (*PIXELS, "target")
 """Settings of the data without which two networks cannot be shown the same image."""
-
-
-@dataclass(frozen=True)
-class Judged:
-    """The photographs that are new to every network."""
-
-    rows: np.ndarray
-    side: str
-    notes: list[str]
 
 
 def transfer(asked: Command) -> dict[str, Any]:
@@ -78,7 +66,7 @@ def transfer(asked: Command) -> dict[str, Any]:
     prepared = prepared_of(recipe, trains=False)
     opened = in_classes_of(open_set(prepared), places[0], bundles[0])
     require_attack_order(AttackPlan(attacks), opened)
-    judged = rows_new_to_all(opened, places, bundles)
+    judged = rows_unseen_by_all(opened, places, bundles)
     rows = attacked_sample(judged.rows, num, recipe.split_seed)
     # Where a network is added, pairs that were looked at on the same photographs stay.
     shown = [files.base_name(prepared), rows.tolist(), *map(str, attacks)]
@@ -138,35 +126,7 @@ def _shown(bundle: Bundle) -> dict[str, Any]:
     return settings | {"data.view": view_text(data), "classes": ", ".join(bundle.classes)}
 
 
-def rows_new_to_all(
-    prepared: PreparedSet, places: Sequence[str], bundles: Sequence[Bundle]
-) -> Judged:
-    """The rows of a set that none of some networks has learned from or chose its epoch by.
-
-    Raises:
-        InputError: there is none.
-    """
-    each = [unseen_rows(prepared, *one) for one in zip(places, bundles, strict=True)]
-    rows = reduce(np.intersect1d, [one.rows for one in each])
-    if not len(rows):
-        counts = ", ".join(
-            f"{len(one.rows):,} to {place}" for one, place in zip(each, places, strict=True)
-        )
-        raise InputError(
-            f"none of {len(prepared):,} photographs is new to all of these networks ({counts}); "
-            "give networks with test rows in common (data.split_file=), or other photographs "
-            "(data=<folder>)"
-        )
-    sides = {one.side for one in each}
-    notes = list(dict.fromkeys(note for one in each for note in one.notes))
-    if len(sides) > 1 or len(rows) < max(len(one.rows) for one in each):
-        notes.append(f"{len(rows):,} photographs are new to all {len(each)} networks")
-    if "val" in sides:
-        notes.append("validation photographs that chose a network's epoch: optimistic")
-    return Judged(rows, "val" if sides == {"val"} else (sides - {"val"}).pop(), notes)
-
-
-def _notes(judged: Judged, num: int, attacks: Sequence[AttackCondition]) -> list[str]:
+def _notes(judged: UnseenRows, num: int, attacks: Sequence[AttackCondition]) -> list[str]:
     notes = []
     if num < len(judged.rows):
         notes.append(

@@ -9,6 +9,12 @@ from torch import Tensor, nn
 
 from fundusray import config, files
 from fundusray.errors import InputError
+from fundusray.models.bundle_folders import (
+    BUNDLE_WEIGHTS,
+    JOIN,
+    bundle_folder,
+    member_folders,
+)
 from fundusray.models.weight_files import (
     AROUND,
     layer_names,
@@ -16,9 +22,7 @@ from fundusray.models.weight_files import (
     parse_weights,
     unwrapped_state,
 )
-from fundusray.verified import MANIFEST, read_verified
-
-BUNDLE_WEIGHTS = "model.safetensors"
+from fundusray.verified import read_verified
 
 
 class StoredWeights(NamedTuple):
@@ -39,22 +43,19 @@ def no_file(location: str) -> InputError:
     )
 
 
-def bundle_folder(location: str) -> str:
-    """The folder of the bundle that is meant by its own place, by the weights file in it, or by
-    the run that made it; any other location as it is, absolute."""
-    location = files.absolute(location)
-    folder, _, name = location.rpartition("/")
-    if name == BUNDLE_WEIGHTS and files.exists(files.join(folder, MANIFEST)):
-        return folder
-    inner = files.join(location, "bundle")
-    of_run = not files.exists(files.join(location, MANIFEST))
-    return inner if of_run and files.exists(files.join(inner, MANIFEST)) else location
-
-
 def weights_digest(location: str) -> str:
-    """A hash of the weights that `model.weights` names; published ones, and "", are their name."""
+    """A hash of the weights that `model.weights` names; published ones, and "", are their name. Of
+    joined bundles, `<bundle>+<bundle>`, one of all of them, in whichever order they stand.
+
+    Raises:
+        InputError: there is no such file, or a folder without weights.
+    """
     if not location or config.is_published(location):
         return location
+    if JOIN in location and not files.exists(files.absolute(location)):
+        members = member_folders(location)
+        if len(members) > 1:
+            return files.hash_json(sorted(weights_digest(one) for one in members), 16)
     location = bundle_folder(location)
     if not files.exists(location):
         raise no_file(location)

@@ -14,10 +14,11 @@ from fundusray.cluster.train import train_recipe
 from fundusray.config import Recipe, override
 from fundusray.data.prepared.prepared_set import open_set
 from fundusray.errors import InputError
-from fundusray.jobs.transferring import require_same_input, rows_new_to_all
+from fundusray.jobs.transferring import require_same_input
 from fundusray.jobs.universal import learning_rows
 from fundusray.models.bundle import load_bundle
 from fundusray.models.load_weights import weights_digest
+from fundusray.runs.joined_networks import rows_unseen_by_all
 from fundusray.runs.provenance import UnseenRows, unseen_rows
 
 pytestmark = pytest.mark.ray
@@ -67,7 +68,7 @@ def test_two_networks_judge_each_others_images(
     assert len(rows) == 2 * 2 * 2 and result["n"] == 8 and result["status"] == "finished"
     opened = open_set(prepared)
     places = [first, other]
-    new = rows_new_to_all(opened, places, [load_bundle(place) for place in places])
+    new = rows_unseen_by_all(opened, places, [load_bundle(place) for place in places])
     known = set(np.array(opened.image_ids())[new.rows])
     seen = [files.read_table(place) for place in result["rows"]]
     assert len(seen) == 4 and {one.num_rows for one in seen} == {16}
@@ -184,5 +185,5 @@ def test_where_no_photograph_is_new_to_all_that_is_said(
     files.write_table(str(tmp_path / "manifest.parquet"), table)
     places = [unbroken["bundle"], str(tmp_path / "bundle")]
     with pytest.raises(InputError, match="none of 48 photographs is new to all of these networks"):
-        rows_new_to_all(opened, places, [bundle, bundle])
-    assert rows_new_to_all(opened, places[:1], [bundle]).side == "test"
+        rows_unseen_by_all(opened, places, [bundle, bundle])
+    assert rows_unseen_by_all(opened, places[:1], [bundle]).side == "test"
