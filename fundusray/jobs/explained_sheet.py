@@ -12,7 +12,7 @@ from fundusray.pipeline.engines.plain import decode_image
 from fundusray.reports.contact_sheet import SheetCell, contact_sheet
 from fundusray.saliency.overlays import outlined, overlay
 
-SHOWN = 6
+MOST_PHOTOGRAPHS = 6
 """Photographs on a sheet, those with the most lesions marked where there are masks."""
 SIDE = 224
 
@@ -51,9 +51,9 @@ def explained_sheet(
 def _chosen(names: list[str], prepared: PreparedSet, rows_of: dict[str, int]) -> list[str]:
     """The photographs with the largest lesions; without masks the first ones."""
     if not prepared.mask_kinds:
-        return names[:SHOWN]
+        return names[:MOST_PHOTOGRAPHS]
     areas = {name: int(marked_lesions(prepared, rows_of[name]).sum()) for name in names}
-    return sorted(names, key=lambda name: -areas[name])[:SHOWN]
+    return sorted(names, key=lambda name: -areas[name])[:MOST_PHOTOGRAPHS]
 
 
 def marked_lesions(prepared: PreparedSet, row: int) -> np.ndarray:

@@ -2,11 +2,11 @@
 some."""
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fundusray import files
 from fundusray.cluster.attack import attacked_sample
@@ -23,13 +23,21 @@ from fundusray.jobs.evaluating import asked_recipe
 from fundusray.jobs.explained_photograph import explain_photograph
 from fundusray.jobs.explained_sheet import explained_sheet
 from fundusray.metrics.attribution_tables import score_differences, score_table
-from fundusray.models.bundle import Bundle, load_bundle
-from fundusray.models.load_weights import bundle_folder, weights_digest
+from fundusray.models.bundle import Bundle
+from fundusray.models.load_weights import weights_digest
 from fundusray.registry import unknown_name
 from fundusray.reports.evaluation_page import evaluation_page
 from fundusray.reports.explanation_page import ExplanationFacts, explanation_page, printed_lines
-from fundusray.runs.provenance import require_pixels, unseen_rows
-from fundusray.saliency import parse_methods
+from fundusray.runs.joined_networks import (
+    JOIN,
+    member_folders,
+    network_place,
+    open_network,
+    rows_unseen_by_all,
+)
+from fundusray.runs.provenance import require_pixels
+from fundusray.saliency import MAPS, MapMethod, parse_methods
+from fundusray.training.evaluator import layers_of
 
 OWN = ("method", "target", "image", "condition", "overlays", "checks", "explain.rows")
 """What this job takes beside the settings of a recipe."""
@@ -46,6 +54,7 @@ class AskedNetwork:
 
     name: str
     place: str
+    """`<bundle>`, or several with a + between them, whose mean answer is explained."""
     bundle: Bundle
     recipe: Recipe
     """Its own, with the photographs that are asked for."""
@@ -67,7 +76,16 @@ def explain(asked: Command) -> dict[str, Any]:
     recipe = networks[0].recipe
     damaged = any(isinstance(one, CorruptionCondition) for one in plan.conditions)
     prepared = prepared_of(recipe, trains=False, frames=damaged)
-    opened, rows, notes = common_rows(prepared, networks)
+    first = networks[0]
+    opened = in_classes_of(open_set(prepared), first.place, first.bundle)
+    judged = rows_unseen_by_all(
+        opened, [one.place for one in networks], [one.bundle for one in networks]
+    )
+    rows, notes = judged.rows, list(judged.notes)
+    if not len(rows):
+        raise InputError(
+            f"none of the {len(opened):,} photographs is new to {first.place}; give others (data=)"
+        )
     some = attacked_sample(rows, num, recipe.split_seed)
     key = [[weights_digest(one.place) for one in networks], files.base_name(prepared)]
     key = files.hash_json([*key, some.tolist(), plan.text], 8)
@@ -75,8 +93,10 @@ def explain(asked: Command) -> dict[str, Any]:
     tables = []
     for number, one in enumerate(networks, 1):
         below = f"network-{number}"
+        own, left = fitting(plan, one, alone=len(networks) == 1)
+        notes += left
         location = explained_location(
-            one.place, prepared, some, plan, files.join(folder, below), recipe.cluster.cpus
+            one.place, prepared, some, own, files.join(folder, below), recipe.cluster.cpus
         )
         tables.append(_of_network(files.read_table(location), one.name, below))
     if len(some) < len(rows):
@@ -131,7 +151,37 @@ def with_target(plan: ExplainPlan, text: str, classes: tuple[str, ...]) -> Expla
         target = int(text)
     if target < 0:
         raise unknown_name("target", text, [*classes, "predicted"])
-    return ExplainPlan(plan.methods, target, plan.conditions, plan.overlays, plan.checks)
+    return replace(plan, target=target)
+
+
+def fitting(plan: ExplainPlan, network: AskedNetwork, alone: bool) -> tuple[ExplainPlan, list[str]]:
+    """The plan with the maps that a network can give, and which are left out, in sentences.
+
+    Args:
+        alone: of a network that is asked about by itself nothing is left out: the map says what it
+            needs.
+
+    Raises:
+        InputError: of several networks this one gives none of the maps.
+    """
+    left = [method for method in plan.methods if lacking(method, network.bundle)]
+    if alone or not left:
+        return plan, []
+    kept = tuple(method for method in plan.methods if method not in left)
+    if not kept:
+        raise InputError(f"{network.name} gives none of these maps; add integrated_gradients")
+    said = [f"{network.name}: {one} left out, {lacking(one, network.bundle)}" for one in left]
+    return replace(plan, methods=kept), said
+
+
+def lacking(method: MapMethod, bundle: Bundle) -> str:
+    """What a network has not and a map needs, in words; "" where it has all."""
+    needs = MAPS.facts(method.name).needs
+    if needs == "evidence":
+        return getattr(bundle.model, "no_evidence", "it is several networks")
+    if not needs or needs in layers_of(bundle) or method.keywords.get("layer"):
+        return ""
+    return "it has no such layer of its own"
 
 
 def asked_networks(asked: Command) -> list[AskedNetwork]:
@@ -143,10 +193,11 @@ def asked_networks(asked: Command) -> list[AskedNetwork]:
     changes = {key: value for key, value in asked.changes.items() if key not in OWN}
     found: list[AskedNetwork] = []
     for word in asked.words:
-        place = bundle_folder(word)
-        bundle = load_bundle(place)
+        place = network_place(word)
+        bundle = open_network(place)
         recipe = asked_recipe(place, bundle.recipe, UNLABELLED | changes)
-        name = files.base_name(place.rstrip("/").rpartition("/")[0]) or place
+        runs = [files.base_name(one.rpartition("/")[0]) or one for one in member_folders(place)]
+        name = JOIN.join(runs)
         found.append(AskedNetwork(name, place, bundle, recipe))
     first = found[0]
     for one in found[1:]:
@@ -159,29 +210,6 @@ def asked_networks(asked: Command) -> list[AskedNetwork]:
     if len({one.name for one in found}) < len(found):
         raise InputError("the networks have to be of runs with different names, each once")
     return found
-
-
-def common_rows(
-    prepared: str, networks: list[AskedNetwork]
-) -> tuple[PreparedSet, np.ndarray, list[str]]:
-    """(the set in the first network's classes, the rows that are new to all networks, notes).
-
-    Raises:
-        InputError: no row is left, or photographs of a class that a network does not know.
-    """
-    first, notes = in_classes_of(open_set(prepared), networks[0].place, networks[0].bundle), []
-    rows = np.arange(len(first))
-    for one in networks:
-        judged = unseen_rows(in_classes_of(first, one.place, one.bundle), one.place, one.bundle)
-        rows = np.intersect1d(rows, judged.rows)
-        notes += judged.notes
-        if judged.side == "val":
-            notes.append(f"{one.name}: the validation photographs that chose its epoch")
-    if not len(rows):
-        raise InputError(
-            f"none of the {len(first):,} photographs is new to all networks; give others (data=)"
-        )
-    return first, rows, list(dict.fromkeys(notes))
 
 
 def _of_network(table: pa.Table, name: str, below: str) -> pa.Table:
@@ -223,7 +251,7 @@ def _told(
     else:
         files.write_table(places["scores"], scores)
         for condition in facts.conditions:
-            some = scores.filter(pa.compute.equal(scores["condition"], condition))
+            some = scores.filter(pc.equal(scores["condition"], condition))
             if not some.num_rows:
                 continue
             said = {"condition": condition}

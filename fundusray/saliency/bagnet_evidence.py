@@ -15,6 +15,7 @@ from fundusray.saliency.registry import MAPS, Attribution, MapProblem, chunked
     "bagnet_evidence",
     title="Patch evidence",
     source="Brendel and Bethge 2019, section 3",
+    needs="evidence",
     passes=lambda args, size: 1,
 )
 def bagnet_evidence(problem: MapProblem) -> Attribution:

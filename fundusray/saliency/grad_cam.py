@@ -40,7 +40,9 @@ def at_image_size(values: Tensor, size: int) -> Tensor:
     return F.interpolate(values, size=(size, size), mode="bilinear", align_corners=False)
 
 
-@MAPS.register("grad_cam", title="Grad-CAM", source="Selvaraju et al. 2017, section 3")
+@MAPS.register(
+    "grad_cam", title="Grad-CAM", source="Selvaraju et al. 2017, section 3", needs="last"
+)
 def grad_cam(
     problem: MapProblem,
     *,

@@ -157,6 +157,7 @@ def _passes(args: Mapping[str, Any], size: int) -> int:
     "layer_integrated_gradients",
     title="Integrated gradients of a layer",
     source="Li et al., lesion detection; Sundararajan et al. 2017, section 3",
+    needs="early",
     passes=_passes,
 )
 def layer_integrated_gradients(

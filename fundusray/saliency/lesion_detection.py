@@ -127,7 +127,7 @@ def _passes(args: Mapping[str, Any], size: int) -> int:
 
 @MAPS.register(
     "lesion_detection", title="Lesion detection", source="Li et al., lesion detection",
-    passes=_passes,
+    needs="early", passes=_passes,
 )  # fmt: skip
 def lesion_detection(
     problem: MapProblem,

@@ -86,6 +86,9 @@ class MapFacts:
     """What its authors call it."""
     source: str
     """Who, where: Sundararajan et al. 2017, section 3."""
+    needs: str = ""
+    """What a network has to have for it: "early" or "last", such a layer; "evidence", a map of its
+    own; nothing."""
     complete: bool = False
     """Whether its values should sum to F(image) - F(baseline)."""
     passes: Callable[[Mapping[str, Any], int], int] = gradient_cost
