@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fundusray.errors import InputError
@@ -176,6 +177,11 @@ def layer_gradient(
     if gradient is None:
         raise not_on_the_way(path)
     return kept[0].detach(), gradient, logits.detach()
+
+
+def at_image_size(values: Tensor, size: int) -> Tensor:
+    """Maps [B, 1, h, w] of a layer at the side of the images, [B, 1, S, S], bilinear."""
+    return F.interpolate(values, size=(size, size), mode="bilinear", align_corners=False)
 
 
 @contextmanager

@@ -3,11 +3,10 @@
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fundusray.keywords import OneOf
-from fundusray.saliency.activations import layer_gradient, layer_path
+from fundusray.saliency.activations import at_image_size, layer_gradient, layer_path
 from fundusray.saliency.registry import (
     MAPS,
     OUTPUTS,
@@ -33,11 +32,6 @@ def grad_cam_of(
     )
     weights = gradient.mean(dim=(2, 3), keepdim=True)
     return (weights * activation).sum(dim=1, keepdim=True)
-
-
-def at_image_size(values: Tensor, size: int) -> Tensor:
-    """Maps [B, 1, h, w] of a layer in the image, [B, 1, S, S], bilinear."""
-    return F.interpolate(values, size=(size, size), mode="bilinear", align_corners=False)
 
 
 @MAPS.register(

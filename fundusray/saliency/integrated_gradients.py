@@ -49,37 +49,46 @@ class Paths:
 
     def total(self) -> Tensor:
         """F(image) - F(baseline), [B]."""
-        with torch.no_grad():
-            end = self.model(self.image)
-            start = self.model(self.baseline).expand(len(self.image), -1)
-        ends = [class_output(logits, self.target, self.output) for logits in (end, start)]
-        return ends[0] - ends[1]
+        start = self._outputs(self.baseline).expand(len(self.image), -1)
+        ends = (self._outputs(self.image), start)
+        end, start = (class_output(logits, self.target, self.output) for logits in ends)
+        return end - start
 
-    def sum_of_gradients(self, which: Tensor, places: Tensor, weights: Tensor) -> Tensor:
-        """Of the images at `which` [b] the weighted sum of the gradients at some places [n] on
-        their lines, 0 at the baseline and 1 at the image, [b, 3, S, S]."""
-        total = torch.zeros_like(self.image[which])
-        difference = self.image - self.baseline
-        for some, place, weight in _pairs(len(which), places, weights, self.chunk):
+    def _outputs(self, image: Tensor) -> Tensor:
+        """Logits [n, K], a chunk at a time."""
+        with torch.no_grad():
+            return torch.cat([self.model(some) for some in image.split(self.chunk)])
+
+    def sums_of_gradients(self, which: Tensor, places: Tensor, weights: Tensor) -> Tensor:
+        """Of the images at `which` [b] weighted sums of the gradients at some places [n] on their
+        lines, 0 at the baseline and 1 at the image: one of each row of weights [w, n],
+        [w, b, 3, S, S]."""
+        totals = self.image.new_zeros(len(weights), len(which), *self.image.shape[1:])
+        for some, steps in _pairs(len(which), len(places), self.chunk, places.device):
             rows = which[some]
-            along = self.baseline.expand_as(self.image)[rows] + place * difference[rows]
+            start = self.baseline.expand_as(self.image)[rows]
+            along = start + _column(places[steps]) * (self.image[rows] - start)
             gradient, _ = class_gradient(self.model, along, self.target[rows], self.output)
-            total.index_add_(0, some, gradient.mul_(weight))
-        return total
+            for total, weight in zip(totals, weights, strict=True):
+                total.index_add_(0, some, gradient * _column(weight[steps]))
+        return totals
 
     def attributions(self, gradients: Tensor, which: Tensor) -> Tensor:
         """(image - baseline) times mean gradients of the images at `which`, [b, 3, S, S]."""
         return gradients * (self.image - self.baseline)[which]
 
 
-def _pairs(
-    num: int, places: Tensor, weights: Tensor, chunk: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """(image, place, weight) of every pair of an image and a step, a chunk at a time: int64 [c],
-    and float32 [c, 1, 1, 1] twice."""
-    images = torch.arange(num, device=places.device).repeat_interleave(len(places))
-    steps = (part.repeat(num)[:, None, None, None].split(chunk) for part in (places, weights))
-    yield from zip(images.split(chunk), *steps, strict=True)
+def _column(numbers: Tensor) -> Tensor:
+    """Numbers [n] to multiply images [n, 3, S, S] by."""
+    return numbers[:, None, None, None]
+
+
+def _pairs(num: int, steps: int, chunk: int, device: torch.device) -> Iterator[list[Tensor]]:
+    """(image, step) of every pair of `num` images and `steps`, a chunk at a time: int64 [c]
+    twice."""
+    pairs = torch.arange(num * steps, device=device)
+    for some in pairs.split(chunk):
+        yield [some // steps, some % steps]
 
 
 def integrated_gradients_of(
@@ -106,7 +115,8 @@ def integrated_gradients_of(
         raise InputError(f"rule={rule}: {' or '.join(RULES)}")
     paths = Paths(model, image, baseline_images(image, baseline), target, output, chunk)
     every = torch.arange(len(image), device=image.device)
-    gradients = paths.sum_of_gradients(every, *Line(steps, rule).nodes(image))
+    places, weights = Line(steps, rule).nodes(image)
+    (gradients,) = paths.sums_of_gradients(every, places, weights[None])
     attributions = paths.attributions(gradients, every)
     return attributions, completeness_gap(attributions, paths.total())
 
@@ -118,36 +128,45 @@ def adaptive_integrated_gradients_of(
     bring its gap to the tolerance.
 
     Clenshaw-Curtis rules of 4, 8, 16, ... intervals: the places of one are among those of the next,
-    so no gradient is taken twice. An image that has `most` intervals stays as it is then.
+    so no gradient is taken twice; each is added to the sums of all rules that have its place, so
+    that none is kept. An image that the last rule up to `most` intervals (4 at least) does not bring
+    there stays as it is then.
     """
     num, device = len(paths.image), paths.image.device
     attributions = torch.zeros_like(paths.image)
     gap = torch.full((num,), torch.inf, device=device)
     taken = torch.zeros(num, dtype=torch.int64, device=device)
     total, left = paths.total(), torch.arange(num, device=device)
-    one = torch.ones(1, device=device)
-    kept: dict[float, Tensor] = {}
-    intervals = FIRST
-    while len(left):
-        places, weights = clenshaw_curtis(intervals)
-        for place in places:
-            if place not in kept:
-                kept[place] = paths.sum_of_gradients(left, place * one, one)
-                taken[left] += 1
-        gradients = torch.zeros_like(paths.image[left])
-        for place, weight in zip(places, weights, strict=True):
-            gradients += kept[place] * weight
-        attributions[left] = paths.attributions(gradients, left)
+    rules = list(_new_places(most))
+    sums = paths.image.new_zeros(len(rules), *paths.image.shape)
+    for places, weights in rules:
+        here = {"dtype": torch.float32, "device": device}
+        sums += paths.sums_of_gradients(
+            left, torch.tensor(places, **here), torch.tensor(weights, **here)
+        )
+        taken[left] += len(places)
+        attributions[left] = paths.attributions(sums[0], left)
         gap[left] = completeness_gap(attributions[left], total[left])
-        if 2 * intervals > most:
-            break
         still = gap[left] > tolerance
-        left, intervals = left[still], 2 * intervals
-        kept = {place: gradient[still] for place, gradient in kept.items()}
+        left, sums = left[still], sums[1:, still]
+        if not len(left):
+            break
     return attributions, gap, taken
 
 
-def clenshaw_curtis(intervals: int) -> tuple[list[float], list[float]]:
+def _new_places(most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Of each rule of 4, 8, ... intervals up to `most`, 4 at least: (the places [n] that the one
+    before has not; their weights [r, n] in this rule and in each that follows)."""
+    doublings = max(0, (most // FIRST).bit_length() - 1)
+    rules = [clenshaw_curtis(FIRST << number) for number in range(doublings + 1)]
+    for number, (places, _) in enumerate(rules):
+        new = np.arange(len(places)) if not number else np.arange(1, len(places), 2)
+        # Place k of a rule is place 2 k of the next.
+        finer = enumerate(weights for _, weights in rules[number:])
+        yield places[new], np.stack([weights[new << ahead] for ahead, weights in finer])
+
+
+def clenshaw_curtis(intervals: int) -> tuple[np.ndarray, np.ndarray]:
     """(places (1 - cos(pi k / n)) / 2 for k = 0..n, their weights, whose sum is 1) of an even n
     (Clenshaw and Curtis 1960); exact for polynomials of degree n."""
     angles = np.pi * np.arange(intervals + 1) / intervals
@@ -157,7 +176,7 @@ def clenshaw_curtis(intervals: int) -> tuple[list[float], list[float]]:
     terms[:, [0, -1]] /= 2
     weights = 2 * terms.sum(axis=1) / intervals
     weights[[0, -1]] /= 2
-    return ((1 - np.cos(angles)) / 2).tolist(), weights.tolist()
+    return (1 - np.cos(angles)) / 2, weights
 
 
 def baseline_images(image: Tensor, baseline: Tensor | float) -> Tensor:
@@ -194,7 +213,8 @@ def integrated_gradients(
     """The sum over channels of each pixel's integrated gradient.
 
     Args:
-        steps: gradients on the line of an image; with a tolerance the most that are taken.
+        steps: gradients on the line of an image; with a tolerance no more intervals than these
+            (but 4 at least), of which n take n + 1 gradients.
         baseline: the number of every pixel where the line begins.
         tolerance: 0, or the completeness gap at which an image is done.
     """

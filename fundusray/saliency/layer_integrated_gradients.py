@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fundusray.keywords import AtLeast, OneOf
 from fundusray.saliency.activations import (
     MAP,
     activation,
+    at_image_size,
     layer_path,
     not_on_the_way,
     several_instead,
@@ -142,11 +142,6 @@ def _outputs_on_line(
     if not value.requires_grad:
         raise not_on_the_way(path)
     return kept[0], value, kept[1].clone()
-
-
-def at_image_size(values: Tensor, size: int) -> Tensor:
-    """Maps [B, 1, h, w] at the side of the images, bilinear."""
-    return F.interpolate(values, size=(size, size), mode="bilinear", align_corners=False)
 
 
 def _passes(args: Mapping[str, Any], size: int) -> int:
