@@ -154,7 +154,11 @@ def test_what_is_written_into_the_layer_behind_it_does_not_change_it() -> None:
 @pytest.mark.parametrize(
     ("network", "keywords", "words"),
     [
-        (Plain, {"layer": "secnd"}, "no layer named 'secnd'; did you mean 'second'.*have: first, head"),
+        (
+            Plain,
+            {"layer": "secnd"},
+            "no layer named 'secnd'; did you mean 'second'.*have: first, head",
+        ),
         (Plain, {"layers": {}}, r"no feature map.*name a layer \(layer=\).*occlusion"),
         (Plain, {"layer": "hidden"}, r"layer hidden gives \(3, 6\), no feature map"),
         (Twice, {"layer": "same"}, "layer same is passed more than once"),
