@@ -129,8 +129,8 @@ def adaptive_integrated_gradients_of(
 
     Clenshaw-Curtis rules of 4, 8, 16, ... intervals: the places of one are among those of the next,
     so no gradient is taken twice; each is added to the sums of all rules that have its place, so
-    that none is kept. An image that the last rule up to `most` intervals (4 at least) does not bring
-    there stays as it is then.
+    that none is kept. The last rule has at most `most` intervals, but 4; an image that it does not
+    bring there stays as it is then.
     """
     num, device = len(paths.image), paths.image.device
     attributions = torch.zeros_like(paths.image)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from fundusray.attacks import evaluation_mode
-from fundusray.conditions import AttackCondition, Condition
+from fundusray.conditions import AttackCondition, Condition, WorstCase
+from fundusray.errors import InputError
 from fundusray.pipeline.loader import Batch
 from fundusray.saliency import (
     Attribution,
@@ -78,8 +79,13 @@ def explained_images(
         checks: whether each map is also checked, which costs several maps.
 
     Raises:
-        InputError: as `saliency.run_map`.
+        InputError: as `saliency.run_map`, or the worst of several damages, which no batch holds.
     """
+    if isinstance(condition, WorstCase):
+        raise InputError(
+            f"condition={condition}: which damage is the worst differs between photographs and is "
+            "not explained; give the damage itself, e.g. light_leakage(level=2)"
+        )
     for batch in batches:
         image, row = batch.image[batch.valid].float(), batch.row[batch.valid]
         if not len(row):
