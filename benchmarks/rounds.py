@@ -41,6 +41,7 @@ def compare(
 
 
 def conclude(ratios: dict[str, tuple[float, float]]) -> None:
-    """Prints the last lines, one per ratio: `RATIO <name> <value> (needs >= <least>)`."""
+    """Prints the last lines, one per ratio: `RATIO <name> <value> (needs >= <least>): reached`."""
     for name, (value, least) in ratios.items():
-        print(f"RATIO {name} {value:.2f} (needs >= {least:g})", flush=True)
+        verdict = "reached" if value >= least else "not reached"
+        print(f"RATIO {name} {value:.2f} (needs >= {least:g}): {verdict}", flush=True)

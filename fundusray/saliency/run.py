@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fundusray.attacks import evaluation_mode
 from fundusray.errors import InputError
 from fundusray.keywords import check_keywords, default_values
+from fundusray.models.classifiers import Classifier
 from fundusray.saliency.registry import MAPS, PASSED, Attribution, MapProblem, images_at_once
 
 Explanation = Callable[[MapProblem], Tensor]
@@ -111,6 +112,21 @@ def _require_classes(model: nn.Module, image: Tensor, target: Tensor) -> None:
     Raises:
         InputError: another output, or a class outside it.
     """
+    # A classifier says how many; a pass for it would be a good part of what a quick map costs.
+    num = model.num_classes if isinstance(model, Classifier) else _class_count(model, image)
+    if target.min() < 0 or target.max() >= num:
+        raise InputError(
+            f"class {int(target.max() if target.max() >= num else target.min())} is asked for; the "
+            f"network's {num} classes are numbered 0 to {num - 1}"
+        )
+
+
+def _class_count(model: nn.Module, image: Tensor) -> int:
+    """How many classes a network answers.
+
+    Raises:
+        InputError: it gives no class logits, or one.
+    """
     with torch.no_grad():
         logits = model(image[:1])
     if not isinstance(logits, Tensor) or logits.ndim != 2:
@@ -119,14 +135,9 @@ def _require_classes(model: nn.Module, image: Tensor, target: Tensor) -> None:
             f"maps explain class logits [B, K]; this network gives {shape} (a network of masks "
             "needs a class and a place: explain one pixel's logit by a wrapper that picks it)"
         )
-    num = logits.shape[1]
-    if num == 1:
+    if logits.shape[1] == 1:
         raise InputError(
             "this network gives one logit: give it as the two logits [0, z] of its two classes "
             "(model.output=binary does)"
         )
-    if target.min() < 0 or target.max() >= num:
-        raise InputError(
-            f"class {int(target.max() if target.max() >= num else target.min())} is asked for; the "
-            f"network's {num} classes are numbered 0 to {num - 1}"
-        )
+    return logits.shape[1]

@@ -143,6 +143,18 @@ def test_what_cannot_be_explained_is_refused(model: nn.Module, target: int, word
     model.eval()
 
 
+@pytest.mark.parametrize("output", ["classes", "regression", "coral"])
+def test_a_classifier_says_itself_how_many_classes_it_has(output: str) -> None:
+    model = build_model(config.Model(name="timm/test_resnet", output=output), CLASSES, 0).eval()
+    image = torch.rand(2, 3, SIDE, SIDE)
+    with torch.no_grad():
+        assert model(image).shape == (2, CLASSES)
+    for target in (-1, CLASSES):
+        classes = torch.tensor([0, target])
+        with pytest.raises(InputError, match=f"class {target} is asked for; .* 0 to 2"):
+            run_map("saliency", {}, model, image, classes, row=classes, layers={})
+
+
 @pytest.mark.parametrize(
     ("name", "args", "words"),
     [
