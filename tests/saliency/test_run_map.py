@@ -143,7 +143,7 @@ def test_what_cannot_be_explained_is_refused(model: nn.Module, target: int, word
     model.eval()
 
 
-@pytest.mark.parametrize("output", ["classes", "regression", "coral"])
+@pytest.mark.parametrize("output", ["softmax", "regression", "coral"])
 def test_a_classifier_says_itself_how_many_classes_it_has(output: str) -> None:
     model = build_model(config.Model(name="timm/test_resnet", output=output), CLASSES, 0).eval()
     image = torch.rand(2, 3, SIDE, SIDE)
