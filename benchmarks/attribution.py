@@ -8,7 +8,7 @@
   the kernel (VmHWM) in a process of its own.
 - adaptive: gradients of an image, where each takes as many as its completeness needs, against the
   smallest fixed number with which all images are complete; of a network with rectifiers (ImageNet's
-  features) and of one with SiLU.
+  features; a gap of .05) and of one with SiLU (1e-3).
 - grad_cam, occlusion: against captum's, which covers one window a pass by default, and 32 at once.
 - resident: whether a thousand maps leave something behind.
 
@@ -44,8 +44,11 @@ from fundusray.saliency.registry import CHUNK
 
 NETWORK, RECTIFIED, CLASSES = "efficientnet_b0", "efficientnet_lite0", 5
 IMAGES, SIDE, STEPS, WINDOW, STRIDE = 4, 128, 50, 16, 8
-GRAD_CAM_IMAGES, OCCLUDED, ADAPTIVE_IMAGES = 16, 2, 8
+GRAD_CAM_IMAGES, OCCLUDED, ADAPTIVE_IMAGES = 16, 2, 12
 EQUAL, COMPLETE, FLAT = 1e-5, 1e-3, 0.01
+RECTIFIED_COMPLETE = 0.05
+"""The gap of a network with rectifiers that counts as complete: it has kinks all along the line, so
+that COMPLETE takes thousands of steps, fixed or not."""
 STATUS = Path("/proc/self/status")
 
 Ratios = dict[str, tuple[float, float]]
@@ -175,8 +178,8 @@ def memory(given: argparse.Namespace) -> Ratios:
     return {"memory": (peaks["captum"] / peaks["ours"], 3)}
 
 
-def complete_at(bench: Bench) -> int | None:
-    """The smallest of some numbers of steps with which every image is complete; None: none is."""
+def complete_at(bench: Bench, tolerance: float) -> int | None:
+    """The smallest of some numbers of steps with which every gap is small; None: none up to MOST."""
     hardest, steps = 0, 2
     while steps <= MOST:
         # The image that was incomplete last time is asked first: most numbers fail by it.
@@ -186,7 +189,7 @@ def complete_at(bench: Bench) -> int | None:
             _, gap = integrated_gradients_of(
                 bench.model, bench.image[some], bench.target[some], steps=steps
             )
-            if gap > COMPLETE:
+            if gap > tolerance:
                 hardest = one
                 break
         else:
@@ -197,22 +200,29 @@ def complete_at(bench: Bench) -> int | None:
 
 def adaptive(given: argparse.Namespace) -> Ratios:
     ratios: Ratios = {}
-    for kind, name, weights in (("relu", RECTIFIED, "imagenet"), ("silu", NETWORK, "")):
+    cases = (
+        ("relu", RECTIFIED, "imagenet", RECTIFIED_COMPLETE),
+        ("silu", NETWORK, "", COMPLETE),
+    )
+    for kind, name, weights, tolerance in cases:
         bench = Bench(given.adaptive_images, given.side, name, weights)
         with explainable(bench.model):
             start = torch.full_like(bench.image[:1], 0.5)
             paths = Paths(bench.model, bench.image, start, bench.target)
-            _, gap, taken = adaptive_integrated_gradients_of(paths, COMPLETE)
-            fixed = complete_at(bench)
+            _, gap, taken = adaptive_integrated_gradients_of(paths, tolerance)
+            fixed = complete_at(bench, tolerance)
         median = taken.median().item()
         print(
-            f"adaptive, {kind} ({name}): complete with {fixed or f'more than {MOST}'} fixed steps; "
-            f"by tolerance {sorted(taken.tolist())}, in the mean {taken.float().mean():.1f}; "
-            f"{int((gap > COMPLETE).sum())} incomplete",
+            f"adaptive, {kind} ({name}): gaps of {tolerance:g} or less with "
+            f"{fixed or f'more than {MOST}'} fixed steps; by tolerance {sorted(taken.tolist())}, in "
+            f"the mean {taken.float().mean():.1f}, {int((gap > tolerance).sum())} incomplete",
             flush=True,
         )
-        if fixed is not None and not gap.max() <= COMPLETE:
-            sys.exit("FAILED: adaptive: incomplete where a fixed number is not")
+        if fixed is not None and not gap.max() <= tolerance:
+            print(f"adaptive, {kind}: incomplete where a fixed number of steps is not", flush=True)
+            # Not the same work, which no ratio may hide.
+            ratios[f"adaptive_{kind}"] = (0.0, 1.5)
+            continue
         ratios[f"adaptive_{kind}"] = ((fixed or MOST) / median, 1.5)
     return ratios
 
