@@ -179,7 +179,7 @@ def memory(given: argparse.Namespace) -> Ratios:
 
 
 def complete_at(bench: Bench, tolerance: float) -> int | None:
-    """The smallest of some numbers of steps with which every gap is small; None: none up to MOST."""
+    """The smallest of some numbers of steps with which every gap is small; None: none to MOST."""
     hardest, steps = 0, 2
     while steps <= MOST:
         # The image that was incomplete last time is asked first: most numbers fail by it.
@@ -214,8 +214,8 @@ def adaptive(given: argparse.Namespace) -> Ratios:
         median = taken.median().item()
         print(
             f"adaptive, {kind} ({name}): gaps of {tolerance:g} or less with "
-            f"{fixed or f'more than {MOST}'} fixed steps; by tolerance {sorted(taken.tolist())}, in "
-            f"the mean {taken.float().mean():.1f}, {int((gap > tolerance).sum())} incomplete",
+            f"{fixed or f'more than {MOST}'} fixed steps; by tolerance {sorted(taken.tolist())}, "
+            f"in the mean {taken.float().mean():.1f}, {int((gap > tolerance).sum())} incomplete",
             flush=True,
         )
         if fixed is not None and not gap.max() <= tolerance:
