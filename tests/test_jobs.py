@@ -103,6 +103,14 @@ def test_a_given_folder_keeps_the_keywords_its_source_has(
         (("linearity.py", "b", "doublings=0"), "doublings: a number from 1"),
         (("linearity.py", "b", "linearity.rows=some"), "linearity.rows: a number of photographs"),
         (("linearity.py", "/no/such/bundle"), "/no/such/bundle"),
+        (("modulation.py",), "give one bundle"),
+        (("modulation.py", "one", "eps=3"), "has no unit"),
+        (("modulation.py", "one", "eps=3unit01|1unit01"), "budgets that ascend"),
+        (("modulation.py", "one", "norm=linf"), "eps=1/255|2/255|4/255"),
+        (("modulation.py", "one", "norm=l3"), "did you mean 'l2'"),
+        (("modulation.py", "one", "method=saliensy"), "did you mean 'saliency'"),
+        (("modulation.py", "one", "method=targeted_modulation"), "the maps beside"),
+        (("modulation.py", "one", "modulation.rows=few"), "a number of photographs"),
     ],
 )
 def test_wrong_input_is_told_before_anything_is_written(

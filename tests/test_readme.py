@@ -42,6 +42,7 @@ OF_BUNDLES = {
         "explain",
         "linearity",
         "symmetry",
+        "modulation",
         "transfer",
         "two_eyes",
         "universal",

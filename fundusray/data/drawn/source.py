@@ -62,6 +62,8 @@ class DrawnPhotograph(NamedTuple):
     patient: str
     landmarks: dict[str, np.ndarray]
     """LANDMARKS -> bool [S, S]: where the optic disc and the vessels are."""
+    fovea: tuple[float, float] = (math.nan, math.nan)
+    """Its centre (x, y), pixels from the upper left corner."""
 
 
 def _generator(seed: int, patient: int, stream: int) -> np.random.Generator:
@@ -98,7 +100,9 @@ def draw_photograph(
     blood = vessels.coverage()
     retina = paint_retina(rng, eye, inside, side, blood, lesions | harmless, manner)
     landmarks = {"disc": disc_coverage(eye, inside, side) >= 0.5, "vessel": blood >= VESSEL}
+    x, y = (side / 2 + radius * eye.fovea).tolist()
     if not is_right:
+        x = side - x
         retina = retina[:, :, ::-1]
         lesions = {kind: layer[:, ::-1] for kind, layer in lesions.items()}
         landmarks = {name: layer[:, ::-1] for name, layer in landmarks.items()}
@@ -109,7 +113,7 @@ def draw_photograph(
     masks = {k: (lesions[k] >= 0.5) & seen if k in lesions else nothing for k in LESIONS}
     landmarks = {name: layer & seen for name, layer in landmarks.items()}
     return DrawnPhotograph(
-        image, masks, ("left", "right")[is_right], f"{seed}-{patient + 1}", landmarks
+        image, masks, ("left", "right")[is_right], f"{seed}-{patient + 1}", landmarks, (x, y)
     )
 
 

@@ -1,0 +1,1 @@
+"""Regions of the retina in a prepared image: optic disc, macula, vessels, and the rest."""
