@@ -16,6 +16,8 @@ LITERATURE = Path(__file__).parent / "retina_regions.csv"
 """The regions that earlier studies name for the sex of a patient, as Kon (2024, section 3) has
 them."""
 WORDS = {"better": "more", "worse": "less", "undecided": "undecided"}
+DIFFERENCE = ("difference", "low", "high", "verdict", "why")
+"""What is said of a paired difference."""
 OUTLINED = {"optic_disc": (120, 220, 255), "macula": (255, 220, 90)}
 """Regions that are outlined on a photograph, and in which colour."""
 DEFINITIONS = (
@@ -135,8 +137,8 @@ def table_rows(figures: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for row in figures:
         flat = {name: value for name, value in row.items() if not name.startswith("against_")}
         for name in ("against_area", "against_null"):
-            of = row[name] or dict.fromkeys(("difference", "low", "high", "verdict", "why"))
-            flat |= {f"{name}_{key}": value for key, value in of.items()}
+            of = row[name] or {}
+            flat |= {f"{name}_{key}": of.get(key) for key in DIFFERENCE}
         found.append(flat)
     return found
 
