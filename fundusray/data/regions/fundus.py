@@ -1,10 +1,10 @@
 """Where a prepared image shows the fundus, and smoothing that looks at nothing else."""
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 BACKGROUND = 10 / 255
@@ -23,6 +23,9 @@ class FundusArea:
     """bool [S, S]."""
     radius: float
     """Of the circle around the square's middle, pixels; cuts above and below do not count."""
+    evened: bool
+    """Whether the preparation evened the light out, as Graham's does: outside it is grey then, and
+    black where the photograph is as the camera took it."""
 
 
 def fundus_area(image: Tensor, fill: float) -> FundusArea:
@@ -48,20 +51,26 @@ def fundus_area(image: Tensor, fill: float) -> FundusArea:
             first, last = int(seen.min()), int(seen.max()) + 1
             mask.narrow(axis, 0, first).zero_()
             mask.narrow(axis, last, side - last).zero_()
-    return FundusArea(mask, radius)
+    return FundusArea(mask, radius, fill > BACKGROUND)
 
 
 def smoothed(layer: Tensor, sigma: float | tuple[float, float]) -> Tensor:
     """A layer [S, S] under a Gaussian of that standard deviation, or of one down and one across,
     pixels; 0 beyond its border."""
     down, across = sigma if isinstance(sigma, tuple) else (sigma, sigma)
-    found = layer[None, None]
-    for length, shape in ((down, (1, 1, -1, 1)), (across, (1, 1, 1, -1))):
-        reach = max(1, int(np.ceil(3 * length)))
-        taps = torch.exp(-(torch.arange(-reach, reach + 1) ** 2) / (2 * length**2))
-        padding = (reach, 0) if shape[2] == -1 else (0, reach)
-        found = F.conv2d(found, (taps / taps.sum()).view(shape), padding=padding)
-    return found[0, 0]
+    return _gaussian(layer.shape[0], down) @ layer @ _gaussian(layer.shape[1], across).T
+
+
+@lru_cache(64)
+def _gaussian(size: int, sigma: float) -> Tensor:
+    """[size, size]: what each place takes of each, cut at three standard deviations. A product of
+    matrices is many times faster than a convolution with hundreds of taps."""
+    reach = max(1, math.ceil(3 * sigma))
+    line = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    total = torch.exp(-(line**2) / (2 * sigma**2)).sum()
+    place = torch.arange(size, dtype=torch.float32)
+    far = place[:, None] - place[None, :]
+    return torch.where(far.abs() <= reach, torch.exp(-(far**2) / (2 * sigma**2)) / total, 0.0)
 
 
 def smoothed_within(layer: Tensor, mask: Tensor, sigma: float | tuple[float, float]) -> Tensor:

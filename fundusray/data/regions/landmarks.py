@@ -21,6 +21,10 @@ SEARCH = 1.2
 """In disc radii: how far from there the darkest place is looked for."""
 
 
+GAIN, EVENED = 4.0, 30.0
+"""Graham's gain, and what the radius is divided by for the width of his blur."""
+
+
 @dataclass(frozen=True)
 class Circle:
     """A round region."""
@@ -46,7 +50,7 @@ def find_disc(image: Tensor, area: FundusArea, response: Tensor) -> Circle:
         response: `vessels.vessel_response`.
     """
     radius = DISC_RADIUS * area.radius
-    light = image[1] + 0.5 * image[0]
+    light = _even_light(image, area)
     near = smoothed_within(light, area.mask, 0.5 * radius)
     bright = near - smoothed_within(light, area.mask, 2.0 * radius)
     strong = response.clamp(max=float(torch.quantile(response[area.mask], 0.98)))
@@ -70,7 +74,7 @@ def find_macula(image: Tensor, area: FundusArea, disc: Circle, eye: str = "") ->
     temple = {"right": -1, "left": 1}.get(eye, -1 if disc.x > side / 2 else 1)
     radius = DISC_RADIUS * area.radius
     x, y = disc.x + temple * FOVEA[0] * radius, disc.y + FOVEA[1] * radius
-    light = image[1] + 0.5 * image[0]
+    light = _even_light(image, area)
     dark = smoothed_within(light, area.mask, 2.0 * radius) - smoothed_within(
         light, area.mask, 0.6 * radius
     )
@@ -82,6 +86,16 @@ def find_macula(image: Tensor, area: FundusArea, disc: Circle, eye: str = "") ->
     score = _standard(dark, area.mask) - 1.5 * far
     found = _peak(score, window)
     return Circle(*found, 2 * radius)
+
+
+def _even_light(image: Tensor, area: FundusArea) -> Tensor:
+    """Green and half of red, [S, S], their light evened out as Graham does, 4 (a - blur(a)) within
+    half of the range: what is bright against its surroundings, wherever the lamp shone."""
+    light = image[:2]
+    if not area.evened:
+        near = [smoothed_within(layer, area.mask, area.radius / EVENED) for layer in light]
+        light = (GAIN * (light - torch.stack(near))).clamp(-0.5, 0.5)
+    return light[1] + 0.5 * light[0]
 
 
 def _standard(layer: Tensor, mask: Tensor) -> Tensor:

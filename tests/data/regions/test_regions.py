@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from fundusray.data.drawn.source import DrawnPhotograph, draw_photograph
 from fundusray.data.prepared.geometry import Geometry, prepared_mask, prepared_points
 from fundusray.data.prepared.preprocess import PREPROCESS
-from fundusray.data.regions.fundus import fundus_area
+from fundusray.data.regions.fundus import fundus_area, smoothed, smoothed_within
 from fundusray.data.regions.landmarks import find_disc, find_macula
 from fundusray.data.regions.retina import REGIONS, circle_of, retina_regions
 from fundusray.data.regions.vessels import vessel_mask, vessel_response
@@ -110,3 +111,17 @@ def test_the_fovea_of_a_left_eye_is_the_mirror_image_of_a_right_ones() -> None:
         x, y = (round(place) for place in drawn.fovea)
         green = drawn.image[..., 1].astype(float)
         assert green[y - 3 : y + 4, x - 3 : x + 4].mean() < np.median(green[green > 20])
+
+
+def test_smoothing_is_scipys_and_looks_at_nothing_that_is_not_marked() -> None:
+    layer = torch.rand(20, 30, generator=torch.Generator().manual_seed(2))
+    for sigma in (2.0, (1.0, 4.0)):
+        expected = gaussian_filter(layer.double().numpy(), sigma, mode="constant", truncate=3.0)
+        assert np.allclose(smoothed(layer, sigma).numpy(), expected, atol=1e-6)
+    mask = torch.zeros(20, 30, dtype=torch.bool)
+    mask[:, 10:] = True
+    other = torch.where(mask, layer, 9.0)
+    near, again = (smoothed_within(one, mask, 2.0) for one in (layer, other))
+    assert torch.allclose(near, again)
+    flat = smoothed_within(torch.where(mask, 0.3, 0.9), mask, 2.0)
+    assert torch.allclose(flat, torch.full_like(flat, 0.3), atol=1e-5)
