@@ -17,8 +17,10 @@ from fundusray.models.load_weights import weights_digest
 from fundusray.training.evaluator import Evaluator
 from fundusray.training.modulation import ModulationPlan, map_layers, modulation_columns
 
-CHUNK = 8
-"""Photographs of one unit: some hundred forward passes each."""
+CHUNK = 8192
+"""Forward passes of one unit, about."""
+LEAST = 4
+"""Photographs of one unit, at least."""
 
 
 def modulation_location(
@@ -43,9 +45,10 @@ def modulation_location(
     opened = load_bundle(bundle)
     data, layers = in_classes_of(data, bundle, opened), map_layers(opened.recipe.model.name)
     parts = files.join(folder, f"parts-{key}")
+    length = max(LEAST, CHUNK // plan.passes(data.size))
     units = [
         Unit(unit_key(weights, plan.text, chunk.tolist()), (plan, layers, chunk), len(chunk))
-        for chunk in (rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK))
+        for chunk in (rows[start : start + length] for start in range(0, len(rows), length))
     ]
     table = rows_of_units("modulating", _modulated, units, (bundle, weights, prepared), parts, cpus)
     files.write_table(location, named_rows(data, table.sort_by("row"), {}))

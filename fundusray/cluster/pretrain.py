@@ -65,6 +65,7 @@ def _check_training(recipe: Recipe) -> None:
         "train.mixup": recipe.train.mixup,
         "loss.sparsity": recipe.loss.sparsity,
         "data.mix": recipe.data.mix,
+        "data.permute_labels": recipe.data.permute_labels,
         "train.phases": any(phase.trainable == "head" for phase in phases) and recipe.train.phases,
     }.items():
         if given:

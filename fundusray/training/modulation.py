@@ -125,7 +125,10 @@ def _of_batch(
         target = logits.argmax(dim=1)
         goal = goal_classes(logits, target, plan.goal)
         least = modulated_within(model, image, goal, budgets)
-        led = modulated(model, image, goal, budgets[-1]).image if plan.pictured else image
+        led = image.clone()
+        pictured = [i for i, number in enumerate(row.tolist()) if number in plan.pictured]
+        if pictured:
+            led[pictured] = modulated(model, image[pictured], goal[pictured], budgets[-1]).image
     maps = {
         name: run_map(method.name, method.keywords, model, image, target, row=row, layers=layers)
         .values[:, 0].cpu().numpy()
