@@ -1,7 +1,5 @@
 """Targeted modulation beside other maps on a bundle's photographs, over the cluster."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import pyarrow as pa
 
@@ -15,7 +13,7 @@ from fundusray.errors import InputError
 from fundusray.models.bundle import load_bundle
 from fundusray.models.load_weights import weights_digest
 from fundusray.training.evaluator import Evaluator
-from fundusray.training.modulation import ModulationPlan, map_layers, modulation_columns
+from fundusray.training.modulation import ModulationPlan, modulation_columns
 
 CHUNK = 8192
 """Forward passes of one unit, about."""
@@ -43,11 +41,11 @@ def modulation_location(
     if is_whole(location):
         return location
     opened = load_bundle(bundle)
-    data, layers = in_classes_of(data, bundle, opened), map_layers(opened.recipe.model.name)
+    data = in_classes_of(data, bundle, opened)
     parts = files.join(folder, f"parts-{key}")
     length = max(LEAST, CHUNK // plan.passes(data.size))
     units = [
-        Unit(unit_key(weights, plan.text, chunk.tolist()), (plan, layers, chunk), len(chunk))
+        Unit(unit_key(weights, plan.text, chunk.tolist()), (plan, chunk), len(chunk))
         for chunk in (rows[start : start + length] for start in range(0, len(rows), length))
     ]
     table = rows_of_units("modulating", _modulated, units, (bundle, weights, prepared), parts, cpus)
@@ -56,11 +54,13 @@ def modulation_location(
     return location
 
 
-def _modulated(
-    evaluator: Evaluator, plan: ModulationPlan, layers: Mapping[str, str], rows: np.ndarray
-) -> pa.Table:
+def _modulated(evaluator: Evaluator, plan: ModulationPlan, rows: np.ndarray) -> pa.Table:
     """Of a unit's rows what is measured of each."""
     columns = modulation_columns(
-        evaluator.model, layers, evaluator.prepared, evaluator.batches(rows, CLEAN), plan
+        evaluator.model,
+        evaluator.layers,
+        evaluator.prepared,
+        evaluator.batches(rows, CLEAN),
+        plan,
     )
     return pa.table(columns)

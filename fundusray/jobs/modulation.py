@@ -45,7 +45,7 @@ from fundusray.reports.modulation_page import (
 )
 from fundusray.reports.number_text import estimate_text, number_text
 from fundusray.runs.provenance import require_pixels, unseen_rows
-from fundusray.saliency import MAPS, parse_methods
+from fundusray.saliency import parse_methods
 from fundusray.saliency.targeted_modulation import NOWHERE
 from fundusray.training.modulation import MODULATION, ModulationPlan, read_pictures
 
@@ -127,8 +127,7 @@ def asked_plan(asked: Command) -> ModulationPlan:
     if lengths != sorted(set(lengths)):
         raise InputError(f"eps={changes['eps']}: budgets that ascend, each once")
     steps, _ = own_number(asked, "steps", "20", 1000)
-    usual = [name for name in METHODS if name in MAPS] or sorted(set(MAPS) - {MODULATION})
-    methods = parse_methods(changes.get("method", ",".join(usual)))
+    methods = parse_methods(changes.get("method", ",".join(METHODS)))
     if any(method.name == MODULATION for method in methods):
         raise InputError(
             f"method: the maps beside {MODULATION}, which eps, norm and steps describe"
@@ -192,9 +191,6 @@ def _new_to_both(new: NewPhotographs, null: str) -> np.ndarray:
 
 def _notes(compared: Compared, recipe: Recipe, judged: int) -> list[str]:
     plan, notes = compared.plan, [permuted_note(recipe)]
-    missing = [name for name in METHODS if name not in MAPS]
-    if missing:
-        notes.append(f"no map of that name is here: {', '.join(missing)}")
     if len(compared.rows) < judged:
         notes.append(
             f"{len(compared.rows):,} of {judged:,} photographs were explained, chosen by the seed "

@@ -13,9 +13,7 @@ from torch import Tensor, nn
 from fundusray.attacks.budget import parse_eps
 from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.data.regions.retina import REGIONS, retina_regions
-from fundusray.errors import InputError
 from fundusray.metrics.regions import area_shares, energy_shares, rank_correlation
-from fundusray.models.classifiers import feature_layers
 from fundusray.pipeline.loader import Batch
 from fundusray.saliency import MapMethod, explainable, run_map
 from fundusray.saliency.targeted_modulation import (
@@ -73,15 +71,6 @@ class ModulationPlan:
         return self.modulation.passes(size) * (1 + len(self.budgets)) + sum(
             method.passes(size) for method in self.methods
         )
-
-
-def map_layers(name: str) -> dict[str, str]:
-    """The layers that maps of a network of that name may need; none where it has no feature maps,
-    and a map that needs one then says so."""
-    try:
-        return feature_layers(name)
-    except InputError:
-        return {}
 
 
 def modulation_columns(

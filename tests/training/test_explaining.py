@@ -1,15 +1,20 @@
 """Maps of batches as a loader gives them: of valid images alone, of the class that is asked for."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from fundusray.conditions import Condition, parse_condition
+from fundusray.config import Model, Recipe
 from fundusray.errors import InputError
+from fundusray.models import build_model
+from fundusray.models.bundle import Bundle
 from fundusray.pipeline.loader import Batch
 from fundusray.saliency import parse_methods, run_map
+from fundusray.training.evaluator import layers_of
 from fundusray.training.explaining import ExplainedImage, answers, explained_images
 from tests.attacks.linear_networks import convolutional_network, grey_images
 
@@ -133,3 +138,14 @@ def test_an_attack_condition_explains_the_attacked_image(network: nn.Module, ima
 def test_the_worst_damage_is_refused(network: nn.Module, image: Tensor) -> None:
     with pytest.raises(InputError, match=r"worst_case.*give the damage itself"):
         explained(network, image, [0], "worst_case(of=light_leakage, level=2)")
+
+
+def test_layers_are_those_of_networks_with_feature_maps() -> None:
+    def bundle(name: str) -> Bundle:
+        model = Model(name=name)
+        return Bundle(build_model(model, 2, 0), Recipe(model=model), ("no", "yes"), {})
+
+    assert set(layers_of(bundle("resnet18"))) == {"early", "last"}
+    assert layers_of(bundle("timm/vit_tiny_patch16_224")) == {}
+    joined = replace(bundle("resnet18"), model=torch.nn.Identity())
+    assert layers_of(joined) == {}

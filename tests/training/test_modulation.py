@@ -18,7 +18,6 @@ from fundusray.saliency.targeted_modulation import modulated, modulation_budget
 from fundusray.training.modulation import (
     MODULATION,
     ModulationPlan,
-    map_layers,
     modulation_columns,
     read_pictures,
 )
@@ -127,11 +126,9 @@ def test_what_is_measured_does_not_depend_on_the_batch(
         assert value == (pytest.approx(expected, abs=2e-3) if name != "pictures" else expected)
 
 
-def test_a_plan_in_words_and_networks_without_feature_maps() -> None:
+def test_a_plan_in_words() -> None:
     other = ModulationPlan(PLAN.budgets, steps=8, methods=PLAN.methods)
     assert other.text != PLAN.text and "smooth_grad(draws=2)" in PLAN.text
     assert PLAN.lengths == (0.02, 0.2, 1.0)
     assert str(PLAN.modulation) == "targeted_modulation(eps=1unit01, steps=8)"
     assert PLAN.passes(32) > 4 * 3 * 8
-    assert set(map_layers("resnet18")) == {"early", "last"}
-    assert map_layers("timm/vit_tiny_patch16_224") == {}
