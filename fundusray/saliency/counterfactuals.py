@@ -18,15 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from fundusray.errors import InputError
+from fundusray.metrics.counterfactuals import EQUAL, METHODS, ORIGINAL, SMALLEST, SWEPT
 from fundusray.saliency.registry import CHUNK, HALF_GREY, MapProblem, chunked, class_gradient
 from fundusray.saliency.run import explainable
 
 LEVELS = 255
 """Steps from black to white, the paper's unit of pixels."""
-METHODS = ("integrated_gradients", "gradient")
-ORIGINAL, SWEPT, SMALLEST, EQUAL = "original", "swept", "smallest", "equal"
-"""Kinds of rows: the image as it is; at each c; at the smallest c that reaches the class; at a
-change of one length for both methods."""
 FARTHEST = 30
 """Doublings, from a 1,024th of a level, within which a change of some length is looked for."""
 HALVINGS = 26

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from fundusray.errors import InputError
+from fundusray.metrics.counterfactuals import METHODS
 from fundusray.saliency.counterfactuals import (
-    METHODS,
     Sweep,
     attribution_direction,
     counterfactual_columns,
