@@ -48,6 +48,8 @@ OF_BUNDLES = {
         "universal",
     )
 }
+JUDGING = ("attack", "certify", "counterfactuals", "ensemble", "evaluate", "transfer", "two_eyes")
+OF_BUNDLES = {f"jobs/{job}.py" for job in (*JUDGING, "universal")}
 """Jobs of a trained network, not of a recipe."""
 
 

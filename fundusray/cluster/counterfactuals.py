@@ -55,7 +55,7 @@ def counterfactuals_location(
     Raises:
         InputError: no row is left, or the set has classes that the network does not know.
     """
-    return _located("counterfactuals", _columns, bundle, prepared, plan, folder, cpus)
+    return _located("counterfactuals", _columns, (bundle, prepared, plan), folder, cpus)
 
 
 def counterfactual_pictures(
@@ -70,24 +70,19 @@ def counterfactual_pictures(
     Raises:
         InputError: as `counterfactuals_location`.
     """
-    return _located("pictures", _pictures, bundle, prepared, plan, folder, cpus)
+    return _located("pictures", _pictures, (bundle, prepared, plan), folder, cpus)
 
 
 def _located(
-    what: str,
-    work: Work,
-    bundle: str,
-    prepared: str,
-    plan: CounterfactualPlan,
-    folder: str,
-    cpus: int,
+    what: str, work: Work, asked: tuple[str, str, CounterfactualPlan], folder: str, cpus: int
 ) -> str:
+    bundle, prepared, plan = asked
     if not plan.rows:
         raise InputError(f"no row of {prepared} is there to make a counterfactual of")
     weights, data = weights_digest(bundle), open_set(prepared)
     data = in_classes_of(data, bundle, open_network(bundle))
-    asked = [weights, files.base_name(prepared), plan.rows, plan.goals, plan.sweep.text]
-    key = files.hash_json(asked, 8)
+    decides = [weights, files.base_name(prepared), plan.rows, plan.goals, plan.sweep.text]
+    key = files.hash_json(decides, 8)
     location = files.join(folder, f"{what}-{key}.parquet")
     if is_whole(location):
         return location

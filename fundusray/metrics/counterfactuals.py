@@ -98,7 +98,7 @@ def method_differences(rows: pa.Table) -> list[dict[str, Any]]:
     hits = [np.isin(whole.ids, image_rows(rows, one, SMALLEST).ids) for one in METHODS]
     first = {"compared": "all", "measure": "reached_rate"} | _people(whole)
     first |= {name: _plain_mean(one) for name, one in zip(METHODS, hits, strict=True)}
-    differences = [first | _share_difference(*hits, whole.patients)]
+    differences = [first | _share_difference(*hits, whole.patients) | NO_RATIO]
     for kind in MATCHED:
         ours, theirs = _both(*(image_rows(rows, method, kind) for method in METHODS))
         for measure in MEASURES:
@@ -106,9 +106,8 @@ def method_differences(rows: pa.Table) -> list[dict[str, Any]]:
             row = {"compared": kind, "measure": measure} | _people(ours)
             row |= {METHODS[0]: _plain_mean(a), METHODS[1]: _plain_mean(b)}
             row |= _difference(a, b, ours.patients, higher=measure == "probability")
-            if measure == "tv_change":
-                row |= _ratio(a, b, ours.patients)
-            differences.append(row)
+            ratio = _ratio(a, b, ours.patients) if measure == "tv_change" else NO_RATIO
+            differences.append(row | ratio)
     return differences
 
 
@@ -207,6 +206,7 @@ def _mean(rows: ImageRows, name: str) -> dict[str, Any]:
     return interval(np.mean, rows.columns[name], rows.patients)
 
 
+NO_RATIO = dict.fromkeys(("ratio", "ratio_low", "ratio_high"))
 NONE = {"difference": None, "low": None, "high": None, "p": None, "verdict": "undecided"}
 NONE |= {"why": "no photograph to compare"}
 
@@ -224,7 +224,7 @@ def _share_difference(a: np.ndarray, b: np.ndarray, patients: np.ndarray) -> dic
 def _ratio(a: np.ndarray, b: np.ndarray, patients: np.ndarray) -> dict[str, Any]:
     keep = (a > 0) & (b > 0)
     if not keep.any():
-        return dict.fromkeys(("ratio", "ratio_low", "ratio_high"))
+        return dict(NO_RATIO)
     found = interval(np.mean, np.log(a[keep] / b[keep]), patients[keep])
     return {
         f"ratio{end}": None if found[key] is None else math.exp(found[key])
