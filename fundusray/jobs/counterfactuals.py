@@ -43,11 +43,11 @@ from fundusray.reports.counterfactuals_page import (
     CounterfactualFacts,
     counterfactual_sheet,
     counterfactuals_page,
-    probability_curves,
     verdict_sentence,
 )
 from fundusray.reports.evaluation_page import evaluation_page
 from fundusray.reports.number_text import estimate_text, people_text
+from fundusray.reports.robustness_curves import probability_curves
 from fundusray.runs.joined_networks import (
     network_place,
     open_network,

@@ -7,26 +7,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from fundusray.metrics.counterfactuals import MATCHED, METHODS
 from fundusray.reports.contact_sheet import SheetCell, contact_sheet
 from fundusray.reports.evaluation_page import EvaluationPage, PageFigure, PageTable
-from fundusray.reports.figures import BLUE, ORANGE, blank_figure, figure_style
 from fundusray.reports.number_text import (
     change_text,
     estimate_text,
     interval_text,
     number_text,
     people_text,
-    shortened_text,
 )
 
 Row = dict[str, Any]
 LEVELS = 255
 TITLES = {"integrated_gradients": "integrated gradients", "gradient": "gradient"}
-COLOURS = dict(zip(METHODS, (BLUE, ORANGE), strict=True))
 STRONG = 99.5
 """Percentile of a change that is drawn as black or white."""
 IN_LEVELS = ("tv_change", "tv_image", "linf", "equal_tv_change")
@@ -88,7 +83,7 @@ def counterfactuals_page(
             `method_differences`, with network.
         networks: `network_differences`; may be empty.
         verdicts: network -> `h9_verdict`.
-        pictures: `probability_curves` and `counterfactual_sheet`.
+        pictures: `robustness_curves.probability_curves` and `counterfactual_sheet`.
     """
     curve, sheet = pictures
     tables = [_reached(figures, facts), _compared(differences)]
@@ -135,35 +130,6 @@ def variation_difference(network: str, differences: Sequence[Row], compared: str
     """The difference in variation of the change of one network."""
     wanted = (network, compared, "tv_change")
     return next(r for r in differences if (r["network"], r["compared"], r["measure"]) == wanted)
-
-
-@figure_style
-def probability_curves(curves: Mapping[str, Sequence[Row]]) -> Figure:
-    """Network -> rows of `metrics.counterfactuals.probability_curve`, side by side."""
-    figure = blank_figure(max(4.2, 3.1 * len(curves)), 3.2)
-    every = np.atleast_1d(figure.subplots(1, len(curves), sharey=True))
-    for axes, (name, points) in zip(every, curves.items(), strict=True):
-        for method, colour in COLOURS.items():
-            own = [row for row in points if row["method"] == method]
-            line = [row for row in own if row["levels"] and row["probability"] is not None]
-            levels = [row["levels"] for row in line]
-            axes.plot(levels, [row["probability"] for row in line], color=colour,
-                      linewidth=1.5, label=TITLES[method])  # fmt: skip
-            sure = [row for row in line if row["probability_low"] is not None]
-            ends = [[row[f"probability{e}"] for row in sure] for e in ("_low", "_high")]
-            axes.fill_between([r["levels"] for r in sure], *ends, color=colour, alpha=0.15)
-        start = points[0]["probability"]
-        if start is not None:
-            axes.axhline(start, color="#5b6673", linestyle="--", linewidth=1, label="as they are")
-        axes.set_xscale("log")
-        axes.set_title(shortened_text(name, 34))
-        axes.set_xlabel("step of the pixel that moves most (levels of 255)")
-        axes.set_ylim(-0.02, 1.02)
-        axes.grid(axis="y")
-    every[0].set_ylabel("probability of the class")
-    every[0].yaxis.set_major_formatter(PercentFormatter(1.0))
-    every[0].legend(frameon=False, loc="upper left")
-    return figure
 
 
 def counterfactual_sheet(

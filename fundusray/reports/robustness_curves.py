@@ -1,8 +1,10 @@
-"""Accuracy against the budget of an attack, with intervals, as a picture."""
+"""Accuracy against the budget of an attack, and the probability of a class against the step of a
+counterfactual, with intervals, as pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
@@ -95,4 +97,38 @@ def pareto_plot(reached: Sequence[dict[str, Any]], objectives: Sequence[str]) ->
     axes.set_title("what was traded for what")
     axes.grid()
     axes.legend(frameon=False, loc="best")
+    return figure
+
+
+@figure_style
+def probability_curves(curves: Mapping[str, Sequence[dict[str, Any]]]) -> Figure:
+    """The probability of a class against the step toward it, network by network, side by side.
+
+    Args:
+        curves: network -> rows of `metrics.counterfactuals.probability_curve`.
+    """
+    figure = blank_figure(max(4.2, 3.1 * len(curves)), 3.2)
+    every = np.atleast_1d(figure.subplots(1, len(curves), sharey=True))
+    for axes, (name, points) in zip(every, curves.items(), strict=True):
+        methods = dict.fromkeys(row["method"] for row in points)
+        for method, colour in zip(methods, COLOURS, strict=False):
+            own = [row for row in points if row["method"] == method]
+            line = [row for row in own if row["levels"] and row["probability"] is not None]
+            levels = [row["levels"] for row in line]
+            axes.plot(levels, [row["probability"] for row in line], color=colour,
+                      linewidth=1.5, label=method.replace("_", " "))  # fmt: skip
+            sure = [row for row in line if row["probability_low"] is not None]
+            ends = [[row[f"probability{e}"] for row in sure] for e in ("_low", "_high")]
+            axes.fill_between([r["levels"] for r in sure], *ends, color=colour, alpha=0.15)
+        start = points[0]["probability"]
+        if start is not None:
+            axes.axhline(start, color=MUTED, linestyle="--", linewidth=1, label="as they are")
+        axes.set_xscale("log")
+        axes.set_title(shortened_text(name, 34))
+        axes.set_xlabel("step of the pixel that moves most (levels of 255)")
+        axes.set_ylim(-0.02, 1.02)
+        axes.grid(axis="y")
+    every[0].set_ylabel("probability of the class")
+    every[0].yaxis.set_major_formatter(PercentFormatter(1.0))
+    every[0].legend(frameon=False, loc="upper left")
     return figure

@@ -18,9 +18,9 @@ from fundusray.reports.counterfactuals_page import (
     CounterfactualFacts,
     counterfactual_sheet,
     counterfactuals_page,
-    probability_curves,
 )
 from fundusray.reports.evaluation_page import evaluation_page
+from fundusray.reports.robustness_curves import probability_curves
 from tests.metrics.test_counterfactual_figures import table
 from tests.reports.test_html import EVIL, POLICY
 
