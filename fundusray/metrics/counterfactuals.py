@@ -21,7 +21,12 @@ ORIGINAL, SWEPT, SMALLEST, EQUAL = "original", "swept", "smallest", "equal"
 a change of one length for both methods."""
 MATCHED = {SMALLEST: "at the smallest step that reaches the class", EQUAL: "at equal length"}
 """Kinds that the methods are compared by."""
-MEASURES = ("tv_change", "tv_image", "l2", "linf", "probability")
+MEASURES = {
+    SMALLEST: ("tv_change", "tv_image", "l2", "linf"),
+    EQUAL: ("tv_change", "tv_image", "linf", "probability"),
+}
+"""What the methods are compared in: at the smallest step the class is just reached by both, at
+equal length L2 is the same."""
 SMALL = 1.0
 """Levels of 255 up to which the class's output should rise with every step."""
 ENDS = {"": "value", "_low": "low", "_high": "high"}
@@ -58,6 +63,7 @@ def counterfactual_figures(rows: pa.Table) -> list[dict[str, Any]]:
     num_unknown, gap (of integrated gradients: the median completeness gap), n_reached, and with
     _low and _high of each:
 
+    clean_probability: of the class in the photographs as they are, the mean;
     reached_rate: those that some step takes to the class, of all;
     rising_rate: those whose class rises with every step up to SMALL levels, of all;
     levels, l2, linf, tv_change, tv_image: means of those reached, at their smallest step;
@@ -78,6 +84,7 @@ def counterfactual_figures(rows: pa.Table) -> list[dict[str, Any]]:
             "rising_rate": _rising(rows, method, whole),
         }
         found = {name: share_interval(hits, every, whole.patients) for name, hits in shares.items()}
+        found["clean_probability"] = _mean(whole, "probability")
         for name in ("levels", "l2", "linf", "tv_change", "tv_image"):
             found[name] = _mean(least, name)
         for name in ("tv_change", "probability"):
@@ -101,7 +108,7 @@ def method_differences(rows: pa.Table) -> list[dict[str, Any]]:
     differences = [first | _share_difference(*hits, whole.patients) | NO_RATIO]
     for kind in MATCHED:
         ours, theirs = _both(*(image_rows(rows, method, kind) for method in METHODS))
-        for measure in MEASURES:
+        for measure in MEASURES[kind]:
             a, b = ours.columns[measure], theirs.columns[measure]
             row = {"compared": kind, "measure": measure} | _people(ours)
             row |= {METHODS[0]: _plain_mean(a), METHODS[1]: _plain_mean(b)}
@@ -203,7 +210,8 @@ def _plain_mean(values: np.ndarray) -> float | None:
 def _mean(rows: ImageRows, name: str) -> dict[str, Any]:
     if not len(rows.ids):
         return {"value": None, "low": None, "high": None, "why": "no such image"}
-    return interval(np.mean, rows.columns[name], rows.patients)
+    span = (0.0, 1.0) if name == "probability" else None
+    return interval(np.mean, rows.columns[name].astype(np.float64), rows.patients, span=span)
 
 
 NO_RATIO = dict.fromkeys(("ratio", "ratio_low", "ratio_high"))

@@ -98,7 +98,10 @@ def counterfactuals_page(
         title=f"Counterfactuals of {len(verdicts)} network{'s' if len(verdicts) > 1 else ''}",
         caption=f"{facts.question}; integrated gradients of the {facts.output} in {facts.steps} "
         "steps from half-grey.",
-        summary=[verdict_sentence(name, differences, one) for name, one in verdicts.items()],
+        summary=[
+            *(verdict_sentence(name, differences, one) for name, one in verdicts.items()),
+            *(reached_sentence(name, figures) for name in verdicts),
+        ],
         tables=tables,
         figures=[
             PageFigure("Probability of the class", curve, "Mean over the photographs, by step."),
@@ -123,6 +126,19 @@ def verdict_sentence(network: str, differences: Sequence[Row], verdict: Row) -> 
         f"gradient is {verdict['verdict']}{why}. Variation of the change {_change(row)} levels"
         f"{ratio}, {people_text(row, 'image')} that both lead to the class; at equal length "
         f"{_change(equal)}, {verdict['equal_verdict']}."
+    )
+
+
+def reached_sentence(network: str, figures: Sequence[Row]) -> str:
+    """How often and how far off the class is reached by both methods."""
+    ours, theirs = (row for row in figures if row["network"] == network)
+    reached, far = (
+        [_estimate(row, name) for row in (ours, theirs)] for name in ("reached_rate", "l2")
+    )
+    return (
+        f"{network}: integrated gradients lead {reached[0]} of {people_text(ours, 'image')} to the "
+        f"class, at an L2 of {far[0]}, the gradient {reached[1]}, at {far[1]}; as "
+        f"they are the class has a probability of {_estimate(ours, 'clean_probability')}."
     )
 
 
@@ -152,14 +168,18 @@ def counterfactual_sheet(
             changed = _pixels(row, "counterfactual")
             answer = f"{classes[row['prediction']]}, {goal} {row['probability']:.2f}"
             end = "" if row["reached"] else ", not reached"
-            caption = f"{TITLES[method]}: {answer}, {row['levels']:.2g} levels{end}"
+            caption = f"{TITLES[method]}: {answer}, {_step(row['levels'])}{end}"
             drawn, strongest = _drawn_change(changed - first)
             line += [
                 SheetCell(_levels(changed), caption),
-                SheetCell(drawn, f"its change, black and white {strongest * LEVELS:.2g} levels"),
+                SheetCell(drawn, f"its change, black and white {_step(strongest * LEVELS)}"),
             ]
         cells.append(line)
     return contact_sheet(cells, side=side, title="Counterfactuals")
+
+
+def _step(levels: float) -> str:
+    return f"{levels:,.0f} levels" if levels >= 10 else f"{levels:.2g} levels"
 
 
 def _pixels(row: Row, name: str) -> np.ndarray:

@@ -124,11 +124,13 @@ def probability_curves(curves: Mapping[str, Sequence[dict[str, Any]]]) -> Figure
         if start is not None:
             axes.axhline(start, color=MUTED, linestyle="--", linewidth=1, label="as they are")
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.set_title(shortened_text(name, 34))
-        axes.set_xlabel("step of the pixel that moves most (levels of 255)")
         axes.set_ylim(-0.02, 1.02)
         axes.grid(axis="y")
     every[0].set_ylabel("probability of the class")
     every[0].yaxis.set_major_formatter(PercentFormatter(1.0))
-    every[0].legend(frameon=False, loc="upper left")
+    figure.supxlabel("step of the pixel that moves most (levels of 255)", fontsize=8.5)
+    figure.legend(*every[0].get_legend_handles_labels(), frameon=False, ncols=3,
+                  loc="outside upper right")  # fmt: skip
     return figure

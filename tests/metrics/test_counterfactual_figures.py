@@ -59,6 +59,7 @@ def test_figures_are_counted() -> None:
     assert theirs["l2"] == pytest.approx(sizes[1:].mean()) and theirs["levels"] == 1.5
     assert ours["equal_tv_change"] == pytest.approx(sizes.mean())
     assert ours["tv_change_low"] < ours["tv_change"] < ours["tv_change_high"]
+    assert ours["clean_probability"] == 0.25 and ours["equal_probability"] == 0.5
     assert ours["gap"] == pytest.approx(0.115) and theirs["gap"] is None
 
 

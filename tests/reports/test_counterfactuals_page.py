@@ -83,7 +83,8 @@ def test_the_page() -> None:
         "plain: that counterfactuals of integrated gradients are smoother than those of the "
         "gradient is supported. Variation of the change", "is not supported. Variation",
         "levels, 0.50 times as much,", "23 images of 12 patients", "24 images of 12 patients",
-        "0.958", "minus plain", "at equal length",
+        ", 1.000] of 24 images of 12 patients to the class", "a probability of 0.250",
+        "minus plain", "at equal length",
     ):  # fmt: skip
         assert part in page, part
     # In levels of 255: -0.5 of a mean size of 1.5.
