@@ -123,7 +123,12 @@ def counterfactuals(asked: Command) -> dict[str, Any]:
     whose = _photographs(folder, opened, networks, chosen)
     seen = {"predictions": whose, "reported_split": judged.side}
     looks = record_look(opened.info["manifest"], seen, recipe.run.storage, folder)
-    notes = (*judged.notes, *chosen.notes, *looks.notes)
+    none = [
+        f"none of these photographs takes part with {name}"
+        for name in networks.names
+        if name not in tables
+    ]
+    notes = (*judged.notes, *chosen.notes, *none, *looks.notes)
     text = chosen.question.text(first.classes)
     facts = CounterfactualFacts(
         text, sweep.length, sweep.steps, sweep.output, notes, _command(asked)
