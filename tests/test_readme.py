@@ -37,19 +37,18 @@ OF_BUNDLES = {
     for job in (
         "attack",
         "certify",
+        "counterfactuals",
         "ensemble",
         "evaluate",
         "explain",
         "linearity",
-        "symmetry",
         "modulation",
+        "symmetry",
         "transfer",
         "two_eyes",
         "universal",
     )
 }
-JUDGING = ("attack", "certify", "counterfactuals", "ensemble", "evaluate", "transfer", "two_eyes")
-OF_BUNDLES = {f"jobs/{job}.py" for job in (*JUDGING, "universal")}
 """Jobs of a trained network, not of a recipe."""
 
 

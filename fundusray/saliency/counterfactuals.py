@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from fundusray.errors import InputError
 from fundusray.metrics.counterfactuals import EQUAL, METHODS, ORIGINAL, SMALLEST, SWEPT
+from fundusray.saliency.integrated_gradients import integrated_gradients_of
+from fundusray.saliency.path_integral import RIGHT
 from fundusray.saliency.registry import CHUNK, HALF_GREY, MapProblem, chunked, class_gradient
 from fundusray.saliency.run import explainable
 
@@ -92,27 +94,6 @@ def total_variation(values: Tensor) -> Tensor:
     return (across + down) / values[0].numel()
 
 
-def mean_gradient_attributions(
-    problem: MapProblem, steps: int, output: str
-) -> tuple[Tensor, Tensor]:
-    """(integrated gradients by the right Riemann sum from half-grey [B, 3, S, S], how far their sum
-    is from F(x) - F(b) as a share of it [B])."""
-    image, target = problem.image, problem.target
-    total, first, last = torch.zeros_like(image), torch.zeros(len(image)), torch.zeros(len(image))
-    for some in chunked(len(image), problem.chunk):
-        path, goal = image[some] - HALF_GREY, target[some]
-        for step in range(1, steps + 1):
-            point = HALF_GREY + step / steps * path
-            gradient, value = class_gradient(problem.model, point, goal, output)
-            total[some] += gradient / steps * path
-        last[some] = value.cpu()
-        grey = torch.full_like(image[some], HALF_GREY)
-        first[some] = class_gradient(problem.model, grey, goal, output)[1].cpu()
-    risen = last - first
-    gap = (total.flatten(1).sum(dim=1).cpu() - risen).abs() / risen.abs().clamp(min=1e-3)
-    return total, gap.to(image.device)
-
-
 class Path(NamedTuple):
     """The images that one method makes of others, by how far they go."""
 
@@ -138,7 +119,10 @@ def counterfactual_paths(problem: MapProblem, sweep: Sweep) -> tuple[dict[str, P
         InputError: a gradient that is not finite.
     """
     image = problem.image
-    attribution, gap = mean_gradient_attributions(problem, sweep.steps, sweep.output)
+    attribution, gap = integrated_gradients_of(
+        problem.model, image, problem.target, steps=sweep.steps, rule=RIGHT,
+        output=sweep.output, chunk=problem.chunk,
+    )  # fmt: skip
     gradient = torch.cat(
         [
             class_gradient(problem.model, image[some], problem.target[some], sweep.output)[0]
