@@ -22,6 +22,8 @@ from fundusray.errors import InputError
 from fundusray.harmless import file_name_slug
 from fundusray.models.bundle import Bundle
 from fundusray.reports.contact_sheet import SheetCell, contact_sheet
+from fundusray.reports.lesion_sheet import LesionPanels, lesion_sheet
+from fundusray.saliency.lesion_detection import regions_of_image
 from fundusray.saliency.overlays import as_pixels, overlay
 from fundusray.tasks import task_of
 from fundusray.training.evaluator import Evaluator
@@ -70,6 +72,7 @@ def explain_photograph(
         write_map(maps[str(one.method)], one.values, prepared.geometry(0) if whole else None)
     sheet = files.join(folder, "sheet.png")
     files.write_bytes(sheet, photograph_sheet(taken, found, bundle.classes, files.base_name(place)))
+    places = {"sheet": sheet} | _lesions(evaluator, taken, found, folder)
     first = found[0]
     explained = bundle.classes[first.target]
     print(
@@ -79,16 +82,18 @@ def explain_photograph(
     for one in found:
         gap = "" if one.gap is None else f", completeness gap {one.gap:.1e}"
         print(f"  {one.method}: {one.seconds:.2f} s{gap}")
-    print(f"maps: {folder}\nsheet: {sheet} ({time.monotonic() - began:.1f} s)")
+    print(f"maps: {folder}")
+    for name, location in places.items():
+        print(f"{name}: {location}")
+    print(f"{time.monotonic() - began:.1f} s")
     return {
         "status": "finished",
         "folder": folder,
-        "sheet": sheet,
         "maps": maps,
         "answer": bundle.classes[first.prediction],
         "target": explained,
         "probability": first.probability,
-    }
+    } | places
 
 
 def photograph_sheet(
@@ -107,6 +112,27 @@ def photograph_sheet(
     lines = [cells[start : start + 3] for start in range(0, len(cells), 3)]
     title = f"{name}: red speaks for {wanted} ({found[0].probability:.2f}), blue against it"
     return contact_sheet(lines, side=SIDE, title=title)
+
+
+def _lesions(
+    evaluator: Evaluator, taken: np.ndarray, found: list[ExplainedImage], folder: str
+) -> dict[str, str]:
+    """Where Li et al.'s sheet of four panels is, of the first map that is theirs; nothing where
+    none is."""
+    for one in found:
+        if one.method.name != "lesion_detection":
+            continue
+        image = torch.from_numpy(one.image)[None].to(evaluator.device)
+        target = torch.tensor([one.target], device=evaluator.device)
+        regions = regions_of_image(
+            evaluator.model, image, target, dict(one.method.args), evaluator.layers
+        )
+        values = [each[0, 0].cpu().numpy() for each in (regions.positive, regions.negative)]
+        place = files.join(folder, "lesions.png")
+        panels = LesionPanels(taken, as_pixels(one.image), values[0], values[1])
+        files.write_bytes(place, lesion_sheet([panels], title=str(one.method)))
+        return {"lesions": place}
+    return {}
 
 
 def _photograph(recipe: Recipe, bundle: Bundle, place: str) -> tuple[np.ndarray, PreparedSet]:

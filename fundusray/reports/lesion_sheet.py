@@ -117,7 +117,9 @@ def symmetry_sheet(
     for each in panels:
         ground = each.prepared if dimmed else None
         first, second = (attribution_colours(m, ground) for m in (each.first, each.second))
-        told = f"{each.classes[1]}; correlation {number_text(each.correlation, 2)}"
+        # The font of pictures has no minus sign.
+        correlation = number_text(each.correlation, 2).replace("\u2212", "-")
+        told = f"{each.classes[1]}; correlation {correlation}"
         rows.append(
             [
                 SheetCell(each.prepared, each.name or "as the network sees it"),

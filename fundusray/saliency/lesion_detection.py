@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fundusray.keywords import AtLeast, OneOf
 from fundusray.saliency.activations import layer_path
@@ -16,7 +16,15 @@ from fundusray.saliency.neuron_integrated_gradients import (
     weighted_attributions,
 )
 from fundusray.saliency.path_integral import GAUSS_LEGENDRE, RULES, STEPS, Line
-from fundusray.saliency.registry import GRADIENT_PASSES, MAPS, OUTPUTS, Attribution, MapProblem
+from fundusray.saliency.registry import (
+    GRADIENT_PASSES,
+    MAPS,
+    OUTPUTS,
+    Attribution,
+    MapProblem,
+    images_at_once,
+)
+from fundusray.saliency.run import explainable, whole_keywords
 
 NEURONS = 20
 """Of each sign, unless told otherwise."""
@@ -123,6 +131,25 @@ def active_regions(
 def _passes(args: Mapping[str, Any], size: int) -> int:
     # Neurons' attributions, then the pixels behind them.
     return 2 * GRADIENT_PASSES * (int(args["steps"]) + 1) + 1
+
+
+def regions_of_image(
+    model: nn.Module,
+    image: Tensor,
+    target: Tensor,
+    args: Mapping[str, Any],
+    layers: Mapping[str, str],
+) -> LesionRegions:
+    """What the map `lesion_detection` with these keywords is made of, of images [B, 3, S, S] in
+    [0, 1] and the classes [B] that are explained; errors as `run_map`."""
+    keywords = whole_keywords("lesion_detection", args)
+    with explainable(model), torch.no_grad():
+        row = torch.zeros_like(target)
+        problem = MapProblem(model, image, target, row, layers, images_at_once(image))
+        path = layer_path(problem, keywords["layer"], "early")
+        line = Line(keywords["steps"], keywords["rule"])
+        method = LesionMethod(path, keywords["neurons"], line, keywords["output"])
+        return lesion_regions(problem, method)
 
 
 @MAPS.register(

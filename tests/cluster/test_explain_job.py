@@ -56,12 +56,14 @@ def test_maps_are_made_scored_and_found_again(run, unbroken: dict, storage: str)
 def test_one_photograph_is_explained_on_one_sheet(run, unbroken: dict, tmp_path: Path) -> None:
     photograph = tmp_path / "eye.jpeg"
     photograph.write_bytes(jpeg(draw_fundus(120, 160)))
-    asked = (unbroken["bundle"], METHODS, f"image={photograph}", "target=proliferative",
+    methods = f"{METHODS},lesion_detection(neurons=4, steps=4)"
+    asked = (unbroken["bundle"], methods, f"image={photograph}", "target=proliferative",
              f"run.storage={tmp_path}")  # fmt: skip
     code, result, text = run("explain.py", *asked)
     assert code == 0, text
     assert result["target"] == "proliferative" and 0 < result["probability"] < 1
     assert Image.open(result["sheet"]).width > 900
+    assert Image.open(result["lesions"]).height > 400
     values = read_photograph_map(result["maps"]["grad_cam"])
     assert values is not None and values.shape == (120, 160)
 

@@ -10,8 +10,8 @@ from PIL import Image
 pytestmark = pytest.mark.ray
 
 TRAINED = ("demo", "data.num_images=60", "data.size=64", "data.target=sex",
-           "model.name=timm/test_resnet", "model.weights=", "train.epochs=1", "train.batch=8", "cluster.cpus=1",
-           "train.precision=fp32", "train.layout=contiguous")  # fmt: skip
+           "model.name=timm/test_resnet", "model.weights=", "train.epochs=1", "train.batch=8",
+           "cluster.cpus=1", "train.precision=fp32", "train.layout=contiguous")  # fmt: skip
 ASKED = ("eps=0.05unit01|0.5unit01", "steps=4", "method=saliency,smooth_grad(draws=2)",
          "modulation.rows=10", "modulation.pictures=2")  # fmt: skip
 
