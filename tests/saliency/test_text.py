@@ -67,7 +67,7 @@ def test_what_an_image_costs() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", r"give one or more maps: method=.*have: bagnet_evidence, grad_cam"),
+        ("", r"give one or more maps: method=.*have: bagnet_evidence, edges, grad_cam"),
         (",", "maps are written method="),
         ("grad_cam saliency", "maps are written method="),
         ("grad_cam(layer=a", "maps are written method="),
