@@ -42,7 +42,7 @@ MAPPED = 16
 """Images of which maps are made."""
 MAPS_TIMED = (
     "integrated_gradients",
-    "integrated_gradients(tolerance=0.001, steps=512)",
+    "integrated_gradients(tolerance=0.001, steps=128)",
     "occlusion",
     "grad_cam",
 )
@@ -221,7 +221,6 @@ def attributed(size: Size, device: torch.device) -> Iterator[tuple[str, float, s
             def explain(method=method, model=model, layers=layers) -> Attribution:
                 return run_map(
                     method.name, dict(method.args), model, image, target, row=row, layers=layers,
-                    chunk=size.batch,
                 )  # fmt: skip
 
             gap = explain().gap
