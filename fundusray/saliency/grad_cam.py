@@ -14,6 +14,7 @@ from fundusray.saliency.registry import (
     MapProblem,
     chunked,
     class_output,
+    laid_out,
 )
 
 
@@ -28,7 +29,7 @@ def grad_cam_of(
         InputError: as `activations.layer_gradient`.
     """
     activation, gradient, _ = layer_gradient(
-        model, path, image, lambda logits: class_output(logits, target, output)
+        model, path, laid_out(image), lambda logits: class_output(logits, target, output)
     )
     weights = gradient.mean(dim=(2, 3), keepdim=True)
     return (weights * activation).sum(dim=1, keepdim=True)

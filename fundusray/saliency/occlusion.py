@@ -17,6 +17,7 @@ from fundusray.saliency.registry import (
     MapProblem,
     chunked,
     class_output,
+    laid_out,
 )
 
 PART = 8
@@ -93,7 +94,7 @@ def occlusion_drops(
     """F(image) - F(image with a window covered) of each image and window, [B, W]."""
     whole = torch.cat(
         [
-            class_output(problem.model(problem.image[some]), problem.target[some], output)
+            class_output(problem.model(laid_out(problem.image[some])), problem.target[some], output)
             for some in chunked(len(problem.image), problem.chunk)
         ]
     )
@@ -104,5 +105,5 @@ def occlusion_drops(
         covered = problem.image[places]
         for number, (_, (top, left)) in enumerate(pairs[some]):
             covered[number, :, top : top + window, left : left + window] = fill
-        parts.append(class_output(problem.model(covered), problem.target[places], output))
+        parts.append(class_output(problem.model(laid_out(covered)), problem.target[places], output))
     return whole[:, None] - torch.cat(parts).view(len(problem.image), len(corners))

@@ -104,6 +104,12 @@ def images_at_once(image: Tensor) -> int:
     return max(1, most * (ON_GPU if image.is_cuda else 1))
 
 
+def laid_out(image: Tensor) -> Tensor:
+    """Images [B, C, S, S] as convolutions pass them fastest: channels last, also where the network
+    was not laid out so. On a CPU that was up to twice as fast."""
+    return image.contiguous(memory_format=torch.channels_last)
+
+
 def class_output(logits: Tensor, target: Tensor, output: str = "logit") -> Tensor:
     """What is explained of each image, [B]: of its class the logit or the probability."""
     scores = logits.float()
@@ -117,7 +123,7 @@ def class_gradient(
 ) -> tuple[Tensor, Tensor]:
     """(gradient of the class's output by each image [B, 3, S, S], that output [B])."""
     with torch.enable_grad():
-        image = image.detach().requires_grad_(True)
+        image = laid_out(image.detach()).requires_grad_(True)
         value = class_output(model(image), target, output)
         (gradient,) = torch.autograd.grad(value.sum(), image)
     return gradient, value.detach()
