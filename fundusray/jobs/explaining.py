@@ -18,6 +18,7 @@ from fundusray.config import Recipe
 from fundusray.data.prepared.prepared_set import PreparedSet, open_set
 from fundusray.errors import InputError
 from fundusray.jobs.attacking import photographs_asked
+from fundusray.jobs.class_of_text import class_of_text
 from fundusray.jobs.command_to_recipe import prepared_of, print_recipe
 from fundusray.jobs.evaluating import asked_recipe
 from fundusray.jobs.explained_photograph import explain_photograph
@@ -25,7 +26,6 @@ from fundusray.jobs.explained_sheet import explained_sheet
 from fundusray.metrics.attribution_tables import score_differences, score_table
 from fundusray.models.bundle import Bundle
 from fundusray.models.load_weights import weights_digest
-from fundusray.registry import unknown_name
 from fundusray.reports.evaluation_page import evaluation_page
 from fundusray.reports.explanation_page import ExplanationFacts, explanation_page, printed_lines
 from fundusray.runs.joined_networks import (
@@ -146,12 +146,7 @@ def with_target(plan: ExplainPlan, text: str, classes: tuple[str, ...]) -> Expla
     """
     if text == "predicted":
         return plan
-    target = classes.index(text) if text in classes else -1
-    if target < 0 and text.isdecimal() and text.isascii() and int(text) < len(classes):
-        target = int(text)
-    if target < 0:
-        raise unknown_name("target", text, [*classes, "predicted"])
-    return replace(plan, target=target)
+    return replace(plan, target=class_of_text("target", text, classes, ("predicted",)))
 
 
 def fitting(plan: ExplainPlan, network: AskedNetwork, alone: bool) -> tuple[ExplainPlan, list[str]]:

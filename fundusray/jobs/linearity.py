@@ -13,6 +13,7 @@ from fundusray.command import Command
 from fundusray.config import Recipe
 from fundusray.errors import InputError
 from fundusray.jobs.attacking import photographs_asked
+from fundusray.jobs.class_of_text import class_of_text
 from fundusray.jobs.command_to_recipe import own_number, print_recipe
 from fundusray.jobs.evaluating import asked_recipe, new_photographs
 from fundusray.jobs.looks import record_look
@@ -80,11 +81,7 @@ def class_asked(text: str, classes: tuple[str, ...]) -> int | None:
     """
     if text == PREDICTED:
         return None
-    if text in classes:
-        return classes.index(text)
-    if text.isdecimal() and text.isascii() and int(text) < len(classes):
-        return int(text)
-    raise unknown_name("target", text, (PREDICTED, *classes))
+    return class_of_text("target", text, classes, (PREDICTED,))
 
 
 def unit_layer(bundle: Bundle, name: str) -> str:

@@ -18,6 +18,7 @@ from fundusray.config import Recipe
 from fundusray.data.prepared.prepared_set import open_set
 from fundusray.errors import InputError
 from fundusray.jobs.attacking import photographs_asked
+from fundusray.jobs.class_of_text import class_of_text
 from fundusray.jobs.command_to_recipe import own_number, print_recipe
 from fundusray.jobs.evaluating import NewPhotographs, asked_recipe, new_photographs
 from fundusray.jobs.looks import record_look
@@ -143,11 +144,7 @@ def _goal(text: str, classes: tuple[str, ...]) -> int:
     """
     if not text:
         return NOWHERE
-    if text in classes:
-        return classes.index(text)
-    if text.isdecimal() and text.isascii() and int(text) < len(classes):
-        return int(text)
-    raise unknown_name("goal", text, classes)
+    return class_of_text("goal", text, classes)
 
 
 def _require_null(null: str, bundle: Bundle, recipe: Recipe) -> None:

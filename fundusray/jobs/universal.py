@@ -22,6 +22,7 @@ from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.data.split.assign_sides import halves
 from fundusray.errors import InputError
 from fundusray.jobs.attacking import photographs_asked
+from fundusray.jobs.class_of_text import class_of_text
 from fundusray.jobs.command_to_recipe import own_number, print_recipe
 from fundusray.jobs.evaluating import asked_recipe, new_photographs
 from fundusray.jobs.looks import record_look
@@ -119,11 +120,7 @@ def _goal(text: str, classes: tuple[str, ...]) -> int | None:
     """
     if not text:
         return None
-    if text in classes:
-        return classes.index(text)
-    if text.isdecimal() and text.isascii() and int(text) < len(classes):
-        return int(text)
-    raise unknown_name("goal", text, classes)
+    return class_of_text("goal", text, classes)
 
 
 def _facts(asked: Command, recipe: Recipe, opened: PreparedSet, notes: list[str]) -> UniversalFacts:
