@@ -12,7 +12,7 @@ from fundusray.cluster.runtime.tasks import result_of
 from fundusray.cluster.runtime.train_workers import worker_cpus, worker_gpus
 from fundusray.config import Recipe, from_json, override, to_json
 from fundusray.errors import DamagedError, InputError
-from fundusray.models import build_model
+from fundusray.models.segmenters import build_network
 from fundusray.pipeline.augment import augmentation
 from fundusray.runs.split_of_run import Split
 from fundusray.training.batch_size import batch_that_fits
@@ -72,7 +72,7 @@ def _timed(text: str, num_classes: int, world: int, storage: str, threads: int) 
     recipe = from_json(text)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     start = replace(recipe.model, weights="", init_from="")
-    model = build_model(start, num_classes, seed=0)
+    model = build_network(start, num_classes, seed=0)
     found = of_machine(model, step_shape(recipe, world), device, recipe, storage)
     return found["mode"]["precision"]
 
@@ -106,7 +106,7 @@ def found_batch(text: str, num_classes: int, most: int, storage: str, part: floa
     asked = [*what, train.optimizer, most, part, machine(device), torch.__version__]
     note = files.join(storage, "batches", files.hash_json(asked) + ".json")
     if not files.exists(note):
-        built = build_model(replace(model, weights="", init_from=""), num_classes, seed=0)
+        built = build_network(replace(model, weights="", init_from=""), num_classes, seed=0)
         most_shown = most * both
         found = batch_that_fits(built, side, train, device, precision, most_shown, part) // both
         files.write_json(note, {"batch": found - found % 2, "for": asked})

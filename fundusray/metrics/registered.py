@@ -42,6 +42,8 @@ class MetricFacts:
         assert self.higher or self.constant is None, "what chooses an epoch is better if larger"
 
 
+OF_MASKS = ("dice",)
+"""What can choose the epoch where masks are learned (`metrics.segmentation`)."""
 METRICS: Registry[Callable[[PredictionRows], float]] = Registry("metric", MetricFacts)
 """name -> (rows) -> value, NaN where these rows do not define it. The rows are targets, logits,
 patient and part (`table.Rows`)."""
@@ -52,7 +54,7 @@ def selectors() -> tuple[str, ...]:
     plain = [name for name in METRICS if METRICS.facts(name).constant]
     robust = [UNDER_ATTACK + name for name in plain if METRICS.facts(name).under_attack]
     corrupted = [UNDER_CORRUPTION + name for name in plain]
-    return (*plain, *robust, *corrupted)
+    return (*plain, *robust, *corrupted, *OF_MASKS)
 
 
 def metric_of(selector: str) -> str:

@@ -20,8 +20,8 @@ import fundusray
 from fundusray import config, files
 from fundusray.errors import InputError
 from fundusray.harmless import escaped_markdown
-from fundusray.models.classifiers import build_model
 from fundusray.models.load_weights import BUNDLE_WEIGHTS, bundle_folder, rounded_numbers
+from fundusray.models.segmenters import build_network
 from fundusray.verified import DamagedError, read_info, read_part, read_verified, write_verified
 
 __all__ = [
@@ -111,7 +111,7 @@ def load_bundle(folder: str) -> Bundle:
     recipe = _resolved(content["recipe.json"], folder)
     # The weights come from the bundle, not from where the training once started.
     start = dataclasses.replace(recipe.model, weights="", init_from="")
-    model = build_model(start, len(about["classes"]), seed=0)
+    model = build_network(start, len(about["classes"]), seed=0)
     try:
         model.load_state_dict(safetensors.torch.load(content[BUNDLE_WEIGHTS]), strict=True)
     except RuntimeError as error:

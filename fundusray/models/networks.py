@@ -45,6 +45,8 @@ class NetworkKind(NamedTuple):
     """Raises InputError for an image side that it does not take, where that is not all of it."""
     evidence: bool = False
     """It has `evidence(image)`: raw outputs of every place, whose mean they are of the image."""
+    timm_name: str = ""
+    """What timm calls it; "" of a network that is not timm's."""
     read: Callable[..., tuple[dict[str, Tensor], list[str]]] | None = None
     """(net, state of a file, heads) -> the state as the network has it, notes."""
 
@@ -79,6 +81,7 @@ def network_of(model: config.Model) -> NetworkKind:
         facts.early,
         facts.last,
         require_side=partial(timm_networks.require_side, name, model.image_size),
+        timm_name=name,
         read=timm_networks.as_timm_reads,
     )
 
@@ -187,7 +190,9 @@ def _register() -> None:
 
         timms = f"tf_{name}" if name in LITE else name
         published = partial(timm_networks.timm_weights, timms, tag)
-        MODELS.register(name)(NetworkKind(_timm(timms), (head,), published, early, last))
+        MODELS.register(name)(
+            NetworkKind(_timm(timms), (head,), published, early, last, timm_name=timms)
+        )
     MODELS.register("inception_v3")(
         NetworkKind(
             _inception_v3,

@@ -8,6 +8,7 @@ import difflib
 import sys
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import timm
@@ -66,6 +67,29 @@ def create_network(name: str, outputs: int, dropout: float, image_size: int) -> 
                 ) from error
             raise
     raise AssertionError("the last try returns or raises")
+
+
+def create_features(name: str) -> nn.Module:
+    """Timm's network without what follows its last feature map: images to a list of feature maps,
+    the finest first, which `feature_info` tells the channels and strides of.
+
+    Raises:
+        InputError: timm has no network of that name, or it has no map of each size.
+    """
+    require_name(name)
+    try:
+        net = timm.create_model(name, features_only=True)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise InputError(
+            f"timm/{name} gives no feature maps: {error}; take a convolutional network"
+        ) from error
+    strides = net.feature_info.reduction()
+    if len(strides) < 2 or any(b != 2 * a for a, b in pairwise(strides)):
+        raise InputError(
+            f"timm/{name} has feature maps at strides {strides}, and a U-Net needs each twice the "
+            "one before; take resnet18 or efficientnet_lite0"
+        )
+    return net
 
 
 def require_name(name: str) -> None:

@@ -20,10 +20,13 @@ from fundusray.data.split.leaks import leak_refusal
 from fundusray.errors import InputError
 from fundusray.losses import LOSSES, check_args, check_output, effective_weights
 from fundusray.metrics import UNDER_CORRUPTION, metric_of, needing_order
-from fundusray.models import check_model, evidence_refusal
+from fundusray.models import evidence_refusal
 from fundusray.models.heads import HEADS
+from fundusray.models.segmenters import check_network, is_segmenter
 from fundusray.pipeline.augment import augmentation
+from fundusray.runs.check_segmentation import check_segmentation
 from fundusray.runs.run import Run
+from fundusray.tasks import is_segmentation
 from fundusray.tasks.classification import check_choice
 from fundusray.verified import read_verified
 
@@ -55,13 +58,16 @@ def check(recipe: Recipe, learns: bool = True) -> None:
     for text in (augmentation.train_text(data), augmentation.view_text(data)):
         augmentation.check_augmentation(text, data.size)
     check_args(recipe.loss.name, recipe.loss.args)
-    check_model(recipe.model, augmentation.smallest_side(data))
+    check_network(recipe.model, augmentation.smallest_side(data))
+    check_segmentation(recipe)
     if recipe.adversarial.eps:
         training_budget(recipe.adversarial)
         judging_budget(recipe.adversarial)
     elif recipe.train.select.startswith("robust_"):
         raise InputError(f"train.select={recipe.train.select} needs adversarial.eps, e.g. 2/255")
     check_output(recipe.loss.name, recipe.model.output)
+    if is_segmenter(recipe.model.name):
+        return
     if recipe.loss.sparsity and (reason := evidence_refusal(recipe.model)):
         raise InputError(f"loss.sparsity={recipe.loss.sparsity:g} needs an evidence map; {reason}")
 
@@ -70,6 +76,8 @@ def chosen_without_order(recipe: Recipe, prepared: PreparedSet) -> Recipe:
     """The recipe with the epoch chosen by balanced accuracy, where train.select needs an order of
     the classes that is not known; that is printed."""
     by = recipe.train.select
+    if is_segmentation(recipe):
+        return override(recipe, {"train.select": "dice"})
     if metric_of(by) not in needing_order() or prepared.ordered or len(prepared.classes) == 2:
         return recipe
     print(
@@ -89,7 +97,7 @@ def check_run(run: Run) -> None:
     """
     recipe, prepared, split = run.recipe, run.prepared, run.split
     classes = prepared.classes
-    check_model(recipe.model, augmentation.smallest_side(recipe.data), num_classes=len(classes))
+    check_network(recipe.model, augmentation.smallest_side(recipe.data), num_classes=len(classes))
     check_order(recipe, prepared)
     require_start_order(recipe.model.init_from, classes)
     _check_leaks(run)
@@ -100,9 +108,10 @@ def check_run(run: Run) -> None:
                 f"the {name} split is empty: {len(targets)} images in shares "
                 f"{recipe.data.fractions}; give more images or other data.fractions"
             )
-    if np.count_nonzero(split.counts) < 2:
-        raise InputError("the train split holds one class only; training needs at least two")
-    check_choice(recipe.train.select, targets[rows["val"]], classes)
+    if not is_segmentation(recipe):
+        if np.count_nonzero(split.counts) < 2:
+            raise InputError("the train split holds one class only; training needs at least two")
+        check_choice(recipe.train.select, targets[rows["val"]], classes)
     effective_weights(recipe.loss.name, recipe.loss.args, split.counts)
     worker_share(epoch_plan(recipe, split.learned, rows["train"], 0), 0, recipe.cluster.most)
     if run.copies is not None:

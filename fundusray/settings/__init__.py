@@ -15,6 +15,7 @@ from fundusray.settings.learning import (
 from fundusray.settings.photographs import Data
 from fundusray.settings.places import Cluster, Results, Tune
 from fundusray.settings.recipe import Recipe
+from fundusray.settings.segmentation import Segmentation
 
 __all__ = [
     "FLIPS",
@@ -26,6 +27,7 @@ __all__ = [
     "Recipe",
     "Results",
     "Sampling",
+    "Segmentation",
     "Train",
     "Tune",
     "is_published",

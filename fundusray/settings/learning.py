@@ -209,6 +209,9 @@ class Train:
     step_epochs: int = 7
     """Of schedule=step: the rate is multiplied by step_factor every so many epochs."""
     step_factor: float = 0.1
+    plateau: int = 0
+    """Epochs without a lower validation loss after which the rate is multiplied by step_factor,
+    beside what the schedule says (an adaptive rate); 0: never."""
     drop_last: bool = False
     """Leave out an epoch's incomplete last batch; else rows that do not count fill it up."""
     precision: str = "auto"
@@ -218,7 +221,7 @@ class Train:
     select: str = "kappa"
     """The validation metric by which the best epoch is chosen: kappa, accuracy, balanced_accuracy,
     auc_referable, or under attack robust_balanced_accuracy, robust_accuracy, or under
-    data.judge_corrupt corrupted_ and a metric's name. Epochs that are no
+    data.judge_corrupt corrupted_ and a metric's name; of masks dice. Epochs that are no
     better than always answering one class come after those that are, by their validation loss."""
     report: str = "held_out"
     """Where there are no test rows: held_out, each half of the validation patients is judged by
@@ -247,6 +250,7 @@ class Train:
         require(self.step_epochs >= 1, "train.step_epochs", "at least 1", self.step_epochs)
         seconds = self.checkpoint_seconds
         require(seconds >= 0, "train.checkpoint_seconds", "0 (each step) or more", seconds)
+        require(self.plateau >= 0, "train.plateau", "epochs, or 0", self.plateau)
         for key in ("optimizer", "schedule", "select"):
             require_choice(f"train.{key}", getattr(self, key))
         for key, choices in {

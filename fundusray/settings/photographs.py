@@ -23,7 +23,8 @@ class Data:
     root: str = field(default="", metadata=SILENT)
     """Folder or URI of the photographs, one per source; empty for synthetic."""
     target: str = "grade"
-    """The label that is learned: grade, edema, sex, whatever the source has."""
+    """The label that is learned: grade, edema, sex, whatever the source has; or what every pixel
+    is: lesions, vessels (data/labels/mask_targets.py)."""
     classes: tuple[str, ...] = ()
     """The classes of the label in their order, e.g. No DR,Mild,Moderate,Severe,Proliferative, of
     two the positive one last; empty: as their names say."""

@@ -8,6 +8,7 @@ from fundusray.settings.learning import Adversarial, Loss, Model, Sampling, Trai
 from fundusray.settings.need import require, require_name
 from fundusray.settings.photographs import Data
 from fundusray.settings.places import Cluster, Results, Tune
+from fundusray.settings.segmentation import Segmentation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +19,7 @@ class Recipe:
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     loss: Loss = field(default_factory=Loss)
+    segmentation: Segmentation = field(default_factory=Segmentation)
     sampling: Sampling = field(default_factory=Sampling)
     train: Train = field(default_factory=Train)
     adversarial: Adversarial = field(default_factory=Adversarial)

@@ -1,7 +1,7 @@
 """The optimiser of a recipe, its learning rate at any step, and its state without pickle."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -99,6 +99,24 @@ def rate_at_step(step: int, total_steps: int, steps_per_epoch: int, train: Train
     assert 0 <= step < total_steps, f"step {step} of {total_steps}"
     moment = Moment(step, total_steps, steps_per_epoch)
     return SCHEDULES.find(train.schedule)(moment, peak_rate(train), train)
+
+
+def plateau_factor(losses: Sequence[float], train: Train) -> float:
+    """By what the rate of the next epoch is multiplied where it is adaptive (train.plateau).
+
+    step_factor^k after k times that train.plateau epochs in a row brought no lower validation loss
+    than the lowest before them; 1 where it is 0.
+
+    Args:
+        losses: the validation loss of every epoch so far.
+    """
+    lowest, waited, times = math.inf, 0, 0
+    for loss in losses if train.plateau else ():
+        waited = 0 if loss < lowest else waited + 1
+        lowest = min(lowest, loss)
+        if waited == train.plateau:
+            times, waited = times + 1, 0
+    return train.step_factor**times
 
 
 @SCHEDULES.register("cosine")

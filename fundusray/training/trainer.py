@@ -30,7 +30,7 @@ from fundusray.training.checkpointer import Checkpointer
 from fundusray.training.checkpoints import Position
 from fundusray.training.examples import Examples
 from fundusray.training.job import Job
-from fundusray.training.optimizers import build_optimizer
+from fundusray.training.optimizers import build_optimizer, plateau_factor
 from fundusray.training.precision_choice import agreed_mode, described
 from fundusray.training.ranks import Ranks
 from fundusray.training.robustness import collapse_alarm
@@ -222,7 +222,7 @@ class Trainer:
         return {
             "epoch": epoch + 1,
             "train_loss": self.position.loss_sum / max(self.position.seen, 1),
-            "lr": self.timetable.rate(last),
+            "lr": self.timetable.rate(last) * self._plateau(),
             "phase": self.timetable.span(last).phase.trainable,
             "learning": self.learning,
         }
@@ -239,7 +239,7 @@ class Trainer:
         self.supervisor.heartbeat(step)
         seed = self.recipe.seed
         torch.manual_seed(step_seed(seed, step, self.ranks.rank))
-        set_learning_rate(self.optimizer, self.timetable.rate(step))
+        set_learning_rate(self.optimizer, self.timetable.rate(step) * self._plateau())
         if self.recipe.adversarial.method:
             # Attacks look at the model before data-parallel training hands out its statistics.
             self.ranks.share_buffers(self.model)
@@ -261,6 +261,11 @@ class Trainer:
         self.position.seen += int(seen)
         self.position.step, self.position.stage = step + 1, self.stage
         return stop > 0, leave > 0
+
+    def _plateau(self) -> float:
+        """What the epochs so far, which a checkpoint holds, make of the rate."""
+        losses = [row["val_loss"] for row in self.position.history]
+        return plateau_factor(losses, self.recipe.train)
 
     def _summed(self, total: torch.Tensor, batch: Batch) -> list[float]:
         """(loss, images that count, wishes to stop, notices of leaving) over all ranks.

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from fundusray.config import Data
 from fundusray.data.labels.class_names import is_ordered
+from fundusray.data.labels.mask_targets import is_mask_target, pixel_classes, rows_with_masks
 from fundusray.data.labels.read_labels import relabelled_rows
 from fundusray.data.manifest import patients
 from fundusray.data.manifest.contract import (
@@ -109,7 +110,7 @@ def build_manifest(data: Data, root: str, seed: int, labelled: bool = True) -> M
         raise InputError(_told(head, refused, "correct them and run again"))
     found = key_ids(_with_keywords(found, data.keywords), data.id_key)
     found, ungradable = _apart(found)
-    table, classes = _labelled(found, data.target, bool(data.classes))
+    table, classes = _labelled(_with_mask_target(found, data), data.target, bool(data.classes))
     unlabelled = table.num_rows
     apart = labelled and data.judge == "ungradable"
     if apart:
@@ -123,7 +124,8 @@ def build_manifest(data: Data, root: str, seed: int, labelled: bool = True) -> M
         raise InputError(f"{root}: source {data.source!r} found no images; check data.root")
     if labelled and data.judge == "graded":
         _check_label(table, found, data.target, unlabelled)
-        _check_classes(table, classes, root)
+        if not is_mask_target(data.target):
+            _check_classes(table, classes, root)
     table = with_patient_counts(table)
     places = {name: place for name, (_, place) in roots.items()}
     return Manifest(
@@ -163,7 +165,9 @@ def _read(data: Data, roots: dict[str, tuple[str, str]], seed: int) -> dict[str,
     """What every data set holds and leaves, with the patients that its names tell."""
     read, named = {}, False
     for name, (source, place) in roots.items():
-        one = relabelled_rows(SOURCES.find(source)(data, place, seed), data)
+        one = SOURCES.find(source)(data, place, seed)
+        if not is_mask_target(data.target):
+            one = relabelled_rows(one, data)
         by_name = patients.with_patients(one, data.patient_pattern, bool(data.id_key))
         named |= by_name is not one
         problems = by_name.problems + untaken_files(source, place, by_name)
@@ -182,6 +186,16 @@ def with_patient_counts(table: pa.Table) -> pa.Table:
     having = {name: number for name, (number, _) in patients.patient_counts(table).items()}
     metadata = (table.schema.metadata or {}) | {b"patients_known": json.dumps(having).encode()}
     return table.replace_schema_metadata(metadata)
+
+
+def _with_mask_target(found: SourceContent, data: Data) -> SourceContent:
+    """The rows with a target where masks are learned: it is known of those that have one."""
+    if not is_mask_target(data.target):
+        return found
+    classes = pixel_classes(data, found.labels.get(data.target, ()))
+    masks = found.columns.get("masks", [[]] * len(found.columns["image_id"]))
+    columns = found.columns | {"target": rows_with_masks(masks, classes[1:])}
+    return found._replace(columns=columns, labels=found.labels | {data.target: classes})
 
 
 def _aside(problems: list[RowProblem]) -> pa.Table:
@@ -243,13 +257,20 @@ def _labelled(found: SourceContent, target: str, ordered: bool) -> tuple[pa.Tabl
             value = empty(field.name) or zero.get(field.type)
             arrays.append(pa.repeat(pa.scalar(value, field.type), len(ids)))
     metadata = {"classes": json.dumps(classes), "target": target}
-    metadata["ordered"] = json.dumps(ordered or is_ordered(classes, scale_of(target)))
+    known_order = not is_mask_target(target) and (ordered or is_ordered(classes, scale_of(target)))
+    metadata["ordered"] = json.dumps(known_order)
     return pa.table(arrays, schema=schema.with_metadata(metadata)), tuple(classes)
 
 
 def _check_label(table: pa.Table, found: SourceContent, target: str, unlabelled: int) -> None:
     if table.num_rows:
         return
+    if is_mask_target(target):
+        kinds = {kind for masks in found.columns.get("masks", ()) for kind, _ in masks}
+        raise InputError(
+            f"data.target={target}: none of {unlabelled:,} images has a mask of its kinds; there "
+            f"are {', '.join(sorted(kinds)) or 'no masks'}"
+        )
     have = ", ".join(sorted(found.labels)) or "no labels: it can be scanned, not learned"
     raise InputError(
         f"data.target={target}: none of {unlabelled:,} images has this label; there are {have}"

@@ -14,6 +14,7 @@ from fundusray import files
 from fundusray.config import Data
 from fundusray.data.duplicates.fingerprint import LENGTH
 from fundusray.data.duplicates.near_duplicates import duplicate_groups, find_pairs
+from fundusray.data.labels.mask_targets import is_mask_target
 from fundusray.data.manifest import patients
 from fundusray.data.manifest.build import SKIPPED, Manifest, class_counts, with_patient_counts
 from fundusray.data.photographs import digests
@@ -105,7 +106,8 @@ def assemble_set(
     present = class_counts(
         table.filter(pc.greater_equal(table["target"], 0)), len(manifest.classes)
     )
-    if data.judge == "graded" and np.count_nonzero(present) < 2:
+    labelled = data.judge == "graded" and not is_mask_target(data.target)
+    if labelled and np.count_nonzero(present) < 2:
         raise InputError(f"all {len(table):,} usable images are of one class; two are needed")
     table, twins = _with_twins(with_patient_counts(table), _read_prints(folder, units))
     if data.id_key:

@@ -7,12 +7,14 @@ fraction of a millisecond. A kind without a file is an empty plane; which kinds 
 the manifest's column `masks`.
 """
 
+import json
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from fundusray.config import Data
+from fundusray.data.labels.mask_targets import is_mask_target
 from fundusray.data.photographs.decode import BadImage
 from fundusray.data.photographs.read import read_mask
 from fundusray.data.prepared.geometry import Geometry, prepared_mask
@@ -27,11 +29,14 @@ CODEC = "zstd"
 def mask_kinds(data: Data, table: pa.Table) -> tuple[str, ...]:
     """The kinds of masks that a recipe keeps, in the order of data.masks; of "all" every kind that
     a row of the manifest has, in alphabetical order; none where it asks for none, or of "any" where
-    there are none.
+    there are none. Where masks are what is learned, its classes but for the background, also those
+    that no row has.
 
     Raises:
         InputError: no row has such a mask; the nearest kind is named.
     """
+    if is_mask_target(data.target):
+        return tuple(json.loads(table.schema.metadata[b"classes"])[1:])
     if not data.masks:
         return ()
     kinds = {kind for masks in table["masks"].to_pylist() for kind, _ in masks}
