@@ -18,6 +18,7 @@ from fundusray.cluster.runtime.pool import Pool
 from fundusray.cluster.runtime.units import Unit
 from fundusray.config import Data, Recipe
 from fundusray.data.labels.class_names import order_unknown
+from fundusray.data.labels.mask_targets import is_mask_target
 from fundusray.data.manifest import build as manifests
 from fundusray.data.manifest.build import Manifest
 from fundusray.data.manifest.leftovers import by_reason
@@ -267,7 +268,8 @@ def _say(folder: str, manifest: Manifest, data: Data, note: str) -> None:
     apart += f" ({ungradable:,} of them ungradable)" if ungradable else ""
     print(
         f"prepared set: {kept.num_rows:,} images kept ({repaired:,} of them repaired), "
-        f"{info['num_skipped']:,} skipped{apart}; {twins}; {note}; {folder}\n{_classes_said(info)}",
+        f"{info['num_skipped']:,} skipped{apart}; {twins}; {note}; {folder}\n"
+        f"{_classes_said(info, kept, data)}",
         flush=True,
     )
     if unknown := unknown_patients_caveat(kept):
@@ -287,8 +289,12 @@ def _places_said(manifest: Manifest) -> str:
     return printable_text(said) + more
 
 
-def _classes_said(info: dict[str, Any]) -> str:
-    """The classes with their photographs, and whether their order is known."""
+def _classes_said(info: dict[str, Any], kept: pa.Table, data: Data) -> str:
+    """The classes with their photographs, and whether their order is known; of masks the kinds with
+    the photographs that have one."""
+    if is_mask_target(data.target):
+        times = Counter(kind for masks in kept["masks"].to_pylist() for kind, _ in masks)
+        return f"masks: {', '.join(f'{kind} {times[kind]:,}' for kind in info['classes'][1:])}"
     if not sum(info["counts"]):
         return "photographs without a label, for a network to answer"
     pairs = zip(info["classes"], info["counts"], strict=True)

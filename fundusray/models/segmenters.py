@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from fundusray import config
 from fundusray.errors import InputError
-from fundusray.models import load_weights as stored
 from fundusray.models.classifiers import build_model, check_model
+from fundusray.models.load_weights import check_start, load_start_bundle
 from fundusray.models.networks import HALF, network_of
 from fundusray.models.timm_networks import create_features
 from fundusray.models.unet import UNet, plain_unet
@@ -97,7 +97,7 @@ def build_segmenter(model: config.Model, num_classes: int, seed: int) -> Segment
     if model.weights:
         _start_encoder(built, model, encoder)
     if model.init_from:
-        built.notes += stored.load_start_bundle(built, model, num_classes)
+        built.notes += load_start_bundle(built, model, num_classes)
     return built
 
 
@@ -155,4 +155,4 @@ def check_segmenter(
     else:
         check_model(replace(model, name=encoder, init_from=""), size)
     if model.init_from:
-        stored.check_start(model, num_classes)
+        check_start(model, num_classes)

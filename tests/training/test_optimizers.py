@@ -12,6 +12,7 @@ from torch import nn
 from fundusray.config import Train
 from fundusray.training.optimizers import (
     build_optimizer,
+    plateau_factor,
     rate_at_step,
     state_to_tensors,
     tensors_to_state,
@@ -190,3 +191,13 @@ class TestState:
         other = build_optimizer(nn.Linear(2, 2), Train(**settings))
         with pytest.raises(ValueError):
             tensors_to_state(other, *self.through_files(optimizer))
+
+
+def test_an_adaptive_rate_falls_where_the_loss_stands_still() -> None:
+    """Twice after two epochs without a lower loss than any before; a lower one begins anew."""
+    train = Train(plateau=2, step_factor=0.5)
+    losses = [3.0, 2.0, 2.0, 2.1, 1.9, 2.5, 2.5, 1.0]
+    expected = [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25, 0.25]
+    found = [plateau_factor(losses[: n + 1], train) for n in range(len(losses))]
+    assert found == expected
+    assert plateau_factor(losses, Train()) == 1.0
