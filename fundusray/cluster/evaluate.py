@@ -25,6 +25,7 @@ from fundusray.runs.joined_networks import open_network
 from fundusray.runs.provenance import UnseenRows
 from fundusray.tasks import Columns, task_of
 from fundusray.tasks.classification import logits_of
+from fundusray.tasks.column_tables import column_table, table_columns
 from fundusray.training.evaluator import Evaluator
 from fundusray.training.predicting import split_measured
 
@@ -75,8 +76,9 @@ def predictions_location(
         raise
     columns, measured = split_measured(columns)
     # The set may call its classes otherwise than the network does.
-    columns["target"] = data.targets()[found]
     task = task_of(opened.recipe, data.classes, data.ordered)
+    if "target" in columns:
+        columns["target"] = data.targets()[found]
     table = predictions_of(data, found, columns, task)
     files.write_table(location, with_condition(table, condition, measured))
     files.remove(parts)
@@ -244,11 +246,10 @@ def opened_evaluator(
 def _part(evaluator: Evaluator, condition: Condition, rows: np.ndarray) -> pa.Table:
     """Of a unit's rows: row, and what is written of each."""
     found, columns = evaluator.predictions(rows, condition)
-    return pa.table({"row": found} | columns)
+    return column_table({"row": found} | columns)
 
 
 def _joined(table: pa.Table) -> tuple[np.ndarray, Columns]:
     """(rows, columns) that `_part` wrote, of all units, in order of the rows."""
-    table = table.sort_by("row")
-    columns = {name: table[name].to_numpy() for name in table.column_names}
+    columns = table_columns(table.sort_by("row"))
     return columns.pop("row"), columns
