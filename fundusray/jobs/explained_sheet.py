@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from fundusray import files
 from fundusray.data.prepared.map_files import read_map
+from fundusray.data.prepared.masks import lesion_kinds
 from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.pipeline.engines.plain import decode_image
 from fundusray.reports.contact_sheet import SheetCell, contact_sheet
@@ -57,10 +58,10 @@ def _chosen(names: list[str], prepared: PreparedSet, rows_of: dict[str, int]) ->
 
 
 def marked_lesions(prepared: PreparedSet, row: int) -> np.ndarray:
-    """Where any mask but the optic disc's marks a row's image, bool [S, S]."""
+    """Where the mask of any lesion marks a row's image, bool [S, S]."""
     if not prepared.mask_kinds:
         return np.zeros((prepared.size, prepared.size), bool)
-    kinds = [place for place, kind in enumerate(prepared.mask_kinds) if "disc" not in kind]
+    kinds = lesion_kinds(prepared.mask_kinds)
     return prepared.masks(np.array([row]))[0][kinds].any(axis=0)
 
 

@@ -126,6 +126,7 @@ KINDS: dict[str, Callable[[Path], Any]] = {
     "prepared/*/unit-*.prints": unit,
     "synthetic/*/train/*.jpeg": drawn,
     "synthetic/*/masks/*.png": drawn,
+    "synthetic/*/landmarks/*.png": drawn,
     "synthetic/*/drawn.json": lambda p: files.read_json(str(p)),
 }
 """Where files lie -> what the next command does with them, without Ray."""

@@ -296,8 +296,11 @@ def test_chase(tmp_path: Path) -> None:
     assert found.columns["masks"][0] == [
         ("vessels_1", "Image_01L_1stHO.png"),
         ("vessels_2", "Image_01L_2ndHO.png"),
+        ("vessels", "Image_01L_1stHO.png"),
     ]
-    assert found.columns["masks"][3] == [("vessels_1", "Image_02R_1stHO.png")]
+    assert dict(found.columns["masks"][3]) == dict.fromkeys(
+        ("vessels_1", "vessels"), "Image_02R_1stHO.png"
+    )
     (root / "Image_01L.jpg").unlink()
     write(root / "other.jpg")
     assert told(read("chase", root)) == [

@@ -102,7 +102,7 @@ def test_idrid(real_data: Path) -> None:
 def test_chase(real_data: Path) -> None:
     found = read("chase", real_data / "CHASEDB1")
     assert len(found.columns["path"]) == 14 and len(set(found.columns["patient_id"])) == 7
-    assert [len(pairs) for pairs in found.columns["masks"]] == [2] * 14
+    assert [len(pairs) for pairs in found.columns["masks"]] == [3] * 14
     manifest = build_manifest(Data(source="chase"), str(real_data / "CHASEDB1"), 0, labelled=False)
     assert manifest.table.num_rows == 14
 

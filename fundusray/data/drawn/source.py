@@ -43,6 +43,22 @@ SIDE = 512
 LANDMARKS = ("disc", "vessel")
 """What every eye shows, be it ill or not."""
 
+KINDS = {
+    "microaneurysms": "masks/{}.png#bit=0",
+    "haemorrhages": "masks/{}.png#bit=1,5",
+    "hard_exudates": "masks/{}.png#bit=2",
+    "soft_exudates": "masks/{}.png#bit=3",
+    "neovascularization": "masks/{}.png#bit=4",
+    "laser_scars": "masks/{}.png#bit=6",
+    "optic_disc": "landmarks/{}.png#bit=0",
+    "vessels": "landmarks/{}.png#bit=1",
+}
+"""Kind of mask -> its path: bits by their place in LESIONS and in LANDMARKS. What bled before the
+retina is a haemorrhage, too."""
+
+MISSING = "missing"
+"""In place of the digest of a file that is not there."""
+
 VESSEL = 0.25
 """Coverage from which a pixel counts as a vessel's; a thin artery is drawn at less than half."""
 
@@ -142,10 +158,14 @@ def synthetic(data: Data, root: str, seed: int) -> SourceContent:
     """`data.num_images` drawn photographs, both eyes of half as many patients.
 
     They are drawn into `root` in the EyePACS layout (train/<patient>_<eye>.jpeg,
-    trainLabels.csv), with their lesions in masks/<image>.png: bit i of a pixel is kind i of
-    LESIONS. A patient's name holds the seed, so sets of several seeds may share a folder. A
-    photograph that is there is not drawn again, so an interrupted run goes on where it stood; one
-    that is not what was drawn is (drawn.json vouches for them).
+    trainLabels.csv), with their lesions in masks/<image>.png, bit i of a pixel being kind i of
+    LESIONS, and disc and vessels likewise in landmarks/<image>.png. The kinds of masks are KINDS.
+    New vessels and the scars of lasers are among them, but no class of data.target=lesions, where
+    they are background.
+
+    A patient's name holds the seed, so sets of several seeds may share a folder. A photograph that
+    is there is not drawn again, so an interrupted run goes on where it stood; one that is not what
+    was drawn is (drawn.json vouches for them), and one without its masks.
 
     Raises:
         InputError: `root` holds photographs that were not drawn.
@@ -173,7 +193,7 @@ def synthetic(data: Data, root: str, seed: int) -> SourceContent:
         "eye": [eye for _, eye, _ in rows],
         "grade": [grade for _, _, grade in rows],
         "sex": [SEXES[draw_sex(seed, place // 2)] for place in range(len(rows))],
-        "masks": [[("lesions", f"masks/{name}.png")] for name in names],
+        "masks": [[(kind, path.format(name)) for kind, path in KINDS.items()] for name in names],
         "num_bytes": [sizes[f"{name}.jpeg"] for name in names],
     }
     return SourceContent(columns, [], {"grade": GRADES, "sex": SEXES})
@@ -194,11 +214,13 @@ def _draw_missing(root: str, seed: int, names: list[str], grades: list[int]) -> 
     def sound(i: int) -> list[str]:
         name = names[i]
         if f"{name}.jpeg" in there:
-            held = _held(root, name)
-            if held == known.get(name, held):
+            held, was = _held(root, name), known.get(name, [])
+            if MISSING not in held and (not was or held == was):
                 return held
-            place = files.join(root, "train", f"{name}.jpeg")
-            print(f"{place} or its mask is not what was drawn: drawn again", file=sys.stderr)
+            # An earlier version drew no landmarks.
+            if held[: len(was)] != was:
+                place = files.join(root, "train", f"{name}.jpeg")
+                print(f"{place} or a mask is not what was drawn: drawn again", file=sys.stderr)
         _write(root, seed, i, name, grades[i])
         return _held(root, name)
 
@@ -209,11 +231,10 @@ def _draw_missing(root: str, seed: int, names: list[str], grades: list[int]) -> 
 
 
 def _held(root: str, name: str) -> list[str]:
-    """The digests of a photograph and its mask; of what is missing "missing"."""
-    places = [
-        files.join(root, *part) for part in (("train", f"{name}.jpeg"), ("masks", f"{name}.png"))
-    ]
-    return [files.sha256_file(place) if files.exists(place) else "missing" for place in places]
+    """The digests of a photograph and the two files of its masks; of what is not there MISSING."""
+    parts = (f"train/{name}.jpeg", f"masks/{name}.png", f"landmarks/{name}.png")
+    places = [files.join(root, *part.split("/")) for part in parts]
+    return [files.sha256_file(place) if files.exists(place) else MISSING for place in places]
 
 
 def _is_ours(labels: bytes) -> bool:
@@ -223,14 +244,15 @@ def _is_ours(labels: bytes) -> bool:
 
 
 def _write(root: str, seed: int, index: int, name: str, grade: int) -> None:
-    """Draws one photograph and writes its mask, then itself: with it, all is there."""
+    """Draws one photograph and writes its masks, then itself: with it, all is there."""
     drawn = draw_photograph(seed, index, grade)
-    bits = np.zeros(drawn.image.shape[:2], np.uint8)
-    for bit, kind in enumerate(LESIONS):
-        bits |= drawn.masks[kind].astype(np.uint8) << bit
-    sink = io.BytesIO()
-    Image.fromarray(bits).save(sink, "PNG", compress_level=3)
-    files.write_bytes(files.join(root, "masks", f"{name}.png"), sink.getvalue())
+    for folder, masks in (("masks", drawn.masks), ("landmarks", drawn.landmarks)):
+        bits = np.zeros(drawn.image.shape[:2], np.uint8)
+        for bit, mask in enumerate(masks.values()):
+            bits |= mask.astype(np.uint8) << bit
+        sink = io.BytesIO()
+        Image.fromarray(bits).save(sink, "PNG", compress_level=3)
+        files.write_bytes(files.join(root, folder, f"{name}.png"), sink.getvalue())
     quality = draw_camera(_generator(seed, index // 2, 2)).quality
     content = encode_jpeg(drawn.image, quality)
     files.write_bytes(files.join(root, "train", f"{name}.jpeg"), content)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from fundusray import files
 from fundusray.data.manifest.contract import RowProblem, SourceContent
 from fundusray.data.photographs.headers import CURE, EXPORT
+from fundusray.data.photographs.mask_paths import parse_mask_path
 from fundusray.data.reading.folders import PHOTOGRAPHS, local_path
 
 NOT_READ = {".heic": "a HEIC", ".heif": "a HEIC", ".avif": "an AVIF", ".gif": "a GIF"}
@@ -98,7 +99,8 @@ def untaken_files(source: str, root: str, found: SourceContent) -> list[RowProbl
 def _known(root: str, found: SourceContent) -> dict[str, set[str]]:
     """Prefix -> the files in it that the source took or spoke of; also by where links lead."""
     known: dict[str, set[str]] = {}
-    masks = (path for row in found.columns.get("masks", ()) for _, path in row)
+    paths = (path for row in found.columns.get("masks", ()) for _, path in row)
+    masks = (parse_mask_path(path).file for path in paths)
     for paths in (found.columns.get("path", ()), masks, found.accounted):
         for path in paths:
             cut = path.rfind("/") + 1

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from fundusray import files
+from fundusray.data.photographs.mask_paths import mask_part, parse_mask_path
 from fundusray.data.photographs.read import photograph_location, read_photo
 from fundusray.errors import DamagedError, InputError
 
@@ -44,13 +45,15 @@ def file_stamps(table: pa.Table, roots: dict[str, str]) -> list[str]:
 
     def of(row: dict[str, Any]) -> str:
         root = roots[row["dataset"]]
-        paths = [row["path"], *(path for _, path in row.get("masks") or [])]
+        masks = [path for _, path in row.get("masks") or []]
+        held = list(dict.fromkeys(parse_mask_path(path).file for path in masks))
         found = []
-        for place in (photograph_location(root, path) for path in paths):
+        for place in (photograph_location(root, path) for path in (row["path"], *held)):
             if place not in asked:
                 asked[place] = files.stamp(place, latest)
             found.append(asked[place])
-        return files.hash_json(found, 16) if all(found) else ""
+        parts = list(filter(None, map(mask_part, masks)))
+        return files.hash_json(found + parts, 16) if all(found) else ""
 
     rows = _rows(table)
     if not any(files.is_uri(root) for root in roots.values()):
@@ -64,11 +67,15 @@ def row_digests(
 ) -> list[str]:
     """(sha256 of the photograph, of its masks together) of a manifest's row, read now.
 
+    A file that holds several masks is read once; which part of it is which mask counts, too.
+
     Args:
         content: the photograph's file, where it has been read already.
     """
     root = roots[row["dataset"]]
-    masks = [[kind, _digest(root, path)] for kind, path in row.get("masks") or []]
+    paths = [(kind, path, parse_mask_path(path).file) for kind, path in row.get("masks") or []]
+    held = {file: _digest(root, file) for file in dict.fromkeys(file for _, _, file in paths)}
+    masks = [[kind, held[file], *filter(None, [mask_part(path)])] for kind, path, file in paths]
     own = _digest(root, row["path"]) if content is None else files.sha256(content)
     return [own, files.hash_json(masks, 64) if masks else ""]
 

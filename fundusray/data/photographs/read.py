@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -13,6 +14,7 @@ from fundusray import files
 from fundusray.data.photographs import archives
 from fundusray.data.photographs.decode import BadImage
 from fundusray.data.photographs.formats import directory_fault, too_large
+from fundusray.data.photographs.mask_paths import MaskPath, parse_mask_path
 from fundusray.data.reading.folders import bad_path, is_inside, local_path
 from fundusray.errors import InputError
 
@@ -22,6 +24,10 @@ KINDS: dict[bytes, type[ImageFile]] = {
     b"II*\0": TiffImageFile,
     b"MM\0*": TiffImageFile,
 }
+BITS = 16
+"""The most that a pixel has."""
+MOST_NAMED = 5
+"""Class indices that an error repeats."""
 
 
 def read_photo(root: str, path: str) -> bytes:
@@ -67,25 +73,116 @@ def _picture(location: str, part: str, index: int) -> bytes:
     return sink.getvalue()
 
 
+class PhotographMasks:
+    """The masks of one photograph by their kinds; a file that holds several is decoded once."""
+
+    def __init__(self, root: str, masks: Sequence[tuple[str, str]], named: bool = True) -> None:
+        """
+        Args:
+            root: where the paths begin.
+            masks: kind and path of every mask there is, also of kinds that are not asked for:
+                class indices are known by them.
+            named: whether an error may say what a file is called.
+        """
+        self._root, self._named = root, named
+        self._parts = {kind: parse_mask_path(path) for kind, path in masks}
+        self._file: str | None = None
+        self._pixels = np.zeros((0, 0))
+
+    def read(self, kind: str) -> np.ndarray:
+        """Where a kind is marked, bool [H, W]; see `read_mask`.
+
+        Raises:
+            FileNotFoundError, BadImage, InputError: as `read_mask`.
+            BadImage: the file holds a class index that no kind names.
+        """
+        part = self._parts[kind]
+        if part.file != self._file:
+            pixels = _mask_pixels(self._root, part.file)
+            self._check_indices(part.file, pixels)
+            self._file, self._pixels = part.file, pixels
+        return _marked(self._pixels, part)
+
+    def _check_indices(self, file: str, pixels: np.ndarray) -> None:
+        """Refuses a file of class indices with one that nobody named."""
+        classes = {0: "background"}
+        for kind, part in self._parts.items():
+            if part.file == file and part.how == "index":
+                classes |= dict.fromkeys(part.numbers, kind)
+        if len(classes) == 1:
+            return
+        numbers = _numbers(pixels)
+        times = {int(i): int((numbers == i).sum()) for i in np.unique(numbers)}
+        unknown = [(index, num) for index, num in times.items() if index not in classes]
+        if unknown:
+            many = f" and {len(unknown) - MOST_NAMED} more" if len(unknown) > MOST_NAMED else ""
+            listed = ", ".join(f"{i} ({n:,} pixels)" for i, n in unknown[:MOST_NAMED]) + many
+            where = f" in {file}" if self._named else ""
+            named = ", ".join(f"{index} {name}" for index, name in sorted(classes.items()))
+            raise BadImage(
+                f"class index {listed}{where} is nobody's; known are {named}: correct the mask, or "
+                "name the class in data.classes"
+            )
+
+
 def read_mask(root: str, path: str) -> np.ndarray:
     """Where a mask, PNG or TIFF, marks its structure: bool [H, W].
 
     Marked is what differs from 0: the palette's index, the grey value, or any of red, green and
-    blue where the pixel is not transparent.
+    blue where the pixel is not transparent. Of a path that names bits or class indices
+    (`mask_paths`) it is where the pixel has any of them.
 
     Raises:
         FileNotFoundError: it is not there.
-        BadImage: not a PNG or TIFF, damaged, or too large.
+        BadImage: not a PNG or TIFF, damaged, too large, or in colours where a number is needed.
         InputError: the path leads out of the root.
     """
-    image = _open_mask(files.read_bytes(_locate(root, path)))
-    values = np.asarray(image)
-    if values.ndim == 2:
-        return values != 0
+    part = parse_mask_path(path)
+    return _marked(_mask_pixels(root, part.file), part)
+
+
+def _marked(pixels: np.ndarray, part: MaskPath) -> np.ndarray:
+    """What a part of a mask's file marks, bool [H, W]."""
+    if part.how == "index":
+        return np.isin(_numbers(pixels), part.numbers)
+    if part.how == "bit":
+        if max(part.numbers) >= BITS:
+            raise BadImage(f"bit {max(part.numbers)}: a pixel has at most {BITS}, from 0 on")
+        wanted = sum({1 << bit for bit in part.numbers})
+        return np.bitwise_and(_numbers(pixels), wanted, dtype=np.int32) != 0
+    if pixels.ndim == 2:
+        return pixels != 0
     # The last of two or four bands says how opaque a pixel is.
-    if values.shape[2] in (2, 4):
-        return (values[..., :-1] != 0).any(axis=2) & (values[..., -1] != 0)
-    return (values != 0).any(axis=2)
+    if pixels.shape[2] in (2, 4):
+        return (pixels[..., :-1] != 0).any(axis=2) & (pixels[..., -1] != 0)
+    return (pixels != 0).any(axis=2)
+
+
+def _numbers(pixels: np.ndarray) -> np.ndarray:
+    """The number each pixel holds, of integer type [H, W]; what is transparent holds 0.
+
+    Raises:
+        BadImage: colours or fractions.
+    """
+    if pixels.dtype == bool:
+        pixels = pixels.astype(np.uint8)
+    if not np.issubdtype(pixels.dtype, np.integer):
+        raise BadImage("a mask of fractions; bits and class indices are whole numbers")
+    if pixels.ndim == 2:
+        return pixels
+    opaque = pixels[..., -1] != 0 if pixels.shape[2] in (2, 4) else True
+    bands = pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., :1]
+    if (bands != bands[..., :1]).any():
+        raise BadImage(
+            "a mask in colours; bits and class indices need one number a pixel: save it in grey or "
+            "with a palette"
+        )
+    return np.where(opaque, bands[..., 0], 0)
+
+
+def _mask_pixels(root: str, path: str) -> np.ndarray:
+    """The pixels of a mask's file as they are stored: [H, W] or [H, W, bands]."""
+    return np.asarray(_open_mask(files.read_bytes(_locate(root, path))))
 
 
 def _open_mask(content: bytes) -> ImageFile:

@@ -8,6 +8,7 @@ the manifest's column `masks`.
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import pyarrow as pa
 from fundusray.config import Data
 from fundusray.data.labels.mask_targets import is_mask_target
 from fundusray.data.photographs.decode import BadImage
-from fundusray.data.photographs.read import read_mask
+from fundusray.data.photographs.read import PhotographMasks
 from fundusray.data.prepared.geometry import Geometry, prepared_mask
 from fundusray.errors import InputError
 from fundusray.registry import unknown_name
@@ -24,6 +25,8 @@ from fundusray.registry import unknown_name
 EVERY, WHERE_THERE = "all", "any"
 """In place of kinds: all that a manifest has; the same, and none where it has none."""
 CODEC = "zstd"
+ANATOMY = ("optic_disc", "disc", "macula", "fovea", "vessel", "vessels", "vessels_1", "vessels_2")
+"""Kinds that every eye has, be it ill or not."""
 
 
 def mask_kinds(data: Data, table: pa.Table) -> tuple[str, ...]:
@@ -55,31 +58,43 @@ def mask_kinds(data: Data, table: pa.Table) -> tuple[str, ...]:
     return data.masks
 
 
+def lesion_kinds(kinds: Sequence[str]) -> list[int]:
+    """Which of some kinds are lesions, by their place; all of them where every eye has them all."""
+    return [i for i, kind in enumerate(kinds) if kind not in ANATOMY] or [*range(len(kinds))]
+
+
 def num_planes(num_kinds: int) -> int:
     """Bytes of a pixel that hold so many kinds."""
     return -(-num_kinds // 8)
 
 
 def read_planes(
-    row: dict[str, Any], root: str, kinds: tuple[str, ...], geometry: Geometry
+    row: dict[str, Any],
+    root: str,
+    kinds: tuple[str, ...],
+    geometry: Geometry,
+    named: bool = True,
 ) -> np.ndarray:
     """A photograph's masks where its prepared image shows them, uint8 [S, S, P].
 
     Args:
         row: of a manifest.
         geometry: of the prepared image in the whole photograph.
+        named: whether an error may say what a mask's file is called.
 
     Raises:
-        BadImage: a mask cannot be decoded, or is of another size than its photograph; names it.
+        BadImage: a mask cannot be decoded, is of another size than its photograph, or holds a
+            class index that no kind names; names the mask.
         OSError: a mask cannot be read.
         InputError: a path leads out of the root.
     """
     planes = np.zeros((geometry.size, geometry.size, num_planes(len(kinds))), np.uint8)
-    for kind, path in row["masks"]:
+    masks = PhotographMasks(root, row["masks"], named)
+    for kind, _ in row["masks"]:
         if kind not in kinds:
             continue
         try:
-            mask = prepared_mask(geometry, read_mask(root, path))
+            mask = prepared_mask(geometry, masks.read(kind))
         except (BadImage, ValueError) as error:
             raise BadImage(f"mask of {kind}: {error}") from error
         plane, bit = divmod(kinds.index(kind), 8)

@@ -264,7 +264,8 @@ def _masks(row: dict[str, Any], root: str, data: Data, geometry: Geometry) -> by
     if not data.masks:
         return b""
     try:
-        return compressed_planes(read_planes(row, root, data.masks, geometry))
+        planes = read_planes(row, root, data.masks, geometry, named=not data.id_key)
+        return compressed_planes(planes)
     except OSError as error:
         raise _Unread(f"a mask cannot be read: {_told(error, data)}") from error
 

@@ -23,7 +23,7 @@ from fundusray.data.duplicates.fingerprint import LENGTH, fingerprint
 from fundusray.data.photographs.decode import BadImage, DecodedPhotograph, decode_photograph
 from fundusray.data.photographs.digests import row_digests
 from fundusray.data.photographs.quality import quality_flags
-from fundusray.data.photographs.read import read_mask, read_photo
+from fundusray.data.photographs.read import PhotographMasks, read_photo
 from fundusray.data.prepared.preprocess import PREPROCESS, preprocess_photograph
 from fundusray.errors import DamagedError, InputError
 
@@ -141,7 +141,8 @@ def _examine(
     flags = _flags(decoded, data.size)
     found |= {"width": decoded.width, "height": decoded.height, "recovered": decoded.recovered}
     if row["masks"]:
-        found["mask_faults"] = _mask_faults(row, decoded, roots[row["dataset"]])
+        masks = PhotographMasks(roots[row["dataset"]], row["masks"], named=not data.id_key)
+        found["mask_faults"] = _mask_faults(row, decoded, masks)
         flags += ["masks"] if found["mask_faults"] else []
     try:
         preprocess_photograph(replace(data, size=min(data.size, GLANCE)), decoded.pixels)
@@ -166,12 +167,12 @@ def _ordered(flags: set[str]) -> list[str]:
     return [flag for flag in FLAGS if flag in flags]
 
 
-def _mask_faults(row: dict[str, Any], decoded: DecodedPhotograph, root: str) -> str:
+def _mask_faults(row: dict[str, Any], decoded: DecodedPhotograph, masks: PhotographMasks) -> str:
     """Which masks are not of the photograph's size or cannot be read; "" when all are sound."""
     faults = []
-    for structure, path in row["masks"]:
+    for structure, _ in row["masks"]:
         try:
-            height, width = read_mask(root, path).shape
+            height, width = masks.read(structure).shape
         except BadImage as error:
             faults.append(f"{structure}: {error}")
         except (OSError, InputError) as error:

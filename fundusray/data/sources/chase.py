@@ -11,7 +11,8 @@ from fundusray.errors import InputError
 LAYOUT = "source 'chase' expects Image_01L.jpg with Image_01L_1stHO.png and Image_01L_2ndHO.png"
 IMAGE = re.compile(r"Image_([0-9]+)([LR])")
 MASK = re.compile(r"(Image_[0-9]+[LR])_(1st|2nd)HO\.png", re.IGNORECASE)
-STRUCTURES = {"1st": "vessels_1", "2nd": "vessels_2"}
+FIRST, LEARNED = "vessels_1", "vessels"
+STRUCTURES = {"1st": FIRST, "2nd": "vessels_2"}
 EYES = {"L": "left", "R": "right"}
 
 
@@ -19,8 +20,9 @@ EYES = {"L": "left", "R": "right"}
 def chase(data: Data, root: str, seed: int) -> SourceContent:
     """The CHASE_DB1 layout: photographs and the masks of two observers, beside each other.
 
-    Masks are vessels_1 and vessels_2; one that is missing is left out. There is no label to learn.
-    A mask without its photograph is set aside.
+    Masks are vessels_1 and vessels_2; one that is missing is left out. The first observer's is the
+    one that is learned, as in the literature, and is there as `vessels`, too. A mask without its
+    photograph is set aside.
 
     Raises:
         InputError: no photographs.
@@ -33,7 +35,8 @@ def chase(data: Data, root: str, seed: int) -> SourceContent:
     rows = listed_rows(folder._replace(files=photographs))
     if not rows.ids:
         raise InputError(f"{root}: no images found; {LAYOUT}")
-    attach_masks(rows, [(folder, *mask) for mask in masks])
+    learned = [(name, image, LEARNED) for name, image, kind in masks if kind == FIRST]
+    attach_masks(rows, [(folder, *mask) for mask in [*masks, *learned]])
     rows.columns |= {"patient_id": [""] * len(rows.ids), "eye": [""] * len(rows.ids)}
     for row, image_id in enumerate(rows.ids):
         if named := IMAGE.fullmatch(image_id):

@@ -15,6 +15,7 @@ from fundusray.data.drawn.source import SHARES, _generator, draw_grades, draw_ph
 from fundusray.data.manifest.build import SCHEMA
 from fundusray.data.manifest.contract import GRADES, SEXES, SOURCES
 from fundusray.data.manifest.patients import with_patients
+from fundusray.data.photographs.read import read_mask
 from fundusray.errors import InputError
 
 BLEEDING = ("microaneurysm", "haemorrhage")
@@ -174,10 +175,56 @@ def test_source_files(source):
         )
         assert stored.size == (512, 512) and not stored.getexif()
         assert np.abs(np.asarray(stored, float) - drawn.image).mean() < 5
-        mask = files.join(root, found.columns["masks"][index][0][1])
-        bits = np.asarray(Image.open(io.BytesIO(files.read_bytes(mask))))
-        for bit, kind in enumerate(LESIONS):
-            assert np.array_equal(bits >> bit & 1 == 1, drawn.masks[kind])
+        name = found.columns["image_id"][index]
+        for folder, masks in (("masks", drawn.masks), ("landmarks", drawn.landmarks)):
+            mask = files.read_bytes(files.join(root, folder, f"{name}.png"))
+            bits = np.asarray(Image.open(io.BytesIO(mask)))
+            for bit, own in enumerate(masks.values()):
+                assert np.array_equal(bits >> bit & 1 == 1, own)
+
+
+def test_masks_bear_the_words_of_the_field(source):
+    root, found = source
+    drawn_as = {
+        "microaneurysms": ["microaneurysm"],
+        "haemorrhages": ["haemorrhage", "preretinal"],
+        "hard_exudates": ["hard_exudate"],
+        "soft_exudates": ["cotton_wool"],
+        "neovascularization": ["neovessel"],
+        "laser_scars": ["laser_scar"],
+        "optic_disc": ["disc"],
+        "vessels": ["vessel"],
+    }
+    met = set()
+    for index, grade in enumerate(found.columns["grade"]):
+        drawn = draw_photograph(4, index, grade)
+        layers = drawn.masks | drawn.landmarks
+        assert [kind for kind, _ in found.columns["masks"][index]] == list(drawn_as)
+        for kind, path in found.columns["masks"][index]:
+            mask = read_mask(root, path)
+            assert np.array_equal(mask, np.any([layers[n] for n in drawn_as[kind]], axis=0))
+            met |= {kind} if mask.any() else set()
+    assert met >= set(drawn_as) - {"laser_scars"}
+
+
+def test_landmarks_of_an_earlier_version_are_drawn(tmp_path, capsys):
+    """Photographs that an earlier version drew had no landmarks: they are the same ones, and get
+    them without a word."""
+    root, data = str(tmp_path), Data(num_images=20)
+    first = SOURCES["synthetic"](data, root, 0)
+    known = files.read_json(str(tmp_path / "drawn.json"))
+    whole = {place.name: place.read_bytes() for place in (tmp_path / "landmarks").iterdir()}
+    for name in whole:
+        (tmp_path / "landmarks" / name).unlink()
+    earlier = {name: held[:2] for name, held in known.items() if isinstance(held, list)}
+    files.write_json(str(tmp_path / "drawn.json"), earlier)
+    assert SOURCES["synthetic"](data, root, 0) == first
+    assert {p.name: p.read_bytes() for p in (tmp_path / "landmarks").iterdir()} == whole
+    assert capsys.readouterr().err == ""
+    (tmp_path / "landmarks" / "0-1_left.png").write_bytes(b"other")
+    assert SOURCES["synthetic"](data, root, 0) == first
+    assert (tmp_path / "landmarks" / "0-1_left.png").read_bytes() == whole["0-1_left.png"]
+    assert "or a mask is not what was drawn" in capsys.readouterr().err
 
 
 def test_source_reads_as_eyepacs(source):
