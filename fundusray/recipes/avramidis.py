@@ -91,23 +91,23 @@ def _attacked(model: str, loss: float, pixel_accuracy: float) -> Callable:
 
 @_attacked("original", loss=2.3628, pixel_accuracy=0.8087)
 def table2_original() -> Recipe:
-    """Model one: the photographs as they are; under 100 steps of PGD toward background."""
+    """Model one: the photographs as they are, under attack."""
     return table1_original()
 
 
 @_attacked("layered", loss=0.5068, pixel_accuracy=0.8662)
 def table2_layered() -> Recipe:
-    """Model two: what layered iterative PGD made of them (data.mix); under 100 steps of PGD toward background."""
+    """Model two: what layered iterative PGD made of them (data.mix), under attack."""
     return table1_layered()
 
 
 @_attacked("selective", loss=1.4774, pixel_accuracy=0.8386)
 def table2_selective() -> Recipe:
-    """Model three: what selective enhancement made of them (data.mix); under 100 steps of PGD toward background."""
+    """Model three: what selective enhancement made of them (data.mix), under attack."""
     return table1_selective()
 
 
 @_attacked("combined", loss=0.7205, pixel_accuracy=0.8726)
 def table2_combined() -> Recipe:
-    """Model four: both and the photographs, a third each (data.mix=<one>,<other>); under 100 steps of PGD toward background."""
+    """Model four: both and the photographs, a third each (data.mix=<one>,<other>), under attack."""
     return table1_combined()
