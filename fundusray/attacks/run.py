@@ -97,7 +97,7 @@ def run_attack(
     """
     check_attack(name, args, norm, eps)
     success = attack_success(name, args, success)
-    _require_pixels(image)
+    require_pixels(image)
     wide = image.to(torch.promote_types(image.dtype, torch.float32))
     judge = QueriedNetwork(_narrowed(predict, image), len(image), image.device)
     searched = QueriedNetwork(_narrowed(search or predict, image), len(image), image.device)
@@ -106,7 +106,7 @@ def run_attack(
     alike = reached.clone()
     if len(image):
         # A copy repeats itself as the network does.
-        _require_repeatable([predict, search if search and not copied else None], image)
+        require_repeatable([predict, search if search and not copied else None], image)
         logits = _require_classes(judge.logits(wide, places) if clean is None else clean.float())
         reached, alike = success(logits, target), _like_probabilities(logits)
     live = (~reached).nonzero()[:, 0]
@@ -189,7 +189,7 @@ def _require_classes(logits: Tensor) -> Tensor:
     return logits
 
 
-def _require_repeatable(networks: Sequence[Predict | None], image: Tensor) -> None:
+def require_repeatable(networks: Sequence[Predict | None], image: Tensor) -> None:
     for predict in filter(None, networks):
         with torch.no_grad():
             first, second = (predict(image[:SAMPLE]).float() for _ in range(2))
@@ -201,7 +201,7 @@ def _require_repeatable(networks: Sequence[Predict | None], image: Tensor) -> No
             )
 
 
-def _require_pixels(image: Tensor) -> None:
+def require_pixels(image: Tensor) -> None:
     if not len(image):
         return
     low, high = (bound.item() for bound in image.aminmax())
