@@ -13,6 +13,7 @@ LAYERS = {
     "errors": 0, "plugins": 0, "registry": 0, "keywords": 0, "files": 0, "config": 0, "settings": 0,
     "progress": 0, "terminal": 0,
     "sealed": 0, "verified": 0, "lock": 0, "phases": 0, "harmless": 0, "hashed_numbers": 0,
+    "fractions_of_range": 0,
     "data": 1, "losses": 1, "metrics": 1, "models": 1, "recipes": 1,
     "pipeline": 2, "attacks": 2, "corruptions": 2,
     "tasks": 3, "conditions": 3, "certificates": 3, "saliency": 3,

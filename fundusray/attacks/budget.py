@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from fundusray.errors import InputError
+from fundusray.fractions_of_range import LEVELS, fraction_text
 from fundusray.keywords import is_number
 from fundusray.settings import Adversarial
-
-LEVELS = 255
-"""Steps from black to white of 8 bits."""
 
 UNITS = {
     "/255": 1 / LEVELS,
     "px255": 1 / LEVELS,
+    "/100": 1 / 100,
     "unit01": 1.0,
     # Half as much on [0, 1]: [-1, 1] is twice as wide.
     "norm": 0.5,
@@ -25,7 +24,8 @@ UNITS = {
 NORMS = ("linf", "l2")
 
 EXAMPLES = (
-    "2/255 or 2px255 (8-bit levels), 0.5unit01 (pixels in [0, 1]), 0.1norm (pixels in [-1, 1])"
+    "2/255 or 2px255 (8-bit levels), 1/100 (of black to white), 0.5unit01 (pixels in [0, 1]), "
+    "0.1norm (pixels in [-1, 1])"
 )
 
 MOVES = 2.5
@@ -112,8 +112,8 @@ def _number(text: str) -> float:
 
 
 def length_text(eps: float) -> str:
-    """A length where pixels are in [0, 1] as people write it: 2/255."""
-    return f"{eps * LEVELS:.4g}/{LEVELS}"
+    """A length where pixels are in [0, 1] as people write it: 2/255, 1/100."""
+    return fraction_text(eps)
 
 
 def training_budget(settings: Adversarial) -> Budget:

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fundusray.attacks.budget import LEVELS
 from fundusray.attacks.gradient import Predict, Success
 from fundusray.errors import InputError
+from fundusray.fractions_of_range import LEVELS
 
 NEAR = 1e-3
 """Of a level: a number so near to a whole one is it, since float32 does not hold it exactly."""

@@ -22,8 +22,8 @@ from fundusray.attacks import (
     run_attack,
     whole_args,
 )
-from fundusray.attacks.budget import LEVELS
 from fundusray.conditions.condition import Arguments, Predict
+from fundusray.fractions_of_range import scale_of_length
 from fundusray.keywords import check_of, value_of_text
 
 ALWAYS_WRITTEN = ("steps", "queries")
@@ -151,8 +151,11 @@ def attack_condition(given: Arguments) -> AttackCondition:
 
 
 def length_text(length: float, norm: str) -> str:
-    """The shortest text that gives a length again: 2/255 for linf, 0.5unit01 for l2."""
-    scale, unit = (LEVELS, f"/{LEVELS}") if norm == "linf" else (1, "unit01")
+    """The shortest text that gives a length again: 2/255 or 1/100 for linf, 0.5unit01 for l2."""
+    scale, unit = 1, "unit01"
+    if norm == "linf":
+        scale = scale_of_length(length)
+        unit = f"/{scale}"
     texts = [f"{length * scale:.{digits}g}{unit}" for digits in range(1, DIGITS + 1)]
     texts = [text for text in texts if "e" not in text]
     exact = (text for text in texts if parse_eps(text, "l2") == length)

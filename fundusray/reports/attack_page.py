@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from fundusray.fractions_of_range import fraction_text
 from fundusray.reports.evaluation_page import EvaluationPage, PageFigure, PageTable
 from fundusray.reports.number_text import count_text, estimate_text, number_text, people_text
 from fundusray.reports.robustness_curves import robustness_curves
 
-LEVELS = 255
 DEFINITIONS = (
     "Success: right of the image as it is, wrong of the attacked one; its share is of the images "
     "that were right.",
@@ -25,8 +25,8 @@ DEFINITIONS = (
 
 
 def budget_text(eps: float, norm: str) -> str:
-    """A budget as people write it: 2/255 for linf, 0.5 for l2."""
-    return f"{eps * LEVELS:.4g}/{LEVELS}" if norm == "linf" else f"{eps:.4g}"
+    """A budget as people write it: 2/255 or 1/100 for linf, 0.5 for l2."""
+    return fraction_text(eps) if norm == "linf" else f"{eps:.4g}"
 
 
 def attack_tables(figures: Sequence[dict[str, Any]], classes: Sequence[str]) -> list[PageTable]:

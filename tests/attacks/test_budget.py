@@ -13,6 +13,8 @@ from fundusray.errors import InputError
         ("2/255", 2 / 255),
         ("2px255", 2 / 255),
         (" 0.2 px255 ", 0.2 / 255),
+        ("1/100", 0.01),
+        ("0.5/100", 0.005),
         ("0.5unit01", 0.5),
         ("5e-3UNIT01", 0.005),
         # [-1, 1] is twice as wide as [0, 1].
@@ -48,7 +50,9 @@ def test_an_image_may_change_by_more_than_one_in_l2() -> None:
     assert parse_eps("3unit01", "l2") == 3.0
 
 
-@pytest.mark.parametrize("text", ["2/255", "0.5/255", "127.5/255", "0.0125/255"])
+@pytest.mark.parametrize(
+    "text", ["2/255", "0.5/255", "127.5/255", "0.0125/255", "1/100", "51/255", "12/100"]
+)
 def test_shown_reads_back(text: str) -> None:
     assert length_text(parse_eps(text, "l2")) == text
 

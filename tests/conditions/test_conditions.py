@@ -40,6 +40,8 @@ TEXTS = [
     ("pgd(eps=2/255)", "pgd(eps=2/255, steps=20)"),
     ("pgd( steps = 7 ,eps=2px255)", "pgd(eps=2/255, steps=7)"),
     ("pgd(eps=0.1norm)", "pgd(eps=12.75/255, steps=20)"),
+    ("pgd(eps=1/100)", "pgd(eps=1/100, steps=20)"),
+    ("pgd(eps=0.01unit01, step=0.1/100)", "pgd(eps=1/100, steps=20, step=0.255/255)"),
     ("pgd(eps=8/255, step=1/255)", "pgd(eps=8/255, steps=20)"),
     ("pgd(eps=8/255, step=2/255, start=image)",
      "pgd(eps=8/255, steps=20, step=2/255, start=image)"),
