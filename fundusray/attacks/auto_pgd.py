@@ -33,6 +33,8 @@ MOMENTUM = 0.75
 """Share of a move that is the step's own; the rest is the move before (alg. 1, alpha)."""
 RISING = 0.75
 """Share of steps that have to raise the loss, else their length is halved (alg. 1, rho)."""
+FIRST_STEP = 2.0
+"""Of the radius (alg. 1, eta)."""
 FIRST, FEWER, LEAST = 0.22, 0.03, 0.06
 """Of all steps: those before the first look at the length, how many fewer before each further one,
 and how many at least (section 3.3)."""
@@ -56,7 +58,7 @@ def looks_at_step(steps: int) -> Iterator[int]:
 
 
 @dataclass
-class _Ascent:
+class Ascent:
     """Where the images are that have not succeeded yet, [b] each."""
 
     places: Tensor
@@ -76,11 +78,33 @@ class _Ascent:
     """Whether the last look halved the length, and the best loss then."""
     loss_looked_at: Tensor
 
-    def kept(self, stay: Tensor) -> "_Ascent":
+    @classmethod
+    def starting(
+        cls, places: Tensor, start: Tensor, gradient: Tensor, loss: Tensor, step: float
+    ) -> "Ascent":
+        """The state at the images from which the ascent starts."""
+        none, wide = torch.zeros_like(places), torch.full_like(loss, step)[:, None, None, None]
+        return cls(
+            places, start, start, gradient, loss, start, gradient, loss, wide.to(start.dtype),
+            none, none > 0, loss,
+        )  # fmt: skip
+
+    def next_images(self, image: Tensor, budget: Budget, first: bool) -> Tensor:
+        """Where the next step leads within a budget of unit steps around `image`: along the
+        gradient, and except at the `first` step a little as the last one did (alg. 1, lines 7 and
+        8)."""
+        ahead = self.attacked + self.step * steepest_move(self.gradient, budget)
+        ahead = project_into_budget(ahead, image, budget)
+        share = 1.0 if first else MOMENTUM
+        moved = self.attacked + share * (ahead - self.attacked)
+        moved += (1 - share) * (self.attacked - self.before)
+        return project_into_budget(moved, image, budget)
+
+    def kept(self, stay: Tensor) -> "Ascent":
         """The state of some images, bool [b]."""
         if stay.all():
             return self
-        return _Ascent(**{field.name: getattr(self, field.name)[stay] for field in fields(self)})
+        return Ascent(**{field.name: getattr(self, field.name)[stay] for field in fields(self)})
 
     def advance(self, attacked: Tensor, gradient: Tensor, loss: Tensor) -> None:
         """Goes on to new iterates."""
@@ -107,7 +131,7 @@ class _Ascent:
 
 def _started(
     problem: AttackProblem, goal: Tensor, ascend: Ascend, turn: int
-) -> tuple[_Ascent, Tensor]:
+) -> tuple[Ascent, Tensor]:
     """(the state of what the start did not break, images)."""
     image, places = problem.image, problem.places()
     unit = Budget(problem.norm, problem.eps, 1.0, 1)
@@ -115,11 +139,7 @@ def _started(
     start = project_into_budget(image + problem.eps * offset, image, unit)
     gradient, logits = problem.network.gradient(start, places, goal, ascend)
     loss = ascend(logits, goal)
-    step = torch.full_like(loss, 2 * problem.eps)[:, None, None, None].to(image.dtype)
-    none = torch.zeros_like(places)
-    state = _Ascent(
-        places, start, start, gradient, loss, start, gradient, loss, step, none, none > 0, loss
-    )
+    state = Ascent.starting(places, start, gradient, loss, FIRST_STEP * problem.eps)
     return state.kept(~problem.succeeds(logits, start, places)), start.clone()
 
 
@@ -134,12 +154,7 @@ def ascended(
         if not len(state.places):
             break
         image, places = problem.image[state.places], state.places
-        ahead = state.attacked + state.step * steepest_move(state.gradient, unit)
-        ahead = project_into_budget(ahead, image, unit)
-        share = MOMENTUM if number else 1.0
-        moved = state.attacked + share * (ahead - state.attacked)
-        moved += (1 - share) * (state.attacked - state.before)
-        moved = project_into_budget(moved, image, unit)
+        moved = state.next_images(image, unit, first=not number)
         gradient, logits = problem.network.gradient(moved, places, goal[places], ascend)
         reached = problem.succeeds(logits, moved, places)
         result[places[reached]] = moved[reached]

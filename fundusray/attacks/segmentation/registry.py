@@ -63,7 +63,7 @@ class SegmentationProblem:
     def gradient(
         self, image: Tensor, goal: Tensor, ascend: PixelLoss, places: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """(gradient of the mean of `ascend` over an image's pixels by each image [b, 3, S, S],
+        """(gradient of the sum of `ascend` over an image's pixels by each image [b, 3, S, S],
         logits [b, C, S, S] float32) for classes `goal` int64 [b, S, S].
 
         Raises:
@@ -72,7 +72,7 @@ class SegmentationProblem:
         self._count(places)
 
         def value(logits: Tensor, goal: Tensor) -> Tensor:
-            return mean_over_pixels(ascend(logits, goal))
+            return ascend(logits, goal).flatten(1).sum(dim=1)
 
         return input_gradient(self.predict, image, goal, value)
 
