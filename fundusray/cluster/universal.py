@@ -13,7 +13,7 @@ from fundusray.cluster.class_matching import in_classes_of
 from fundusray.cluster.evaluate import CLEAN, named_rows, rows_of_units
 from fundusray.cluster.runtime.pool import is_whole
 from fundusray.cluster.runtime.units import Unit, unit_key
-from fundusray.conditions.attack import length_text
+from fundusray.conditions.attack_keywords import length_text
 from fundusray.data.prepared.prepared_set import PreparedSet, open_set
 from fundusray.errors import InputError
 from fundusray.models.bundle import load_bundle

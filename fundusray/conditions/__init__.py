@@ -3,13 +3,16 @@
     clean                            the photographs as they are
     pgd(eps=2/255, steps=20)         attacked, within a budget that has a unit; any of ATTACKS
     autoattack(eps=2/255)
+    segpgd(eps=2/255, steps=20)      attacked where each pixel has a class; any of
+                                     SEGMENTATION_ATTACKS
     light_leakage(level=1-4)         damaged as by a bad camera, before the light is evened
     worst_case(of=light_leakage, level=2, draws=8, steps=5)
 
 `parse_condition(text)` gives the value and `str(value)` the shortest text that gives it again, so
-that texts can be compared and hashed. A further attack is an entry of `attacks.ATTACKS`; another
-condition is a function from its arguments to a frozen value, entered under its name in CONDITIONS;
-the value says what becomes of images (`Condition`).
+that texts can be compared and hashed. A further attack is an entry of `attacks.ATTACKS` or of
+`attacks.segmentation.SEGMENTATION_ATTACKS`; another condition is a function from its arguments to a
+frozen value, entered under its name in CONDITIONS; the value says what becomes of images
+(`Condition`).
 """
 
 from fundusray.conditions.attack import AttackCondition
@@ -17,7 +20,12 @@ from fundusray.conditions.clean import Clean
 from fundusray.conditions.columns import with_condition
 from fundusray.conditions.condition import CONDITIONS, Condition
 from fundusray.conditions.corruption import CorruptionCondition
-from fundusray.conditions.text import parse_attacks, parse_condition
+from fundusray.conditions.segmentation_attack import SegmentationAttack, require_attack_of_task
+from fundusray.conditions.text import (
+    parse_attacks,
+    parse_condition,
+    parse_segmentation_attacks,
+)
 from fundusray.conditions.worst_case import WorstCase
 
 __all__ = [
@@ -26,8 +34,11 @@ __all__ = [
     "Clean",
     "Condition",
     "CorruptionCondition",
+    "SegmentationAttack",
     "WorstCase",
     "parse_attacks",
     "parse_condition",
+    "parse_segmentation_attacks",
+    "require_attack_of_task",
     "with_condition",
 ]

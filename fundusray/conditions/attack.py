@@ -4,7 +4,6 @@ Every attack of ATTACKS is a condition by its name: `square(eps=2/255, norm=l2, 
 """
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,25 +13,23 @@ from fundusray.attacks import (
     ATTACKS,
     AttackOutcome,
     Budget,
-    Length,
     Radius,
     Success,
     check_attack,
-    parse_eps,
     run_attack,
     whole_args,
 )
+from fundusray.conditions.attack_keywords import (
+    condition_text,
+    differing_keywords,
+    keyword_texts,
+    length_text,
+    read_keywords,
+)
 from fundusray.conditions.condition import Arguments, Predict
-from fundusray.fractions_of_range import scale_of_length
-from fundusray.keywords import check_of, value_of_text
 
-ALWAYS_WRITTEN = ("steps", "queries")
-"""Keywords that a condition's text has though they are what they are by default: a figure under
-attack says little without them."""
 CLASSES = 5
 """For which the cost of a condition is reckoned; it is not known what network it will meet."""
-DIGITS = 17
-"""That tell one float from the next."""
 
 
 @dataclass(frozen=True)
@@ -58,21 +55,15 @@ class AttackCondition:
             args |= self._searching(self.budget)
             object.__setattr__(self, "budget", Radius(self.budget.norm, self.budget.eps))
         check_attack(self.name, args, self.budget.norm, self.budget.eps)
-        object.__setattr__(self, "args", tuple(self._differing(args)))
+        attack, usual = ATTACKS[self.name], whole_args(self.name, {})
+        kept = differing_keywords(attack, usual, whole_args(self.name, args), self.budget.eps)
+        object.__setattr__(self, "args", kept)
 
     def _searching(self, budget: Budget) -> dict[str, Any]:
         own = whole_args(self.name, {})
         start = "random" if budget.random_start else "image"
         steps = {"steps": budget.steps, "step": budget.step, "start": start}
         return {key: value for key, value in steps.items() if key in own}
-
-    def _differing(self, args: dict[str, Any]) -> Iterable[tuple[str, Any]]:
-        usual, whole = whole_args(self.name, {}), whole_args(self.name, args)
-        for key, value in whole.items():
-            check = check_of(ATTACKS[self.name], key)
-            same = isinstance(check, Length) and value == check.usual(self.budget.eps, whole)
-            if value != usual[key] and not same:
-                yield key, value
 
     @property
     def passes(self) -> int:
@@ -110,20 +101,10 @@ class AttackCondition:
             texts["eps"] = length_text(self.budget.eps, norm)
         if norm != ATTACKS.facts(self.name).norms[0]:
             texts["norm"] = norm
-        for key, value in whole_args(self.name, given).items():
-            if key in given or key in ALWAYS_WRITTEN:
-                texts[key] = self._text(key, value)
+        texts |= keyword_texts(ATTACKS[self.name], given, whole_args(self.name, given), norm)
         if self.seed:
             texts["seed"] = str(self.seed)
-        written = ", ".join(f"{key}={text}" for key, text in texts.items())
-        return f"{self.name}({written})" if written else self.name
-
-    def _text(self, key: str, value: Any) -> str:
-        if isinstance(check_of(ATTACKS[self.name], key), Length):
-            return length_text(value, self.budget.norm)
-        if isinstance(value, float):
-            return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-        return str(value).lower() if isinstance(value, bool) else str(value)
+        return condition_text(self.name, texts)
 
 
 def attack_condition(given: Arguments) -> AttackCondition:
@@ -136,27 +117,6 @@ def attack_condition(given: Arguments) -> AttackCondition:
     norm = given.choice("norm", facts.norms, facts.norms[0])
     eps = given.length("eps", norm, math.inf if facts.nearest else None)
     seed = given.whole("seed", 0, least=0)
-    args: dict[str, Any] = {}
-    for key in whole_args(given.name, {}):
-        text = given.text(key)
-        if text is None:
-            continue
-        if isinstance(check_of(attack, key), Length):
-            # A step may be longer than any change that is allowed.
-            args[key] = parse_eps(text, "l2", f"{key} of {given.name}")
-        else:
-            args[key] = value_of_text(text, attack, key)
+    args = read_keywords(given, attack, whole_args(given.name, {}))
     given.require_none_left()
     return AttackCondition(given.name, Radius(norm, eps), seed, tuple(args.items()))
-
-
-def length_text(length: float, norm: str) -> str:
-    """The shortest text that gives a length again: 2/255 or 1/100 for linf, 0.5unit01 for l2."""
-    scale, unit = 1, "unit01"
-    if norm == "linf":
-        scale = scale_of_length(length)
-        unit = f"/{scale}"
-    texts = [f"{length * scale:.{digits}g}{unit}" for digits in range(1, DIGITS + 1)]
-    texts = [text for text in texts if "e" not in text]
-    exact = (text for text in texts if parse_eps(text, "l2") == length)
-    return next(exact, f"{length!r}unit01")

@@ -5,9 +5,15 @@ from collections.abc import Callable
 from typing import Any
 
 from fundusray.attacks import ATTACKS
+from fundusray.attacks.segmentation import SEGMENTATION_ATTACKS
 from fundusray.conditions.attack import AttackCondition, attack_condition
 from fundusray.conditions.condition import CONDITIONS, Arguments, Condition
 from fundusray.conditions.corruption import corruption_condition
+from fundusray.conditions.segmentation_attack import (
+    SegmentationAttack,
+    require_attack_of_task,
+    segmentation_attack,
+)
 from fundusray.corruptions import CORRUPTIONS, MIXTURES
 from fundusray.errors import InputError
 from fundusray.registry import unknown_name
@@ -23,16 +29,38 @@ def parse_attacks(text: str) -> list[AttackCondition]:
     """The attack that a text names at each of its budgets, e.g. `pgd(eps=1/255|2/255, steps=20)`.
 
     Raises:
-        InputError: it is no such text, or names what is no attack.
+        InputError: it is no such text, or names what is no attack on classes of whole images.
     """
+    found = _at_each_budget(text)
+    attacks = [one for one in found if isinstance(one, AttackCondition)]
+    if len(attacks) < len(found):
+        require_attack_of_task(found[0], segmentation=False)
+        raise InputError(f"attack={text}: {found[0]} is no attack; one is pgd(eps=2/255, steps=20)")
+    return attacks
+
+
+def parse_segmentation_attacks(text: str) -> list[SegmentationAttack]:
+    """The attack on segmentations that a text names at each of its budgets, e.g.
+    `segpgd(eps=1/255|2/255, steps=20)`.
+
+    Raises:
+        InputError: it is no such text, or names what is no attack on classes of pixels.
+    """
+    found = _at_each_budget(text)
+    attacks = [one for one in found if isinstance(one, SegmentationAttack)]
+    if len(attacks) < len(found):
+        require_attack_of_task(found[0], segmentation=True)
+        raise InputError(
+            f"attack={text}: {found[0]} is no attack; one is segpgd(eps=2/255, steps=20)"
+        )
+    return attacks
+
+
+def _at_each_budget(text: str) -> list[Condition]:
     given = EPS.search(text)
     budgets = given[2].split("|") if given else []
     texts = [EPS.sub(lambda m, eps=eps: m[1] + eps.strip(), text) for eps in budgets] or [text]
-    found = [parse_condition(each) for each in texts]
-    attacks = [one for one in found if isinstance(one, AttackCondition)]
-    if len(attacks) < len(found):
-        raise InputError(f"attack={text}: {found[0]} is no attack; one is pgd(eps=2/255, steps=20)")
-    return attacks
+    return [parse_condition(each) for each in texts]
 
 
 def parse_condition(text: str) -> Condition:
@@ -47,7 +75,8 @@ def parse_condition(text: str) -> Condition:
     name, given = call[1], dict[str, str]()
     readers: dict[str, Callable[[Arguments], Any]]
     readers = dict.fromkeys([*CORRUPTIONS, *MIXTURES], corruption_condition)
-    readers |= dict.fromkeys(ATTACKS, attack_condition) | dict(CONDITIONS)
+    readers |= dict.fromkeys(ATTACKS, attack_condition)
+    readers |= dict.fromkeys(SEGMENTATION_ATTACKS, segmentation_attack) | dict(CONDITIONS)
     if name not in readers:
         raise unknown_name("condition", name, readers)
     for pair in filter(None, (part.strip() for part in (call[2] or "").split(","))):
