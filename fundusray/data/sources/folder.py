@@ -1,4 +1,5 @@
-"""One sub-folder of photographs per class, with or without folders for the sides of a split."""
+"""One sub-folder of photographs per class, or photographs with a folder of masks beside them; with
+or without folders for the sides of a split."""
 
 from collections import Counter
 from itertools import chain
@@ -9,18 +10,21 @@ from fundusray.data.labels.read_labels import SetLabels, folder_labels, set_ungr
 from fundusray.data.manifest.contract import SOURCES, RowProblem, SourceContent
 from fundusray.data.reading.file_names import eye_word
 from fundusray.data.reading.folders import FolderListing, bad_id, list_folder, need_folder
+from fundusray.data.reading.mask_pairs import holds_pairs, mask_pairs
 from fundusray.data.reading.rows import joined_parts, listed_rows, quoted_cell, read_split
 from fundusray.errors import InputError
 
 LAYOUT = (
     "source 'folder' expects one sub-folder of images per class, root/<class>/*.jpg, "
-    "or root/<train|val|test>/<class>/*.jpg"
+    "or root/<train|val|test>/<class>/*.jpg; or photographs and masks, root/images/<name>.jpg and "
+    "root/masks/<kind>/<name>.png, also below train, val and test"
 )
 
 
 @SOURCES.register("folder", title="folders of photographs")
 def folder(data: Data, root: str, seed: int) -> SourceContent:
-    """Photographs in root/<class>/ or root/<train|val|test>/<class>/.
+    """Photographs in root/<class>/ or root/<train|val|test>/<class>/; or with masks beside them, in
+    root/images/ and root/masks/ or below the folders of the sides (`mask_pairs`).
 
     Classes are in the order of their meaning, those whose order is not known in that of their
     names. An id is the file's name without extension, with its folders before it where several
@@ -35,6 +39,11 @@ def folder(data: Data, root: str, seed: int) -> SourceContent:
     top = list_folder(root)
     inner = _visible(top)
     sides = {name: side for name in inner if (side := read_split(name))}
+    if holds_pairs(top):
+        return mask_pairs(root, {"": ""}, data.classes)
+    if any(holds_pairs(list_folder(root, name)) for name in sides):
+        _check_sides(root, sides)
+        return mask_pairs(root, {f"{name}/": side for name, side in sides.items()}, data.classes)
     if sides and len(sides) == len(inner):
         names, folders = _split_folders(root, sides)
     else:
@@ -62,9 +71,7 @@ def _split_folders(
     root: str, sides: dict[str, str]
 ) -> tuple[list[str], list[tuple[str, str, FolderListing]]]:
     """Classes, and (class, side, listing) of every class folder in the folders of the sides."""
-    if sorted(sides.values()) != sorted(set(sides.values())) or "train" not in sides.values():
-        got = ", ".join(sides)
-        raise InputError(f"{root}: folders {got}, expected train and one each of val, test")
+    _check_sides(root, sides)
     held = {name: _visible(list_folder(root, name)) for name in sides}
     (train,) = (name for name, side in sides.items() if side == "train")
     names = held[train]
@@ -79,6 +86,12 @@ def _split_folders(
         for one in held[name]
     ]
     return whole, folders
+
+
+def _check_sides(root: str, sides: dict[str, str]) -> None:
+    if sorted(sides.values()) != sorted(set(sides.values())) or "train" not in sides.values():
+        got = ", ".join(sides)
+        raise InputError(f"{root}: folders {got}, expected train and one each of val, test")
 
 
 def _refuse_extra(root: str, held: dict[str, list[str]], names: list[str]) -> None:
