@@ -64,6 +64,9 @@ def test_a_folder_for_each_kind(tree: Path) -> None:
         source="folder", classes=("background", "optic_disc", "drusen", "microaneurysms")
     )
     assert pairs(tree, ordered).labels == {"lesions": ordered.classes}
+    some = Data(source="folder", classes=("background", "optic_disc"))
+    whole = ("background", "optic_disc", "microaneurysms", "drusen")
+    assert pairs(tree, some).labels == {"lesions": whole}
 
 
 def test_files_of_class_indices(tmp_path: Path) -> None:
@@ -120,8 +123,8 @@ def test_files_that_cannot_be_meant(tree: Path) -> None:
 
 def test_layouts_that_cannot_be_meant(tree: Path) -> None:
     for classes, words in (
-        (("background", "drusen"), r"holds the folders drusen, microaneurysms, optic_disc"),
-        (("drusen", "optic_disc", "microaneurysms"), "expected background and then these"),
+        (("background", "druse"), r"no folder of masks in .*'druse'; did you mean 'drusen'"),
+        (("drusen", "optic_disc", "microaneurysms"), "the first is background, then come kinds"),
     ):
         with pytest.raises(InputError, match=words):
             pairs(tree, Data(source="folder", classes=classes))
@@ -146,6 +149,12 @@ def test_masks_that_nothing_bears_the_name_of(tmp_path: Path) -> None:
 def test_pairs_are_learned_by_their_masks(tree: Path) -> None:
     with pytest.raises(InputError, match=r"data\.target=grade: none of 3 images.*are lesions"):
         build_manifest(Data(source="folder"), str(tree), 0)
-    manifest = build_manifest(Data(source="folder"), str(tree), 0, labelled=False)
-    assert manifest.skipped.num_rows == 0 and manifest.table.num_rows == 3
-    assert [len(held) for held in manifest.table["masks"].to_pylist()] == [2, 2, 0]
+    manifest = build_manifest(Data(source="folder", target="lesions"), str(tree), 0)
+    assert manifest.classes == ("background", "microaneurysms", "drusen", "optic_disc")
+    assert manifest.table["image_id"].to_pylist() == ["a_left", "a_right"]
+    assert manifest.unlabelled == 1 and manifest.skipped.num_rows == 0
+    with pytest.raises(InputError, match=r"data\.target=vessels: none of 3 images has a mask.*dru"):
+        build_manifest(Data(source="folder", target="vessels"), str(tree), 0)
+    some = Data(source="folder", target="lesions", classes=("background", "optic_disc"))
+    manifest = build_manifest(some, str(tree), 0)
+    assert manifest.classes == some.classes and manifest.table["image_id"].to_pylist() == ["a_left"]

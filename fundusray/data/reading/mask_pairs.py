@@ -3,6 +3,7 @@
 from collections import Counter
 
 from fundusray.data.labels.class_names import name_key, natural_sort_key
+from fundusray.data.labels.mask_targets import BACKGROUND, MASK_TARGETS
 from fundusray.data.manifest.contract import RowProblem, SourceContent
 from fundusray.data.reading.folders import (
     FolderListing,
@@ -12,16 +13,15 @@ from fundusray.data.reading.folders import (
 )
 from fundusray.data.reading.rows import TableRows, attach_masks, joined_parts, listed_rows
 from fundusray.errors import InputError
+from fundusray.registry import unknown_name
 
 IMAGES, MASKS = "images", "masks"
 LAYOUT = (
     f"pairs are {IMAGES}/<name>.jpg with {MASKS}/<kind>/<name>.png, or with {MASKS}/<name>.png of "
     "class indices, which data.classes=background,<kind>,... names from 0 on"
 )
-BACKGROUND = "background"
-SMALL = ("microaneurysms", "haemorrhages", "hard_exudates", "soft_exudates")
 LARGE = ("optic_disc", "vessels")
-"""Kinds that come first and last: where masks overlap, the first one holds."""
+"""Kinds that come last: where masks overlap, the first one holds."""
 
 
 def holds_pairs(listing: FolderListing) -> bool:
@@ -34,9 +34,9 @@ def mask_pairs(root: str, sides: dict[str, str], classes: tuple[str, ...]) -> So
 
     The label `lesions` has the classes ("background", *kinds), and `vessels` those of that kind
     alone. Kinds are the folders of masks: the small lesions first, then those that are not known,
-    disc and vessels last; or as `classes` orders them. A photograph that lacks a kind's file has
-    nothing of that kind; one without any mask has no masks, and so no label. A mask without its
-    photograph is set aside.
+    disc and vessels last; those that `classes` names come before them in its order. A photograph
+    that lacks a kind's file has nothing of that kind; one without any mask has no masks, and so no
+    label. A mask without its photograph is set aside.
 
     Args:
         sides: what comes before `images` and `masks` in a path -> train, val, test or "".
@@ -93,18 +93,19 @@ def _folder_kinds(root: str, folders: list[str], classes: tuple[str, ...]) -> tu
         raise InputError(f"{root}: {MASKS} holds neither files nor folders; {LAYOUT}")
     if wrong := [name for name in folders if not name.isprintable() or "," in name]:
         raise InputError(f"{root}: {MASKS}/{wrong[0]!r} is no name for a kind; rename the folder")
-    if classes:
-        if name_key(classes[0]) != BACKGROUND or set(classes[1:]) != set(folders):
-            raise InputError(
-                f"data.classes={','.join(classes)}, but {MASKS} in {root} holds the folders "
-                f"{', '.join(sorted(folders))}; expected {BACKGROUND} and then these, those first "
-                "that hold where masks overlap"
-            )
-        return classes[1:]
-    ranks = {kind: rank for rank, kind in enumerate((*SMALL, None, *LARGE))}
-    others = ranks[None]
-    order = sorted(folders, key=lambda name: (ranks.get(name, others), natural_sort_key(name)))
-    return tuple(order)
+    if classes and name_key(classes[0]) != BACKGROUND:
+        raise InputError(
+            f"data.classes={','.join(classes)}: the first is {BACKGROUND}, then come kinds of masks"
+        )
+    for kind in classes[1:]:
+        if kind not in folders:
+            raise unknown_name(f"folder of {MASKS} in {root}, as data.classes says,", kind, folders)
+    known = [kind for kind in MASK_TARGETS.find("lesions") if kind not in LARGE]
+    ranks = {kind: rank for rank, kind in enumerate((*known, "", *LARGE))}
+    others = ranks[""]
+    rest = [name for name in folders if name not in classes]
+    rest.sort(key=lambda name: (ranks.get(name, others), natural_sort_key(name)))
+    return (*classes[1:], *rest)
 
 
 def _attach(rows: TableRows, folders: list[tuple[str, FolderListing]]) -> None:
