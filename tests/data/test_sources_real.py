@@ -125,10 +125,24 @@ def test_masks_fit_their_photographs(real_data: Path) -> None:
                 marked = read_mask(root, mask_path)
                 assert marked.dtype == np.bool_ and marked.shape == size[::-1]
                 shares.setdefault(structure, []).append(float(marked.mean()))
-    assert len(shares) == 7 and sum(map(len, shares.values())) == 28 + 28
+    assert len(shares) == 8 and sum(map(len, shares.values())) == 28 + 42
     assert all(min(values) > 0 for values in shares.values())
     medians = {name: float(np.median(values)) for name, values in shares.items()}
     order = ["microaneurysms", "optic_disc", "vessels_1"]
     assert all(medians[a] < medians[b] for a, b in pairwise(order))
     assert 0.01 < medians["optic_disc"] < 0.03 and 0.05 < medians["vessels_1"] < 0.12
     assert abs(medians["vessels_1"] - medians["vessels_2"]) < 0.02
+    assert shares["vessels"] == shares["vessels_1"]
+
+
+def test_real_masks_are_palettes_whose_colour_marks_the_same(real_data: Path) -> None:
+    root = real_data / "idrid_small" / "A. Segmentation"
+    found = read("idrid", root)
+    assert sum(map(len, found.columns["masks"])) == 241 and len(found.columns["path"]) == 54
+    for masks in found.columns["masks"][:4]:
+        for _, path in masks:
+            with Image.open(root / path) as image:
+                assert image.mode == "P"
+                red = np.asarray(image.convert("RGB"))[..., 0] > 0
+            marked = read_mask(str(root), path)
+            assert np.array_equal(marked, red) and marked.any()
