@@ -73,7 +73,7 @@ def spread(
     Raises:
         InputError: no rows, or not as many patients as rows.
     """
-    owner = _owners(patients)
+    owner = patient_numbers(patients)
     if _length(rows) != len(owner) or not len(owner):
         raise InputError(f"{len(owner)} patients for {_length(rows)} rows: one is needed for each")
     num = int(owner.max()) + 1
@@ -94,15 +94,31 @@ def _left_out(
     num = int(owner.max()) + 1
     if num < FEW:
         return Spread(value, np.zeros(num), None, too_few(num, "", FEW))
-    group = owner if num <= MOST else owner % GROUPS
-    members = np.bincount(np.unique(np.stack([group, owner]), axis=1)[0])
+    group = left_out_groups(owner)
     order = np.argsort(group, kind="stable")
     edges = np.concatenate([[0], np.cumsum(np.bincount(group))])
     without = [
         float(statistic(_taken(rows, np.sort(np.delete(order, slice(first, last))))))
         for first, last in itertools.pairwise(edges)
     ]
-    left_out = np.array(without)
+    return left_out_spread(value, np.array(without), owner, span)
+
+
+def left_out_groups(owner: np.ndarray) -> np.ndarray:
+    """Of each row [N] which ones are left out with it: its patient's, or its group's of patients.
+
+    Args:
+        owner: `patient_numbers`.
+    """
+    return owner if int(owner.max()) < MOST else owner % GROUPS
+
+
+def left_out_spread(value: float, left_out: np.ndarray, owner: np.ndarray, span: Span) -> Spread:
+    """A smooth statistic with its chance, from it without each of `left_out_groups` [G]; of FEW
+    patients or more."""
+    num = int(owner.max()) + 1
+    group = left_out_groups(owner)
+    members = np.bincount(np.unique(np.stack([group, owner]), axis=1)[0])
     influence, error = jackknife(left_out)
     # Each of a group's patients moves it by an equal part.
     each = (influence / members)[group[np.unique(owner, return_index=True)[1]]]
@@ -162,7 +178,7 @@ def _drawn(statistic: Statistic, rows: Any, owner: np.ndarray, value: float) -> 
     return Spread(value, influence, lambda level: drawn_ends(values, level), draws=values)
 
 
-def _owners(patients: Sequence[str] | np.ndarray) -> np.ndarray:
+def patient_numbers(patients: Sequence[str] | np.ndarray) -> np.ndarray:
     """0 to P - 1 for each row [N], in the order of the patients' names; a row whose patient is ""
     is one of its own, behind them."""
     names = np.asarray(patients)
