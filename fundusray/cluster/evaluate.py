@@ -19,7 +19,7 @@ from fundusray.cluster.runtime.units import Unit, unit_key
 from fundusray.conditions import Clean, Condition, with_condition
 from fundusray.data.prepared.prepared_set import PreparedSet, open_set
 from fundusray.errors import InputError
-from fundusray.metrics import figure_summary
+from fundusray.metrics.table_summary import table_summary
 from fundusray.models.load_weights import weights_digest
 from fundusray.runs.joined_networks import open_network
 from fundusray.runs.provenance import UnseenRows
@@ -162,7 +162,7 @@ def evaluate_bundle(
         "reported_split": judged.side,
         "optimistic": judged.side == "val",
         "notes": judged.notes,
-        "metrics": figure_summary(files.read_table(location)),
+        "metrics": table_summary(files.read_table(location)),
     }
 
 

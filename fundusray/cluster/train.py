@@ -21,7 +21,7 @@ from fundusray.config import Recipe
 from fundusray.harmless import file_name_slug
 from fundusray.lock import locked
 from fundusray.losses import effective_weights, weight_ratio
-from fundusray.metrics import figure_summary
+from fundusray.metrics.table_summary import table_summary
 from fundusray.runs.check import check, check_run, chosen_without_order
 from fundusray.runs.run import Run, plan_run
 from fundusray.runs.split_of_run import OpenSets, write_sides
@@ -157,7 +157,7 @@ def _result(run: Run, outcome: dict[str, Any]) -> dict[str, Any]:
         "mode": outcome["mode"],
         "quarantined": outcome["quarantined"],
         "weight_ratio": weight_ratio(weights),
-        "metrics": figure_summary(files.read_table(predictions)),
+        "metrics": table_summary(files.read_table(predictions)),
         "robust": _robust(recipe, folder, outcome),
         "key": run.key,
         "schema": SCHEMA,
@@ -171,4 +171,4 @@ def _robust(recipe: Recipe, folder: str, outcome: dict[str, Any]) -> dict[str, A
         return {}
     attacked = files.join(folder, "attacked.parquet")
     told = {"predictions": attacked, "optimistic": outcome.get("robust_optimistic", False)}
-    return told | figure_summary(files.read_table(attacked))
+    return told | table_summary(files.read_table(attacked))

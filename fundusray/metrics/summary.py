@@ -10,7 +10,6 @@ from fundusray.metrics.intervals import figure_spreads
 from fundusray.metrics.jackknife import PatientFigures
 from fundusray.metrics.predictions import NO_ORDER, PredictionRows, num_unknown, read_predictions
 from fundusray.metrics.registered import METRICS, withheld_figures
-from fundusray.metrics.segmentation import is_segmentation_table, segmentation_summary
 from fundusray.metrics.spread import LEVEL
 
 
@@ -43,8 +42,6 @@ def figure_summary(predictions: pa.Table) -> dict[str, Any]:
     Raises:
         InputError: no rows.
     """
-    if is_segmentation_table(predictions):
-        return segmentation_summary(predictions)
     side = PatientFigures.of(predictions)
     counts = side.confusion
     result: dict[str, Any] = {

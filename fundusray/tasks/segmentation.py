@@ -12,11 +12,11 @@ from fundusray.config import Recipe
 from fundusray.losses.pixel_losses import pixel_loss
 from fundusray.metrics.registered import OF_MASKS
 from fundusray.metrics.segmentation import (
-    pixel_columns,
     segmentation_columns_of,
     segmentation_figures,
     segmentation_table,
 )
+from fundusray.metrics.segmentation.counts import pixel_columns
 from fundusray.models.segmenters import build_segmenter
 from fundusray.pipeline.loader import Batch
 from fundusray.tasks.task import TASKS, Columns, Task

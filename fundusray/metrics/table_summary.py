@@ -1,0 +1,23 @@
+"""The figures of a table of any task, with their intervals."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from fundusray.metrics.segmentation.figures import segmentation_summary
+from fundusray.metrics.segmentation.table import TASK
+from fundusray.metrics.summary import figure_summary
+
+
+def is_of_pixels(table: pa.Table) -> bool:
+    """Whether a table's rows are counts of pixels, and not classes of photographs."""
+    return (table.schema.metadata or {}).get(b"task") == TASK.encode()
+
+
+def table_summary(table: pa.Table) -> dict[str, Any]:
+    """`figure_summary` of a table of classes, `segmentation_summary` of one of pixels.
+
+    Raises:
+        InputError: no rows.
+    """
+    return segmentation_summary(table) if is_of_pixels(table) else figure_summary(table)
