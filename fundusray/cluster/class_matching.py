@@ -9,6 +9,7 @@ from fundusray.data.labels.class_names import class_positions, is_ordered
 from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.errors import InputError
 from fundusray.models.bundle import Bundle
+from fundusray.tasks import is_segmentation
 
 
 def order_known(bundle: Bundle) -> bool:
@@ -24,10 +25,17 @@ def in_classes_of(data: PreparedSet, place: str, bundle: Bundle) -> PreparedSet:
     classes of a network of none to proliferative.
 
     Raises:
-        InputError: photographs of a class that the network does not know; which, and what to do.
+        InputError: photographs of a class that the network does not know, or other kinds of masks
+            than a network of pixels knows; which, and what to do.
     """
     if tuple(bundle.classes) == tuple(data.classes):
         return data
+    if is_segmentation(bundle.recipe):
+        raise InputError(
+            f"{place} says which of {', '.join(bundle.classes)} every pixel is; the data have "
+            f"{', '.join(data.classes)}. Give data.classes={','.join(bundle.classes)}, by which "
+            "masks of these kinds are kept and no others"
+        )
     places = class_positions(data.classes, bundle.classes)
     targets = data.targets()
     counts = np.bincount(targets[targets >= 0], minlength=len(data.classes))

@@ -237,7 +237,7 @@ def opened_evaluator(
             f"{bundle} was written anew while it predicted, by a training that still runs; give "
             "the command again, or after the training"
         )
-    task = task_of(opened.recipe, opened.classes, order_known(opened))
+    task = task_of(opened.recipe, opened.classes, order_known(opened)).of_bundle()
     # An attack, and the worst damage, have to know which answer is right.
     data = in_classes_of(open_set(prepared), bundle, opened)
     return Evaluator(opened, task, data, threads, gpu)

@@ -20,6 +20,7 @@ from fundusray.errors import InputError
 from fundusray.harmless import printable_text
 from fundusray.jobs.command_to_recipe import expanded_changes, prepared_of, print_recipe
 from fundusray.jobs.method_notes import notes_of
+from fundusray.jobs.segmentation_reports import report_segmentation
 from fundusray.jobs.training import about_of, trial_from, write_training_report
 from fundusray.metrics.calibration import BINS, calibration_interval
 from fundusray.metrics.robustness import damage_figures
@@ -30,6 +31,7 @@ from fundusray.reports.number_text import count_text, estimate_text
 from fundusray.runs.joined_networks import rows_unseen_by_all
 from fundusray.runs.provenance import UnseenRows, require_pixels, start_on, unseen_rows
 from fundusray.runs.split_of_run import Split
+from fundusray.tasks import is_segmentation
 from fundusray.training.timetable import Timetable, passes_over_rows
 
 SPLITTING = ("split", "split_file", "fractions", "split_seed")
@@ -65,6 +67,10 @@ def evaluate(asked: Command) -> dict[str, Any]:
         place, judged, prepared, folder, condition, recipe.cluster.cpus
     )
     result["best"] = bundle.info.get("best", {})
+    if is_segmentation(recipe):
+        notes = [*judged.notes, *([f"measured under {condition}"] if how else [])]
+        ends = report_segmentation(recipe, opened, result, notes)
+        return ends | {"prepared": prepared, "condition": str(condition)}
     predictions = files.read_table(result["predictions"])
     told, calibration = changes_of(predictions), calibration_interval(predictions)
     damage = damage_figures(predictions) if "level" in predictions.column_names else []

@@ -25,6 +25,7 @@ from fundusray.harmless import printable_text
 from fundusray.jobs.command_to_recipe import prepared_of, print_recipe, recipe_of
 from fundusray.jobs.looks import record_look
 from fundusray.jobs.method_notes import constant_words, networks_said, notes_of
+from fundusray.jobs.segmentation_reports import report_segmentation
 from fundusray.losses import LOSSES, effective_weights, weight_ratio
 from fundusray.metrics import METRICS, withheld_figures
 from fundusray.pipeline.augment.augmentation import train_text, view_text
@@ -34,6 +35,7 @@ from fundusray.reports.number_text import TOO_FEW, people_text
 from fundusray.runs.provenance import Start
 from fundusray.runs.run import timetable_of
 from fundusray.runs.split_of_run import Split
+from fundusray.tasks import is_segmentation
 
 
 def train(asked: Command) -> dict[str, Any]:
@@ -45,6 +47,10 @@ def train(asked: Command) -> dict[str, Any]:
     run = cluster_train.planned(recipe, prepared, recipe.run.storage)
     result = cluster_train.fit(run)
     recipe = run.recipe
+    if is_segmentation(recipe):
+        notes = _undecoded(result) + _data_notes(run.prepared)
+        ends = report_segmentation(recipe, run.prepared, result, notes)
+        return ends | {"prepared": prepared}
     trial = trial_of(recipe, run.split, result, recipe.name)
     about = about_of(recipe, run.split, run.start, recipe.name, result["mode"])
     notes = notes_of(recipe, result, run.counts, run.prepared.classes)
@@ -254,7 +260,7 @@ def _pixels_said(recipe: Recipe) -> str:
 def _data_notes(opened: PreparedSet) -> list[str]:
     """What a reader must know of the photographs themselves."""
     notes, conflicts = list(opened.info.get("notes", [])), opened.info["num_conflicts"]
-    if not opened.ordered:
+    if not (opened.ordered or opened.info.get("masks")):
         notes.append(f"{order_unknown(opened.classes)}.")
     if not conflicts:
         return notes

@@ -1,7 +1,7 @@
 """Segmentation: one class of several for each pixel of a photograph."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ from fundusray.metrics.segmentation import (
     segmentation_figures,
     segmentation_table,
 )
-from fundusray.metrics.segmentation.counts import pixel_columns
+from fundusray.metrics.segmentation.counts import lesion_columns, pixel_columns
 from fundusray.models.segmenters import build_segmenter
 from fundusray.pipeline.loader import Batch
 from fundusray.tasks.task import TASKS, Columns, Task
@@ -56,6 +56,8 @@ class Segmentation:
     recipe: Recipe
     classes: tuple[str, ...]
     ordered: bool = False
+    lesions: bool = False
+    """Whether lesions are counted one by one, too, which takes longer than a step."""
 
     chooses = True
     calibrates = False
@@ -83,7 +85,8 @@ class Segmentation:
         return network
 
     def of_bundle(self) -> Task:
-        return self
+        """The task itself, which then counts lesions."""
+        return replace(self, lesions=True)
 
     def target(self, batch: Batch) -> Tensor:
         """The class of every pixel, int64 [B, H, W]; see `class_map`."""
@@ -95,7 +98,9 @@ class Segmentation:
 
     def columns(self, outputs: Tensor, target: Tensor) -> Columns:
         """Counts and histograms of each image; see `metrics.segmentation`."""
-        return pixel_columns(outputs.float(), target)
+        outputs = outputs.float()
+        counted = lesion_columns(outputs, target) if self.lesions else {}
+        return pixel_columns(outputs, target) | counted
 
     def answers(self, outputs: Tensor) -> Tensor:
         """The class, besides the background, that most pixels are called, int64 [B]; 0: none."""
