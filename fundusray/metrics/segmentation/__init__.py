@@ -1,7 +1,8 @@
 """How good a segmentation is, from counts of each image: figures with intervals, lesions one by
 one, sizes, the worst of several attacks.
 
-`counts` makes the counts where the logits are; it alone needs torch and is imported by name.
+`counts` makes the counts where the logits are and alone needs torch, `repeats` takes several
+trainings together: both are imported by name.
 """
 
 from fundusray.metrics.segmentation.figures import (
@@ -11,16 +12,13 @@ from fundusray.metrics.segmentation.figures import (
     segmentation_summary,
 )
 from fundusray.metrics.segmentation.froc import froc, sensitivity_at
-from fundusray.metrics.segmentation.repeats import (
-    repeated_segmentation_differences,
-    repeated_segmentation_summary,
-)
 from fundusray.metrics.segmentation.sizes import (
     aupr_by_size,
     size_differences,
     small_lesions_fall_first,
 )
 from fundusray.metrics.segmentation.table import (
+    is_segmentation_table,
     segmentation_classes_of,
     segmentation_columns_of,
     segmentation_table,
@@ -35,8 +33,7 @@ __all__ = [
     "aupr_by_size",
     "chosen_columns",
     "froc",
-    "repeated_segmentation_differences",
-    "repeated_segmentation_summary",
+    "is_segmentation_table",
     "segmentation_classes_of",
     "segmentation_columns_of",
     "segmentation_differences",

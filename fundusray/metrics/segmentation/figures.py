@@ -31,8 +31,8 @@ from fundusray.metrics.segmentation.average_precision import pooled_average_prec
 from fundusray.metrics.segmentation.table import (
     HALF,
     Columns,
+    columns_and_half,
     segmentation_classes_of,
-    segmentation_columns_of,
 )
 from fundusray.metrics.spread import FEW, LEVEL, Spread, too_few
 from fundusray.metrics.sums import spreads_of_sums
@@ -72,7 +72,7 @@ def segmentation_summary(table: pa.Table) -> dict[str, Any]:
     Raises:
         InputError: no rows, or a table of something else.
     """
-    classes, columns = segmentation_classes_of(table), segmentation_columns_of(table)
+    classes, columns = segmentation_classes_of(table), columns_and_half(table)
     spreads = segmentation_spreads(table)
     unknown = num_unknown(table)
     result: dict[str, Any] = {
@@ -162,7 +162,7 @@ def segmentation_spreads(table: pa.Table) -> dict[str, Spread]:
     Raises:
         InputError: no rows, or a table of something else.
     """
-    classes, columns = segmentation_classes_of(table), segmentation_columns_of(table)
+    classes, columns = segmentation_classes_of(table), columns_and_half(table)
     if not table.num_rows:
         raise InputError("no segmentation to measure: the split is empty; raise its data.fractions")
     present = columns["labelled"].sum(axis=0) > 0

@@ -25,7 +25,7 @@ from fundusray.metrics.segmentation.figures import (
     same_images,
 )
 from fundusray.metrics.segmentation.lesions import SIZES
-from fundusray.metrics.segmentation.table import segmentation_classes_of, segmentation_columns_of
+from fundusray.metrics.segmentation.table import columns_and_half, segmentation_classes_of
 from fundusray.metrics.spread import FEW, LEVEL, Spread, too_few
 from fundusray.metrics.sums import spreads_of_sums
 
@@ -162,7 +162,7 @@ class _BySize:
     """The histograms of a table, with who has lesions of which size."""
 
     def __init__(self, table: pa.Table) -> None:
-        columns = segmentation_columns_of(table)
+        columns = columns_and_half(table)
         self.kinds = segmentation_classes_of(table)[1:]
         self.patients = patient_ids_of(table)
         self.histograms = {

@@ -32,8 +32,6 @@ def segmentation_table(
         InputError: an image twice, columns of another length or of other classes, or a loss that is
             not finite.
     """
-    columns = dict(columns)
-    half = columns.pop(HALF, None) if half is None else half
     if len(set(image_ids)) != len(image_ids):
         raise InputError("a segmentation's table has one row per image, but an image_id is twice")
     lengths = {name: len(values) for name, values in columns.items()}
@@ -71,8 +69,13 @@ def _lists(values: np.ndarray) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:])))
 
 
+def is_segmentation_table(table: pa.Table) -> bool:
+    """Whether the rows are of a segmentation."""
+    return (table.schema.metadata or {}).get(b"task") == TASK.encode()
+
+
 def segmentation_columns_of(table: pa.Table) -> dict[str, np.ndarray]:
-    """The columns of a table as arrays [N, ...], with half where there is one.
+    """The columns of a table as arrays [N, ...], as `segmentation_table` was given them.
 
     Raises:
         InputError: the table is not of a segmentation.
@@ -84,9 +87,13 @@ def segmentation_columns_of(table: pa.Table) -> dict[str, np.ndarray]:
         column = table[name].combine_chunks()
         flat = column if not shape else column.flatten()
         found[name] = flat.to_numpy().reshape(len(table), *shape)
-    if HALF in table.column_names:
-        found[HALF] = table[HALF].to_numpy()
     return found
+
+
+def columns_and_half(table: pa.Table) -> dict[str, np.ndarray]:
+    """The same with half, int8 [N], where there is one."""
+    half = {HALF: table[HALF].to_numpy()} if HALF in table.column_names else {}
+    return segmentation_columns_of(table) | half
 
 
 def segmentation_classes_of(table: pa.Table) -> tuple[str, ...]:
@@ -100,7 +107,7 @@ def segmentation_classes_of(table: pa.Table) -> tuple[str, ...]:
 
 def _facts(table: pa.Table) -> dict[bytes, bytes]:
     facts = table.schema.metadata or {}
-    if facts.get(b"task") != TASK.encode():
+    if not is_segmentation_table(table):
         raise InputError(
             f"a table of a segmentation says task={TASK} in its schema; this one has the columns "
             f"{', '.join(table.column_names)}"
