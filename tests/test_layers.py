@@ -39,6 +39,7 @@ DOORS = {
         "reports/figures.py",
         "reports/linearity_figures.py",
         "reports/robustness_curves.py",
+        "reports/segmentation_figures.py",
     ],
     "jinja2": ["reports/html.py"],
     "openpyxl": ["data/reading/workbooks.py"],

@@ -26,8 +26,11 @@ class SheetCell(NamedTuple):
     caption: str
 
 
-def contact_sheet(rows: list[list[SheetCell]], *, side: int = 192, title: str = "") -> bytes:
-    """A PNG of the rows, each picture within a square of `side` pixels, its caption below.
+def contact_sheet(
+    rows: list[list[SheetCell]], *, side: int = 192, title: str = "", tight: bool = False
+) -> bytes:
+    """A PNG of the rows, each picture within a square of `side` pixels, its caption below; tight: a
+    row is as tall as its tallest picture.
 
     Pictures keep their proportions. Captions are wrapped, and characters that would not be seen
     (control characters, or what the font lacks) are written as escapes. No metadata; equal input
@@ -39,22 +42,29 @@ def contact_sheet(rows: list[list[SheetCell]], *, side: int = 192, title: str = 
     captions = [[_wrapped(cell.caption, font, side) for cell in row] for row in rows]
     line, title_line = _line(font), _line(bold)
     top = GAP + len(heading) * title_line + (GAP if heading else 0)
-    heights = [side + GAP + line * max([len(c) for c in row], default=0) for row in captions]
+    talls = [
+        max([_fit(cell.image, side).height for cell in row], default=0) if tight else side
+        for row in rows
+    ]
+    heights = [
+        tall + GAP + line * max([len(c) for c in row], default=0)
+        for tall, row in zip(talls, captions, strict=True)
+    ]
     height = top + sum(heights) + GAP * len(rows)
     sheet = Image.new("RGB", (width, height), GROUND)
     draw = ImageDraw.Draw(sheet)
     for number, text in enumerate(heading):
         draw.text((GAP, GAP + number * title_line), text, fill=INK, font=bold)
-    for row, texts, tall in zip(rows, captions, heights, strict=True):
+    for row, texts, tall, whole in zip(rows, captions, talls, heights, strict=True):
         for column, (cell, lines) in enumerate(zip(row, texts, strict=True)):
             left = GAP + column * (side + GAP)
             picture = _fit(cell.image, side)
-            place = (left + (side - picture.width) // 2, top + (side - picture.height) // 2)
+            place = (left + (side - picture.width) // 2, top + (tall - picture.height) // 2)
             sheet.paste(picture, place)
             for number, text in enumerate(lines):
-                place = (left, top + side + GAP // 2 + number * line)
+                place = (left, top + tall + GAP // 2 + number * line)
                 draw.text(place, text, fill=MUTED, font=font)
-        top += tall + GAP
+        top += whole + GAP
     sink = io.BytesIO()
     sheet.save(sink, "PNG", optimize=True)
     return sink.getvalue()
@@ -82,7 +92,7 @@ def _fit(pixels: np.ndarray, side: int) -> Image.Image:
 def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     """The text in lines of at most `width` pixels, at most LINES of them."""
     # No character is narrower than a pixel: what is cut here could never be shown.
-    lines, rest = [], _drawable(text[: LINES * width + 1], font).strip()
+    lines, rest = [], drawable_text(text[: LINES * width + 1], font).strip()
     while rest and len(lines) < LINES:
         line = _head(rest, font, width)
         lines.append(line.rstrip())
@@ -102,7 +112,7 @@ def _head(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     return text[:space] if end < len(text) and space > 0 else text[:end]
 
 
-def _drawable(text: str, font: ImageFont.FreeTypeFont) -> str:
+def drawable_text(text: str, font: ImageFont.FreeTypeFont) -> str:
     """The text with characters that would be an empty box, or nothing, written as escapes."""
     lacking = bytes(font.getmask("\uffff"))
     shown = []

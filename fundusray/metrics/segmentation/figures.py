@@ -60,11 +60,11 @@ def segmentation_figures(columns: Columns, classes: Sequence[str]) -> dict[str, 
 
 
 def segmentation_summary(table: pa.Table) -> dict[str, Any]:
-    """n, num_patients, num_unknown, background_accuracy, background_miou, share_<class> (of the
-    pixels) and, of each figure, value, `_low`, `_high` (95 %) and `_why` as `figure_summary` has
-    them.
+    """n, num_patients, num_unknown, background_accuracy, background_miou, background_dice,
+    background_maupr, share_<class> (of the pixels) and, of each figure, value, `_low`, `_high`
+    (95 %) and `_why` as `figure_summary` has them.
 
-    `background_accuracy` and `background_miou` are what calling every pixel background reaches. The
+    `background_<figure>` is what calling every pixel background reaches, with scores alike. The
     background being nearly all of a photograph, that is what the majority class reaches, and what
     an attack towards the background leaves at least. A class's share is the aupr that scores at
     random reach.
@@ -79,7 +79,7 @@ def segmentation_summary(table: pa.Table) -> dict[str, Any]:
         "n": table.num_rows,
         "num_patients": int(patient_numbers(patient_ids_of(table)).max()) + 1 - unknown,
         "num_unknown": unknown,
-    } | background_figures(columns)
+    } | background_figures(columns, classes)
     shares = columns["labelled"].sum(axis=0) / columns["labelled"].sum()
     result |= {f"share_{name}": float(share) for name, share in zip(classes, shares, strict=True)}
     for name, spread in spreads.items():
@@ -89,14 +89,19 @@ def segmentation_summary(table: pa.Table) -> dict[str, Any]:
     return result
 
 
-def background_figures(columns: Columns) -> dict[str, float]:
-    """background_accuracy and background_miou: what calling every pixel background reaches."""
+def background_figures(columns: Columns, classes: Sequence[str]) -> dict[str, float | None]:
+    """background_<figure>: what calling every pixel background reaches, with scores alike."""
     labelled = columns["labelled"].sum(axis=0)
-    accuracy = float(labelled[0] / labelled.sum())
-    # Its union is every pixel; each other class that is there has none in common.
+    shares = labelled / labelled.sum()
+    there = [k for k in range(1, len(classes)) if labelled[k]]
+    lesions = [k for k in there if classes[k] not in LANDMARKS]
+    # Its union is every pixel; no other class that is there has any in common. The average
+    # precision of scores that are alike is the share of the class.
     return {
-        "background_accuracy": accuracy,
-        "background_miou": accuracy / int((labelled > 0).sum()),
+        "background_accuracy": float(shares[0]),
+        "background_miou": float(shares[0] / (labelled > 0).sum()),
+        "background_dice": 0.0 if there else None,
+        "background_maupr": float(shares[lesions].mean()) if lesions else None,
     }
 
 

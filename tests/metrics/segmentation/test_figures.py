@@ -172,6 +172,8 @@ def test_what_calling_everything_background_reaches() -> None:
     summary = segmentation_summary(table)
     assert summary["background_accuracy"] == figures["pixel_accuracy"] == (target == 0).mean()
     assert summary["background_miou"] == pytest.approx(figures["miou"], abs=1e-15)
+    for name in ("dice", "maupr"):
+        assert summary[f"background_{name}"] == pytest.approx(figures[name], abs=1e-12)
     assert summary["share_haemorrhages"] == (target == 2).mean()
     assert summary["share_haemorrhages"] == pytest.approx(figures["aupr_haemorrhages"], abs=1e-12)
 
