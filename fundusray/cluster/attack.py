@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -12,12 +13,14 @@ from fundusray.cluster.class_matching import in_classes_of
 from fundusray.cluster.evaluate import CLEAN, named_rows, rows_of_units
 from fundusray.cluster.runtime.pool import is_whole
 from fundusray.cluster.runtime.units import Unit, unit_key
-from fundusray.conditions import AttackCondition, Condition
-from fundusray.data.prepared.prepared_set import open_set
+from fundusray.conditions import AttackCondition, Condition, SegmentationAttack
+from fundusray.data.prepared.prepared_set import PreparedSet, open_set
 from fundusray.errors import InputError
 from fundusray.models.bundle import load_bundle
 from fundusray.models.load_weights import weights_digest
 from fundusray.training.evaluator import Evaluator
+
+Attack = TypeVar("Attack", AttackCondition, SegmentationAttack)
 
 CHUNK = 4096
 """Forward passes of one unit, about; a unit has LEAST rows at least and MOST at most."""
@@ -28,7 +31,7 @@ LEAST, MOST = 16, 256
 class AttackPlan:
     """One attack at its budgets, the smallest first, on what a camera takes."""
 
-    attacks: tuple[AttackCondition, ...]
+    attacks: tuple[AttackCondition, ...] | tuple[SegmentationAttack, ...]
     condition: Condition = CLEAN
     """As which photographs are attacked: clean, or damaged."""
     surrogate: str = ""
@@ -58,8 +61,7 @@ def attack_bundle(
     weights, data = weights_digest(bundle), open_set(prepared)
     opened = load_bundle(bundle)
     data = in_classes_of(data, bundle, opened)
-    how = [weights, files.base_name(data.folder), data.info["manifest"], rows.tolist(), plan.text]
-    key = files.hash_json(how, 8)
+    key = attack_key(weights, data, rows, plan)
     location = files.join(folder, f"attacked-{key}.parquet")
     if is_whole(location):
         return location
@@ -69,7 +71,7 @@ def attack_bundle(
     first, num = plan.attacks[0], table.num_rows
     said = {
         "condition": [str(plan.condition)] * num,
-        "attack": [_without_eps(first)] * num,
+        "attack": [attack_without_eps(first)] * num,
         "norm": [first.budget.norm] * num,
     }
     files.write_table(location, named_rows(data, table, said))
@@ -77,17 +79,30 @@ def attack_bundle(
     return location
 
 
-def _without_eps(attack: AttackCondition) -> str:
+def attack_key(weights: str, data: PreparedSet, rows: np.ndarray, plan: AttackPlan) -> str:
+    """A hash of all that decides the rows of an attack."""
+    how = [weights, files.base_name(data.folder), data.info["manifest"], rows.tolist(), plan.text]
+    return files.hash_json(how, 8)
+
+
+def attack_without_eps(attack: AttackCondition | SegmentationAttack) -> str:
     """The attack's text without its budget, which is a column of its own."""
     name, _, rest = str(attack).partition("(")
     kept = [part for part in rest.rstrip(")").split(", ") if part and not part.startswith("eps=")]
     return f"{name}({', '.join(kept)})" if kept else name
 
 
-def attack_units(weights: str, rows: np.ndarray, plan: AttackPlan) -> list[Unit]:
-    """The rows in units of about equal cost; the cut does not depend on the cluster."""
+def attack_units(
+    weights: str, rows: np.ndarray, plan: AttackPlan, chunk: int = CHUNK, least: int | None = None
+) -> list[Unit]:
+    """The rows in units of about equal cost; the cut does not depend on the cluster.
+
+    Args:
+        chunk: forward passes of one unit, about.
+        least: rows of one unit; None: LEAST.
+    """
     passes = sum(attack.passes for attack in plan.attacks)
-    length = min(MOST, max(LEAST, CHUNK // max(passes, 1)))
+    length = min(MOST, max(LEAST if least is None else least, chunk // max(passes, 1)))
     chunks = [rows[start : start + length] for start in range(0, len(rows), length)]
     return [
         Unit(unit_key(weights, chunk.tolist(), plan.text), (plan, chunk), len(chunk))
@@ -111,14 +126,14 @@ def attacked_sample(rows: np.ndarray, num: int, seed: int) -> np.ndarray:
     return np.sort(rows[order])
 
 
-def ascending(attacks: Sequence[AttackCondition]) -> tuple[AttackCondition, ...]:
+def ascending(attacks: Sequence[Attack]) -> tuple[Attack, ...]:
     """The attacks by their budgets, the smallest first.
 
     Raises:
         InputError: the same budget twice.
     """
-    found = tuple(sorted(attacks, key=lambda attack: attack.budget.eps))
+    found = tuple(sorted(attacks, key=lambda attack: attack.eps))
     for one, other in itertools.pairwise(found):
-        if one.budget.eps == other.budget.eps:
+        if one.eps == other.eps:
             raise InputError(f"eps is given twice: {one}")
     return found

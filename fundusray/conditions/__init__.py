@@ -23,6 +23,7 @@ from fundusray.conditions.corruption import CorruptionCondition
 from fundusray.conditions.segmentation_attack import SegmentationAttack, require_attack_of_task
 from fundusray.conditions.text import (
     parse_attacks,
+    parse_attacks_of_any_task,
     parse_condition,
     parse_segmentation_attacks,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "SegmentationAttack",
     "WorstCase",
     "parse_attacks",
+    "parse_attacks_of_any_task",
     "parse_condition",
     "parse_segmentation_attacks",
     "require_attack_of_task",

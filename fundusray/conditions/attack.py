@@ -66,6 +66,11 @@ class AttackCondition:
         return {key: value for key, value in steps.items() if key in own}
 
     @property
+    def eps(self) -> float:
+        """How far it may go, where pixels are in [0, 1]."""
+        return self.budget.eps
+
+    @property
     def passes(self) -> int:
         """What the attack costs in forward passes; two more see whether it succeeded."""
         args = whole_args(self.name, dict(self.args))

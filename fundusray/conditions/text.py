@@ -31,12 +31,9 @@ def parse_attacks(text: str) -> list[AttackCondition]:
     Raises:
         InputError: it is no such text, or names what is no attack on classes of whole images.
     """
-    found = _at_each_budget(text)
-    attacks = [one for one in found if isinstance(one, AttackCondition)]
-    if len(attacks) < len(found):
-        require_attack_of_task(found[0], segmentation=False)
-        raise InputError(f"attack={text}: {found[0]} is no attack; one is pgd(eps=2/255, steps=20)")
-    return attacks
+    found = parse_attacks_of_any_task(text)
+    require_attack_of_task(found[0], segmentation=False)
+    return [one for one in found if isinstance(one, AttackCondition)]
 
 
 def parse_segmentation_attacks(text: str) -> list[SegmentationAttack]:
@@ -46,21 +43,27 @@ def parse_segmentation_attacks(text: str) -> list[SegmentationAttack]:
     Raises:
         InputError: it is no such text, or names what is no attack on classes of pixels.
     """
-    found = _at_each_budget(text)
-    attacks = [one for one in found if isinstance(one, SegmentationAttack)]
-    if len(attacks) < len(found):
-        require_attack_of_task(found[0], segmentation=True)
-        raise InputError(
-            f"attack={text}: {found[0]} is no attack; one is segpgd(eps=2/255, steps=20)"
-        )
-    return attacks
+    found = parse_attacks_of_any_task(text)
+    require_attack_of_task(found[0], segmentation=True)
+    return [one for one in found if isinstance(one, SegmentationAttack)]
 
 
-def _at_each_budget(text: str) -> list[Condition]:
+def parse_attacks_of_any_task(text: str) -> list[AttackCondition] | list[SegmentationAttack]:
+    """The same where it is not known yet what the network answers: attacks of one kind.
+
+    Raises:
+        InputError: it is no such text, or names what is no attack.
+    """
     given = EPS.search(text)
     budgets = given[2].split("|") if given else []
     texts = [EPS.sub(lambda m, eps=eps: m[1] + eps.strip(), text) for eps in budgets] or [text]
-    return [parse_condition(each) for each in texts]
+    found = [parse_condition(each) for each in texts]
+    if not isinstance(found[0], AttackCondition | SegmentationAttack):
+        raise InputError(
+            f"attack={text}: {found[0]} is no attack; one is pgd(eps=2/255, steps=20), or of a "
+            "segmentation segpgd(eps=2/255, steps=20)"
+        )
+    return found
 
 
 def parse_condition(text: str) -> Condition:

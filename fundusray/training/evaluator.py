@@ -10,7 +10,12 @@ from torch import Tensor
 from fundusray.attacks import Budget, evaluation_mode
 from fundusray.attacks.universal import UniversalPerturbation
 from fundusray.certificates import Smoothing, certify, certify_referable
-from fundusray.conditions import AttackCondition, Condition, CorruptionCondition
+from fundusray.conditions import (
+    AttackCondition,
+    Condition,
+    CorruptionCondition,
+    SegmentationAttack,
+)
 from fundusray.conditions.damage import Damage, finishing
 from fundusray.conditions.worst_case import WorstCase
 from fundusray.corruptions import Receipt
@@ -22,6 +27,7 @@ from fundusray.models.networks import network_of
 from fundusray.pipeline.augment import augmentation
 from fundusray.pipeline.loader import Batch, Loader, make_loader
 from fundusray.tasks import Columns, Task
+from fundusray.training.attacked_segmentation import attacked_segmentation_columns
 from fundusray.training.attacking import attacked_columns
 from fundusray.training.predicting import predictions_under
 from fundusray.training.step import predict_batches, to_device
@@ -99,6 +105,14 @@ class Evaluator:
         return attacked_columns(
             attacks, self.model, self.batches(rows, condition), precision, self.task, other
         )
+
+    def attacked_segmentations(
+        self, rows: np.ndarray, attacks: Sequence[SegmentationAttack], condition: Condition
+    ) -> Columns:
+        """The same of segmentations; see `attacked_segmentation.attacked_segmentation_columns`."""
+        precision = torch.autocast(self.device.type, enabled=False)
+        batches = self.batches(rows, condition)
+        return attacked_segmentation_columns(attacks, self.model, batches, precision, self.task)
 
     def certificates(
         self, rows: np.ndarray, smoothing: Smoothing, condition: Condition
