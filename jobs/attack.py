@@ -5,6 +5,7 @@ python jobs/attack.py runs/demo-1a2b3c4d/bundle "attack=pgd(eps=2/255, steps=20)
 python jobs/attack.py <bundle> "attack=autoattack(eps=0.5/255|1/255|2/255)" attack.rows=240
 python jobs/attack.py <bundle> "attack=pgd(eps=1/255)" "condition=motion_blur(level=2)"
 python jobs/attack.py <bundle> "attack=pgd(eps=2/255)" surrogate=<another bundle>
+python jobs/attack.py <segmentation bundle> "attack=segpgd(eps=1/255|2/255, steps=20)"
 """
 
 import sys

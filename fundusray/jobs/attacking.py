@@ -9,18 +9,22 @@ from fundusray import files
 from fundusray.attacks import ATTACKS
 from fundusray.attacks.masking import masking_warnings
 from fundusray.cluster.attack import AttackPlan, ascending, attack_bundle, attacked_sample
+from fundusray.cluster.segmentation_attack import attack_segmentations
 from fundusray.command import Command
 from fundusray.conditions import (
     AttackCondition,
     CorruptionCondition,
-    parse_attacks,
+    SegmentationAttack,
+    parse_attacks_of_any_task,
     parse_condition,
+    require_attack_of_task,
 )
 from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.errors import InputError
 from fundusray.jobs.command_to_recipe import print_recipe
 from fundusray.jobs.evaluating import asked_recipe, new_photographs
 from fundusray.jobs.looks import record_look
+from fundusray.jobs.segmentation_attacking import write_segmentation_attack
 from fundusray.metrics.robustness import attack_figures
 from fundusray.models.bundle import load_bundle
 from fundusray.models.load_weights import bundle_folder, weights_digest
@@ -28,6 +32,7 @@ from fundusray.reports.attack_page import attack_page, budget_text
 from fundusray.reports.evaluation_page import evaluation_page
 from fundusray.reports.number_text import estimate_text, people_text
 from fundusray.runs.provenance import UnseenRows
+from fundusray.tasks import is_segmentation
 
 OWN = ("attack", "attack.rows", "condition", "surrogate")
 """What this job takes beside the settings of a recipe."""
@@ -42,24 +47,36 @@ def attack(asked: Command) -> dict[str, Any]:
     plan, num = _asked_plan(asked.changes)
     place = bundle_folder(asked.words[0])
     bundle = load_bundle(place)
+    segments = is_segmentation(bundle.recipe)
+    require_attack_of_task(plan.attacks[0], segments)
+    if segments and plan.surrogate:
+        raise InputError(
+            f"surrogate={plan.surrogate}: images are transferred between networks that give a "
+            "class to a whole image; a segmentation is attacked along its own gradients"
+        )
     changes = {key: value for key, value in asked.changes.items() if key not in OWN}
     recipe = asked_recipe(place, bundle.recipe, changes)
     if asked.show:
         return print_recipe(recipe)
     damaged = isinstance(plan.condition, CorruptionCondition)
     prepared, opened, judged = new_photographs(recipe, place, bundle, frames=damaged)
-    require_attack_order(plan, opened)
+    if not segments:
+        require_attack_order(plan, opened)
     rows = attacked_sample(judged.rows, num, recipe.split_seed)
     key = files.hash_json(
         [weights_digest(place), files.base_name(prepared), rows.tolist(), plan.text], 8
     )
     folder = files.join(recipe.run.storage, f"{recipe.name}-attack-{key}")
-    location = attack_bundle(place, prepared, rows, plan, folder, recipe.cluster.cpus)
+    attacked = attack_segmentations if segments else attack_bundle
+    location = attacked(place, prepared, rows, plan, folder, recipe.cluster.cpus)
     table = files.read_table(location)
     seen = {"predictions": location, "reported_split": judged.side}
     looks = record_look(opened.info["manifest"], seen, recipe.run.storage, folder)
-    notes = [*_notes(plan, judged, len(rows)), *masked(table), *looks.notes]
-    told = write_attack(folder, table, opened.classes, f"{recipe.name} under attack", notes, asked)
+    signs = [] if segments else masked(table)
+    notes = [*_notes(plan, judged, len(rows)), *signs, *looks.notes]
+    written = write_segmentation_attack if segments else write_attack
+    title, command = f"{recipe.name} under attack", _command(asked)
+    told = written(folder, table, opened.classes, title, notes, command)
     return {
         "status": "finished",
         "folder": folder,
@@ -80,11 +97,11 @@ def _asked_plan(changes: dict[str, str]) -> tuple[AttackPlan, int]:
     if "attack" not in changes:
         raise InputError(
             'give the attack: "attack=pgd(eps=2/255, steps=20)", or several budgets: '
-            '"attack=autoattack(eps=1/255|2/255)"'
+            '"attack=autoattack(eps=1/255|2/255)"; of a segmentation "attack=segpgd(eps=2/255)"'
         )
-    attacks = ascending(parse_attacks(changes["attack"]))
+    attacks = ascending(parse_attacks_of_any_task(changes["attack"]))
     condition = parse_condition(changes.get("condition", "clean"))
-    if isinstance(condition, AttackCondition):
+    if isinstance(condition, AttackCondition | SegmentationAttack):
         raise InputError(
             f"condition={condition}: the photographs that are attacked are clean or damaged "
             '("condition=motion_blur(level=2)"); the attack stands in attack='
@@ -149,20 +166,24 @@ def masked(table: pa.Table) -> list[str]:
     return masking_warnings([name], *columns)
 
 
+def _command(asked: Command) -> str:
+    """What was typed."""
+    words = [*asked.words, *(f"{key}={value}" for key, value in asked.changes.items())]
+    return f"python jobs/attack.py {' '.join(map(shlex.quote, words))}"
+
+
 def write_attack(
     folder: str,
     table: pa.Table,
     classes: tuple[str, ...],
     title: str,
     notes: list[str],
-    asked: Command,
+    command: str,
 ) -> dict[str, Any]:
     """Writes the figures and the page of an attack, and prints what came of it; where they are."""
     figures = attack_figures(table)
     place, page = files.join(folder, "robustness.csv"), files.join(folder, "report.html")
     files.write_csv(place, figures)
-    words = [*asked.words, *(f"{key}={value}" for key, value in asked.changes.items())]
-    command = f"python jobs/attack.py {' '.join(map(shlex.quote, words))}"
     made = attack_page(title, figures, classes, notes, command)
     files.write_bytes(page, evaluation_page(made).encode())
     first = figures[0]
