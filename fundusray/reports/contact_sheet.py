@@ -36,7 +36,7 @@ def contact_sheet(
     (control characters, or what the font lacks) are written as escapes. No metadata; equal input
     gives equal bytes.
     """
-    font, bold = _font(POINTS), _font(TITLE_POINTS)
+    font, bold = sheet_font(POINTS), sheet_font(TITLE_POINTS)
     width = GAP + max([len(row) for row in rows], default=1) * (side + GAP)
     heading = _wrapped(title, bold, width - 2 * GAP) if title else []
     captions = [[_wrapped(cell.caption, font, side) for cell in row] for row in rows]
@@ -70,7 +70,7 @@ def contact_sheet(
     return sink.getvalue()
 
 
-def _font(points: int) -> ImageFont.FreeTypeFont:
+def sheet_font(points: int) -> ImageFont.FreeTypeFont:
     """The font that comes with Pillow, so that a sheet looks the same everywhere."""
     return ImageFont.load_default(points)
 
