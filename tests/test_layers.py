@@ -19,7 +19,7 @@ LAYERS = {
     "tasks": 3, "conditions": 3, "certificates": 3, "saliency": 3,
     "training": 4,
     "runs": 5,
-    "cluster": 6,
+    "cluster": 6, "segmenter": 6,
     "reports": 7,
     "command": 8, "jobs": 8,
 }  # fmt: skip

@@ -16,13 +16,14 @@ from fundusray.errors import BadInputsError, InputError
 from fundusray.harmless import printable_text
 from fundusray.jobs.command_to_recipe import print_recipe
 from fundusray.models.load_weights import weights_digest
-from fundusray.models.tiles import TilePlan
+from fundusray.models.tiles import MOST_OVERLAP, TilePlan
 from fundusray.pipeline.augment.augmentation import view_text
 from fundusray.registry import unknown_name
 from fundusray.reports.evaluation_page import evaluation_page
 from fundusray.reports.segmentation_sheet import segmentation_sheet
 from fundusray.reports.segmented_page import MOST_SHEETS, SegmentedFacts, segmented_page
 from fundusray.runs.joined_networks import network_place, open_network
+from fundusray.tasks import is_segmentation
 from fundusray.training.segmented_photograph import SegmentedPhotograph, SegmentPlan
 
 OWN = ("segment.tile", "segment.overlap", "segment.scale")
@@ -40,6 +41,11 @@ def segment(asked: Command) -> dict[str, Any]:
     here = _own_recipe(asked)
     place = network_place(asked.words[0])
     bundle = open_network(place)
+    if not is_segmentation(bundle.recipe):
+        raise InputError(
+            f"{place} gives one label of a photograph ({bundle.recipe.data.target}); segment with "
+            "a network of data.target=lesions or vessels"
+        )
     plan = asked_plan(asked.changes, bundle.recipe)
     if asked.show:
         return print_recipe(bundle.recipe)
@@ -69,16 +75,17 @@ def segment(asked: Command) -> dict[str, Any]:
 
 
 def asked_plan(changes: dict[str, str], trained: Recipe) -> SegmentPlan:
-    """How photographs are segmented; tiles are as large as what the network was trained on unless
-    another side is given.
+    """How photographs are segmented; tiles are as large, and overlap as much, as those the network
+    was judged by, or as the whole images it was trained on, unless the command says otherwise.
 
     Raises:
         InputError: no number, or one that cannot be.
     """
-    side = changes.get("segment.tile", str(trained.data.size))
+    own = trained.segmentation
+    side = changes.get("segment.tile", str(own.tile or trained.data.size))
     if not side.isdigit():
         raise InputError(f"segment.tile: pixels of a tile's side, e.g. 512, got {side!r}")
-    overlap = changes.get("segment.overlap", str(TilePlan.overlap))
+    overlap = changes.get("segment.overlap", str(min(own.overlap, MOST_OVERLAP)))
     try:
         share = float(overlap)
     except ValueError:

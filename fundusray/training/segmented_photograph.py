@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fundusray.config import Data
 from fundusray.data.photographs.decode import BadImage, DecodedPhotograph, decode_photograph
-from fundusray.data.photographs.find_fundus import Fundus, find_fundus
+from fundusray.data.photographs.find_fundus import find_fundus
 from fundusray.data.prepared.geometry import Geometry, photograph_mask
 from fundusray.data.prepared.preprocess import PREPROCESS, PreparedImage
 from fundusray.errors import InputError
@@ -66,9 +66,9 @@ def segment_photograph(
 ) -> SegmentedPhotograph:
     """The classes of a photograph's pixels.
 
-    Each has the class that is most probable where its centre falls in the prepared square. Beside
-    the photograph and the class map, which take 4 bytes a pixel, and what preparing holds for a
-    while, no more than two rows of tiles are in memory.
+    Each has the class that is likeliest where its centre falls in the prepared square. Beside the
+    photograph and the class map, which take 4 bytes a pixel, and what preparing holds for a while,
+    no more than two rows of tiles are in memory.
 
     Args:
         predict: images [B, 3, S, S] -> logits [B, C, S, S], the network in evaluation mode.
@@ -78,16 +78,15 @@ def segment_photograph(
     Raises:
         BadImage: it does not decode, or shows no fundus.
     """
-    decoded, prepared = _prepared(data, content, plan.scale)
+    decoded = decoded_photograph(data, content, plan.scale)
+    prepared = prepared_at(data, decoded, plan.scale)
     size = len(prepared.pixels)
     square, num_classes = np.zeros((size, size), np.uint8), 0
     for first, band in tiled_bands(predict, prepared.pixels, plan.tiles, plan.batch):
         num_classes = len(band)
         square[first : first + band.shape[1]] = band.argmax(axis=0)
-    whole = (decoded.height, decoded.width)
-    geometry = prepared.geometry.scaled(decoded.scale, decoded.margin, whole)
-    classes = photograph_mask(geometry, square)
-    begin, end = _fundus_columns(find_fundus(decoded.pixels), decoded, whole)
+    classes = photograph_mask(geometry_in_photograph(decoded, prepared), square)
+    begin, end = fundus_columns(decoded)
     for row, (left, right) in enumerate(zip(begin, end, strict=True)):
         classes[row, :left] = 0
         classes[row, right:] = 0
@@ -97,45 +96,53 @@ def segment_photograph(
     return SegmentedPhotograph(decoded.pixels, classes, areas, size, decoded.note)
 
 
+def decoded_photograph(data: Data, content: bytes, scale: str) -> DecodedPhotograph:
+    """The photograph, as small as the scale allows.
+
+    Raises:
+        BadImage: it does not decode.
+    """
+    least = PREPROCESS.find(data.preprocess).min_side(data.size) if scale == "network" else 0
+    return decode_photograph(content, least)
+
+
+def prepared_at(data: Data, decoded: DecodedPhotograph, scale: str) -> PreparedImage:
+    """The square that a network sees of a photograph, as in training or at the photograph's own
+    size.
+
+    Raises:
+        BadImage: it shows no fundus.
+    """
+    prepare = PREPROCESS.find(data.preprocess).function
+    prepared = prepare(decoded.pixels, data.size, **data.preprocess_args)
+    if scale == "network":
+        return prepared
+    # How large the fundus is, only its preparation says.
+    return prepare(decoded.pixels, native_size(prepared.geometry), **data.preprocess_args)
+
+
+def geometry_in_photograph(decoded: DecodedPhotograph, prepared: PreparedImage) -> Geometry:
+    """Where the prepared square lies in the whole photograph, whatever scale was decoded."""
+    whole = (decoded.height, decoded.width)
+    return prepared.geometry.scaled(decoded.scale, decoded.margin, whole)
+
+
 def native_size(geometry: Geometry) -> int:
     """Side of the square in which a prepared image has the photograph's own pixels."""
     return max(16, round(max(geometry.width, geometry.height)))
 
 
-def _prepared(data: Data, content: bytes, scale: str) -> tuple[DecodedPhotograph, PreparedImage]:
-    """The decoded photograph and its square, as in training or at the photograph's own size.
+def fundus_columns(decoded: DecodedPhotograph) -> tuple[np.ndarray, np.ndarray]:
+    """Of each row [H] of the whole photograph, where its fundus begins and one past where it ends,
+    int64; a pixel is in the circle where its centre is.
 
     Raises:
-        BadImage: it does not decode, or shows no fundus.
+        BadImage: it shows no fundus, or one that lies outside of it.
     """
-    kind = PREPROCESS.find(data.preprocess)
-    if scale == "network":
-        decoded = decode_photograph(content, kind.min_side(data.size))
-        return decoded, kind.function(decoded.pixels, data.size, **data.preprocess_args)
-    decoded = decode_photograph(content)
-    # How large the fundus is, only its preparation says.
-    small = kind.function(decoded.pixels, data.size, **data.preprocess_args)
-    size = native_size(small.geometry)
-    return decoded, kind.function(decoded.pixels, size, **data.preprocess_args)
-
-
-def _fundus_columns(
-    fundus: Fundus, decoded: DecodedPhotograph, whole: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of each row [H] of the photograph, where the fundus begins and one past where it ends.
-
-    Args:
-        fundus: in the decoded pixels.
-        whole: the photograph's height and width.
-
-    Raises:
-        BadImage: it lies outside the photograph.
-    """
-    height, width = whole
+    fundus, height, width = find_fundus(decoded.pixels), decoded.height, decoded.width
     x = decoded.scale * fundus.x - decoded.margin[0]
     y = decoded.scale * fundus.y - decoded.margin[1]
     radius = decoded.scale * fundus.radius
-    # A pixel is in the circle where its centre is.
     half = np.sqrt(np.clip(radius**2 - (np.arange(height) + 0.5 - y) ** 2, 0, None))
     begin = np.clip(np.ceil(x - half - 0.5), 0, width).astype(np.int64)
     end = np.clip(np.floor(x + half + 0.5), 0, width).astype(np.int64)
