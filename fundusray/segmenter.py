@@ -11,6 +11,7 @@ of PNGs with one byte a pixel. It is the package's own trainer with the recipe t
 `Segmenter.recipe` shows; what it saves is a bundle as any other.
 """
 
+import copy
 import os
 import tempfile
 from collections.abc import Sequence
@@ -124,9 +125,8 @@ class Segmenter:
         held = int(HELD_OUT * len(prepared))
         rows = np.arange(len(prepared))
         learned, chosen = (rows[:-held], rows[-held:]) if held else (rows, rows)
-        sides = {
-            "train": np.resize(learned, max(SHOWINGS, len(learned))), "val": chosen, "test": rows[:0],
-        }  # fmt: skip
+        learned = np.resize(learned, max(SHOWINGS, len(learned)))
+        sides = {"train": learned, "val": chosen, "test": rows[:0]}
         task = task_of(recipe, self.classes, False)
         with tempfile.TemporaryDirectory(prefix="fundusray-") as folder:
             run = files.join(folder, "segmenter")
@@ -184,7 +184,9 @@ class Segmenter:
         bundle = self._trained()
         prepared = self._prepared(images, masks)
         task = task_of(self.recipe, self.classes, False)
-        plain = Bundle(bundle.model, override(self.recipe, PLAIN), self.classes, bundle.info)
+        # An evaluator lays a network's weights out anew, which moves the last bits of its answers.
+        model = copy.deepcopy(bundle.model)
+        plain = Bundle(model, override(self.recipe, PLAIN), self.classes, bundle.info)
         evaluator = Evaluator(plain, task, prepared, torch.get_num_threads(), False)
         _, columns = evaluator.predictions(np.arange(len(prepared)), Clean())
         return task.figures(columns)
