@@ -43,6 +43,7 @@ OF_BUNDLES = {
         "explain",
         "linearity",
         "modulation",
+        "segment",
         "symmetry",
         "transfer",
         "two_eyes",
