@@ -122,7 +122,7 @@ def test_what_is_no_segmentation_is_refused() -> None:
     classifier = nn.Sequential(nn.Flatten(), nn.Linear(192, 5))
     with pytest.raises(InputError, match=r"logits of at least two classes for each pixel"):
         layered_examples(classifier, pictures(2, 8), eps=EPS)
-    with pytest.raises(InputError, match="ball.*'none'"):
+    with pytest.raises(InputError, match=r"ball.*'none'"):
         layered_examples(convolutions(3), pictures(2, 8), eps=EPS, ball="none")
     empty = layered_examples(convolutions(3), torch.zeros(0, 3, 8, 8), eps=EPS)
     assert len(empty.image) == 0 and len(empty.passes) == 0

@@ -166,9 +166,9 @@ def test_nothing_comes_of_nothing() -> None:
 
 def test_what_cannot_be_enhanced_is_refused() -> None:
     image, target = pictures(1, 8), drawn_classes(1, 8, 3)
-    with pytest.raises(InputError, match="search.*'greedly'.*greedy"):
+    with pytest.raises(InputError, match=r"search.*'greedly'.*greedy"):
         selective_enhancement(convolutions(3), image, target, eps=EPS, search="greedly")
-    with pytest.raises(InputError, match="ball.*'eps'"):
+    with pytest.raises(InputError, match=r"ball.*'eps'"):
         selective_enhancement(convolutions(3), image, target, eps=EPS, ball="eps")
     with pytest.raises(InputError, match=r"got \(1, 4\)"):
         selective_enhancement(lambda x: x.mean((2, 3)) @ torch.ones(3, 4), image, target, eps=EPS)
