@@ -7,6 +7,8 @@
                                      SEGMENTATION_ATTACKS
     light_leakage(level=1-4)         damaged as by a bad camera, before the light is evened
     worst_case(of=light_leakage, level=2, draws=8, steps=5)
+    layered(eps=1/100, steps=100)    changed class by class to be learned from, of a segmentation
+    selective(eps=1/100, search=greedy)
 
 `parse_condition(text)` gives the value and `str(value)` the shortest text that gives it again, so
 that texts can be compared and hashed. A further attack is an entry of `attacks.ATTACKS` or of
@@ -20,6 +22,7 @@ from fundusray.conditions.clean import Clean
 from fundusray.conditions.columns import with_condition
 from fundusray.conditions.condition import CONDITIONS, Condition
 from fundusray.conditions.corruption import CorruptionCondition
+from fundusray.conditions.enhancement import Enhancement, Layered, Selective
 from fundusray.conditions.segmentation_attack import SegmentationAttack, require_attack_of_task
 from fundusray.conditions.text import (
     parse_attacks,
@@ -35,7 +38,10 @@ __all__ = [
     "Clean",
     "Condition",
     "CorruptionCondition",
+    "Enhancement",
+    "Layered",
     "SegmentationAttack",
+    "Selective",
     "WorstCase",
     "parse_attacks",
     "parse_attacks_of_any_task",

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fundusray.attacks.gradient import Predict, input_gradient
@@ -127,6 +128,17 @@ def class_steps(predict: Predict, image: Tensor) -> Tensor:
     ]
     signs = torch.cat([step.sign().to(torch.int8) for step in steps])
     return signs.view(len(image), num_classes, *image.shape[1:])
+
+
+def mean_losses(predict: Predict, image: Tensor, target: Tensor) -> Tensor:
+    """J of each image [B, 3, S, S] against its true mask int64 [B, S, S], [B]."""
+    length = images_of_pass(image)
+    with torch.no_grad():
+        parts = [
+            F.cross_entropy(predict(some).float(), classes, reduction="none").flatten(1).mean(dim=1)
+            for some, classes in zip(image.split(length), target.split(length), strict=True)
+        ]
+    return torch.cat(parts) if parts else image.new_zeros(0)
 
 
 def choice_text(choice: Tensor | np.ndarray) -> str:
