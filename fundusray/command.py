@@ -85,13 +85,13 @@ def with_absolute_places(recipe: Recipe, submitted: bool) -> Recipe:
         "run.storage": storage,
         "data.split_file": data.split_file,
         "data.id_key": data.id_key,
-        "data.mix": data.mix,
         "model.weights": "" if is_published(recipe.model.weights) else recipe.model.weights,
         "model.init_from": "" if named else recipe.model.init_from,
     }
     several = "," in data.source
     roots = [part.strip() for part in data.root.split(",")] if several else [data.root]
-    for key, place in [*places.items(), *(("data.root", root) for root in roots)]:
+    lists = [("data.root", root) for root in roots] + [("data.mix", one) for one in data.mixed]
+    for key, place in [*places.items(), *lists]:
         relative = (
             place and not files.is_uri(place) and not os.path.isabs(os.path.expanduser(place))
         )
@@ -116,7 +116,7 @@ def with_absolute_places(recipe: Recipe, submitted: bool) -> Recipe:
             root=root,
             split_file=data.split_file and files.absolute(data.split_file),
             id_key=data.id_key and files.absolute(data.id_key),
-            mix=data.mix and files.absolute(data.mix),
+            mix=",".join(files.absolute(folder) for folder in data.mixed),
         ),
         run=replace(recipe.run, storage=storage),
     )

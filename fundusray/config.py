@@ -260,7 +260,7 @@ PLACE_SETTINGS = {
 
 
 def with_places(recipe: Recipe, change: Callable[[str], str]) -> Recipe:
-    """The recipe with every place changed, each of several roots by itself."""
+    """The recipe with every place changed, each of several roots and sets of copies by itself."""
     several = "," in recipe.data.source
     sections = {}
     for section, names in PLACE_SETTINGS.items():
@@ -268,7 +268,7 @@ def with_places(recipe: Recipe, change: Callable[[str], str]) -> Recipe:
         found = {name: getattr(node, name) for name in names}
         changed = {
             name: ",".join(map(change, place.split(",")))
-            if name == "root" and several
+            if name == "mix" or (name == "root" and several)
             else change(place)
             for name, place in found.items()
         }

@@ -25,6 +25,7 @@ def epoch_plan(recipe: Recipe, prepared: PreparedSet, rows: np.ndarray, epoch: i
         epoch=epoch,
         drop_last=train.drop_last,
     )
-    if recipe.data.mix:
-        return mix_copies(plan, recipe.data.mix_share, len(prepared), recipe.seed, epoch)
+    if copies := len(recipe.data.mixed):
+        share, num = recipe.data.mix_share, len(prepared)
+        return mix_copies(plan, share, num, recipe.seed, epoch, copies)
     return plan

@@ -114,8 +114,7 @@ def check_run(run: Run) -> None:
         check_choice(recipe.train.select, targets[rows["val"]], classes)
     effective_weights(recipe.loss.name, recipe.loss.args, split.counts)
     worker_share(epoch_plan(recipe, split.learned, rows["train"], 0), 0, recipe.cluster.most)
-    if run.copies is not None:
-        with_copies(prepared, run.copies)
+    with_copies(prepared, *run.copies)
 
 
 def _check_leaks(run: Run) -> None:

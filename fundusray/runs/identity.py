@@ -18,7 +18,7 @@ def run_key(
         pixels: version of the preprocessing.
         split: digest of who is on which side.
         start: digest of the weights it begins with.
-        copies: digest of the set that data.mix names; empty without one.
+        copies: digests of the sets that data.mix names, in their order; empty without one.
     """
     parts = {
         "schema": SCHEMA,

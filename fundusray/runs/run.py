@@ -62,9 +62,9 @@ class Run:
         return self.sets.start(self.set_folder, self.recipe.model)
 
     @cached_property
-    def copies(self) -> PreparedSet | None:
-        """The set that data.mix names, opened; None without one."""
-        return self.sets.at(self.recipe.data.mix) if self.recipe.data.mix else None
+    def copies(self) -> tuple[PreparedSet, ...]:
+        """The sets that data.mix names, opened."""
+        return tuple(self.sets.at(folder) for folder in self.recipe.data.mixed)
 
     @cached_property
     def timetable(self) -> Timetable:
@@ -103,13 +103,13 @@ def plan_run(recipe: Recipe, set_folder: str, storage: str, sets: OpenSets | Non
     """
     sets = sets or OpenSets()
     split = sets.split(set_folder, recipe)
-    info, mix = split.prepared.info, recipe.data.mix
+    info, mixed = split.prepared.info, recipe.data.mixed
     key = run_key(
         recipe,
         photographs=info["manifest"],
         pixels=pixels_version(recipe.data, info),
         split=split.digest,
         start=start_digest(recipe.model),
-        copies=files.sha256_file(files.join(mix, "set.json")) if mix else "",
+        copies="+".join(files.sha256_file(files.join(one, "set.json")) for one in mixed),
     )
     return Run(recipe, set_folder, split, key, storage, sets)

@@ -89,12 +89,12 @@ class Data:
     view: str = ""
     """What is done to images that are judged, e.g. "resize(224)"; empty: as the preset has it."""
     mix: str = field(default="", metadata=SILENT)
-    """A prepared set of corrupted or attacked copies of the same images, to train on both. What is
-    in it decides."""
+    """A prepared set of corrupted or attacked copies of the same images, to train on both; or
+    several with commas. What is in them decides."""
     mix_share: float = field(
         default=0.5, metadata=deciding_where(lambda recipe: bool(recipe.data.mix))
     )
-    """Share of showings that are of the copy."""
+    """Share of showings that are of copies; of several sets each has the same part of it."""
     corrupt: str = ""
     """Damage that training photographs are shown with, before data.preprocess evens their light,
     e.g. "wu(level=1-4)" or "motion_blur(level=2)"; empty: none. What becomes of a photograph is a
@@ -114,6 +114,11 @@ class Data:
     """Share of unusable rows and images above which the job stops."""
     pipeline: str = "dali"
     """dali; plain (torch and numpy, the slow reference); memory (raw sets, held in memory)."""
+
+    @property
+    def mixed(self) -> tuple[str, ...]:
+        """The folders that `mix` names, in their order."""
+        return tuple(part.strip() for part in self.mix.split(",")) if self.mix else ()
 
     def __post_init__(self) -> None:
         require(self.size >= 16, "data.size", "needs at least 16 pixels", self.size)
@@ -143,6 +148,8 @@ class Data:
         require(good, "data.fractions", need, self.fractions)
         if self.patient_pattern:
             _check_pattern(self.patient_pattern)
+        good = all(self.mixed) and len(set(self.mixed)) == len(self.mixed)
+        require(good, "data.mix", "different folders with commas between them", self.mix)
         require(0 <= self.mix_share <= 1, "data.mix_share", "a share in [0, 1]", self.mix_share)
         share = self.corrupt_share
         require(0 < share <= 1, "data.corrupt_share", "a share in (0, 1]", share)

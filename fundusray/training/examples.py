@@ -64,7 +64,7 @@ class PreparedExamples:
         self.about: dict[str, Any] = {"patients": unknown} if unknown else {}
         self.about |= {"manifest": prepared.info["manifest"], "ordered": prepared.ordered}
         data = recipe.data
-        shown = with_copies(prepared, open_set(data.mix)) if data.mix else prepared
+        shown = with_copies(prepared, *map(open_set, data.mixed))
         damage, clean = training_damage(data, shown, recipe.seed), finishing(data, prepared)
         self._learned = self._loader(shown, augmentation.train_text(data), ranks, threads, damage)
         view, judged = augmentation.view_text(data), judging_damage(data, prepared)

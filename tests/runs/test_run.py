@@ -56,7 +56,7 @@ def test_holds_what_its_recipe_and_set_say(data: Any, sets: OpenSets) -> None:
     assert run.timetable.epochs == 4
     assert run.timetable.steps_per_epoch == len(run.rows["train"]) // 8
     assert run.folder == f"/storage/custom-{run.key[:8]}"
-    assert run.prepared is data and run.start.place == "" and run.copies is None
+    assert run.prepared is data and run.start.place == "" and run.copies == ()
 
 
 def test_trials_that_split_alike_share_one_split(sets: OpenSets, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 beside them (`data.mix`) or to look at. Units are cut as those of the set they come from.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -73,14 +73,21 @@ def _whole_unit(folder: str, index: int) -> dict[str, Any] | None:
 
 
 def complete_derived(
-    base: PreparedSet, data: Data, condition: str, folder: str, units: list[dict[str, Any]]
+    base: PreparedSet,
+    data: Data,
+    condition: str,
+    folder: str,
+    units: list[dict[str, Any]],
+    about: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes the tables and the description that completes a derived set.
 
     Args:
         data: whose preprocessing and encoding its pixels have.
         condition: what was done, as text.
+        about: what else decided it, JSON values: the network that it was made with.
     """
+    about = dict(about or {})
     receipts = [receipt for unit in units for receipt in unit[RECEIPT]]
     table = base.table.append_column(RECEIPT, pa.array(receipts, pa.string()))
     sums = dict(base.info["tables"])
@@ -93,8 +100,8 @@ def complete_derived(
         sums[name] = files.sha256_file(place)
     step = PREPROCESS.find(data.preprocess)
     described = base.info | {
-        "manifest": files.hash_json([base.info["manifest"], condition], 16),
-        "derived": {"from": files.base_name(base.folder), "condition": condition},
+        "manifest": files.hash_json([base.info["manifest"], condition, *about.items()], 16),
+        "derived": {"from": files.base_name(base.folder), "condition": condition} | about,
         "preprocess": data.preprocess,
         "preprocess_args": data.preprocess_args,
         "preprocess_version": step.version,
