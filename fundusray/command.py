@@ -21,8 +21,8 @@ from fundusray.data.manifest.contract import LABELS, SOURCES
 from fundusray.errors import DiskError, FundusError, InputError
 from fundusray.keywords import signature
 from fundusray.losses.registry import LOSSES, PASSED
-from fundusray.pipeline.augment.augmentation import PRESETS
 from fundusray.pipeline.augment.operations import OPERATIONS
+from fundusray.pipeline.augment.presets import PRESETS
 from fundusray.settings.choices import REGISTRIES, choices
 
 OF_THE_DICE = frozenset({"dice"})

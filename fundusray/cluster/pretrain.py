@@ -60,7 +60,9 @@ def check_pretraining(recipe: Recipe) -> None:
 def _check_training(recipe: Recipe) -> None:
     """Refuses ways to train that masks cannot follow, or that the papers' recipes bring along."""
     phases = parse_phases(recipe.train.phases, recipe.train.epochs)
+    seeking = augmentation.parse_augmentation(augmentation.train_text(recipe.data)).seeking
     for key, given in {
+        "data.augment": recipe.data.augment if seeking else "",
         "adversarial.eps": recipe.adversarial.eps,
         "train.mixup": recipe.train.mixup,
         "loss.sparsity": recipe.loss.sparsity,

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from fundusray.data.photographs.decode import BadImage
+from fundusray.data.prepared.lesion_points import LesionPoints
 from fundusray.data.prepared.masks import num_planes
 from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.data.sampling import EpochPlan
 from fundusray.errors import InputError
-from fundusray.pipeline.augment.augmentation import Augmentation, parse_augmentation
+from fundusray.pipeline.augment.augmentation import UNSEEN, Augmentation, parse_augmentation
 from fundusray.pipeline.engines.memory import MemoryEngine
 from fundusray.pipeline.engines.plain import (
     EngineFrame,
@@ -111,6 +112,7 @@ class Loader:
         self._prepared, self._batch, self._change = prepared, batch, change
         self._augmentation, self._engine, self._quarantine = augmentation, engine, quarantine
         self._read = _reader(prepared, engine, quarantine)
+        self._lesions = LesionPoints(prepared) if augmentation.seeking else None
         self._targets = np.asarray(prepared.targets(), np.int64)
         self._turn = 0
 
@@ -163,11 +165,13 @@ class Loader:
         masked = bool(self._prepared.mask_kinds)
         for rows, repeat in zip(plan.rows[start:], plan.repeat[start:], strict=True):
             keys = {"seed": seed, "epoch": epoch, "rows": rows, "repeat": repeat}
-            draws = self._augmentation.draw(self._prepared.size, **keys)
+            planes = self._prepared.mask_planes(rows) if masked else None
+            lesions = None if self._lesions is None else self._lesions.of(rows, planes)
+            draws = self._augmentation.draw(self._prepared.size, **keys, lesions=lesions)
             content = self._read(rows)
             if self._change is not None:
                 content = self._change(content, **keys)
-            yield Work(content, draws, self._prepared.mask_planes(rows) if masked else None)
+            yield Work(content, draws, planes)
 
     def _examine(self, rows: np.ndarray, error: Exception) -> None:
         """Sets aside the images at fault among `rows`, each decoded alone."""
@@ -213,14 +217,17 @@ def make_loader(
     change: of the stored pixels; of raw sets.
 
     Raises:
-        InputError: an unknown name, a text that does not fit, no such device, an engine that does
-            not read such a set, or DALI is not installed.
+        InputError: an unknown name, a text that does not fit, or that looks for lesions in a set
+            without masks, no such device, an engine that does not read such a set, or DALI is not
+            installed.
     """
     assert change is None or prepared.encoding == "raw", "only stored pixels can be changed"
     if change is not None and engine == "memory":
         engine = "dali"  # pixels that rest on the device would be changed once for all epochs
     _check(prepared, engine, device)
     augmentation = parse_augmentation(augment)
+    if augmentation.seeking and not prepared.mask_kinds:
+        raise InputError(f"{prepared.folder}: augmentation: {UNSEEN}")
     side = augmentation.side(prepared.size)
     raw, augmented = prepared.encoding == "raw", bool(augmentation.steps)
     frame = EngineFrame(

@@ -10,6 +10,7 @@ from fundusray.corruptions import parse_corruption
 from fundusray.data import SOURCES
 from fundusray.data.epoch_plan import epoch_plan
 from fundusray.data.labels.class_names import class_positions
+from fundusray.data.labels.mask_targets import is_mask_target
 from fundusray.data.prepared.copies import with_copies
 from fundusray.data.prepared.frames import stored_data
 from fundusray.data.prepared.prepared_set import PreparedSet
@@ -57,6 +58,9 @@ def check(recipe: Recipe, learns: bool = True) -> None:
         )
     for text in (augmentation.train_text(data), augmentation.view_text(data)):
         augmentation.check_augmentation(text, data.size)
+    seeking = augmentation.parse_augmentation(augmentation.train_text(data)).seeking
+    if seeking and not (data.masks or is_mask_target(data.target)):
+        raise InputError(f"data.augment={data.augment}: {augmentation.UNSEEN}")
     check_args(recipe.loss.name, recipe.loss.args)
     check_network(recipe.model, augmentation.smallest_side(data))
     check_segmentation(recipe)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from fundusray.pipeline.augment.augmentation import PRESETS, parse_augmentation
+from fundusray.pipeline.augment.augmentation import parse_augmentation
 from fundusray.pipeline.augment.draws import (
     Draws,
     KeyedDice,
@@ -14,6 +14,7 @@ from fundusray.pipeline.augment.draws import (
     keyed_uniforms,
     no_effect,
 )
+from fundusray.pipeline.augment.presets import PRESETS
 
 SIZE = 200
 MANY = np.arange(10_000)

@@ -14,16 +14,17 @@ from fundusray.data.manifest.build import build_manifest
 from fundusray.data.prepared import prepared_set as shards
 from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.data.sampling import plan_eval
-from fundusray.pipeline.augment.augmentation import PRESETS, parse_augmentation
+from fundusray.pipeline.augment.augmentation import parse_augmentation
 from fundusray.pipeline.augment.draws import mask_matrix
 from fundusray.pipeline.augment.operations import OPERATIONS
+from fundusray.pipeline.augment.presets import PRESETS
 from fundusray.pipeline.engines.plain import as_float, moved_planes, nearest, unpacked
 from fundusray.pipeline.loader import Batch, make_loader
 from fundusray.training.step import to_device
 
 SIZE, NUM, KINDS = 64, 16, 10
 ROWS = np.arange(NUM)
-WHOLE = ["hflip() + vflip()", "ten_crop(50) + pad(3)"]
+WHOLE = ["hflip() + vflip()", "ten_crop(50) + pad(3)", "hflip() + lesion_crop(40, 0.7)"]
 WARPED = [
     "affine(scale=0.1, translate=0.05, rotate=(-30, 10), shear=10) + hflip()", "resize(96)",
     "random_resized_crop(48)", "choice(rotate(30), hflip(), jitter(0.3, 0.3, 0.3, 0.1))",
@@ -147,11 +148,12 @@ def test_colour_is_left_to_the_image(kept: PreparedSet) -> None:
         assert not torch.equal(as_float(moved[0].image), as_float(bright[0].image))
 
 
+@pytest.mark.parametrize("text", ["wu", WHOLE[-1]])
 @pytest.mark.parametrize("engine", ["plain", "dali"])
-def test_masks_depend_on_rows_and_epoch_alone(kept: PreparedSet, engine: str) -> None:
-    whole = masks_of(batches(kept, engine, "wu", 16))
-    assert torch.equal(whole, masks_of(batches(kept, engine, "wu", 4)))
-    assert torch.equal(whole[8:], masks_of(batches(kept, engine, "wu", 4, start=2)))
+def test_masks_depend_on_rows_and_epoch_alone(kept: PreparedSet, engine: str, text: str) -> None:
+    whole = masks_of(batches(kept, engine, text, 16))
+    assert torch.equal(whole, masks_of(batches(kept, engine, text, 4)))
+    assert torch.equal(whole[8:], masks_of(batches(kept, engine, text, 4, start=2)))
 
 
 def test_masks_travel_to_the_device_with_their_images(kept: PreparedSet) -> None:
@@ -193,8 +195,9 @@ def test_what_keeps_levels_is_known() -> None:
     """Every operation and preset draws no colour where it is said to be of geometry alone."""
     values = {
         "rotate": "20", "affine": "rotate=20", "crop": "40", "center_crop": "40",
-        "random_crop": "40", "five_crop": "40", "ten_crop": "40", "resize": "40",
-        "random_resized_crop": "40", "pad": "3", "apply": "0.5, hflip(1)", "choice": "hflip(1)",
+        "random_crop": "40", "lesion_crop": "40", "five_crop": "40", "ten_crop": "40",
+        "resize": "40", "random_resized_crop": "40", "pad": "3", "apply": "0.5, hflip(1)",
+        "choice": "hflip(1)",
         "order": "hflip(1)", "jitter": "0.2, 0.2, 0.2, 0.1", "brightness": "0.2", "contrast": "0.2",
         "saturation": "0.2", "hue": "0.2", "whiten": "(0.4, 0.3, 0.2), std=(0.25, 0.2, 0.15)",
         "greyscale": "0.5",
@@ -203,7 +206,7 @@ def test_what_keeps_levels_is_known() -> None:
     texts = [f"{name}({values.get(name, '')})" for name in OPERATIONS]
     texts += ["apply(0.5, hue(0.2))", "choice(hflip(1), hue(0.2))", "hflip(1) + hue(0.2)"]
     for text in [*texts, *(name for name in PRESETS if PRESETS[name].train != "none")]:
-        draws = parse_augmentation(text).draw(256, **keys)
+        draws = parse_augmentation(text).draw(256, **keys, lesions=[[]] * 64)
         painted = draws.coloured.any() or (draws.brightness != 1).any() or (draws.std > 0).any()
         painted = painted or (draws.contrast != 1).any()
         assert parse_augmentation(text).geometric == (not painted), text

@@ -20,72 +20,33 @@ from fundusray.pipeline.augment.draws import (
     Draws,
     ImageEffect,
     KeyedDice,
+    Lesions,
     chained_effects,
     draw_keys,
     finished_draws,
     no_effect,
 )
 from fundusray.pipeline.augment.operations import OPERATIONS, Step
-from fundusray.registry import Registry, unknown_name
+from fundusray.pipeline.augment.presets import PRESETS
+from fundusray.registry import unknown_name
 from fundusray.settings import Data
 
 LONGEST = 1000  # characters
 DEEPEST = 20  # brackets within brackets
 GEOMETRIC = {
     "hflip", "vflip", "rotate", "affine", "crop", "center_crop", "random_crop", "five_crop",
-    "ten_crop", "resize", "random_resized_crop", "pad", "apply", "choice", "order",
+    "lesion_crop", "ten_crop", "resize", "random_resized_crop", "pad", "apply", "choice", "order",
 }  # fmt: skip
 """Operations that move pixels and do nothing else, or only choose among others."""
+SEEKING = {"lesion_crop"}
+"""Operations that look for lesions."""
 EXAMPLE = "hflip(0.5) + rotate((-30, 10))"
 
 
-class AugmentationPreset(NamedTuple):
-    """A name for two texts."""
-
-    train: str
-    view: str
-    """What is done to the pictures a model is judged on."""
-    doc: str
-
-
-PRESETS: Registry[AugmentationPreset] = Registry("augmentation")
-
-_WU = (
-    "hflip(0.5) + apply(0.5, affine(scale=(0.9, 1.1), translate={}, rotate=(-10, 30), shear=10)) "
-    "+ jitter(brightness=(0.85, 1.15), contrast=(0.85, 1.15), p=0.5)"
+UNSEEN = (
+    "lesion_crop looks for lesions, and no masks say where they are; give data.masks=<kinds> or "
+    "data.target=lesions, or take random_crop"
 )
-
-PRESETS.register("none")(AugmentationPreset("none", "none", "Nothing."))
-PRESETS.register("wu")(
-    AugmentationPreset(
-        _WU.format(0.05),
-        "none",
-        "Wu (2020): flip, one affine transform, brightness and contrast, each for half of the "
-        "pictures. Printed are moves of 0.05 %, a quarter of a pixel: 0.05 of the side is meant; "
-        "and turns of -30 to 10 degrees, clockwise where positive as in the libraries that turn, "
-        "scale and shear at once (torchvision's RandomAffine, imgaug), so -10 to 30 here.",
-    )
-)
-PRESETS.register("wu_literal")(
-    AugmentationPreset(_WU.format(0.0005), "none", "Wu (2020) with moves of 0.05 % as printed.")
-)
-PRESETS.register("yu")(
-    AugmentationPreset(
-        "random_crop(224) + rotate(20) + hflip(0.5) + vflip(0.5)",
-        "resize(224)",
-        "Yu: of pictures prepared at 256 pixels a square of 224, turned by up to 20 degrees and "
-        "flipped both ways; judged on the whole picture at 224 pixels.",
-    )
-)
-PRESETS.register("ngc")(
-    AugmentationPreset(
-        "random_resized_crop(224) + hflip(0.5)",
-        "resize(256) + center_crop(224)",
-        "NVIDIA's ResNet-50: 8 to 100 % of the picture's area with sides of 3:4 to 4:3 as a square "
-        "of 224, flipped; judged in the middle 224 of the picture at 256 pixels.",
-    )
-)
-PRESETS.register("kon")(AugmentationPreset("hflip(0.5)", "none", "Kon (2024): flip."))
 
 
 class Augmentation(NamedTuple):
@@ -95,6 +56,8 @@ class Augmentation(NamedTuple):
     """Empty where nothing is done to any picture."""
     geometric: bool = True
     """Whether it is made of operations alone that move pixels and leave their colours."""
+    seeking: bool = False
+    """Whether it looks for lesions."""
 
     def effect(self, dice: KeyedDice) -> ImageEffect:
         """What is done to the rows the dice are of."""
@@ -110,13 +73,27 @@ class Augmentation(NamedTuple):
         return self.effect(KeyedDice(draw_keys(0, 0, one, one), size)).size
 
     def draw(
-        self, size: int, *, seed: int, epoch: int, rows: np.ndarray, repeat: np.ndarray
+        self,
+        size: int,
+        *,
+        seed: int,
+        epoch: int,
+        rows: np.ndarray,
+        repeat: np.ndarray,
+        lesions: Lesions | None = None,
     ) -> Draws:
         """What is done to pictures of side `size`: rows [B] of a set, `repeat` [B] counting how
-        often each came before in the epoch."""
+        often each came before in the epoch, `lesions` what they show.
+
+        Raises:
+            InputError: lesions are looked for, and none are given.
+        """
         if not self.steps:
             return _nothing(len(rows), size)
-        return finished_draws(self.effect(KeyedDice(draw_keys(seed, epoch, rows, repeat), size)))
+        if self.seeking and lesions is None:
+            raise InputError(f"augmentation: {UNSEEN}")
+        keys = draw_keys(seed, epoch, rows, repeat)
+        return finished_draws(self.effect(KeyedDice(keys, size, lesions=lesions)))
 
 
 @lru_cache(8)
@@ -145,7 +122,7 @@ def parse_augmentation(text: str) -> Augmentation:
     except (ValueError, RecursionError, MemoryError) as error:
         raise _pointed(source, 0, len(source), "cannot be read: too many brackets") from error
     steps = tuple(_steps(tree, source, DEEPEST))
-    return Augmentation(steps, _is_geometric(tree))
+    return Augmentation(steps, _is_geometric(tree), _is_seeking(tree))
 
 
 def _is_geometric(tree: ast.expr) -> bool:
@@ -154,6 +131,15 @@ def _is_geometric(tree: ast.expr) -> bool:
     presets = names & set(PRESETS)
     return names - presets <= GEOMETRIC and all(
         parse_augmentation(PRESETS[name].train).geometric for name in presets
+    )
+
+
+def _is_seeking(tree: ast.expr) -> bool:
+    """Whether any operation of a text looks for lesions."""
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    presets = names & set(PRESETS) - {"none"}
+    return bool(names & SEEKING) or any(
+        parse_augmentation(PRESETS[name].train).seeking for name in presets
     )
 
 
@@ -183,16 +169,25 @@ def train_text(data: Data) -> str:
 
 def view_text(data: Data) -> str:
     """What is done to the pictures a model is judged on: data.view if given, else what the preset
-    says, else the whole picture at the size that is trained on.
+    says, else the whole picture at the size that is trained on; whole and at its own size where
+    windows about lesions are trained on, since it is then gone through by tiles of that size.
 
     Raises:
-        InputError: data.augment cannot be read.
+        InputError: data.augment cannot be read, or data.view looks for lesions.
     """
     given, train = (" ".join(text.split()) for text in (data.view, data.augment))
     if given:
-        return PRESETS[given].view if given in PRESETS else given
+        view = PRESETS[given].view if given in PRESETS else given
+        if parse_augmentation(view).seeking:
+            raise InputError(
+                f"data.view={given}: where lesions are is what a judged network is asked; leave it "
+                "empty, so that whole pictures are judged"
+            )
+        return view
     if train in PRESETS:
         return PRESETS[train].view
+    if parse_augmentation(train).seeking:
+        return "none"
     size = output_size(train, data.size)
     return "none" if size == data.size else f"resize({size})"
 
@@ -291,7 +286,7 @@ def _sequence(steps: tuple[Step, ...]) -> Step:
     def together(dice: KeyedDice) -> ImageEffect:
         done = no_effect(dice)
         for step in steps:
-            done = chained_effects(done, step(dice.at(done.size)))
+            done = chained_effects(done, step(dice.after(done)))
         return done
 
     return together

@@ -16,6 +16,9 @@ import numpy as np
 EYE = np.eye(3)
 NUDGE = 2.0**-10
 
+Lesions = Sequence[Sequence[np.ndarray]]
+"""Of each image pixels (x, y) [n, 2] of its lesions, an array for each kind that it shows."""
+
 
 class ImageEffect(NamedTuple):
     """What one operation, or several after another, does to B images."""
@@ -42,9 +45,17 @@ class Draws(NamedTuple):
 class KeyedDice:
     """Draws for the rows of a batch: one number per row, another each time it is asked."""
 
-    def __init__(self, keys: np.ndarray, size: int, places: Iterator[int] | None = None) -> None:
+    def __init__(
+        self,
+        keys: np.ndarray,
+        size: int,
+        places: Iterator[int] | None = None,
+        lesions: Lesions | None = None,
+        matrix: np.ndarray | None = None,
+    ) -> None:
         self._keys = keys
         self._places = count() if places is None else places
+        self._lesions, self._matrix = lesions, matrix
         self.size = size
         """Side of the images at this point, pixels."""
 
@@ -63,9 +74,34 @@ class KeyedDice:
         """Whole numbers from 0 to num - 1, int64 [B]."""
         return (num * self.uniform()).astype(np.int64)
 
-    def at(self, size: int) -> "KeyedDice":
-        """The same row of numbers, for images of another size."""
-        return KeyedDice(self._keys, size, self._places)
+    def lesion_pixels(self, wanted: np.ndarray) -> np.ndarray:
+        """A pixel of a lesion that each image shows at this point, (x, y) float64 [B, 2]; NaN where
+        none is to be seen, or `wanted` bool [B] is not set.
+
+        First a kind is drawn, each that is there as likely, then a pixel of it: what is rare is met
+        as often as what is not.
+        """
+        kind, which = self.uniform(), self.uniform()
+        pixels = np.full((len(self), 2), np.nan)
+        for row in np.flatnonzero(wanted) if self._lesions is not None else ():
+            seen = [here for kept in self._lesions[row] if len(here := self._seen(row, kept))]
+            if seen:
+                points = seen[int(kind[row] * len(seen))]
+                pixels[row] = points[int(which[row] * len(points))]
+        return pixels
+
+    def _seen(self, row: int, points: np.ndarray) -> np.ndarray:
+        """Those of some stored pixels [n, 2] that a row's image shows at this point, and where."""
+        if self._matrix is None or np.array_equal(self._matrix[row], EYE):
+            return points
+        there = np.linalg.inv(self._matrix[row])
+        moved = np.floor((points + 0.5) @ there[:2, :2].T + there[:2, 2])
+        return moved[((moved >= 0) & (moved < self.size)).all(axis=1)]
+
+    def after(self, effect: ImageEffect) -> "KeyedDice":
+        """The same rows of numbers, for the images that an effect made of those at this point."""
+        matrix = effect.matrix if self._matrix is None else self._matrix @ effect.matrix
+        return KeyedDice(self._keys, effect.size, self._places, self._lesions, matrix)
 
 
 def draw_keys(seed: int, epoch: int, rows: np.ndarray, repeat: np.ndarray) -> np.ndarray:

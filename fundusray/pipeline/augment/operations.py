@@ -105,6 +105,23 @@ def random_crop(dice: KeyedDice, size: int) -> ImageEffect:
     return _window(dice, size, dice.whole(room + 1), dice.whole(room + 1))
 
 
+@OPERATIONS.register("lesion_crop")
+def lesion_crop(dice: KeyedDice, size: int, share: float = 0.5) -> ImageEffect:
+    """A square of `size` pixels: with probability `share` one that shows a lesion, where there is
+    any, else anywhere within.
+
+    Kinds of lesions that are there are drawn equally often, and the lesion lies anywhere in the
+    square.
+    """
+    room = _room(dice, size)
+    sought = dice.chance(checked_number("share", share, 0, 1))
+    anywhere = np.stack([dice.whole(room + 1), dice.whole(room + 1)], axis=-1)
+    before = np.stack([dice.whole(size), dice.whole(size)], axis=-1)
+    corner = dice.lesion_pixels(sought) - before
+    corner = np.where(np.isnan(corner), anywhere, np.clip(corner, 0, room))
+    return _window(dice, size, *corner.T)
+
+
 @OPERATIONS.register("five_crop")
 def five_crop(dice: KeyedDice, size: int) -> ImageEffect:
     """One of five squares: in the corners and in the middle."""
