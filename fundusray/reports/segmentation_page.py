@@ -198,8 +198,11 @@ def _class_table(name: str, table: pa.Table, summary: Row, classes: Sequence[str
             ]
         )
     head = ["class", "share of pixels", "IoU", "Dice", "AUPR", "sensitivity at 1 false alarm"]
-    head += ["lesions", "patients with one"]
-    caption = f"{people_text(summary, 'image')}. The share of pixels is the AUPR by chance."
+    head += ["lesions", "patients"]
+    caption = (
+        f"{people_text(summary, 'image')}. The share of pixels is the AUPR by chance; patients are "
+        "those with such a lesion."
+    )
     return PageTable(f"By class: {name}", caption, head, rows)
 
 

@@ -45,12 +45,16 @@ def pixel_columns(
     logarithm = torch.log_softmax(logits.detach().float(), dim=1)
     loss = -logarithm.gather(1, target[:, None])[:, 0].double().mean(dim=(1, 2))
     called = logarithm.argmax(dim=1).cpu().numpy()
-    image = np.arange(batch)[:, None, None]
-    cells = (image * num_classes + truth) * num_classes + called
-    confusion = _histogram(cells, (batch, num_classes, num_classes))
+    shape = (num_classes, num_classes)
+    confusion = np.array(
+        [
+            _histogram(own * num_classes + mine, shape)
+            for own, mine in zip(truth, called, strict=True)
+        ]
+    )
     scores = _scores(logarithm)
-    lead = np.arange(batch * (num_classes - 1)).reshape(batch, -1, 1, 1)
-    everything = _histogram(lead * LEVELS + scores, (batch, num_classes - 1, LEVELS))
+    # One class at a time: of a whole photograph, numbers of all of them would be half a gigabyte.
+    everything = np.array([[_histogram(each, [LEVELS]) for each in image] for image in scores])
     positives = np.zeros((batch, num_classes - 1, len(SIZES), LEVELS), np.int64)
     scale = np.broadcast_to(np.asarray(photograph_pixels, np.float64), batch)
     for n, k, box in _present(truth, confusion.sum(axis=2)):
@@ -114,8 +118,8 @@ def _checked(logits: Tensor, target: Tensor) -> np.ndarray:
 def _scores(logarithm: Tensor) -> np.ndarray:
     """uint8 [B, C - 1, H, W]: the foreground classes' probabilities in 8 bits; 0 where a network's
     output is not finite, which its loss says."""
-    share = torch.nan_to_num(logarithm[:, 1:].exp(), nan=0.0)
-    return (share * (LEVELS - 1)).round().to(torch.uint8).cpu().numpy()
+    share = logarithm[:, 1:].exp().nan_to_num_(nan=0.0)
+    return share.mul_(LEVELS - 1).round_().to(torch.uint8).cpu().numpy()
 
 
 def _histogram(cells: np.ndarray, shape: Sequence[int]) -> np.ndarray:
