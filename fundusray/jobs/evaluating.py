@@ -12,7 +12,12 @@ from fundusray.cluster import evaluate as cluster_evaluate
 from fundusray.cluster.class_matching import in_classes_of
 from fundusray.cluster.runtime import start as cluster_start
 from fundusray.command import Command, with_absolute_places
-from fundusray.conditions import Clean, CorruptionCondition, parse_condition
+from fundusray.conditions import (
+    Clean,
+    CorruptionCondition,
+    parse_condition,
+    require_attack_of_task,
+)
 from fundusray.config import Recipe, override
 from fundusray.data.prepared.prepared_set import PreparedSet, open_set
 from fundusray.data.sampling import plan_epoch
@@ -46,6 +51,7 @@ def evaluate(asked: Command) -> dict[str, Any]:
     condition = parse_condition(asked.changes.get("condition", "clean"))
     place = bundle_folder(asked.words[0])
     bundle = load_bundle(place)
+    require_attack_of_task(condition, is_segmentation(bundle.recipe))
     recipe = asked_recipe(place, bundle.recipe, asked.changes)
     if asked.show:
         return print_recipe(recipe)

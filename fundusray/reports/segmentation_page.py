@@ -101,7 +101,7 @@ def segmentation_page(facts: SegmentationFacts, tables: Mapping[str, pa.Table]) 
     pages += [_class_table(name, table, summaries[name], classes) for name, table in tables.items()]
     pages.append(_size_table(clean_name, tables, people))
     for name, table in others.items():
-        pages += _fall_tables(name, clean, table, people)
+        pages += fall_tables(name, clean, table, people)
     counted = {name: table for name, table in tables.items() if "lesions" in table.column_names}
     pages += [_froc_table(name, table) for name, table in counted.items()]
     return EvaluationPage(
@@ -223,7 +223,7 @@ def _size_table(clean_name: str, tables: Mapping[str, pa.Table], people: str) ->
     return PageTable("AUPR by size of lesion", f"{people}; 95 % intervals.", head, rows)
 
 
-def _fall_tables(name: str, clean: pa.Table, table: pa.Table, people: str) -> list[PageTable]:
+def fall_tables(name: str, clean: pa.Table, table: pa.Table, people: str) -> list[PageTable]:
     """How much each size falls under a condition, and whether small ones fall first."""
     rows = []
     for row in size_differences(clean, table):
