@@ -67,7 +67,7 @@ def test_saved_and_loaded_it_is_the_same(fitted: Segmenter, tmp_path: Path) -> N
 def test_files_are_read_as_arrays_are(fitted: Segmenter, tmp_path: Path) -> None:
     image, classes = drawn()
     Image.fromarray(image).save(tmp_path / "eye.png")
-    write_class_map(str(tmp_path / "map.png"), classes, 2)
+    write_class_map(str(tmp_path / "map.png"), classes, [(0, 0, 0), (255, 0, 0)])
     as_files = fitted.evaluate([tmp_path / "eye.png"], [str(tmp_path / "map.png")])
     assert as_files == fitted.evaluate([image], [classes])
 

@@ -59,6 +59,14 @@ Sheet = Callable[[SegmentedPhotograph, tuple[str, ...], str], bytes]
 """(what came of a photograph, the classes, its name) -> a PNG of it. A function of a module."""
 
 
+class Drawing(NamedTuple):
+    """How class maps are made to be looked at."""
+
+    colours: tuple[tuple[int, int, int], ...]
+    """Of each class, the background first."""
+    sheet: Sheet
+
+
 class PhotographFile(NamedTuple):
     """A photograph that is to be segmented."""
 
@@ -98,7 +106,7 @@ def segmented_rows(
     photographs: Sequence[PhotographFile],
     plan: SegmentPlan,
     folder: str,
-    sheet: Sheet,
+    drawing: Drawing,
     cpus: int = 0,
 ) -> list[dict[str, Any]]:
     """A row of ROWS for each photograph in order, and its `image`, the file's name.
@@ -127,7 +135,7 @@ def segmented_rows(
         rows[one.sha256] = _refused(one, DIED.format(tries=TRIES, why=why))
         return []
 
-    work = partial(segmented_part, folder, plan, sheet)
+    work = partial(segmented_part, folder, plan, drawing)
     with Pool("segmenting", work, Workers(opened, threads, float(gpu)), parts) as pool:
         for unit, location in pool.results(units, died):
             (row,) = files.read_table(location).to_pylist()
@@ -156,7 +164,7 @@ def opened_network(bundle: str, weights: str, threads: int, gpu: bool) -> OpenNe
 
 
 def segmented_part(
-    folder: str, plan: SegmentPlan, sheet: Sheet, network: OpenNetwork, one: PhotographFile
+    folder: str, plan: SegmentPlan, drawing: Drawing, network: OpenNetwork, one: PhotographFile
 ) -> pa.Table:
     """A row for a photograph, after its class map and its sheet are written into `folder`."""
     began = time.monotonic()
@@ -174,8 +182,8 @@ def segmented_part(
         "height": made.classes.shape[0], "width": made.classes.shape[1], "size": made.size,
         "areas": made.areas.tolist(), "class_map": f"class-maps/{name}", "sheet": f"sheets/{name}",
     }  # fmt: skip
-    write_class_map(files.join(folder, row["class_map"]), made.classes, len(network.classes))
-    picture = sheet(made, network.classes, files.base_name(one.path))
+    write_class_map(files.join(folder, row["class_map"]), made.classes, drawing.colours)
+    picture = drawing.sheet(made, network.classes, files.base_name(one.path))
     files.write_bytes(files.join(folder, row["sheet"]), picture)
     row["seconds"] = time.monotonic() - began
     return pa.Table.from_pylist([row], ROWS)

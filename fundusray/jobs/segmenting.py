@@ -4,13 +4,14 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from fundusray import files
 from fundusray.cluster.runtime.demand import require_writable
 from fundusray.cluster.runtime.start import in_submitted_job, start_ray
-from fundusray.cluster.segment import SEGMENTED, photograph_files, segmented_rows
+from fundusray.cluster.segment import SEGMENTED, Drawing, photograph_files, segmented_rows
 from fundusray.command import Command, with_absolute_places
 from fundusray.config import Recipe, override
-from fundusray.data.prepared.class_map_files import class_colours
 from fundusray.data.reading.folders import bad_path, is_photograph, list_folder
 from fundusray.errors import BadInputsError, InputError
 from fundusray.harmless import printable_text
@@ -20,8 +21,9 @@ from fundusray.models.tiles import MOST_OVERLAP, TilePlan
 from fundusray.pipeline.augment.augmentation import view_text
 from fundusray.registry import unknown_name
 from fundusray.reports.evaluation_page import evaluation_page
-from fundusray.reports.segmentation_sheet import segmentation_sheet
+from fundusray.reports.segmentation_sheets import class_colours
 from fundusray.reports.segmented_page import MOST_SHEETS, SegmentedFacts, segmented_page
+from fundusray.reports.segmented_sheet import segmented_sheet
 from fundusray.runs.joined_networks import network_place, open_network
 from fundusray.tasks import is_segmentation
 from fundusray.training.segmented_photograph import SegmentedPhotograph, SegmentPlan
@@ -59,7 +61,8 @@ def segment(asked: Command) -> dict[str, Any]:
     key = files.hash_json([weights_digest(place), plan.text], 8)
     folder = files.join(here.run.storage, f"{bundle.recipe.name}-segmented-{key}")
     start_ray()
-    rows = segmented_rows(place, photographs, plan, folder, sheet_of, here.cluster.cpus)
+    drawing = Drawing(palette(bundle.classes), sheet_of)
+    rows = segmented_rows(place, photographs, plan, folder, drawing, here.cluster.cpus)
     if not any(row["status"] == SEGMENTED for row in rows):
         raise BadInputsError(
             f"none of {len(rows):,} photographs could be segmented; the first, {rows[0]['image']}: "
@@ -138,8 +141,13 @@ def sheet_of(made: SegmentedPhotograph, classes: tuple[str, ...], name: str) -> 
     """The sheet of a photograph, PNG."""
     note = f" ({made.note})" if made.note else ""
     title = f"{name}, {made.classes.shape[1]} x {made.classes.shape[0]} pixels{note}"
-    colours = class_colours(len(classes))
-    return segmentation_sheet(made.pixels, made.classes, classes, colours, made.areas, title)
+    colours = np.array(palette(classes), np.uint8)
+    return segmented_sheet(made.pixels, made.classes, classes, colours, made.areas, title)
+
+
+def palette(classes: Sequence[str]) -> tuple[tuple[int, int, int], ...]:
+    """The colours of the classes, the background's black first: those of every sheet."""
+    return (0, 0, 0), *class_colours(classes)
 
 
 def area_rows(rows: Sequence[dict[str, Any]], classes: Sequence[str]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from fundusray.reports.evaluation_page import EvaluationPage, PageFigure, PageTable
 from fundusray.reports.number_text import count_text, printable_text
-from fundusray.reports.segmentation_sheet import area_text
+from fundusray.reports.segmented_sheet import area_text
 
 MOST_SHEETS = 6
 """Photographs whose sheets are on the page, those with the largest marked area."""

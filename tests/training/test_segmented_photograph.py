@@ -12,6 +12,7 @@ from fundusray import files
 from fundusray.cluster.segment import (
     REFUSED,
     SEGMENTED,
+    Drawing,
     OpenNetwork,
     photograph_files,
     segmented_part,
@@ -20,13 +21,14 @@ from fundusray.config import Data
 from fundusray.data.photographs.decode import BadImage
 from fundusray.data.prepared.class_map_files import read_class_map
 from fundusray.errors import InputError
-from fundusray.jobs.segmenting import area_rows, sheet_of
+from fundusray.jobs.segmenting import area_rows, palette, sheet_of
 from fundusray.models.tiles import TilePlan
 from fundusray.training.segmented_photograph import SegmentPlan, segment_photograph
 from tests.conftest import draw_fundus, jpeg
 
 SPOT = (0, 255, 255)
 CLASSES = ("background", "spots")
+DRAWING = Drawing(palette(CLASSES), sheet_of)
 
 
 def with_spot(height: int, width: int, top: int, left: int, side: int) -> np.ndarray:
@@ -120,7 +122,7 @@ def test_a_workers_row_and_files(tmp_path: Path) -> None:
     eye, bad = photograph_files(places)
     folder = str(tmp_path / "out")
     rows = pa.concat_tables(
-        [segmented_part(folder, plan(), sheet_of, network, one) for one in (eye, bad)]
+        [segmented_part(folder, plan(), DRAWING, network, one) for one in (eye, bad)]
     ).to_pylist()
     assert [row["status"] for row in rows] == [SEGMENTED, REFUSED]
     first = read_class_map(files.join(folder, rows[0]["class_map"]))
@@ -142,5 +144,5 @@ def test_a_file_that_changes_after_it_was_listed_is_not_taken_for_what_it_was(
     (one,) = photograph_files([(str(tmp_path), "eye.jpg")])
     place.write_bytes(jpeg(draw_fundus(seed=1)))
     network = OpenNetwork(Cyan().eval(), Data(size=32), CLASSES, torch.device("cpu"))
-    (row,) = segmented_part(str(tmp_path / "out"), plan(), sheet_of, network, one).to_pylist()
+    (row,) = segmented_part(str(tmp_path / "out"), plan(), DRAWING, network, one).to_pylist()
     assert row["status"] == REFUSED and "changed" in row["reason"]

@@ -5,8 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from fundusray.reports.contact_sheet import GROUND, INK, SheetCell, contact_sheet, sheet_font
-from fundusray.reports.number_text import printable_text
+from fundusray.reports.contact_sheet import (
+    GROUND,
+    INK,
+    SheetCell,
+    contact_sheet,
+    drawable_text,
+    sheet_font,
+)
 
 SIDE = 560
 """Of each of the three pictures, pixels."""
@@ -46,20 +52,21 @@ def coloured_classes(
 def legend_picture(
     names: Sequence[str], colours: np.ndarray, lines: Sequence[str], side: int = SIDE
 ) -> np.ndarray:
-    """A square picture of names [K] beside their colours [K, 3], a line of text below each."""
-    picture = Image.new("RGB", (side, side), GROUND)
+    """A picture `side` pixels wide of names [K] beside their colours [K, 3], each with a line of
+    text."""
+    step = 2 * SWATCH
+    picture = Image.new("RGB", (side, max(step * len(names), 1)), GROUND)
     draw, font = ImageDraw.Draw(picture), sheet_font(POINTS)
-    step = max(POINTS + 4, min(3 * SWATCH, (side - SWATCH) // max(len(names), 1)))
     for place, (name, line) in enumerate(zip(names, lines, strict=True)):
         top = SWATCH // 2 + place * step
         box = (SWATCH, top, 2 * SWATCH, top + SWATCH)
         draw.rectangle(box, fill=tuple(colours[place].tolist()), outline=INK)
-        text = printable_text(f"{name.replace('_', ' ')}: {line}")
+        text = drawable_text(f"{name.replace('_', ' ')}: {line}", font)
         draw.text((3 * SWATCH, top), text, fill=INK, font=font)
     return np.asarray(picture)
 
 
-def segmentation_sheet(
+def segmented_sheet(
     photograph: np.ndarray,
     classes: np.ndarray,
     names: Sequence[str],
@@ -83,7 +90,7 @@ def segmentation_sheet(
         SheetCell(coloured_classes(photograph, classes, colours), "as segmented"),
         SheetCell(legend_picture(names[1:], colours[1:], lines), "pixels, and share of the fundus"),
     ]
-    return contact_sheet([cells], side=SIDE, title=title)
+    return contact_sheet([cells], side=SIDE, title=title, tight=True)
 
 
 def area_text(area: int, fundus: int) -> str:
