@@ -173,7 +173,7 @@ def segmented_part(
         if files.sha256(content) != one.sha256:
             raise BadImage("its file was changed meanwhile; give the command again")
         made = segment_photograph(network.predict, network.data, content, plan)
-    except (BadImage, FileNotFoundError) as error:
+    except (BadImage, FileNotFoundError, InputError) as error:
         return pa.Table.from_pylist([_refused(one, str(error))], ROWS)
     slug = file_name_slug(files.base_name(one.path).rpartition(".")[0])[:60] or "photograph"
     name = f"{slug}-{one.sha256[:8]}.png"

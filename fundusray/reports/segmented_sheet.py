@@ -19,13 +19,15 @@ SIDE = 560
 FAINTEST = 0.5
 """Strength of a colour where a class covers the least part of a pixel: a lesion of a few pixels of
 a large photograph stays seen."""
+DIMMED = 0.55
+"""Of its light a photograph keeps behind them; on an orange retina red is not seen."""
 POINTS, SWATCH = 16, 20
 
 
 def coloured_classes(
     photograph: np.ndarray, classes: np.ndarray, colours: np.ndarray, side: int = SIDE
 ) -> np.ndarray:
-    """The photograph with its classes in their colours, within a square of `side` pixels, uint8
+    """The photograph, dimmed, with its classes in their colours, within a square of `side` pixels, uint8
     [h, w, 3]. Class 0 is not drawn, and of several in a pixel the lowest is seen.
 
     Args:
@@ -36,7 +38,7 @@ def coloured_classes(
     scale = side / max(classes.shape)
     sides = tuple(max(1, round(length * scale)) for length in classes.shape[::-1])
     ground = Image.fromarray(photograph).resize(sides, Image.Resampling.LANCZOS)
-    drawn = np.asarray(ground, np.float32)
+    drawn = np.asarray(ground, np.float32) * DIMMED
     for number in range(len(colours) - 1, 0, -1):
         marked = classes == number
         if not marked.any():

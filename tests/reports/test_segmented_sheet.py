@@ -9,6 +9,7 @@ from PIL import Image
 from fundusray.reports.evaluation_page import evaluation_page
 from fundusray.reports.segmented_page import SegmentedFacts, segmented_page
 from fundusray.reports.segmented_sheet import (
+    DIMMED,
     FAINTEST,
     area_text,
     coloured_classes,
@@ -26,10 +27,10 @@ def test_a_single_pixel_of_a_large_photograph_is_seen() -> None:
     classes[401, 603] = 1
     drawn = coloured_classes(photograph, classes, COLOURS, side=60)
     assert drawn.shape == (40, 60, 3)
-    changed = np.argwhere((drawn != 100).any(2))
+    changed = np.argwhere((drawn != 100 * DIMMED).any(2))
     assert changed.tolist() == [[20, 30]]
     strength = FAINTEST + (0.9 - FAINTEST) / 400
-    expected = 100 + strength * (COLOURS[1].astype(float) - 100)
+    expected = 100 * DIMMED + strength * (COLOURS[1].astype(float) - 100 * DIMMED)
     assert np.abs(drawn[20, 30] - expected).max() <= 1
 
 
