@@ -27,8 +27,8 @@ POINTS, SWATCH = 16, 20
 def coloured_classes(
     photograph: np.ndarray, classes: np.ndarray, colours: np.ndarray, side: int = SIDE
 ) -> np.ndarray:
-    """The photograph, dimmed, with its classes in their colours, within a square of `side` pixels, uint8
-    [h, w, 3]. Class 0 is not drawn, and of several in a pixel the lowest is seen.
+    """The photograph, dimmed, with its classes in their colours, uint8 [h, w, 3] within a square of
+    `side` pixels. Class 0 is not drawn, and of several in a pixel the lowest is seen.
 
     Args:
         photograph: uint8 [H, W, 3], of any size.

@@ -27,7 +27,7 @@ def test_a_single_pixel_of_a_large_photograph_is_seen() -> None:
     classes[401, 603] = 1
     drawn = coloured_classes(photograph, classes, COLOURS, side=60)
     assert drawn.shape == (40, 60, 3)
-    changed = np.argwhere((drawn != 100 * DIMMED).any(2))
+    changed = np.argwhere((drawn != round(100 * DIMMED)).any(2))
     assert changed.tolist() == [[20, 30]]
     strength = FAINTEST + (0.9 - FAINTEST) / 400
     expected = 100 * DIMMED + strength * (COLOURS[1].astype(float) - 100 * DIMMED)
