@@ -37,7 +37,7 @@ def test_a_segmentation_is_attacked_at_budgets_and_by_an_ensemble(run: Callable)
     with open(result["table"], newline="") as file:
         table = list(csv.DictReader(file))
     assert [row["case"] for row in table] == ["clean", "attacked", "attacked"]
-    assert "all background" in text and "1/100" in Path(result["report"]).read_text()
+    assert "everything background" in text and "1/100" in Path(result["report"]).read_text()
     assert result["robust_miou"] == pytest.approx(float(table[-1]["miou"]))
 
     # The same command again computes nothing anew.

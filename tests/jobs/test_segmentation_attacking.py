@@ -44,5 +44,5 @@ def test_figures_are_written_and_said_beside_the_baselines(
     assert told["background_accuracy"] == pytest.approx(share)
     assert told["background_miou"] == pytest.approx(share / 3)
     said = capsys.readouterr().out
-    assert f"Dice 0, pixel accuracy {share:.3f}" in said and "eps 1/100, attacked" in said
+    assert f"at last: pixel accuracy {share:.3f}" in said and "  1/100: pixel" in said
     assert "a note" in said and Path(told["report"]).exists()

@@ -88,11 +88,6 @@ def passes_of_steps(args: Mapping[str, Any]) -> int:
     return GRADIENT_PASSES * int(args["steps"])
 
 
-def as_it_is(args: Mapping[str, Any], num_classes: int) -> float:
-    """An attack that stays within its eps."""
-    return 1.0
-
-
 @dataclass(frozen=True, kw_only=True)
 class SegmentationAttackFacts:
     """What is to be known of an attack on segmentations."""
@@ -105,9 +100,6 @@ class SegmentationAttackFacts:
     """All its keywords -> forward passes that an image costs, about."""
     candidates: tuple[str, ...] = ("",)
     """Names of the images it makes of each; the one that an attack gives has none."""
-    reach: Callable[[Mapping[str, Any], int], float] = as_it_is
-    """(all its keywords, classes) -> how many eps a pixel may be changed by: 1 unless a method
-    sums several steps of eps."""
 
 
 SEGMENTATION_ATTACKS: Registry[Callable[..., Tensor | dict[str, Tensor]]] = Registry(

@@ -54,10 +54,9 @@ def run_segmentation_attack(
     check_segmentation_attack(name, args, eps)
     require_pixels(image)
     wide = image.to(torch.promote_types(image.dtype, torch.float32))
-    num_classes = 1
     if len(image):
         require_repeatable([predict], image)
-        num_classes = _num_classes(predict, image, target)
+        _require_maps(predict, image, target)
     problem = SegmentationProblem(
         lambda changed: predict(changed.to(image.dtype)), wide, target, row, eps, seed
     )
@@ -70,8 +69,7 @@ def run_segmentation_attack(
         )
     made = SEGMENTATION_ATTACKS.find(name)(problem, **args)
     candidates = made if isinstance(made, dict) else {"": made}
-    most = eps * facts.reach(whole_segmentation_args(name, args), num_classes)
-    linf = {key: _measured(f"{name} {key}", one, wide, most) for key, one in candidates.items()}
+    linf = {key: _measured(f"{name} {key}", one, wide, eps) for key, one in candidates.items()}
     return SegmentationOutcome(candidates, linf, problem.queries)
 
 
@@ -98,8 +96,8 @@ def check_segmentation_attack(name: str, args: Mapping[str, Any], eps: float) ->
         )
 
 
-def _num_classes(predict: Predict, image: Tensor, target: Tensor) -> int:
-    """Of a network that has logits for each pixel."""
+def _require_maps(predict: Predict, image: Tensor, target: Tensor) -> None:
+    """Refuses a network without logits for each pixel, and a target without classes for each."""
     with torch.no_grad():
         logits = predict(image[:1])
     size = image.shape[2:]
@@ -113,10 +111,9 @@ def _num_classes(predict: Predict, image: Tensor, target: Tensor) -> int:
             f"the target needs a class for each pixel, {(len(image), *size)}, got "
             f"{tuple(target.shape)}"
         )
-    return logits.shape[1]
 
 
-def _measured(name: str, attacked: Tensor, image: Tensor, most: float) -> Tensor:
+def _measured(name: str, attacked: Tensor, image: Tensor, eps: float) -> Tensor:
     """How far each image was changed, float64 [B]. A fault of the attack is an assertion: images
     beyond the budget, outside [0, 1] or no numbers."""
     assert attacked.shape == image.shape, f"{name}: {tuple(attacked.shape)}"
@@ -124,5 +121,5 @@ def _measured(name: str, attacked: Tensor, image: Tensor, most: float) -> Tensor
     low, high = (bound.item() for bound in attacked.aminmax())
     assert 0 <= low <= high <= 1, f"{name}: attacked pixels in [{low}, {high}], not in [0, 1]"
     far = perturbation_distance(attacked, image, "linf")
-    assert far.max().item() <= most + SLACK, f"{name}: {far.max().item()} is beyond linf {most}"
+    assert far.max().item() <= eps + SLACK, f"{name}: {far.max().item()} is beyond linf {eps}"
     return far

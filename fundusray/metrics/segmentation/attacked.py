@@ -1,6 +1,7 @@
 """What attacks leave of a segmentation, at each budget and for each case of it: for each image one
 candidate of an attack, or the worst of several."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -66,8 +67,11 @@ def attacked_segmentation_tables(
     return tables
 
 
-def attacked_segmentation_figures(rows: Columns, classes: tuple[str, ...]) -> list[dict[str, Any]]:
-    """A row for each (eps, case) of `attacked_segmentation_tables`.
+def attacked_segmentation_figures(
+    rows: Columns, tables: Mapping[tuple[float, str], pa.Table]
+) -> list[dict[str, Any]]:
+    """A row for each (eps, case) of the tables that `attacked_segmentation_tables` made of the
+    rows.
 
     Each has attack, eps, case, queries (mean of an image, of all candidates together), linf (the
     largest change of a pixel), background_called (the share of pixels that are called background),
@@ -75,7 +79,6 @@ def attacked_segmentation_figures(rows: Columns, classes: tuple[str, ...]) -> li
     (all called background, which is what an attack towards the background leaves at last), and
     <figure>_change with _low and _high: less the clean images', in pairs, of CHANGES.
     """
-    tables = attacked_segmentation_tables(rows, classes)
     clean = tables[0.0, CLEAN]
     figures = []
     for (eps, case), table in tables.items():

@@ -44,7 +44,7 @@ def rows(cases: dict[tuple[float, str], float]) -> dict[str, np.ndarray]:
 
 def test_one_candidate_is_one_row_for_each_budget_after_the_clean_one() -> None:
     whole = rows({(0.0, ""): 3.0, (0.01, ""): 1.0, (0.02, ""): 0.5})
-    figures = attacked_segmentation_figures(whole, CLASSES)
+    figures = attacked_segmentation_figures(whole, attacked_segmentation_tables(whole, CLASSES))
     assert [(row["eps"], row["case"]) for row in figures] == [
         (0, "clean"), (0.01, "attacked"), (0.02, "attacked"),
     ]  # fmt: skip
@@ -77,6 +77,6 @@ def test_of_several_candidates_each_and_both_worst_cases_are_said() -> None:
     assert np.array_equal(hits["worst_by_image"], lowest)
     miou = {case: segmentation_summary(tables[0.01, case])["miou"] for case in (*LOSSES, *worst)}
     assert miou["worst_by_running_miou"] <= min(miou[name] for name in LOSSES)
-    figures = attacked_segmentation_figures(whole, CLASSES)
+    figures = attacked_segmentation_figures(whole, tables)
     assert [row["case"] for row in figures] == ["clean", *LOSSES, *worst]
     assert figures[-1]["linf"] == 0.01
