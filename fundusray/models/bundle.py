@@ -21,7 +21,7 @@ from fundusray import config, files
 from fundusray.errors import InputError
 from fundusray.harmless import escaped_markdown
 from fundusray.models.load_weights import BUNDLE_WEIGHTS, bundle_folder, rounded_numbers
-from fundusray.models.segmenters import build_network
+from fundusray.models.segmenters import SegmentationNetwork, build_network
 from fundusray.verified import DamagedError, read_info, read_part, read_verified, write_verified
 
 __all__ = [
@@ -120,6 +120,8 @@ def load_bundle(folder: str) -> Bundle:
             f"builds it; it "
             f"was written by {about['versions']}: {error}"
         ) from error
+    if isinstance(model, SegmentationNetwork):
+        model.tile, model.overlap = recipe.segmentation.tile, recipe.segmentation.overlap
     return Bundle(model.eval(), recipe, tuple(about["classes"]), _info(about, folder))
 
 

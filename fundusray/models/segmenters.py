@@ -17,6 +17,7 @@ from fundusray.errors import InputError
 from fundusray.models.classifiers import build_model, check_model
 from fundusray.models.load_weights import check_start, load_start_bundle
 from fundusray.models.networks import HALF, network_of
+from fundusray.models.tiles import TilePlan, tiled_logits
 from fundusray.models.timm_networks import create_features
 from fundusray.models.unet import UNet, plain_unet
 from fundusray.settings import FLIPS
@@ -28,7 +29,8 @@ SMALLEST = 16
 
 class SegmentationNetwork(nn.Module):
     """A U-Net with its normalisation inside: images [B, 3, H, W] in [0, 1] to class logits [B, K,
-    H, W]; in evaluation mode the mean over the image and its flips where `model.flips` asks."""
+    H, W]; in evaluation mode the mean over the image and its flips where `model.flips` asks, and
+    an image wider than `tile` is gone through in tiles."""
 
     heads = ("decoder", "classify")
     """What "head" trains: all but the encoder."""
@@ -36,12 +38,19 @@ class SegmentationNetwork(nn.Module):
     def __init__(self, net: UNet, model: config.Model) -> None:
         super().__init__()
         self.net, self.flips = net, FLIPS[model.flips]
+        self.tile, self.overlap = 0, 0.25
+        """Side of a tile in evaluation mode, 0 for none, and its share in common with the next."""
         self.notes: list[str] = []
         """What a reader of the run should know about the weights it started from."""
         self.register_buffer("mean", torch.tensor(model.mean or HALF).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(model.std or HALF).view(1, 3, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
+        if not self.training and 0 < self.tile < max(image.shape[-2:]):
+            return tiled_logits(self._whole, image, TilePlan(self.tile, self.overlap))
+        return self._whole(image)
+
+    def _whole(self, image: Tensor) -> Tensor:
         image = (image - self.mean) / self.std
         if self.training or len(self.flips) == 1:
             return self.net(image)

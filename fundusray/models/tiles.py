@@ -21,13 +21,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fundusray.errors import InputError
+from fundusray.settings.segmentation import MOST_OVERLAP
 
 Predict = Callable[[Tensor], Tensor]
 """Images float [B, 3, S, S] in [0, 1] -> logits [B, C, S, S]."""
 
 RIM = 0.25
 """Share of an overlap at either end in which the nearer tile does not count."""
-MOST_OVERLAP = 0.75
 LEAST_SIDE = 8
 BATCH = 4
 SMALLEST = 1e-30

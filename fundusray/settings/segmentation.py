@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from fundusray.settings.need import require
 
+MOST_OVERLAP = 0.75
+"""Beyond it the same pixels are gone through more than four times in each direction."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Segmentation:
@@ -22,4 +25,6 @@ class Segmentation:
     def __post_init__(self) -> None:
         good = self.tile == 0 or self.tile >= 16
         require(good, "segmentation.tile", "0 (whole pictures) or 16 pixels and more", self.tile)
-        require(0 <= self.overlap < 1, "segmentation.overlap", "a share in [0, 1)", self.overlap)
+        good = 0 <= self.overlap <= MOST_OVERLAP
+        need = f"a share from 0 to {MOST_OVERLAP}"
+        require(good, "segmentation.overlap", need, self.overlap)

@@ -10,6 +10,7 @@ from fundusray.errors import InputError
 from fundusray.models import build_model
 from fundusray.models.bundle import load_bundle, save_bundle
 from fundusray.models.segmenters import build_segmenter, check_segmenter
+from fundusray.models.tiles import TilePlan, tiled_logits
 from fundusray.models.unet import plain_unet
 
 
@@ -103,3 +104,21 @@ def test_what_cannot_be_built_is_refused(changes: dict, said: str) -> None:
 def test_a_picture_below_the_least_side_is_refused() -> None:
     with pytest.raises(InputError, match="at least 16 pixels"):
         check_segmenter(Model(name="unet"), 8)
+
+
+def test_a_picture_wider_than_a_tile_is_gone_through_in_tiles(tmp_path: Path) -> None:
+    changes = {"model.name": "unet", "data.target": "lesions", "segmentation.tile": 32}
+    recipe = override(Recipe(), changes)
+    network = build_segmenter(recipe.model, 3, seed=1).eval()
+    place = str(tmp_path / "bundle")
+    save_bundle(place, network.state_dict(), recipe, ["background", "a", "b"], {})
+    again = load_bundle(place).model
+    image = torch.rand(1, 3, 80, 80)
+    with torch.no_grad():
+        plan = TilePlan(32, recipe.segmentation.overlap)
+        torch.testing.assert_close(again(image), tiled_logits(network, image, plan))
+        assert not torch.allclose(
+            again(image).softmax(1), network(image).softmax(1), rtol=0, atol=1e-5
+        )
+        small = image[..., :32, :32]
+        torch.testing.assert_close(again(small), network(small))
