@@ -17,7 +17,7 @@ from fundusray.errors import BadInputsError, InputError
 from fundusray.harmless import printable_text
 from fundusray.jobs.command_to_recipe import print_recipe
 from fundusray.models.load_weights import weights_digest
-from fundusray.models.tiles import MOST_OVERLAP, TilePlan
+from fundusray.models.tiles import TilePlan
 from fundusray.pipeline.augment.augmentation import view_text
 from fundusray.registry import unknown_name
 from fundusray.reports.evaluation_page import evaluation_page
@@ -88,7 +88,7 @@ def asked_plan(changes: dict[str, str], trained: Recipe) -> SegmentPlan:
     side = changes.get("segment.tile", str(own.tile or trained.data.size))
     if not side.isdigit():
         raise InputError(f"segment.tile: pixels of a tile's side, e.g. 512, got {side!r}")
-    overlap = changes.get("segment.overlap", str(min(own.overlap, MOST_OVERLAP)))
+    overlap = changes.get("segment.overlap", str(own.overlap))
     try:
         share = float(overlap)
     except ValueError:
