@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fundusray import files
+from fundusray.attacks import folded
 from fundusray.cluster.runtime.hands import Workers
 from fundusray.cluster.runtime.pool import Pool
 from fundusray.cluster.runtime.start import cluster_resources, cpus_each
@@ -63,8 +64,9 @@ class DerivingNetwork:
 
     def __init__(self, base: PreparedSet, bundle: Bundle, device: torch.device) -> None:
         self.base, self.classes, self.device = base, bundle.classes, device
-        model = bundle.model.to(device, memory_format=torch.channels_last)
-        self._model = model.eval().requires_grad_(False)
+        model = bundle.model.to(device).eval().requires_grad_(False)
+        grey = torch.full((1, 3, base.size, base.size), 0.5, device=device)
+        self._model = folded(model, grey).to(memory_format=torch.channels_last)
 
     def predict(self, image: Tensor) -> Tensor:
         """Logits float32 [B, C, S, S] of images [B, 3, S, S] in [0, 1]."""

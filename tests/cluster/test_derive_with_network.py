@@ -171,6 +171,7 @@ def test_units_that_are_there_are_not_made_again(
     model = drawn_per_pixel(len(CLASSES))
     bundle = Bundle(model, override(Recipe(), {"data.target": "lesions"}), CLASSES, {})
     network = DerivingNetwork(base, bundle, torch.device("cpu"))
+    model.images = 0
     first = derived_with_network(str(tmp_path), data, deriving, network, 1)
     seen = model.images
     assert derived_with_network(str(tmp_path), data, deriving, network, 1) == first

@@ -12,6 +12,7 @@ from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.data.split import split_files
 from fundusray.data.split.leaks import find_leaks
 from fundusray.errors import DamagedError, InputError
+from fundusray.runs.identity import run_key
 from fundusray.runs.run import Run, plan_run
 from fundusray.runs.split_of_run import (
     OpenSets,
@@ -147,3 +148,20 @@ def test_a_null_learns_permuted_labels_on_the_same_sides(data: Any, tmp_path: Pa
 def test_copies_with_labels_of_their_own_are_no_null() -> None:
     with pytest.raises(InputError, match=r"data\.permute_labels/mix: not together"):
         override(Recipe(), {"data.permute_labels": True, "data.mix": "/copies"})
+
+
+def test_every_set_of_copies_decides_in_its_order(sets: OpenSets, tmp_path: Path) -> None:
+    """One alone decides as ever: by the digest of its description."""
+    folders = [str(tmp_path / name) for name in ("a", "b")]
+    for number, folder in enumerate(folders):
+        files.write_json(files.join(folder, "set.json"), {"number": number})
+    a, b = folders
+    one, both, turned = (planned(sets, data__mix=mix) for mix in (a, f"{a},{b}", f"{b},{a}"))
+    assert len({planned(sets).key, one.key, both.key, turned.key}) == 4
+    assert planned(sets, data__mix=f"{a}, {b}").key == both.key
+    digest = files.sha256_file(files.join(a, "set.json"))
+    info = one.prepared.info
+    assert one.key == run_key(
+        one.recipe, photographs=info["manifest"], pixels=1, split=one.split.digest, start="",
+        copies=digest,
+    )  # fmt: skip
