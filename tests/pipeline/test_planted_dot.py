@@ -39,8 +39,8 @@ TEXTS += [f"{TEXTS[3]} + {TEXTS[7]} + vflip()", *(name for name in PRESETS if na
 
 @pytest.fixture(scope="module")
 def prepare(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., PreparedSet]:
-    """prepare(preprocess, encoding, size) -> photographs of an even fundus with a bright dot of nine
-    pixels, each somewhere else, and with nothing else; their masks mark the dot."""
+    """prepare(preprocess, encoding, size) -> photographs of a fundus with a dot of nine bright
+    pixels, each somewhere else, and nothing else; their masks mark the dot."""
     root = tmp_path_factory.mktemp("dots")
     (root / "images").mkdir()
     (root / "masks" / "dot").mkdir(parents=True)
