@@ -46,9 +46,13 @@ def marked_points(planes: np.ndarray, kinds: Sequence[int]) -> list[np.ndarray]:
     """
     found = []
     side = planes.shape[1]
+    # What is marked at all is a few percent, and is looked for once.
+    flat = planes.reshape(-1, planes.shape[-1]).T
+    marked = [np.flatnonzero(plane != 0) for plane in flat]
+    bits = [plane[places] for plane, places in zip(flat, marked, strict=True)]
     for kind in kinds:
         plane, bit = divmod(kind, 8)
-        places = np.flatnonzero(planes[..., plane] & np.uint8(1 << bit))
+        places = marked[plane][bits[plane] & np.uint8(1 << bit) != 0]
         if not len(places):
             continue
         fresh = np.diff(places, prepend=-2) != 1
