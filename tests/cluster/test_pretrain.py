@@ -40,6 +40,7 @@ def sketchy(small: Recipe) -> Recipe:
         ({"cluster.workers": "5"}, r"train\.batch=8 leaves some of cluster\.workers=5 without two"),
         ({"train.batch": 0}, r"train\.batch=auto"),
         ({"train.mixup": 0.2}, r"train\.mixup=0\.2"),
+        ({"data.augment": "lesion_crop(32)"}, r"data\.augment=lesion_crop\(32\): a pretraining"),
         ({"loss.sparsity": 1e-4}, r"loss\.sparsity=0\.0001"),
         ({"adversarial.eps": "2/255"}, r"adversarial\.eps=2/255"),
         ({"train.phases": "head(epochs=1)"}, r"train\.phases=head"),

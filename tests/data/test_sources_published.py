@@ -8,6 +8,7 @@ import pytest
 
 from fundusray.config import Data
 from fundusray.data import SOURCES, SourceContent
+from fundusray.data.manifest.build import build_manifest
 from fundusray.data.sources.odir import grade_of
 from fundusray.errors import InputError
 from tests.data.trees import (
@@ -301,6 +302,11 @@ def test_chase(tmp_path: Path) -> None:
     assert dict(found.columns["masks"][3]) == dict.fromkeys(
         ("vessels_1", "vessels"), "Image_02R_1stHO.png"
     )
+    (root / "Image_02L_1stHO.png").unlink()
+    manifest = build_manifest(Data(source="chase", target="vessels"), str(root), 0)
+    assert manifest.classes == ("background", "vessels") and manifest.unlabelled == 1
+    assert "Image_02L" not in manifest.table["image_id"].to_pylist()
+    write(root / "Image_02L_1stHO.png", mask("PNG", "1"))
     (root / "Image_01L.jpg").unlink()
     write(root / "other.jpg")
     assert told(read("chase", root)) == [

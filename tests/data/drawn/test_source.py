@@ -12,10 +12,11 @@ from fundusray.data.drawn.anatomy import draw_eye
 from fundusray.data.drawn.lesions import LESIONS
 from fundusray.data.drawn.painting import draw_camera
 from fundusray.data.drawn.source import SHARES, _generator, draw_grades, draw_photograph, draw_sex
-from fundusray.data.manifest.build import SCHEMA
+from fundusray.data.manifest.build import SCHEMA, build_manifest
 from fundusray.data.manifest.contract import GRADES, SEXES, SOURCES
 from fundusray.data.manifest.patients import with_patients
 from fundusray.data.photographs.read import read_mask
+from fundusray.data.prepared.masks import mask_kinds
 from fundusray.errors import InputError
 
 BLEEDING = ("microaneurysm", "haemorrhage")
@@ -205,6 +206,25 @@ def test_masks_bear_the_words_of_the_field(source):
             assert np.array_equal(mask, np.any([layers[n] for n in drawn_as[kind]], axis=0))
             met |= {kind} if mask.any() else set()
     assert met >= set(drawn_as) - {"laser_scars"}
+
+
+@pytest.mark.parametrize(
+    ("target", "kinds"),
+    [
+        (
+            "lesions",
+            ("microaneurysms", "haemorrhages", "hard_exudates", "soft_exudates", "optic_disc"),
+        ),
+        ("vessels", ("vessels",)),
+    ],
+)
+def test_masks_are_learned(source, target, kinds):
+    """Every drawn eye takes part, also a healthy one, and new vessels are background."""
+    data = Data(num_images=20, target=target)
+    manifest = build_manifest(data, source[0], 4)
+    assert manifest.table.num_rows == 20 and manifest.unlabelled == 0
+    assert manifest.classes == ("background", *kinds)
+    assert mask_kinds(data, manifest.table) == kinds
 
 
 def test_landmarks_of_an_earlier_version_are_drawn(tmp_path, capsys):
