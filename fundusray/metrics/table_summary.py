@@ -5,13 +5,8 @@ from typing import Any
 import pyarrow as pa
 
 from fundusray.metrics.segmentation.figures import segmentation_summary
-from fundusray.metrics.segmentation.table import TASK
+from fundusray.metrics.segmentation.table import is_segmentation_table
 from fundusray.metrics.summary import figure_summary
-
-
-def is_of_pixels(table: pa.Table) -> bool:
-    """Whether a table's rows are counts of pixels, and not classes of photographs."""
-    return (table.schema.metadata or {}).get(b"task") == TASK.encode()
 
 
 def table_summary(table: pa.Table) -> dict[str, Any]:
@@ -20,4 +15,4 @@ def table_summary(table: pa.Table) -> dict[str, Any]:
     Raises:
         InputError: no rows.
     """
-    return segmentation_summary(table) if is_of_pixels(table) else figure_summary(table)
+    return segmentation_summary(table) if is_segmentation_table(table) else figure_summary(table)
