@@ -18,6 +18,8 @@ README = (ROOT / "README.md").read_text()
 
 
 OWN = {
+    "jobs/derive.py": {"condition"},
+    "jobs/segmentation_scheme.py": {"scale", "repeats"},
     "jobs/sheet.py": {"corruptions", "photos"},
     "jobs/leak_premium.py": {"repeats"},
     "jobs/table.py": {"scale", "rows", "start", "repeats", "network"},
@@ -63,7 +65,8 @@ def test_job_commands_are_understood(line: str) -> None:
     start = next(i for i, word in enumerate(words) if word.startswith("jobs/"))
     assert (ROOT / words[start]).is_file()
     asked = parse_command(words[start + 1 :])
-    if words[start] not in OF_BUNDLES:
+    of_bundle = words[start] in OF_BUNDLES or any(w.endswith("/bundle") for w in asked.words)
+    if not of_bundle:
         named = asked.words and words[start] != "jobs/table.py"
         name = asked.words[0] if named else "balancing"
         own = {"data", "preset"} | OWN.get(words[start], set())
