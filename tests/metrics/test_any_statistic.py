@@ -177,7 +177,13 @@ def test_a_row_without_a_patient_is_refused(scores) -> None:
 def test_the_metrics_say_what_chooses_and_what_needs_an_order() -> None:
     assert list(METRICS) == ["accuracy", "balanced_accuracy", "kappa", "auc_referable"]
     corrupted = [f"corrupted_{name}" for name in METRICS]
-    assert selectors() == (*METRICS, "robust_accuracy", "robust_balanced_accuracy", *corrupted)
+    assert selectors() == (
+        *METRICS,
+        "robust_accuracy",
+        "robust_balanced_accuracy",
+        *corrupted,
+        "dice",
+    )
     assert needing_order() == ("kappa", "auc_referable")
 
 
