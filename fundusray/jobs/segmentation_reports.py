@@ -96,10 +96,11 @@ def _sheet(opened: PreparedSet, result: dict[str, Any], table: pa.Table, folder:
 
 def panels_of(picture: SegmentedPicture) -> SegmentationPanels:
     """A photograph's row of a sheet."""
-    predictions = {"prediction": picture.called}
-    if picture.attacked is not None:
+    predictions, images = {"prediction": picture.called}, {}
+    if picture.attacked is not None and picture.changed is not None:
         predictions["prediction, attacked"] = picture.attacked
-    return SegmentationPanels(picture.image, picture.truth, predictions, picture.image_id)
+        images["attacked"] = picture.changed
+    return SegmentationPanels(picture.image, picture.truth, predictions, picture.image_id, images)
 
 
 def _published(recipe: Recipe, result: dict[str, Any]) -> dict[str, dict[str, float]]:
