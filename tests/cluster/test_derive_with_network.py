@@ -242,10 +242,12 @@ def test_figures_of_passes_by_hand() -> None:
 @pytest.mark.ray
 def test_derived_end_to_end(run, photographs: Path) -> None:
     """A network is trained, its copies are derived, resumed and learned from, two sets at once."""
-    given = ("data.source=folder", f"data.root={photographs}", "data.target=lesions", f"data.size={SIZE}",
-             "data.encoding=raw", "data.fractions=0.5,0.25,0.25", "model.name=unet",
-             "model.weights=", "train.epochs=1", "train.batch=2", "cluster.cpus=1",
-             "train.precision=fp32")  # fmt: skip
+    given = (
+        "data.source=folder", f"data.root={photographs}", "data.target=lesions",
+        f"data.size={SIZE}", "data.encoding=raw", "data.fractions=0.5,0.25,0.25",
+        "model.name=unet", "model.weights=", "train.epochs=1", "train.batch=2",
+        "cluster.cpus=1", "train.precision=fp32",
+    )  # fmt: skip
     code, trained, text = run("train.py", "avramidis.table1.original", *given)
     assert code == 0, text
     layered = "condition=layered(eps=1/100, steps=3)"
