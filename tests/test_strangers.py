@@ -256,7 +256,7 @@ def test_what_strangers_bring_stands_in_the_help(said) -> None:
     text = " ".join(said["help"]["text"].split())
     for name in ("tempered(strength=0.5)", "discs", "glaucoma (csv discs)", "darken(by=0.2)"):
         assert name in text
-    assert "corrupted_kappa, gain, kappa, robust_accuracy" in text
+    assert "corrupted_kappa, dice, gain, kappa, robust_accuracy" in text
 
 
 def test_a_strange_loss_says_how_it_weighs(said) -> None:
