@@ -18,6 +18,7 @@ from fundusray.metrics.segmentation.repeats import (
     repeated_segmentation_summary,
 )
 from fundusray.models.bundle import load_bundle
+from fundusray.recipes import find_recipe
 from fundusray.reports.evaluation_page import EvaluationPage, PageFigure, PageTable, evaluation_page
 from fundusray.reports.number_text import estimate_text, number_text, people_text
 from fundusray.reports.scheme_tables import M2MRF, scheme_rows, scheme_tables
@@ -54,10 +55,10 @@ def write_scheme(
     clean = next(own for (_, _, case), own in cases.items() if case == CLEAN)
     attacked = next(own for (name, eps, _), own in cases.items() if name == "table2" and eps)
     summaries = {key: _summaries(own) for key, own in cases.items()}
-    places = {}
+    places, published = {}, published_tables()
     for key, own in (("table1", clean), ("table2", attacked)):
         places[key] = files.join(folder, f"{key}.csv")
-        files.write_csv(places[key], scheme_rows(key, _summaries(own)))
+        files.write_csv(places[key], scheme_rows(_summaries(own), published[key]))
     rows = _attack_rows(summaries, scheme)
     places["attacks"] = files.join(folder, "attacks.csv")
     files.write_csv(places["attacks"], rows)
@@ -76,7 +77,7 @@ def write_scheme(
         caption=f"{len(MODELS)} models, {scheme.repeats} trainings each; Avramidis et al. (draft)",
         summary=_lines(_summaries(clean), _summaries(attacked), verdicts),
         tables=[
-            *scheme_tables(_summaries(clean), _summaries(attacked), differences, M2MRF),
+            *scheme_tables(_summaries(clean), _summaries(attacked), published, differences, M2MRF),
             _worst_cases(rows),
             *_sizes(clean, attacked),
         ],
@@ -93,6 +94,14 @@ def write_scheme(
     for name, place in places.items():
         print(f"{name}: {place}")
     return places | {"n": next(iter(_summaries(clean).values()))["n"], "verdicts": verdicts}
+
+
+def published_tables() -> dict[str, dict[str, dict[str, float]]]:
+    """table1 and table2 -> model -> the paper's figures."""
+    return {
+        table: {model: find_recipe(f"avramidis.{table}.{model}").published for model in MODELS}
+        for table in ("table1", "table2")
+    }
 
 
 def _summaries(own: Mapping[str, Sequence[pa.Table]]) -> dict[str, Row]:

@@ -9,21 +9,8 @@ from fundusray.reports.number_text import DASH, estimate_text, number_text, peop
 from fundusray.reports.segmentation_page import BACKGROUND, POOLED, difference_table
 
 Row = dict[str, Any]
-PUBLISHED = {
-    "table1": {
-        "original": {"loss": 0.4959, "pixel_accuracy": 0.8748},
-        "layered": {"loss": 0.5029, "pixel_accuracy": 0.8655},
-        "selective": {"loss": 0.8410, "pixel_accuracy": 0.8769},
-        "combined": {"loss": 0.7059, "pixel_accuracy": 0.8738},
-    },
-    "table2": {
-        "original": {"loss": 2.3628, "pixel_accuracy": 0.8087},
-        "layered": {"loss": 0.5068, "pixel_accuracy": 0.8662},
-        "selective": {"loss": 1.4774, "pixel_accuracy": 0.8386},
-        "combined": {"loss": 0.7205, "pixel_accuracy": 0.8726},
-    },
-}
-"""By the model's name, of 561 images: as they are, and under 100 steps towards the background."""
+Published = Mapping[str, Mapping[str, float]]
+"""Model -> the paper's figures in one of its tables, of 561 images."""
 PAPER = ("loss", "pixel_accuracy")
 """The figures that it gives."""
 TITLES = {"table1": "Table 1: photographs as they are", "table2": "Table 2: under the attack"}
@@ -36,15 +23,15 @@ M2MRF = {"M2MRF on IDRiD (published: full resolution, GPU)": {"maupr": 0.675}}
 """Mean AUPR of the four lesions, to stand beside measured ones (`beside`)."""
 
 
-def scheme_rows(table: str, summaries: Mapping[str, Row]) -> list[Row]:
+def scheme_rows(summaries: Mapping[str, Row], published: Published) -> list[Row]:
     """A row for each model as a table of values: model, n, num_patients, num_unknown, repeats where
     there are several, each figure with `_low`, `_high` (and `_seed_sd`), what everything background
     reaches, and paper_loss, paper_pixel_accuracy (None of a model that the paper has not).
 
     Args:
-        table: "table1" or "table2".
         summaries: model -> `segmentation_summary`, or `repeated_segmentation_summary` of its
             trainings.
+        published: of this table.
     """
     found = []
     for model, summary in summaries.items():
@@ -56,7 +43,7 @@ def scheme_rows(table: str, summaries: Mapping[str, Row]) -> list[Row]:
             ends = ("", "_low", "_high", "_seed_sd")
             row |= {name + end: summary[name + end] for end in ends if name + end in summary}
         row |= {key: value for key, value in summary.items() if key.startswith("background_")}
-        paper = PUBLISHED[table].get(model, {})
+        paper = published.get(model, {})
         row |= {f"paper_{name}": paper.get(name) for name in PAPER}
         found.append(row)
     return found
@@ -65,6 +52,7 @@ def scheme_rows(table: str, summaries: Mapping[str, Row]) -> list[Row]:
 def scheme_tables(
     clean: Mapping[str, Row],
     attacked: Mapping[str, Row],
+    published: Mapping[str, Published],
     differences: Mapping[str, Mapping[str, Sequence[Row]]] | None = None,
     beside: Mapping[str, Mapping[str, float]] | None = None,
 ) -> list[PageTable]:
@@ -72,18 +60,25 @@ def scheme_tables(
 
     Args:
         clean, attacked: model -> summary, see `scheme_rows`.
+        published: "table1" and "table2" -> the paper's figures.
         differences: a table's title -> model -> rows of `segmentation_differences` (or of
             `repeated_segmentation_differences`) to the original, say.
         beside: further published rows of Table 1, e.g. M2MRF.
     """
-    found = [_table("table1", clean, beside or {}), _table("table2", attacked, {})]
+    found = [
+        _table("table1", clean, published["table1"], beside or {}),
+        _table("table2", attacked, published["table2"], {}),
+    ]
     people = people_text(next(iter(clean.values())), "image")
     tables = (differences or {}).items()
     return found + [difference_table(title, own, people) for title, own in tables]
 
 
 def _table(
-    name: str, summaries: Mapping[str, Row], beside: Mapping[str, Mapping[str, float]]
+    name: str,
+    summaries: Mapping[str, Row],
+    paper: Published,
+    beside: Mapping[str, Mapping[str, float]],
 ) -> PageTable:
     first = next(iter(summaries.values()))
     own = {
@@ -92,7 +87,6 @@ def _table(
         "dice": "background_dice",
         "maupr": "background_maupr",
     }
-    paper = PUBLISHED[name]
     base = {figure: number_text(first[key]) for figure, key in own.items()}
     rows = [[BACKGROUND, *_cells(base, {})]]
     for model, summary in summaries.items():

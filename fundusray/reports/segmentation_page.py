@@ -55,9 +55,9 @@ DEFINITIONS = (
     "A lesion is a connected part of the mask. It is detected at a threshold where marks cover "
     "more than a fifth of it, of which more than a fifth lies on lesions each; any other mark is a "
     "false alarm (the rule of Zhang et al. 2014, for components).",
-    "Size: the longer side of a lesion's bounding box, pixels. The AUPR of a size leaves out the "
-    "pixels of the class's lesions of other sizes. AUPR of two sizes has no common scale: falls "
-    "are compared as shares of the AUPR without attack.",
+    "Size: the longer side of a lesion's bounding box, pixels of the prepared picture. The AUPR of "
+    "a size leaves out the pixels of the class's lesions of other sizes. AUPR of two sizes has no "
+    "common scale: falls are compared as shares of the AUPR without attack.",
     "Intervals are 95 %, with patients as units (the image itself where the patient is not "
     "known); a difference whose interval holds 0 is undecided.",
 )

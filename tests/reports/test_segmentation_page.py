@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fundusray.errors import InputError
+from fundusray.jobs.segmentation_scheme_report import published_tables
 from fundusray.metrics.segmentation import (
     segmentation_columns_of,
     segmentation_differences,
@@ -16,7 +17,7 @@ from fundusray.metrics.segmentation import (
 from fundusray.metrics.segmentation.repeats import repeated_segmentation_summary
 from fundusray.reports.evaluation_page import EvaluationPage, PageTable, evaluation_page
 from fundusray.reports.number_text import estimate_text, number_text
-from fundusray.reports.scheme_tables import M2MRF, PUBLISHED, scheme_rows, scheme_tables
+from fundusray.reports.scheme_tables import M2MRF, scheme_rows, scheme_tables
 from fundusray.reports.segmentation_page import (
     BACKGROUND,
     SegmentationFacts,
@@ -27,6 +28,7 @@ from tests.metrics.segmentation.drawn_segmentations import CLASSES, drawn_table
 from tests.reports.test_html import EVIL, POLICY
 
 IMAGES = 8
+PUBLISHED = published_tables()
 CLEAN = drawn_table(IMAGES, side=24)
 ATTACKED = drawn_table(IMAGES, side=24, sure=0.8, noise=2)
 
@@ -111,7 +113,7 @@ def test_the_papers_tables() -> None:
     clean = {name: segmentation_summary(table) for name, table in models.items()}
     attacked = {"original": repeated_segmentation_summary([ATTACKED, CLEAN])}
     versus = {"layered": segmentation_differences(models["layered"], CLEAN, ["miou", "maupr"])}
-    tables = scheme_tables(clean, attacked, {"To the original": versus}, M2MRF)
+    tables = scheme_tables(clean, attacked, PUBLISHED, {"To the original": versus}, M2MRF)
     assert [table.title.partition(":")[0] for table in tables] == [
         "Table 1", "Table 2", "To the original",
     ]  # fmt: skip
@@ -134,7 +136,7 @@ def test_the_papers_tables() -> None:
 
 def test_the_rows_of_the_papers_tables() -> None:
     clean = {"original": segmentation_summary(CLEAN), "new": segmentation_summary(ATTACKED)}
-    rows = scheme_rows("table1", clean)
+    rows = scheme_rows(clean, PUBLISHED["table1"])
     assert list(rows[0])[:3] == ["model", "n", "num_patients"]
     assert rows[0]["paper_loss"] == 0.4959 and rows[1]["paper_pixel_accuracy"] is None
     names = ["loss", "pixel_accuracy", "miou", *(f"dice_{name}" for name in CLASSES[1:])]
@@ -143,7 +145,7 @@ def test_the_rows_of_the_papers_tables() -> None:
             assert rows[0][name + end] == clean["original"][name + end], name
     assert rows[0]["background_miou"] == clean["original"]["background_miou"]
     repeated = {"original": repeated_segmentation_summary([CLEAN, ATTACKED])}
-    row = scheme_rows("table2", repeated)[0]
+    row = scheme_rows(repeated, PUBLISHED["table2"])[0]
     assert row["repeats"] == 2 and row["miou_seed_sd"] > 0 and row["paper_loss"] == 2.3628
     assert not {name for name in row if name.endswith("_why")}
     # The orders that the paper draws its conclusions from.
