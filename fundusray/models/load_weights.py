@@ -45,7 +45,8 @@ def no_file(location: str) -> InputError:
 
 def weights_digest(location: str) -> str:
     """A hash of the weights that `model.weights` names; published ones, and "", are their name. Of
-    joined bundles, `<bundle>+<bundle>`, one of all of them, in whichever order they stand.
+    joined bundles, `<bundle>+<bundle>`, one of all of them, in whichever order they stand. Of a
+    bundle that goes through pictures by tiles, of these, too: other tiles are other answers.
 
     Raises:
         InputError: there is no such file, or a folder without weights.
@@ -62,7 +63,20 @@ def weights_digest(location: str) -> str:
     whole = files.join(location, BUNDLE_WEIGHTS) if files.is_dir(location) else location
     if not files.exists(whole):
         raise InputError(f"model.weights: {location} holds no {BUNDLE_WEIGHTS}")
-    return files.sha256_file(whole)[:16]
+    digest, tiles = files.sha256_file(whole)[:16], _tiles_of(location)
+    return files.hash_json([digest, tiles], 16) if tiles else digest
+
+
+def _tiles_of(location: str) -> dict[str, Any]:
+    """How the network of a bundle's folder cuts pictures into tiles; nothing where it does not."""
+    place = files.join(location, "recipe.json")
+    if not files.is_dir(location) or not files.exists(place):
+        return {}
+    try:
+        own = json.loads(files.read_bytes(place)).get("segmentation", {})
+    except (ValueError, AttributeError):
+        return {}  # whoever opens the bundle says what is wrong with it
+    return {key: own[key] for key in ("tile", "overlap")} if own.get("tile") else {}
 
 
 def start_digest(model: config.Model) -> str:

@@ -1,5 +1,6 @@
 """Networks of pixels: sizes, starts of the encoder, what is refused."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from fundusray.config import Model, Recipe, override
 from fundusray.errors import InputError
 from fundusray.models import build_model
 from fundusray.models.bundle import load_bundle, save_bundle
+from fundusray.models.load_weights import weights_digest
 from fundusray.models.segmenters import build_segmenter, check_segmenter
 from fundusray.models.tiles import TilePlan, tiled_logits
 from fundusray.models.unet import plain_unet
@@ -84,6 +86,21 @@ def test_a_bundle_of_pixels_is_written_and_read(tmp_path: Path) -> None:
     other = build_segmenter(Model(name="unet", init_from=place), 3, seed=9)
     for name, value in network.state_dict().items():
         assert torch.equal(other.state_dict()[name], value)
+
+
+def test_other_tiles_are_another_network_to_whoever_keeps_its_answers(tmp_path: Path) -> None:
+    state = build_segmenter(Model(name="unet"), 2, seed=1).state_dict()
+    digests = {}
+    for tile, overlap in ((0, 0.25), (0, 0.5), (32, 0.25), (32, 0.5), (64, 0.25)):
+        changes = {"segmentation.tile": tile, "segmentation.overlap": overlap}
+        recipe = override(Recipe(), {"model.name": "unet", "data.target": "vessels"} | changes)
+        place = str(tmp_path / f"{tile}-{overlap}")
+        save_bundle(place, state, recipe, ["background", "vessels"], {})
+        digests[tile, overlap] = weights_digest(place)
+    # Without tiles their overlap means nothing.
+    whole = hashlib.sha256(Path(place, "model.safetensors").read_bytes()).hexdigest()
+    assert digests[0, 0.25] == digests[0, 0.5] == whole[:16]
+    assert len(set(digests.values())) == 4
 
 
 @pytest.mark.parametrize(
