@@ -29,6 +29,7 @@ from fundusray.data.prepared.class_map_files import write_class_map
 from fundusray.errors import InputError
 from fundusray.harmless import file_name_slug
 from fundusray.models.load_weights import weights_digest
+from fundusray.models.segmenters import SegmentationNetwork
 from fundusray.runs.joined_networks import open_network
 from fundusray.training.segmented_photograph import (
     SegmentedPhotograph,
@@ -158,6 +159,10 @@ def opened_network(bundle: str, weights: str, threads: int, gpu: bool) -> OpenNe
             f"{bundle} was written anew while it segmented, by a training that still runs; give "
             "the command again, or after the training"
         )
+    for part in opened.model.modules():
+        if isinstance(part, SegmentationNetwork):
+            # The plan cuts the tiles; the network would cut each of them once more.
+            part.tile = 0
     device = torch.device("cuda" if gpu else "cpu")
     model = opened.model.eval().to(device, memory_format=torch.channels_last)
     return OpenNetwork(model, opened.recipe.data, opened.classes, device)

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from fundusray.config import Data, Model, Recipe
+from fundusray.cluster.segment import opened_network
+from fundusray.config import Data, Model, Recipe, override
 from fundusray.data.prepared.class_map_files import read_class_map
 from fundusray.errors import InputError
 from fundusray.jobs.segmenting import asked_plan, photograph_places
-from fundusray.models.bundle import save_bundle
+from fundusray.models.bundle import load_bundle, save_bundle
+from fundusray.models.load_weights import weights_digest
 from fundusray.models.segmenters import build_network
 from fundusray.segmenter import Segmenter
 from tests.conftest import draw_fundus, jpeg
@@ -107,6 +110,20 @@ def test_photographs_are_files_or_all_of_a_folder_each_once(eyes: Path) -> None:
         photograph_places([str(eyes.parent)])
     with pytest.raises(InputError, match="no such file or folder"):
         photograph_places([f"{folder}/z.jpg"])
+
+
+def test_tiles_that_are_asked_for_are_not_cut_once_more(tmp_path: Path) -> None:
+    """A network that was judged by tiles of 32 takes one of 64 whole."""
+    recipe = override(Segmenter(CLASSES, size=64).recipe, {"segmentation.tile": 32})
+    model = build_network(recipe.model, len(CLASSES), 0)
+    place = str(tmp_path / "bundle")
+    save_bundle(place, model.state_dict(), recipe, CLASSES, {})
+    network = opened_network(place, weights_digest(place), 1, False)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(network.predict(image), model.eval()(image))
+        by_tiles = load_bundle(place).model(image).softmax(1)
+        assert not torch.allclose(network.predict(image).softmax(1), by_tiles, atol=1e-4)
 
 
 def test_tiles_are_those_the_network_was_judged_by_unless_others_are_given() -> None:
