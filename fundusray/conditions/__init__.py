@@ -24,6 +24,7 @@ from fundusray.conditions.condition import CONDITIONS, Condition
 from fundusray.conditions.corruption import CorruptionCondition
 from fundusray.conditions.enhancement import Enhancement, Layered, Selective
 from fundusray.conditions.segmentation_attack import SegmentationAttack, require_attack_of_task
+from fundusray.conditions.task_conditions import require_condition_of_task
 from fundusray.conditions.text import (
     parse_attacks,
     parse_attacks_of_any_task,
@@ -48,5 +49,6 @@ __all__ = [
     "parse_condition",
     "parse_segmentation_attacks",
     "require_attack_of_task",
+    "require_condition_of_task",
     "with_condition",
 ]
