@@ -78,7 +78,7 @@ def check(recipe: Recipe, learns: bool = True) -> None:
 
 def chosen_without_order(recipe: Recipe, prepared: PreparedSet) -> Recipe:
     """The recipe with the epoch chosen by balanced accuracy, where train.select needs an order of
-    the classes that is not known; that is printed."""
+    the classes that is not known, which is printed; by Dice where masks are learned."""
     by = recipe.train.select
     if is_segmentation(recipe):
         return override(recipe, {"train.select": "dice"})

@@ -50,6 +50,13 @@ def check_segmentation(recipe: Recipe) -> None:
     _require_usual(recipe)
     if recipe.train.mixup:
         raise InputError("train.mixup: masks are not mixed; leave it 0")
+    if recipe.train.select not in (*OF_MASKS, Recipe().train.select):
+        raise InputError(
+            f"train.select={recipe.train.select}: is of labels; the epoch of masks is chosen by "
+            f"{', '.join(OF_MASKS)}, so leave it out"
+        )
+    if data.judge != "graded":
+        raise InputError(f"data.judge={data.judge}: is of labels, not of masks; leave it out")
     if data.permute_labels:
         raise InputError("data.permute_labels: is of labels, not of masks; leave it out")
     if not recipe.train.batch:
@@ -58,6 +65,24 @@ def check_segmentation(recipe: Recipe) -> None:
         raise InputError(
             f"data.masks={','.join(data.masks)}: leave it empty; data.target={data.target} says "
             "which masks are kept, data.classes=background,<kinds> which of them"
+        )
+
+
+def require_label(recipe: Recipe, name: str) -> None:
+    """Refuses a recipe, or the network of one, that says what every pixel is, where one label of a
+    photograph is asked about.
+
+    Args:
+        name: what the command calls it.
+
+    Raises:
+        InputError: which jobs take it.
+    """
+    if is_segmentation(recipe):
+        raise InputError(
+            f"{name} says what every pixel is (data.target={recipe.data.target}), and this job is "
+            "about one label of a photograph; segmentations are for jobs/train.py, evaluate.py, "
+            "attack.py, derive.py, segment.py and segmentation_scheme.py"
         )
 
 

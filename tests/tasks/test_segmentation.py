@@ -47,6 +47,7 @@ def test_answers_and_success() -> None:
         ({"train.batch": 0}, "give a number"),
         ({"data.masks": ("optic_disc",)}, "leave it empty"),
         ({"data.permute_labels": True}, "not of masks"),
+        ({"train.select": "balanced_accuracy"}, "chosen by dice"),
     ],
 )
 def test_settings_that_mean_nothing_of_pixels_are_refused(changes: dict, said: str) -> None:
