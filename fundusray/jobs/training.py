@@ -33,7 +33,7 @@ from fundusray.pipeline.examples import example_images
 from fundusray.reports import figures, leaderboards, sentences
 from fundusray.reports.number_text import TOO_FEW, people_text
 from fundusray.runs.provenance import Start
-from fundusray.runs.run import timetable_of
+from fundusray.runs.run import Run, timetable_of
 from fundusray.runs.split_of_run import Split
 from fundusray.tasks import is_segmentation
 
@@ -48,7 +48,7 @@ def train(asked: Command) -> dict[str, Any]:
     result = cluster_train.fit(run)
     recipe = run.recipe
     if is_segmentation(recipe):
-        notes = _undecoded(result) + _data_notes(run.prepared)
+        notes = segmentation_notes(run, result)
         ends = report_segmentation(recipe, run.prepared, result, notes)
         return ends | {"prepared": prepared}
     trial = trial_of(recipe, run.split, result, recipe.name)
@@ -57,6 +57,22 @@ def train(asked: Command) -> dict[str, Any]:
     about["notes"] += _undecoded(result) + notes
     ends = write_training_report(recipe, run.prepared, result, trial, about)
     return ends | {"prepared": prepared}
+
+
+def segmentation_notes(run: Run, result: dict[str, Any]) -> list[str]:
+    """What a reader should know of a training of masks, in sentences: who is on which side, how
+    the epoch was chosen, and of the photographs."""
+    recipe, prepared, leaks = run.recipe, run.prepared, run.split.leaks
+    said = [
+        _leak_said(run.split, run.start),
+        separation_sentence(prepared.table, _how(recipe), leaks),
+        unknown_patients_caveat(prepared.table),
+        networks_said(result),
+        result["optimistic"] and "the judged photographs chose the epoch: the figures flatter",
+    ]
+    own = notes_of(recipe, result, None, prepared.classes)
+    data = _data_notes(prepared, recipe) + run.start.unasked
+    return [*filter(None, said), *_undecoded(result), *data, *own]
 
 
 def write_training_report(
@@ -176,8 +192,6 @@ def about_of(
     num_classes, model = len(opened.classes), recipe.model
     place = f"weights {model.weights}" if model.weights else "random start"
     place = f"from {model.init_from}" if model.init_from else place
-    began = start.leak(sides)
-    began = f"LEAK ALLOWED (data.allow_leak=true): {began}" if began else ""
     splits = {
         name: {
             "n": len(rows),
@@ -195,7 +209,7 @@ def about_of(
         "splits": splits,
         "split": separation_sentence(opened.table, _how(recipe), split.leaks),
         "patients": unknown_patients_caveat(opened.table),
-        "leak": "; ".join(filter(None, [leak_sentence(split.leaks), began])),
+        "leak": _leak_said(split, start),
         "classes": list(opened.classes),
         "ordered": opened.ordered,
         "preprocess": _pixels_said(recipe),
@@ -208,8 +222,15 @@ def about_of(
             key: f"{value:g}" for key, value in cluster_start.cluster_resources().items()
         },
         "versions": {"fundusray": fundusray.__version__, "python": platform.python_version()},
-        "notes": _data_notes(opened) + start.unasked,
+        "notes": _data_notes(opened, recipe) + start.unasked,
     }
+
+
+def _leak_said(split: Split, start: Start) -> str:
+    """Who is on two sides, and what the start knows of what is judged; "" where nobody is."""
+    began = start.leak(split.sides)
+    began = f"LEAK ALLOWED (data.allow_leak=true): {began}" if began else ""
+    return "; ".join(filter(None, [leak_sentence(split.leaks), began]))
 
 
 def _head_said(recipe: Recipe) -> str:
@@ -257,10 +278,10 @@ def _pixels_said(recipe: Recipe) -> str:
     return f"{prepared}; train {train_text(data)}; judged {view_text(data)}"
 
 
-def _data_notes(opened: PreparedSet) -> list[str]:
+def _data_notes(opened: PreparedSet, recipe: Recipe) -> list[str]:
     """What a reader must know of the photographs themselves."""
     notes, conflicts = list(opened.info.get("notes", [])), opened.info["num_conflicts"]
-    if not (opened.ordered or opened.info.get("masks")):
+    if not (opened.ordered or is_segmentation(recipe)):
         notes.append(f"{order_unknown(opened.classes)}.")
     if not conflicts:
         return notes
