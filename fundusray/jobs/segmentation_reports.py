@@ -1,6 +1,7 @@
 """What a training or an evaluation of a network of pixels leaves behind: a page, a sheet, a table
 of figures, and a few lines on the terminal."""
 
+import shlex
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -39,10 +40,11 @@ def report_segmentation(
         curves = validation_loss_curves({recipe.name: [result["history"]]})
         figures.append(PageFigure("Validation loss", curves, "by share of the training"))
     sheet = _sheet(opened, result, table, folder)
-    figures.append(PageFigure("As the network sees them", sheet, "photograph, mask, prediction"))
+    said = "photograph, mask, prediction" + ("" if condition == "clean" else f" ({CLEAN})")
+    figures.append(PageFigure("As the network sees them", sheet, said))
     notes = [*notes, *looks.notes]
     name = recipe.name if condition == "clean" else f"{recipe.name}, {condition}"
-    command = "python " + " ".join(sys.argv)
+    command = f"python {shlex.join(sys.argv)}"
     facts = SegmentationFacts(
         name=name,
         notes=notes,
