@@ -10,6 +10,7 @@ from PIL import Image
 from fundusray.config import Data
 from fundusray.data import SOURCES, SourceContent
 from fundusray.data.manifest.build import build_manifest
+from fundusray.data.photographs.decode import BadImage
 from fundusray.data.photographs.read import read_mask
 from fundusray.errors import InputError
 from tests.data.trees import mask, photograph, write
@@ -86,6 +87,17 @@ def test_files_of_class_indices(tmp_path: Path) -> None:
     for classes in ((), ("exudates", "vessels")):
         with pytest.raises(InputError, match=r"class indices.*give data\.classes=background,<kind"):
             pairs(tmp_path, Data(source="folder", classes=classes))
+
+
+def test_class_indices_in_a_jpeg_are_named_as_what_they_are(tmp_path: Path) -> None:
+    write(tmp_path / "images" / "a.jpg", photograph())
+    write(tmp_path / "masks" / "a.jpg", photograph())
+    data = Data(source="folder", target="lesions", classes=("background", "exudates"))
+    manifest = build_manifest(data, str(tmp_path), 0)
+    assert manifest.skipped.num_rows == 0
+    ((_, path),) = manifest.table["masks"][0].as_py()
+    with pytest.raises(BadImage, match="not a PNG or TIFF"):
+        read_mask(str(tmp_path), path)
 
 
 def test_sides(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ masks/x.png#index=3     where a pixel is of this class: its grey value, or its p
 import re
 from typing import NamedTuple
 
-PART = re.compile(r"(.+\.(?:png|tiff?))#(bit|index)=([0-9]{1,5}(?:,[0-9]{1,5})*)", re.IGNORECASE)
+PART = re.compile(r"(.+\.\w+)#(bit|index)=([0-9]{1,5}(?:,[0-9]{1,5})*)", re.IGNORECASE)
 
 
 class MaskPath(NamedTuple):

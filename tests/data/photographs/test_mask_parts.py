@@ -63,6 +63,8 @@ def test_what_is_transparent_is_background(tmp_path: Path) -> None:
 def test_paths_are_taken_apart() -> None:
     assert parse_mask_path("a/x.png#bit=2") == MaskPath("a/x.png", "bit", (2,))
     assert parse_mask_path("a/x.TIFF#INDEX=3,10") == MaskPath("a/x.TIFF", "index", (3, 10))
+    # A file that is no mask is still the one that is meant, and is named as it is.
+    assert parse_mask_path("a/x.jpg#index=1") == MaskPath("a/x.jpg", "index", (1,))
     assert mask_part("a/x.png#bit=1,5") == "#bit=1,5" and mask_part("a/x.png") == ""
     for path in ("a#1/x.png", "x#bit=2", "x.png#bit=", "x.png#bit=-1", "x.png#class=1", "x.jpg"):
         assert parse_mask_path(path) == MaskPath(path)
