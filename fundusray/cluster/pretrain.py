@@ -26,6 +26,7 @@ from fundusray.models import check_model
 from fundusray.models.load_weights import start_digest
 from fundusray.phases import parse_phases
 from fundusray.pipeline.augment import augmentation
+from fundusray.runs.check_segmentation import require_label
 from fundusray.settings.deciding import SCHEMA, deciding
 from fundusray.training import drawn_lesions
 from fundusray.training.drawn_examples import plan_of_drawn, sides
@@ -40,6 +41,7 @@ def check_pretraining(recipe: Recipe) -> None:
     Raises:
         InputError: an unknown name, a bad keyword, or a batch the workers cannot share.
     """
+    require_label(recipe, recipe.name)
     check_preprocess(recipe.data.preprocess, recipe.data.preprocess_args)
     for text in (augmentation.train_text(recipe.data), augmentation.view_text(recipe.data)):
         augmentation.check_augmentation(text, recipe.data.size)

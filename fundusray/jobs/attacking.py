@@ -14,6 +14,7 @@ from fundusray.command import Command
 from fundusray.conditions import (
     AttackCondition,
     CorruptionCondition,
+    Enhancement,
     SegmentationAttack,
     parse_attacks_of_any_task,
     parse_condition,
@@ -31,6 +32,7 @@ from fundusray.models.load_weights import bundle_folder, weights_digest
 from fundusray.reports.attack_page import attack_page, budget_text
 from fundusray.reports.evaluation_page import evaluation_page
 from fundusray.reports.number_text import estimate_text, people_text
+from fundusray.runs.check_segmentation import require_label
 from fundusray.runs.provenance import UnseenRows
 from fundusray.tasks import is_segmentation
 
@@ -54,6 +56,8 @@ def attack(asked: Command) -> dict[str, Any]:
             f"surrogate={plan.surrogate}: images are transferred between networks that give a "
             "class to a whole image; a segmentation is attacked along its own gradients"
         )
+    if plan.surrogate:
+        require_label(load_bundle(plan.surrogate).recipe, plan.surrogate)
     changes = {key: value for key, value in asked.changes.items() if key not in OWN}
     recipe = asked_recipe(place, bundle.recipe, changes)
     if asked.show:
@@ -101,10 +105,10 @@ def _asked_plan(changes: dict[str, str]) -> tuple[AttackPlan, int]:
         )
     attacks = ascending(parse_attacks_of_any_task(changes["attack"]))
     condition = parse_condition(changes.get("condition", "clean"))
-    if isinstance(condition, AttackCondition | SegmentationAttack):
+    if isinstance(condition, AttackCondition | SegmentationAttack | Enhancement):
         raise InputError(
             f"condition={condition}: the photographs that are attacked are clean or damaged "
-            '("condition=motion_blur(level=2)"); the attack stands in attack='
+            '("condition=motion_blur(level=2)"); an attack stands in attack='
         )
     num = photographs_asked(changes, "attack.rows", ROWS)
     surrogate = changes.get("surrogate", "")

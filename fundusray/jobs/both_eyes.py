@@ -15,6 +15,7 @@ from fundusray.models.bundle import load_bundle
 from fundusray.models.load_weights import bundle_folder, weights_digest
 from fundusray.registry import unknown_name
 from fundusray.reports.number_text import count_text
+from fundusray.runs.check_segmentation import require_label
 from fundusray.runs.provenance import unseen_rows
 
 SIDES = ("train", "val")
@@ -32,6 +33,7 @@ def both_eyes(asked: Command) -> dict[str, Any]:
         raise unknown_name("fit", fit, SIDES)
     place = bundle_folder(asked.words[0])
     bundle = load_bundle(place)
+    require_label(bundle.recipe, place)
     recipe = asked_recipe(place, bundle.recipe, changes)
     if asked.show:
         return print_recipe(recipe)

@@ -20,6 +20,7 @@ from fundusray.models.bundle import load_bundle
 from fundusray.models.load_weights import bundle_folder, weights_digest
 from fundusray.reports.evaluation_page import EvaluationPage, PageTable, evaluation_page
 from fundusray.reports.number_text import estimate_text, number_text
+from fundusray.runs.check_segmentation import require_label
 
 OWN = ("sigma", "draws", "alpha", "certify.rows")
 """What this job takes beside the settings of a recipe."""
@@ -48,6 +49,7 @@ def certify(asked: Command) -> dict[str, Any]:
     num = photographs_asked(asked.changes, "certify.rows", ROWS)
     place = bundle_folder(asked.words[0])
     bundle = load_bundle(place)
+    require_label(bundle.recipe, place)
     changes = {key: value for key, value in asked.changes.items() if key not in OWN}
     recipe = asked_recipe(place, bundle.recipe, changes)
     if asked.show:

@@ -48,6 +48,7 @@ from fundusray.reports.counterfactuals_page import (
 from fundusray.reports.evaluation_page import evaluation_page
 from fundusray.reports.number_text import estimate_text, people_text
 from fundusray.reports.robustness_curves import probability_curves
+from fundusray.runs.check_segmentation import require_label
 from fundusray.runs.joined_networks import (
     network_place,
     open_network,
@@ -92,6 +93,8 @@ def counterfactuals(asked: Command) -> dict[str, Any]:
     num, sweep = photographs_asked(asked.changes, "counterfactuals.rows", ROWS), _sweep(asked)
     places = tuple(network_place(word) for word in asked.words)
     bundles = tuple(open_network(place) for place in places)
+    for place, bundle in zip(places, bundles, strict=True):
+        require_label(bundle.recipe, place)
     networks = Networks(network_names(places, bundles), places, bundles)
     require_same_input(places, bundles, networks.digests)
     first = bundles[0]

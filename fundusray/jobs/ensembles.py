@@ -19,6 +19,7 @@ from fundusray.models.bundle import load_bundle
 from fundusray.models.load_weights import bundle_folder, weights_digest
 from fundusray.reports import leaderboards
 from fundusray.reports.number_text import TOO_FEW, people_text
+from fundusray.runs.check_segmentation import require_label
 from fundusray.runs.provenance import start_on
 from fundusray.runs.split_of_run import split_of
 
@@ -31,9 +32,12 @@ def ensemble(asked: Command) -> dict[str, Any]:
             "give two different bundles or more: "
             "python jobs/ensemble.py <run folder>/bundle <run folder>/bundle key=value"
         )
+    members = [load_bundle(place) for place in bundles]
+    for place, member in zip(bundles, members, strict=True):
+        require_label(member.recipe, place)
     # What the networks once started from need not be there any more.
     blank = {"run.storage": "", "model.weights": "", "model.init_from": ""}
-    recipe = override(load_bundle(bundles[0]).recipe, blank | asked.changes)
+    recipe = override(members[0].recipe, blank | asked.changes)
     if "data.source" in asked.changes and "data.root" not in asked.changes:
         recipe = override(recipe, {"data.root": ""})
     recipe = with_absolute_places(recipe, cluster_start.in_submitted_job())

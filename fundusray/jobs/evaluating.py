@@ -16,7 +16,7 @@ from fundusray.conditions import (
     Clean,
     CorruptionCondition,
     parse_condition,
-    require_attack_of_task,
+    require_condition_of_task,
 )
 from fundusray.config import Recipe, override
 from fundusray.data.prepared.prepared_set import PreparedSet, open_set
@@ -51,7 +51,7 @@ def evaluate(asked: Command) -> dict[str, Any]:
     condition = parse_condition(asked.changes.get("condition", "clean"))
     place = bundle_folder(asked.words[0])
     bundle = load_bundle(place)
-    require_attack_of_task(condition, is_segmentation(bundle.recipe))
+    require_condition_of_task(condition, is_segmentation(bundle.recipe))
     recipe = asked_recipe(place, bundle.recipe, asked.changes)
     if asked.show:
         return print_recipe(recipe)
@@ -182,7 +182,7 @@ def asked_recipe(place: str, trained: Recipe, asked: dict[str, str]) -> Recipe:
     """The network's recipe with the photographs that the command line asks for.
 
     Raises:
-        InputError: other pixels, or another split, than the network was trained with.
+        InputError: other pixels, tiles, or another split, than the network was trained with.
     """
     changes = expanded_changes(asked)
     changes.pop("condition", None)
@@ -193,6 +193,14 @@ def asked_recipe(place: str, trained: Recipe, asked: dict[str, str]) -> Recipe:
         recipe = override(recipe, {"data.root": ""})
     recipe = with_absolute_places(recipe, cluster_start.in_submitted_job())
     require_pixels(place, trained.data, recipe.data)
+    if recipe.segmentation != trained.segmentation:
+        raise InputError(
+            f"{', '.join(key for key in changes if key.startswith('segmentation.'))}: {place} is "
+            f"judged as it was trained (segmentation.tile={trained.segmentation.tile}, "
+            f"segmentation.overlap={trained.segmentation.overlap:g}, segmentation.loss="
+            f"{trained.segmentation.loss}); leave it out, or cut photographs otherwise by "
+            "jobs/segment.py with segment.tile= and segment.overlap="
+        )
     for key in SPLITTING:
         theirs, ours = getattr(trained.data, key), getattr(recipe.data, key)
         if f"data.{key}" in changes and theirs != ours:

@@ -13,7 +13,13 @@ from fundusray.cluster.attack import attacked_sample
 from fundusray.cluster.class_matching import in_classes_of
 from fundusray.cluster.explain import ExplainPlan, explained_location
 from fundusray.command import Command
-from fundusray.conditions import Clean, CorruptionCondition, WorstCase, parse_condition
+from fundusray.conditions import (
+    Clean,
+    CorruptionCondition,
+    WorstCase,
+    parse_condition,
+    require_condition_of_task,
+)
 from fundusray.config import Recipe
 from fundusray.data.prepared.prepared_set import PreparedSet, open_set
 from fundusray.errors import InputError
@@ -28,6 +34,7 @@ from fundusray.models.bundle import Bundle
 from fundusray.models.load_weights import weights_digest
 from fundusray.reports.evaluation_page import evaluation_page
 from fundusray.reports.explanation_page import ExplanationFacts, explanation_page, printed_lines
+from fundusray.runs.check_segmentation import require_label
 from fundusray.runs.joined_networks import (
     JOIN,
     member_folders,
@@ -66,6 +73,8 @@ def explain(asked: Command) -> dict[str, Any]:
     if not asked.words:
         raise InputError("give a bundle: python jobs/explain.py <run folder>/bundle key=value")
     plan, num = asked_plan(asked.changes)
+    for condition in plan.conditions:
+        require_condition_of_task(condition, segmentation=False)
     networks = asked_networks(asked)
     if asked.show:
         return print_recipe(networks[0].recipe)
@@ -190,6 +199,7 @@ def asked_networks(asked: Command) -> list[AskedNetwork]:
     for word in asked.words:
         place = network_place(word)
         bundle = open_network(place)
+        require_label(bundle.recipe, place)
         recipe = asked_recipe(place, bundle.recipe, UNLABELLED | changes)
         runs = [files.base_name(one.rpartition("/")[0]) or one for one in member_folders(place)]
         name = JOIN.join(runs)

@@ -25,6 +25,7 @@ from fundusray.registry import unknown_name
 from fundusray.reports.evaluation_page import evaluation_page
 from fundusray.reports.linearity_figures import unit_squares
 from fundusray.reports.linearity_page import LinearityFacts, linearity_page, linearity_summary
+from fundusray.runs.check_segmentation import require_label
 from fundusray.saliency.activations import WHOLE, named_layer
 from fundusray.saliency.linearity import DOUBLINGS, require_units
 from fundusray.saliency.registry import OUTPUTS
@@ -51,6 +52,7 @@ def linearity(asked: Command) -> dict[str, Any]:
         raise unknown_name("output", output, OUTPUTS)
     place = bundle_folder(asked.words[0])
     bundle = load_bundle(place)
+    require_label(bundle.recipe, place)
     target = class_asked(asked.changes.get("target", PREDICTED), bundle.classes)
     path = unit_layer(bundle, asked.changes.get("layer", ""))
     require_units(bundle.model, path, bundle.recipe.data.size)

@@ -45,6 +45,7 @@ from fundusray.reports.modulation_page import (
     table_rows,
 )
 from fundusray.reports.number_text import estimate_text, number_text
+from fundusray.runs.check_segmentation import require_label
 from fundusray.runs.provenance import require_pixels, unseen_rows
 from fundusray.saliency import parse_methods
 from fundusray.saliency.targeted_modulation import NOWHERE
@@ -78,6 +79,7 @@ def modulation(asked: Command) -> dict[str, Any]:
     pictures = photographs_asked(asked.changes, "modulation.pictures", PICTURES)
     place = bundle_folder(asked.words[0])
     bundle = load_bundle(place)
+    require_label(bundle.recipe, place)
     plan = replace(plan, goal=_goal(asked.changes.get("goal", ""), bundle.classes))
     changes = {key: value for key, value in asked.changes.items() if key not in OWN}
     recipe = asked_recipe(place, bundle.recipe, changes)

@@ -12,7 +12,7 @@ from fundusray.cluster.papers.table_rows import TableRow
 from fundusray.cluster.runtime import start as cluster_start
 from fundusray.cluster.runtime.demand import require_room, require_writable
 from fundusray.command import Command, with_absolute_places
-from fundusray.conditions import parse_attacks, parse_condition
+from fundusray.conditions import parse_attacks, parse_condition, require_condition_of_task
 from fundusray.errors import InputError
 from fundusray.harmless import file_name_slug
 from fundusray.jobs import paper_notes as words
@@ -27,6 +27,7 @@ from fundusray.reports.number_text import count_text, duration_text
 from fundusray.reports.paper_table import DifferenceText, Line
 from fundusray.reports.trials import ReportTrial
 from fundusray.runs.split_of_run import OpenSets
+from fundusray.tasks import is_segmentation
 
 
 def table(asked: Command) -> dict[str, Any]:
@@ -35,6 +36,11 @@ def table(asked: Command) -> dict[str, Any]:
         return list_tables()
     wishes = table_options(asked)
     names = table_rows.rows_of(wishes.table, wishes.rows)
+    if any(map(_of_scheme, names)):
+        raise InputError(
+            f"{wishes.table}: its models learn what the first one's gradients made, so one command "
+            "trains them in turn: python jobs/segmentation_scheme.py data.root=<folder>"
+        )
     submitted = cluster_start.in_submitted_job()
     places = (
         (lambda recipe: recipe)
@@ -148,7 +154,10 @@ def _conditions(rows: list[TableRow], wishes: TableOptions) -> tuple[str, ...]:
             "repeats out"
         )
     for text in conditions:
-        parse_attacks(text) if "|" in text else parse_condition(text)
+        if "|" in text:
+            parse_attacks(text)
+        else:
+            require_condition_of_task(parse_condition(text), segmentation=False)
     return conditions
 
 
@@ -178,11 +187,17 @@ def _told(
     )
 
 
+def _of_scheme(name: str) -> bool:
+    """Whether a row is of the scheme that a job of its own runs."""
+    return is_segmentation(recipes.find_recipe(name))
+
+
 def list_tables() -> dict[str, Any]:
     """Prints every table with its rows; the job's result."""
     found = table_rows.tables_by_name()
     for name, rows in sorted(found.items()):
-        print(f"{name} ({words.title_words(name)})")
+        made = "; by jobs/segmentation_scheme.py" if any(map(_of_scheme, rows)) else ""
+        print(f"{name} ({words.title_words(name)}{made})")
         for row in rows:
             print(f"  {row.removeprefix(name + '.')}")
     print("python jobs/table.py <table> scale=small data.source=<source> data.root=<folder>")

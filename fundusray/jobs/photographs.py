@@ -18,6 +18,7 @@ from fundusray.jobs.command_to_recipe import own_number, prepared_of, print_reci
 from fundusray.jobs.looks import Looks, record_look
 from fundusray.reports import leak_premium as premium_report
 from fundusray.reports import scan_summary as scan_report
+from fundusray.runs.check_segmentation import require_label
 from fundusray.runs.run import plan_run
 from fundusray.runs.split_of_run import split_of
 
@@ -37,6 +38,7 @@ def leak_premium(asked: Command) -> dict[str, Any]:
     """Trains one recipe under a split by image and one by patient, and compares them in pairs."""
     repeats, asked = own_number(asked, "repeats", "3", 100)
     recipe = with_test_share(recipe_of(asked, "balancing"))
+    require_label(recipe, recipe.name)
     if asked.show:
         return print_recipe(recipe)
     prepared = prepared_of(recipe)

@@ -24,6 +24,7 @@ from fundusray.models.load_weights import bundle_folder, weights_digest
 from fundusray.reports.evaluation_page import PageFigure, evaluation_page
 from fundusray.reports.lesion_sheet import SymmetryPanels, sum_sheet, symmetry_sheet
 from fundusray.reports.symmetry_page import SymmetryFacts, symmetry_page, symmetry_summary
+from fundusray.runs.check_segmentation import require_label
 from fundusray.saliency import MapMethod, parse_methods
 from fundusray.saliency.sum_heat_map import SumHeatMap
 
@@ -47,6 +48,7 @@ def symmetry(asked: Command) -> dict[str, Any]:
         raise InputError(f"method={asked.changes['method']}: give one map")
     place = bundle_folder(asked.words[0])
     bundle = load_bundle(place)
+    require_label(bundle.recipe, place)
     plan = _plan(asked.changes.get("pair", ""), bundle, methods[0])
     changes = {key: value for key, value in asked.changes.items() if key not in OWN}
     recipe = asked_recipe(place, bundle.recipe, changes)

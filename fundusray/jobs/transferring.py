@@ -30,6 +30,7 @@ from fundusray.reports.attack_page import budget_text
 from fundusray.reports.evaluation_page import evaluation_page
 from fundusray.reports.number_text import estimate_text, people_text
 from fundusray.reports.transfer_page import TransferFacts, difference_sentence, transfer_page
+from fundusray.runs.check_segmentation import require_label
 from fundusray.runs.joined_networks import rows_unseen_by_all
 from fundusray.runs.provenance import (
     PIXELS,
@@ -57,6 +58,8 @@ def transfer(asked: Command) -> dict[str, Any]:
     attacks = ascending(parse_attacks(asked.changes["attack"]))
     num = photographs_asked(asked.changes, "attack.rows", ROWS)
     bundles = [load_bundle(place) for place in places]
+    for place, bundle in zip(places, bundles, strict=True):
+        require_label(bundle.recipe, place)
     weights = [weights_digest(place) for place in places]
     require_same_input(places, bundles, weights)
     changes = {key: value for key, value in asked.changes.items() if key not in OWN}

@@ -38,6 +38,7 @@ from fundusray.reports.universal_page import (
     perturbation_picture,
     universal_page,
 )
+from fundusray.runs.check_segmentation import require_label
 from fundusray.runs.provenance import UnseenRows
 
 OWN = ("eps", "norm", "goal", "passes", "universal.rows")
@@ -58,6 +59,7 @@ def universal(asked: Command) -> dict[str, Any]:
     budget, num = _asked_budget(asked), photographs_asked(asked.changes, "universal.rows", ROWS)
     place = bundle_folder(asked.words[0])
     bundle = load_bundle(place)
+    require_label(bundle.recipe, place)
     goal = _goal(asked.changes.get("goal", ""), bundle.classes)
     changes = {key: value for key, value in asked.changes.items() if key not in OWN}
     recipe = asked_recipe(place, bundle.recipe, changes)

@@ -31,6 +31,7 @@ from fundusray.errors import FundusError, InputError
 from fundusray.harmless import file_name_slug
 from fundusray.lock import locked
 from fundusray.runs.check import check, check_run
+from fundusray.runs.check_segmentation import require_label
 from fundusray.runs.run import Run, plan_run
 from fundusray.runs.split_of_run import OpenSets
 from fundusray.settings.deciding import SCHEMA, deciding
@@ -73,8 +74,10 @@ def check_space(recipe: Recipe, space: SearchSpace) -> tuple[dict[str, Any], lis
     """(what the space holds, its points that are to be tried); before any photograph is read.
 
     Raises:
-        InputError: the space cannot be drawn from, or would not draw one of the points.
+        InputError: the space cannot be drawn from, or would not draw one of the points, or masks
+            are learned, which no space is about.
     """
+    require_label(recipe, recipe.name)
     return space_summary(space, recipe), points_of(space, space.POINTS[: recipe.tune.trials])
 
 
