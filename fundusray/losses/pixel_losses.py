@@ -96,7 +96,7 @@ def parsed_pixel_losses(text: str) -> tuple[tuple[float, str, tuple[tuple[str, A
             key, equals, value = (each.strip() for each in pair.partition("="))
             if not equals or key in args:
                 raise InputError(f"segmentation.loss={text}: {pair!r} is no keyword; {EXAMPLE}")
-            known = key in loss.__kwdefaults__
+            known = key in (loss.__kwdefaults__ or {})
             args[key] = value_of_text(value, loss, key) if known else value
         check_keywords("segmentation.loss", f"keyword of loss {term[2]}", loss, PASSED, args)
         try:

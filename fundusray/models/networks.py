@@ -69,7 +69,7 @@ def network_of(model: config.Model) -> NetworkKind:
         if model.name not in MODELS:
             raise InputError(
                 f"{unknown_name('model', model.name, MODELS)}; every other network of timm is "
-                f"timm/<name>{_in_timm(model.name)}"
+                f"timm/<name>{_in_timm(model.name)}; networks of pixels are unet and unet/<name>"
             )
         return MODELS[model.name]
     name = model.name.removeprefix(timm_networks.PREFIX)

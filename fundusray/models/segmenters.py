@@ -118,8 +118,9 @@ def _start_encoder(built: SegmentationNetwork, model: config.Model, encoder: str
     missing = [name for name in own if name not in state or own[name].shape != state[name].shape]
     if missing:
         raise InputError(
-            f"model.weights={model.weights}: its features have no {missing[0]} as {encoder}'s; "
-            f"give weights of {encoder}"
+            f"model.weights={model.weights}: as an encoder {encoder} calls its layers otherwise "
+            f"than as a classifier ({missing[0]}), so it cannot start from one; leave "
+            f"model.weights out, or take model.name={PLAIN}/resnet18 or {PLAIN}/efficientnet_lite0"
         )
     built.net.encoder.load_state_dict({name: state[name] for name in own}, strict=True)
     for wish, mine, theirs in (

@@ -132,9 +132,8 @@ def tiled_bands(
 def tiled_logits(predict: Predict, image: Tensor, plan: TilePlan, batch: int = BATCH) -> Tensor:
     """The logarithms of the blended probabilities of whole images: logits whose softmax they are.
 
-    An image that is one tile, or less, goes through as it is. Gradients reach the image, but every
-    tile's part of the graph is then held at once; attacks therefore ask the network for the whole
-    image, and not for tiles of it.
+    An image that is one tile, or less, goes through as it is. Gradients reach the image, so what is
+    attacked is what is judged; every tile's part of the graph is then held at once.
 
     Args:
         image: float [B, 3, H, W] in [0, 1].

@@ -17,8 +17,8 @@ class Segmentation:
     """What is minimised, a sum of losses over pixels: cross_entropy, dice, focal, each with its
     keywords, e.g. "cross_entropy(weights=balanced) + dice" or "focal(gamma=2)"."""
     tile: int = 0
-    """Side of the tiles by which a picture is judged, pixels; 0: whole. A network that is trained
-    on data.augment="lesion_crop(256)" is judged by tiles of 256."""
+    """Side of the tiles by which a picture is judged, pixels; 0: whole, also where windows of it
+    are learned: data.augment="lesion_crop(256)" wants segmentation.tile=256 beside it."""
     overlap: float = 0.25
     """Share of a tile's side that it has in common with the next one."""
 

@@ -170,7 +170,7 @@ def train_text(data: Data) -> str:
 def view_text(data: Data) -> str:
     """What is done to the pictures a model is judged on: data.view if given, else what the preset
     says, else the whole picture at the size that is trained on; whole and at its own size where
-    windows about lesions are trained on, since it is then gone through by tiles of that size.
+    windows about lesions are trained on, since lesions are to be found in all of it.
 
     Raises:
         InputError: data.augment cannot be read, or data.view looks for lesions.
