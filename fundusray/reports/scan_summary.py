@@ -144,6 +144,10 @@ def _flags(facts: dict[str, Any]) -> Iterator[str]:
 
 def _labels(facts: dict[str, Any]) -> Iterator[str]:
     total = sum(facts["labels"].values())
+    if facts["kinds"]:
+        total = 0
+        yield f"masks ({facts['target']}), photographs that have one"
+        yield from (f"  {printable_text(k):30} {num:>7,}" for k, num in facts["kinds"].items())
     if total:
         order = "in their order" if facts["ordered"] else "their order is not known"
         yield f"labels ({facts['target']}; {order})"

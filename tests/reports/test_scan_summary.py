@@ -33,6 +33,7 @@ def facts(**changes: Any) -> dict[str, Any]:
         "mask_faults": {},
         "target": "grade",
         "labels": {"none": 8, "mild": 2},
+        "kinds": {},
         "examples": {"none": ["1_left", "1_right"], "mild": ["2_left"], "": []},
         "unlabelled": 0,
         "ungradable": [],
@@ -199,3 +200,13 @@ def test_what_is_written(tmp_path: Path) -> None:
     first = Path(places["contact_sheet"]).read_bytes()
     scan_summary.write_scan(str(tmp_path), told, pictures)
     assert Path(places["contact_sheet"]).read_bytes() == first
+
+
+def test_masks_are_counted_by_their_kinds() -> None:
+    kinds = {"microaneurysms": 7, "optic_disc": 9}
+    given = {"target": "lesions", "labels": {"masks": 9}, "kinds": kinds, "ordered": False}
+    told = scan_summary.scan_text(facts(**given, unlabelled=1))
+    assert "masks (lesions), photographs that have one" in told
+    for kind, num in kinds.items():
+        assert any(line.split() == [kind, str(num)] for line in told.splitlines())
+    assert "order" not in told and "%" not in told.partition("masks (lesions)")[2]

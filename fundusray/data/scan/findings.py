@@ -9,12 +9,15 @@ import pyarrow as pa
 
 from fundusray.config import Data
 from fundusray.data.duplicates.near_duplicates import DuplicatePair, duplicate_groups, find_pairs
+from fundusray.data.labels.mask_targets import is_mask_target
 from fundusray.data.manifest.build import SCHEMA, Manifest
 from fundusray.data.manifest.contract import LABELS
 from fundusray.data.manifest.leftovers import by_reason
 from fundusray.data.scan.examine import FLAGS, row_identity
 from fundusray.data.split.leaks import find_leaks
 
+MASKS = "masks"
+"""In place of a label, where masks are learned and there are some."""
 MANY = 2
 """Photographs of one patient that are nothing to mention: one of each eye."""
 SCANNED = pa.schema(
@@ -80,10 +83,10 @@ def conclude_scan(
         manifest: with unlabelled photographs.
         examined: the row of EXAMINED of every photograph, by KNOWN_BY.
     """
-    rows = manifest.table.to_pylist()
+    rows, names = manifest.table.to_pylist(), _label_names(manifest, data)
     for row in rows:
         row |= examined[row_identity(row, data)]
-        row["label"] = manifest.classes[row["target"]] if row["target"] >= 0 else ""
+        row["label"] = names[row["target"]] if row["target"] >= 0 else ""
     kept = [index for index, row in enumerate(rows) if row["status"] != "refused"]
     pairs = _pairs([rows[index] for index in kept])
     group = np.full(len(rows), -1)
@@ -94,6 +97,19 @@ def conclude_scan(
     linked = [_pair(rows[kept[pair.first]], rows[kept[pair.second]], pair) for pair in pairs]
     facts = _facts(manifest, rows, group, data) | {"leaks": _leaks(table)}
     return Findings(table, pa.Table.from_pylist(linked, PAIRS), facts)
+
+
+def _label_names(manifest: Manifest, data: Data) -> tuple[str, ...]:
+    """What targets are called; where masks are learned it is said alone that there are some."""
+    return (MASKS,) if is_mask_target(data.target) else manifest.classes
+
+
+def _kinds(manifest: Manifest, rows: list[dict[str, Any]], data: Data) -> dict[str, int]:
+    """Of each kind of masks that is learned, how many photographs have one; {} for a label."""
+    if not is_mask_target(data.target):
+        return {}
+    times = Counter(kind for row in rows for kind in {kind for kind, _ in row["masks"]})
+    return {kind: times[kind] for kind in manifest.classes[1:]}
 
 
 def _scanned(table: pa.Table) -> pa.Schema:
@@ -171,8 +187,9 @@ def _facts(
         "flags": {f: [row["image_id"] for row in rows if f in row["flags"]] for f in FLAGS},
         "mask_faults": {row["image_id"]: row["mask_faults"] for row in rows if row["mask_faults"]},
         "target": data.target,
-        "labels": {name: labels[name] for name in manifest.classes},
-        "examples": _examples(rows, manifest.classes),
+        "labels": {name: labels[name] for name in _label_names(manifest, data)},
+        "kinds": _kinds(manifest, rows, data),
+        "examples": _examples(rows, _label_names(manifest, data)),
         "unlabelled": sum(row["target"] < 0 for row in rows),
         "ungradable": manifest.ungradable.to_pylist() if manifest.ungradable else [],
         "ordered": manifest.ordered,

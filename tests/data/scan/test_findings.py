@@ -158,6 +158,19 @@ def test_without_labels(tree: Path) -> None:
     assert facts["unlabelled"] == 12 and facts["labels"] == {} and facts["enough"] == 0
 
 
+def test_masks_that_are_learned(tree: Path) -> None:
+    """The background is no label, and a photograph without masks none that was looked at."""
+    one, two = [("optic_disc", "a.png")], [("optic_disc", "a.png"), ("haemorrhages", "b.png")]
+    target = [0] * 3 + [-1] * 9
+    changes = {"masks": [one, two, two, *[[]] * 9], "target": target}
+    facts = findings_of(tree, changes, target="lesions").facts
+    assert facts["labels"] == {"masks": 3} and facts["unlabelled"] == 9
+    kinds = {name: num for name, num in facts["kinds"].items() if num}
+    assert kinds == {"optic_disc": 3, "haemorrhages": 2} and len(facts["kinds"]) == 5
+    assert set(facts["examples"]) == {"masks", ""}
+    assert findings_of(tree).facts["kinds"] == {}
+
+
 def test_nothing_usable(tree: Path) -> None:
     for path in (tree / "train").iterdir():
         path.write_bytes(b"")
