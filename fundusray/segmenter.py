@@ -33,6 +33,7 @@ from fundusray.errors import InputError
 from fundusray.models.bundle import Bundle, load_bundle, save_bundle
 from fundusray.models.segmenters import check_network, encoder_name
 from fundusray.models.tiles import TilePlan, tiled_bands
+from fundusray.pipeline.augment.augmentation import view_text
 from fundusray.runs.check_segmentation import check_segmentation
 from fundusray.tasks import is_segmentation, task_of
 from fundusray.training.evaluator import Evaluator
@@ -206,7 +207,8 @@ class Segmenter:
         """The segmenter in a bundle, be it of `save` or of a training by jobs/train.py.
 
         Raises:
-            InputError: no bundle, or of a network that gives one label of a photograph.
+            InputError: no bundle, or of a network that gives one label of a photograph, or that
+                sees prepared photographs cut or scaled (data.view).
             DamagedError: a file is not what was written.
         """
         bundle = load_bundle(os.fspath(folder))
@@ -214,6 +216,11 @@ class Segmenter:
             raise InputError(
                 f"{folder}: its network gives one label of a photograph "
                 f"({bundle.recipe.data.target}), not the class of every pixel"
+            )
+        if (view := view_text(bundle.recipe.data)) != "none":
+            raise InputError(
+                f"{folder} is judged with data.view={view}, so what it sees is not where the "
+                "photograph has it; give a network that sees whole prepared photographs"
             )
         made = cls(bundle.classes)
         made.recipe, made.bundle = bundle.recipe, bundle

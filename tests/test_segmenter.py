@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fundusray.config import override
 from fundusray.data.drawn.source import draw_photograph
 from fundusray.data.prepared.class_map_files import write_class_map
 from fundusray.data.prepared.memory_set import HeldImage, class_planes, memory_set
 from fundusray.data.prepared.preprocess import preprocess_photograph
 from fundusray.errors import InputError
-from fundusray.models.bundle import load_bundle
+from fundusray.models.bundle import load_bundle, save_bundle
+from fundusray.models.segmenters import build_network
 from fundusray.segmenter import Segmenter
 from tests.conftest import draw_fundus
 
@@ -135,6 +137,14 @@ def test_what_was_not_learned_is_not_predicted(tmp_path: Path) -> None:
 def test_what_cannot_be_is_refused_at_once(settings: dict) -> None:
     with pytest.raises(InputError):
         Segmenter(**settings)
+
+
+def test_a_network_that_sees_photographs_otherwise_is_refused(tmp_path: Path) -> None:
+    recipe = override(Segmenter(size=32).recipe, {"data.view": "resize(16)"})
+    state = build_network(recipe.model, 2, 0).state_dict()
+    save_bundle(str(tmp_path / "bundle"), state, recipe, ("background", "lesion"), {})
+    with pytest.raises(InputError, match=r"data\.view=resize\(16\)"):
+        Segmenter.load(tmp_path / "bundle")
 
 
 def test_a_set_in_memory_gives_back_what_it_was_given() -> None:

@@ -21,6 +21,7 @@ from fundusray.data.manifest.leftovers import by_reason
 from fundusray.data.manifest.patients import separation_sentence, unknown_patients_caveat
 from fundusray.data.prepared.prepared_set import PreparedSet
 from fundusray.data.split.leaks import SIDES, leak_sentence
+from fundusray.errors import InputError
 from fundusray.harmless import printable_text
 from fundusray.jobs.command_to_recipe import prepared_of, print_recipe, recipe_of
 from fundusray.jobs.looks import record_look
@@ -43,6 +44,7 @@ def train(asked: Command) -> dict[str, Any]:
     recipe = recipe_of(asked, "balancing")
     if asked.show:
         return print_recipe(recipe)
+    _require_copies(recipe)
     prepared = prepared_of(recipe)
     run = cluster_train.planned(recipe, prepared, recipe.run.storage)
     result = cluster_train.fit(run)
@@ -57,6 +59,22 @@ def train(asked: Command) -> dict[str, Any]:
     about["notes"] += _undecoded(result) + notes
     ends = write_training_report(recipe, run.prepared, result, trial, about)
     return ends | {"prepared": prepared}
+
+
+def _require_copies(recipe: Recipe) -> None:
+    """Refuses a share of copies of which there are none: what is trained would be another model.
+
+    Raises:
+        InputError: what to give.
+    """
+    share = recipe.data.mix_share
+    if share != Recipe().data.mix_share and not recipe.data.mix:
+        raise InputError(
+            f"data.mix_share={share:g}: {recipe.name} learns copies, and data.mix names none; give "
+            "data.mix=<the set that jobs/derive.py made>, of several with commas, or leave "
+            "data.mix_share out; the models of avramidis.table1 are trained in turn by "
+            "jobs/segmentation_scheme.py"
+        )
 
 
 def segmentation_notes(run: Run, result: dict[str, Any]) -> list[str]:

@@ -23,6 +23,7 @@ from fundusray.jobs.paper_tables import list_tables, table
 from fundusray.jobs.photographs import leak_premium
 from fundusray.jobs.searching import tune
 from fundusray.jobs.symmetry import symmetry
+from fundusray.jobs.training import train
 from fundusray.jobs.transferring import transfer
 from fundusray.jobs.universal import universal
 from fundusray.models.bundle import save_bundle
@@ -96,6 +97,14 @@ def test_other_recipes_of_masks(tmp_path: Path) -> None:
         leak_premium(parse_command([RECIPE, f"data.root={tmp_path}"]))
     with pytest.raises(InputError, match=LABEL):
         check_pretraining(override(Recipe(), {"data.target": "lesions"}))
+
+
+def test_a_model_of_copies_without_any(tmp_path: Path) -> None:
+    for model in ("layered", "selective", "combined"):
+        words = [f"avramidis.table1.{model}", f"data.root={tmp_path}"]
+        with pytest.raises(InputError, match=r"data\.mix=<the set that jobs/derive\.py made>"):
+            train(parse_command(words))
+        assert train(parse_command([*words, "show=true"]))["status"] == "shown"
 
 
 def test_the_table_of_the_scheme_is_made_by_its_own_job(capsys: pytest.CaptureFixture) -> None:
