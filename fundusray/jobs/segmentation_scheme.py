@@ -140,6 +140,11 @@ def _require_pixels(recipe: Recipe) -> None:
             f"data.target={recipe.data.target}: the scheme is of masks; give data.target=lesions "
             "or vessels"
         )
+    if recipe.data.corrupt or recipe.data.judge_corrupt:
+        raise InputError(
+            "data.corrupt, data.judge_corrupt: copies are made of photographs as they are; leave "
+            "them out, and judge the bundles by jobs/evaluate.py with condition=<damage>"
+        )
     if recipe.data.encoding != "raw":
         raise InputError(
             "data.encoding=jpeg: a change of 1 % would be lost in JPEG; leave data.encoding=raw"

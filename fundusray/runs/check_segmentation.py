@@ -8,12 +8,14 @@ from fundusray.models.segmenters import PLAIN, is_segmenter
 from fundusray.tasks import is_segmentation
 
 SETTINGS = {
+    "model": ("dropout", "image_size"),
     "loss": ("name", "args", "sparsity"),
     "sampling": ("name", "quotas"),
     "adversarial": ("method", "eps"),
 }
 """Section -> settings of a label of the photograph, which mean nothing of pixels."""
 INSTEAD = {
+    "model": "a U-Net has no layers for it, so leave it out",
     "loss": 'give segmentation.loss, e.g. "cross_entropy(weights=balanced) + dice"',
     "sampling": 'leave it natural; rare lesions are sought by data.augment="lesion_crop(256)"',
     "adversarial": "train on stored copies: jobs/derive.py with condition=layered(eps=1/100), then "

@@ -31,7 +31,8 @@ class Model:
     """Which network, started from where."""
 
     name: str = "efficientnet_b0"
-    """A registered network, or timm/<name> for any other classifier of timm."""
+    """A registered network, or timm/<name> for any other classifier of timm; of masks unet, or
+    unet/<classifier> with its features as the encoder."""
     image_size: int = 0
     """Of timm/<name>: the side in pixels for which positions and windows are laid out; 0: timm's
     own. A vision transformer takes other sizes too, by interpolated positions."""

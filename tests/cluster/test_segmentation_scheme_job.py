@@ -53,6 +53,7 @@ def test_four_models_are_trained_attacked_and_told_apart(run: Callable) -> None:
         ("search=fast", "greedy"),
         ("data.target=grade", "data.target=lesions"),
         ("data.encoding=jpeg", "raw"),
+        ("data.corrupt=wu(level=1-4)", "copies are made of photographs as they are"),
         ("repeats=0", "repeats"),
         ("avramidis.table1.original", "takes no names"),
     ],

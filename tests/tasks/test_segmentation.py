@@ -43,6 +43,7 @@ def test_answers_and_success() -> None:
         ({"segmentation.loss": "focus"}, "focal"),
         ({"sampling.name": "quotas"}, "lesion_crop"),
         ({"adversarial.eps": "1/255"}, "jobs/derive.py"),
+        ({"model.dropout": 0.2}, "U-Net has no layers"),
         ({"train.mixup": 0.2}, "masks are not mixed"),
         ({"train.batch": 0}, "give a number"),
         ({"data.masks": ("optic_disc",)}, "leave it empty"),
