@@ -62,7 +62,9 @@ def focal(
     """(1 - p)^gamma times the cross entropy, p the probability of the pixel's class (Lin et al.
     2017, eq. 4); gamma 0 is cross entropy."""
     values = F.cross_entropy(logits, target, reduction="none")
-    values = (1 - torch.exp(-values)).pow(gamma) * values
+    # At p = 1 the slope of a root is infinite, and times the slope 0 of cross entropy no number.
+    missing = -torch.expm1(-values)
+    values = missing.clamp_min(torch.finfo(values.dtype).tiny).pow(gamma) * values
     return mean_of_pixels(values, target, logits.shape[1], weights)
 
 

@@ -98,3 +98,12 @@ def test_an_image_counts_alone(pictures: tuple[torch.Tensor, torch.Tensor]) -> N
 def test_what_is_no_loss_is_refused(text: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         parsed_pixel_losses(text)
+
+
+@pytest.mark.parametrize("gamma", [0, 0.5, 1, 2])
+def test_focal_has_a_slope_where_the_network_is_sure(gamma: float) -> None:
+    """Pixels that are right beyond float32's doubt: no loss, and nothing to learn of them."""
+    logits = torch.tensor([200.0, 0.0]).view(1, 2, 1, 1).repeat(1, 1, 2, 2).requires_grad_()
+    value = pixel_loss(f"focal(gamma={gamma})", logits, torch.zeros(1, 2, 2, dtype=torch.int64))
+    value.sum().backward()
+    assert value.item() == 0 and logits.grad is not None and not logits.grad.any()
