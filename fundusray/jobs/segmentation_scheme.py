@@ -83,7 +83,9 @@ def segmentation_scheme(asked: Command) -> dict[str, Any]:
     for one in train_models(scheme, prepared, storage, sets):
         trained.append(one)
         looked = record_look(opened.info["manifest"], one.result, storage, folder, looks)
-        for name, rows in attacked_rows(one, scheme, prepared, files.join(folder, "rows")).items():
+        # Not in the scheme's own folder: with more trainings the first ones stay as they are.
+        rows_folder = files.join(storage, "segmentation-scheme-rows")
+        for name, rows in attacked_rows(one, scheme, prepared, rows_folder).items():
             for case, table in attacked_segmentation_tables(rows, opened.classes).items():
                 of_case = tables.setdefault(name, {}).setdefault(case, {})
                 of_case.setdefault(one.model, []).append(table)
