@@ -30,6 +30,7 @@ import pyarrow as pa
 from fundusray.errors import InputError
 from fundusray.metrics.spread import (
     FEW,
+    Ends,
     Spread,
     drawn_ends,
     jackknife,
@@ -126,7 +127,7 @@ def left_out_spread(value: float, left_out: np.ndarray, owner: np.ndarray, span:
         return Spread(value, np.nan_to_num(each), None, "not defined without one of the patients")
     moving = int(members[np.abs(left_out - value) > 1e-12 * max(abs(value), 1.0)].sum())
     if span and value in span:
-        return Spread(value, each, lambda level: _at_the_end(value, span, num, level))
+        return Spread(value, each, ends_at_an_end(value, span, num))
     if not moving:
         return Spread(value, each, None, "no patient changes it")
     if moving < FEW:
@@ -143,13 +144,16 @@ def left_out_spread(value: float, left_out: np.ndarray, owner: np.ndarray, span:
     return Spread(value, each, ends)
 
 
-def _at_the_end(
-    value: float, span: tuple[float, float], num: int, level: float
-) -> tuple[float, float]:
-    """Wilson's interval of num in num, or of none."""
+def ends_at_an_end(value: float, span: tuple[float, float], num: int) -> Ends:
+    """The interval of a value at an end of its span: Wilson's of num patients in num, or of
+    none."""
     low, high = span
-    near, far = wilson_interval(1.0, num, z_quantile(level))[0], high - low
-    return (high - far * (1 - near), high) if value == high else (low, low + far * (1 - near))
+
+    def ends(level: float) -> tuple[float, float]:
+        near, far = wilson_interval(1.0, num, z_quantile(level))[0], high - low
+        return (high - far * (1 - near), high) if value == high else (low, low + far * (1 - near))
+
+    return ends
 
 
 def _drawn(statistic: Statistic, rows: Any, owner: np.ndarray, value: float) -> Spread:

@@ -11,7 +11,8 @@
 
 A class that is absent from truth and answers has no figure. Intervals leave each patient out
 (`by_patient`) and are withheld where a figure rests on few patients: fewer than 5 with the class,
-fewer than 3 with one of the classes of a mean.
+fewer than 3 with one of the classes of a mean. Of a class that is missed altogether, as an attack
+leaves it, only those who have it could have shown otherwise (`resting_on`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from fundusray.errors import InputError
-from fundusray.metrics.by_patient import Span, patient_numbers
+from fundusray.metrics.by_patient import Span, ends_at_an_end, patient_numbers
 from fundusray.metrics.comparison import figure_difference
 from fundusray.metrics.confusion import float_or_none
 from fundusray.metrics.intervals import FEW_OF_A_CLASS
@@ -194,6 +195,31 @@ def class_patients(labelled: np.ndarray, patients: np.ndarray) -> np.ndarray:
     return has.sum(axis=0)
 
 
+def resting_on(
+    spread: Spread, carriers: Mapping[str, int], needed: int = FEW, span: Span = (0.0, 1.0)
+) -> Spread:
+    """A figure that rests on the patients who have a class, `carriers` of each class by name.
+
+    It has no interval where they are fewer than `needed`. At an end of its span it has Wilson's of
+    them instead of all patients, most of whom cannot move it; of several classes the mean of
+    theirs.
+    """
+    if spread.ends is None:
+        return spread
+    for name, people in carriers.items():
+        if people < needed:
+            return replace(spread, ends=None, why=too_few(people, f" with {name}", needed))
+    if not carriers or span is None or spread.value not in span:
+        return spread
+    each = [ends_at_an_end(spread.value, span, people) for people in carriers.values()]
+
+    def ends(level: float) -> tuple[float, float]:
+        low, high = np.mean([one(level) for one in each], axis=0)
+        return float(low), float(high)
+
+    return replace(spread, ends=ends)
+
+
 def summable_columns(columns: Columns) -> dict[str, np.ndarray]:
     """What figures are sums of: histograms without sizes, [N, parts, K, 256] by network."""
     found = {name: columns[name] for name in ("hits", "predicted", "labelled", "loss")}
@@ -278,10 +304,9 @@ class _Mean:
         return _Mean(tuple(classes), () if own is None else (own,), FEW)
 
     def withheld(self, spread: Spread, carriers: np.ndarray, present: np.ndarray) -> Spread:
-        """The figure without an interval where too few patients have a class of it."""
-        for k in self.numbers:
-            one_of_many = self.needed == FEW_OF_A_CLASS and not present[k]
-            if spread.ends and carriers[k] < self.needed and not one_of_many:
-                why = too_few(int(carriers[k]), f" with {self.classes[k]}", self.needed)
-                return replace(spread, ends=None, why=why)
-        return spread
+        """The figure as it rests on the patients who have a class of it; see `resting_on`."""
+        several = self.needed == FEW_OF_A_CLASS
+        people = {
+            self.classes[k]: int(carriers[k]) for k in self.numbers if present[k] or not several
+        }
+        return resting_on(spread, people, self.needed)

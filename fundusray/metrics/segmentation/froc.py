@@ -13,10 +13,10 @@ import pyarrow as pa
 
 from fundusray.metrics.confusion import float_or_none
 from fundusray.metrics.predictions import num_unknown
-from fundusray.metrics.segmentation.figures import class_patients, patient_ids_of
+from fundusray.metrics.segmentation.figures import class_patients, patient_ids_of, resting_on
 from fundusray.metrics.segmentation.lesions import SIZES, THRESHOLDS
 from fundusray.metrics.segmentation.table import segmentation_classes_of, segmentation_columns_of
-from fundusray.metrics.spread import FEW, LEVEL, too_few
+from fundusray.metrics.spread import LEVEL
 from fundusray.metrics.sums import spreads_of_sums
 
 
@@ -77,13 +77,13 @@ def sensitivity_at(table: pa.Table, false_alarms: float = 1.0) -> list[dict[str,
     carriers = class_patients(summed["lesions"], patients)
     found = []
     for k, name in enumerate(kinds):
-        spread, people = spreads[name], int(carriers[k])
-        few = too_few(people, f" with {name}", FEW) if people < FEW else ""
-        low, high = spread.ends(LEVEL) if spread.ends and not few else (None, None)
+        people = int(carriers[k])
+        spread = resting_on(spreads[name], {name: people})
+        low, high = spread.ends(LEVEL) if spread.ends else (None, None)
         found.append(
             {
                 "class": name, "false_alarms": false_alarms, "value": float_or_none(spread.value),
-                "low": low, "high": high, "why": spread.why or few,
+                "low": low, "high": high, "why": spread.why,
                 "lesions": int(summed["lesions"][:, k].sum()), "n": table.num_rows,
                 "num_patients": people, "num_unknown": num_unknown(table),
             }

@@ -22,11 +22,12 @@ from fundusray.metrics.segmentation.figures import (
     by_network,
     class_patients,
     patient_ids_of,
+    resting_on,
     same_images,
 )
 from fundusray.metrics.segmentation.lesions import SIZES
 from fundusray.metrics.segmentation.table import columns_and_half, segmentation_classes_of
-from fundusray.metrics.spread import FEW, LEVEL, Spread, too_few
+from fundusray.metrics.spread import LEVEL, Spread
 from fundusray.metrics.sums import spreads_of_sums
 
 ALL_LESIONS = "all lesions"
@@ -77,7 +78,7 @@ def size_differences(clean: pa.Table, attacked: pa.Table) -> list[dict[str, Any]
         name = facts.name(k, size)
         first, second = (facts.withheld(sides[side][name], k, size) for side in both)
         fall = figure_difference(first, second)
-        share = _estimate(facts.withheld(relative[name], k, size))
+        share = _estimate(facts.withheld(relative[name], k, size, span=None))
         found.append(
             facts.row(k, size)
             | {"clean": float_or_none(first.value), "attacked": float_or_none(second.value)}
@@ -124,7 +125,7 @@ def small_lesions_fall_first(clean: pa.Table, attacked: pa.Table) -> list[dict[s
         own = lesions if name == ALL_LESIONS else [facts.kinds.index(name)]
         for k in own:
             for size in ends[k]:
-                spread = facts.withheld(spread, k, size)
+                spread = facts.withheld(spread, k, size, span=None)
         small, large = ("", "") if name == ALL_LESIONS else (SIZES[s] for s in ends[own[0]])
         found.append({"class": name, "small": small, "large": large} | _verdict(spread))
         found[-1]["n"] = clean.num_rows
@@ -200,13 +201,9 @@ class _BySize:
             "lesions": lesions, "num_patients": int(self.carriers[k, size]),
         } | self.facts  # fmt: skip
 
-    def withheld(self, spread: Spread, k: int, size: int) -> Spread:
-        """Without an interval where too few patients have such a lesion."""
-        people = int(self.carriers[k, size])
-        if spread.why or people >= FEW:
-            return spread
-        why = too_few(people, f" with {self.name(k, size)}", FEW)
-        return Spread(spread.value, spread.influence, None, why)
+    def withheld(self, spread: Spread, k: int, size: int, span: Span = (0.0, 1.0)) -> Spread:
+        """As it rests on the patients who have such a lesion; see `resting_on`."""
+        return resting_on(spread, {self.name(k, size): int(self.carriers[k, size])}, span=span)
 
     def spreads(
         self,

@@ -16,9 +16,10 @@ from fundusray.metrics.segmentation import (
     segmentation_figures,
     segmentation_summary,
     segmentation_table,
+    sensitivity_at,
 )
 from fundusray.metrics.segmentation.average_precision import average_precision, precision_recall
-from fundusray.metrics.segmentation.counts import pixel_columns
+from fundusray.metrics.segmentation.counts import lesion_columns, pixel_columns
 from fundusray.metrics.segmentation.repeats import (
     repeated_segmentation_differences,
     repeated_segmentation_summary,
@@ -198,6 +199,34 @@ def test_few_patients_are_too_few() -> None:
     few = segmentation_summary(drawn_table(3))
     assert few["miou"] is not None and few["miou_low"] is None
     assert few["miou_why"] == "3 patients, at least 5 are needed"
+
+
+def test_a_class_that_is_missed_is_as_sure_as_those_who_have_it_are_many() -> None:
+    """Everything called background, where 6 of 30 patients have haemorrhages and 9 the disc."""
+    ids = [f"image{n:02d}" for n in range(30)]
+    target = masks(30, 24)
+    for kind, kept in ((2, 6), (3, 9)):
+        target[kept:][target[kept:] == kind] = 0
+    target[:, 0, :3] = 1
+    logits, truth = torch.zeros((30, 4, 24, 24)), torch.from_numpy(target)
+    logits[:, 0] = 5
+    counts = pixel_columns(logits, truth) | lesion_columns(logits, truth)
+    table = segmentation_table(ids, ids, counts, CLASSES)
+    summary = segmentation_summary(table)
+    # Wilson's interval of 0 in n ends at z^2 / (n + z^2).
+    reach = {n: 1.959963984540054**2 / (n + 1.959963984540054**2) for n in (30, 9, 6)}
+    for name, people in (("microaneurysms", 30), ("haemorrhages", 6), ("optic_disc", 9)):
+        for figure in (f"dice_{name}", f"iou_{name}"):
+            assert summary[figure] == summary[f"{figure}_low"] == 0
+            assert summary[f"{figure}_high"] == pytest.approx(reach[people], rel=1e-6)
+    assert summary["dice_high"] == pytest.approx(np.mean(list(reach.values())), rel=1e-6)
+    found = {row["class"]: row for row in sensitivity_at(table)}
+    assert found["haemorrhages"]["value"] == found["haemorrhages"]["low"] == 0
+    assert found["haemorrhages"]["high"] == pytest.approx(reach[6], rel=1e-6)
+    # A perfect answer misses none of them.
+    perfect = 50 * torch.nn.functional.one_hot(truth, 4).movedim(3, 1).float()
+    best = segmentation_table(ids, ids, pixel_columns(perfect, truth), CLASSES)
+    assert segmentation_summary(best)["iou_optic_disc_low"] == pytest.approx(1 - reach[9], rel=1e-6)
 
 
 def test_scores_of_two_networks_are_not_ranked_together() -> None:
