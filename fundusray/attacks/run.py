@@ -190,6 +190,11 @@ def _require_classes(logits: Tensor) -> Tensor:
 
 
 def require_repeatable(networks: Sequence[Predict | None], image: Tensor) -> None:
+    """Refuses networks that draw at random.
+
+    Raises:
+        InputError: one does not say the same of the same images twice; what to do.
+    """
     for predict in filter(None, networks):
         with torch.no_grad():
             first, second = (predict(image[:SAMPLE]).float() for _ in range(2))
@@ -202,6 +207,11 @@ def require_repeatable(networks: Sequence[Predict | None], image: Tensor) -> Non
 
 
 def require_pixels(image: Tensor) -> None:
+    """Refuses images [B, 3, S, S] that are no pixels as networks here take them.
+
+    Raises:
+        InputError: numbers outside [0, 1], or none.
+    """
     if not len(image):
         return
     low, high = (bound.item() for bound in image.aminmax())

@@ -17,6 +17,8 @@ from fundusray.attacks.segmentation import (
     run_segmentation_attack,
     whole_segmentation_args,
 )
+from fundusray.attacks.segmentation.losses import right_pixels
+from fundusray.attacks.segmentation.maps import images_of_pass
 from fundusray.conditions.attack import AttackCondition
 from fundusray.conditions.attack_keywords import (
     condition_text,
@@ -78,14 +80,21 @@ class SegmentationAttack:
     ) -> Tensor:
         """The attacked images, measured to be within the budget; of several candidates of an image
         the one that leaves the fewest pixels right, of equal ones the first. An attack on pixels
-        has no end, so `success` is not asked."""
+        has no end, so `success` is not asked. So many images are in work as a pass has."""
+        length = images_of_pass(image)
+        parts = zip(*(whole.split(length) for whole in (image, target, row)), strict=True)
+        return torch.cat([self._of_fewest_right_pixels(predict, *part) for part in parts])
+
+    def _of_fewest_right_pixels(
+        self, predict: Predict, image: Tensor, target: Tensor, row: Tensor
+    ) -> Tensor:
         candidates = list(self.outcome(predict, image, target, row).candidates.values())
         if len(candidates) == 1 or not len(image):
             return candidates[0]
         with torch.no_grad():
             right = torch.stack(
                 [
-                    (predict(one.to(image.dtype)).argmax(dim=1) == target).flatten(1).sum(dim=1)
+                    right_pixels(predict(one.to(image.dtype)), target).flatten(1).sum(dim=1)
                     for one in candidates
                 ]
             )

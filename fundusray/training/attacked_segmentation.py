@@ -10,12 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from fundusray.attacks import evaluation_mode
+from fundusray.attacks.segmentation.maps import images_of_pass
 from fundusray.conditions import SegmentationAttack
 from fundusray.pipeline.loader import Batch
 from fundusray.tasks import Columns, Task
-
-PIECE = 8
-"""Images that are attacked together: the way back through a network of maps needs much memory."""
 
 
 def attacked_segmentation_columns(
@@ -41,9 +39,12 @@ def attacked_segmentation_columns(
         for batch in batches:
             image, row = batch.image[batch.valid], batch.row[batch.valid]
             target = task.target(batch)[batch.valid]
-            for start in range(0, len(row), PIECE):
-                some = slice(start, start + PIECE)
-                parts += _of_images(attacks, network, image[some], target[some], row[some], task)
+            if not len(row):
+                continue
+            # The way back through a network of maps needs much memory.
+            length = images_of_pass(image)
+            for some in zip(*(whole.split(length) for whole in (image, target, row)), strict=True):
+                parts += _of_images(attacks, network, *some, task)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

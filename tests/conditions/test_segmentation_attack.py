@@ -102,3 +102,22 @@ def test_changed_images_are_those_of_the_attack_and_the_worst_of_several() -> No
     each = torch.stack([accuracy(one, target) for one in candidates.values()])
     torch.testing.assert_close(accuracy(changed, target), each.amin(dim=0))
     assert len(several.changed(found, image[:0], target[:0], row[:0], never)) == 0
+
+
+def test_no_more_images_are_on_the_way_back_than_a_pass_has() -> None:
+    """Of 128 x 128, two on a CPU; what becomes of them is what becomes of each."""
+    image, target = squares(3)
+    image, target = image.repeat(1, 1, 8, 8), target.repeat(1, 8, 8)
+    row = torch.tensor([3, 1, 8])
+    together: list[int] = []
+
+    def counting(shown: torch.Tensor) -> torch.Tensor:
+        together.append(len(shown) if shown.requires_grad else 0)
+        return found(shown)
+
+    never = lambda outputs, target: torch.zeros(len(target), dtype=torch.bool)  # noqa: E731
+    attack = parse_condition("segpgd(eps=4/255, steps=1)")
+    changed = attack.changed(counting, image, target, row, never)
+    assert max(together) == 2
+    alone = attack.changed(found, image[2:], target[2:], row[2:], never)
+    assert torch.equal(changed[2:], alone)

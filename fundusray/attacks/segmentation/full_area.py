@@ -6,16 +6,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fundusray.attacks.gradient import SLACK, Predict, perturbation_distance
-from fundusray.errors import InputError
+from fundusray.attacks.segmentation.maps import images_of_pass, require_pixel_logits
 from fundusray.registry import unknown_name
 
 BALL_OF_CLASS, BALL_OF_IMAGE = "class", "image"
 BALLS = (BALL_OF_CLASS, BALL_OF_IMAGE)
 """What eps is the radius of: of what is done for one class, as in the paper, so that C classes may
 add up to C eps; or of all that is done to an image."""
-PIXELS, PIXELS_OF_CPU = 1 << 20, 1 << 15
-"""Of the images of one pass: four of 512 x 512; on a CPU so few that what a layer makes of small
-ones stays in its cache."""
 
 
 def require_ball(ball: str) -> None:
@@ -26,12 +23,6 @@ def require_ball(ball: str) -> None:
     """
     if ball not in BALLS:
         raise unknown_name("ball", ball, BALLS)
-
-
-def images_of_pass(image: Tensor) -> int:
-    """How many images of this size a pass has."""
-    most = PIXELS_OF_CPU if image.device.type == "cpu" else PIXELS
-    return max(1, most // image.shape[2:].numel())
 
 
 def full_area_loss(logits: Tensor, goal: Tensor) -> Tensor:
@@ -52,20 +43,6 @@ def pixel_classes(predict: Predict, image: Tensor) -> Tensor:
     for logits in parts:
         require_pixel_logits(logits, image)
     return torch.cat([logits.argmax(dim=1) for logits in parts])
-
-
-def require_pixel_logits(logits: Tensor, image: Tensor) -> None:
-    """Refuses a network of another kind.
-
-    Raises:
-        InputError: logits of another shape than [B, C, S, S].
-    """
-    size = image.shape[2:]
-    if logits.ndim != 4 or logits.shape[1] < 2 or logits.shape[2:] != size:
-        raise InputError(
-            "this is for networks that segment, which have logits of at least two classes for each "
-            f"pixel, [B, C, {size[0]}, {size[1]}]; got {tuple(logits.shape)}"
-        )
 
 
 def measured_linf(changed: Tensor, image: Tensor, most: float) -> Tensor:

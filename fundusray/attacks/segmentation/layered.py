@@ -21,12 +21,11 @@ from fundusray.attacks.segmentation.full_area import (
     BALL_OF_CLASS,
     BALL_OF_IMAGE,
     full_area_loss,
-    images_of_pass,
     measured_linf,
     pixel_classes,
     require_ball,
-    require_pixel_logits,
 )
+from fundusray.attacks.segmentation.maps import images_of_pass, require_pixel_logits
 
 NONE = -1
 """In `order`: no pass."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fundusray.attacks.gradient import SLACK, Predict, perturbation_distance
 from fundusray.attacks.run import require_pixels, require_repeatable
+from fundusray.attacks.segmentation.maps import require_pixel_logits
 from fundusray.attacks.segmentation.registry import (
     PASSED,
     SEGMENTATION_ATTACKS,
@@ -100,16 +101,11 @@ def _require_maps(predict: Predict, image: Tensor, target: Tensor) -> None:
     """Refuses a network without logits for each pixel, and a target without classes for each."""
     with torch.no_grad():
         logits = predict(image[:1])
-    size = image.shape[2:]
-    if logits.ndim != 4 or logits.shape[1] < 2 or logits.shape[2:] != size:
+    require_pixel_logits(logits, image)
+    needed = (len(image), *image.shape[2:])
+    if target.shape != needed:
         raise InputError(
-            "an attack on segmentations needs logits of at least two classes for each pixel, "
-            f"[B, C, {size[0]}, {size[1]}], got {tuple(logits.shape)}"
-        )
-    if target.shape != (len(image), *size):
-        raise InputError(
-            f"the target needs a class for each pixel, {(len(image), *size)}, got "
-            f"{tuple(target.shape)}"
+            f"the target needs a class for each pixel, {needed}, got {tuple(target.shape)}"
         )
 
 

@@ -22,11 +22,10 @@ from fundusray.attacks.gradient import Predict, input_gradient
 from fundusray.attacks.segmentation.full_area import (
     BALL_OF_CLASS,
     full_area_loss,
-    images_of_pass,
     measured_linf,
     require_ball,
-    require_pixel_logits,
 )
+from fundusray.attacks.segmentation.maps import images_of_pass, require_pixel_logits
 from fundusray.attacks.segmentation.sign_search import SEARCHES, Candidates, best_of
 from fundusray.errors import InputError
 from fundusray.registry import unknown_name

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fundusray.attacks.gradient import Predict
-from fundusray.attacks.segmentation.full_area import images_of_pass
+from fundusray.attacks.segmentation.maps import images_of_pass
 
 TRIES = 8
 """Combinations that the greedy search tries for each class: 48 of 6 classes, where all are 729."""
