@@ -12,10 +12,9 @@ from fundusray.cluster.attack import AttackPlan, ascending, attack_bundle, attac
 from fundusray.cluster.segmentation_attack import attack_segmentations
 from fundusray.command import Command
 from fundusray.conditions import (
-    AttackCondition,
+    Clean,
     CorruptionCondition,
-    Enhancement,
-    SegmentationAttack,
+    WorstCase,
     parse_attacks_of_any_task,
     parse_condition,
     require_attack_of_task,
@@ -105,7 +104,8 @@ def _asked_plan(changes: dict[str, str]) -> tuple[AttackPlan, int]:
         )
     attacks = ascending(parse_attacks_of_any_task(changes["attack"]))
     condition = parse_condition(changes.get("condition", "clean"))
-    if isinstance(condition, AttackCondition | SegmentationAttack | Enhancement):
+    camera = isinstance(condition, Clean | CorruptionCondition)
+    if not camera or isinstance(condition, WorstCase):
         raise InputError(
             f"condition={condition}: the photographs that are attacked are clean or damaged "
             '("condition=motion_blur(level=2)"); an attack stands in attack='

@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fundusray.command import parse_command
+from fundusray.errors import InputError
+from fundusray.jobs.attacking import attack
 from fundusray.jobs.segmentation_attacking import write_segmentation_attack
 from fundusray.tasks.column_tables import column_table
 from tests.attacks.coloured_squares import squares
@@ -46,3 +49,17 @@ def test_figures_are_written_and_said_beside_the_baselines(
     said = capsys.readouterr().out
     assert f"at last: pixel accuracy {share:.3f}" in said and "  1/100: pixel" in said
     assert "a note" in said and Path(told["report"]).exists()
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "layered(eps=1/100)", "selective(eps=1/100)", "segpgd(eps=1/255)", "pgd(eps=1/255)",
+        "worst_case(of=light_leakage, level=2)",
+    ],
+)  # fmt: skip
+def test_photographs_are_attacked_as_a_camera_takes_them(condition: str) -> None:
+    """What a camera does not do to them would be left out, and named all the same."""
+    asked = ["nowhere", "attack=segpgd(eps=1/255)", f"condition={condition}"]
+    with pytest.raises(InputError, match="are clean or damaged"):
+        attack(parse_command(asked))
