@@ -17,7 +17,7 @@ from fundusray.reports.segmentation_attack_page import (
     case_text,
     segmentation_attack_page,
 )
-from fundusray.reports.segmentation_page import SegmentationFacts
+from fundusray.reports.segmentation_page import SegmentationFacts, background_sentence
 from fundusray.tasks.column_tables import table_columns
 
 
@@ -61,7 +61,4 @@ def _print_figures(figures: list[dict[str, Any]]) -> None:
         said = ", ".join(f"{text} {estimate_text(row, name)}" for name, text in FIGURES.items())
         called = f"called background {row['background_called']:.3f}"
         print(f"  {case_text(row['eps'], row['case'])}: {said}, {called}")
-    print(
-        "  everything background, as an attack towards it leaves at last: pixel accuracy "
-        f"{first['background_accuracy']:.3f}, mIoU {first['background_miou']:.3f}, Dice 0"
-    )
+    print(f"  everything background, with scores alike: {background_sentence(first)}")

@@ -16,9 +16,13 @@ from fundusray.jobs.segmentation_pictures import SegmentedPicture, most_lesions,
 from fundusray.metrics.segmentation import segmentation_classes_of, segmentation_summary
 from fundusray.models.bundle import load_bundle
 from fundusray.reports.evaluation_page import PageFigure, evaluation_page
-from fundusray.reports.number_text import estimate_text, number_text, people_text
+from fundusray.reports.number_text import estimate_text, people_text
 from fundusray.reports.segmentation_figures import validation_loss_curves
-from fundusray.reports.segmentation_page import SegmentationFacts, segmentation_page
+from fundusray.reports.segmentation_page import (
+    SegmentationFacts,
+    background_sentence,
+    segmentation_page,
+)
 from fundusray.reports.segmentation_sheets import SegmentationPanels, segmentation_sheet
 
 PICTURES = 4
@@ -78,10 +82,7 @@ def print_summary(summary: Mapping[str, Any], classes: tuple[str, ...], side: st
         figures = [f"Dice {estimate_text(dict(summary), f'dice_{kind}')}"]
         figures.append(f"AUPR {estimate_text(dict(summary), f'aupr_{kind}')}")
         print(f"  {kind:24} {', '.join(figures)}")
-    print(
-        f"  everything background: pixel accuracy {number_text(summary['background_accuracy'])}, "
-        f"mIoU {number_text(summary['background_miou'])}, Dice 0"
-    )
+    print(f"  everything background, with scores alike: {background_sentence(dict(summary))}")
 
 
 def _sheet(opened: PreparedSet, result: dict[str, Any], table: pa.Table, folder: str) -> bytes:

@@ -6,7 +6,12 @@ from typing import Any
 
 from fundusray.reports.evaluation_page import PageTable
 from fundusray.reports.number_text import DASH, estimate_text, number_text, people_text
-from fundusray.reports.segmentation_page import BACKGROUND, POOLED, difference_table
+from fundusray.reports.segmentation_page import (
+    BACKGROUND,
+    POOLED,
+    background_texts,
+    difference_table,
+)
 
 Row = dict[str, Any]
 Published = Mapping[str, Mapping[str, float]]
@@ -81,14 +86,7 @@ def _table(
     beside: Mapping[str, Mapping[str, float]],
 ) -> PageTable:
     first = next(iter(summaries.values()))
-    own = {
-        "pixel_accuracy": "background_accuracy",
-        "miou": "background_miou",
-        "dice": "background_dice",
-        "maupr": "background_maupr",
-    }
-    base = {figure: number_text(first[key]) for figure, key in own.items()}
-    rows = [[BACKGROUND, *_cells(base, {})]]
+    rows = [[BACKGROUND, *_cells(background_texts(first), {})]]
     for model, summary in summaries.items():
         texts = {figure: estimate_text(summary, figure) for figure in POOLED}
         rows.append([model, *_cells(texts, paper.get(model, {}))])

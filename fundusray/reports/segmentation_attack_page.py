@@ -11,7 +11,11 @@ from fundusray.metrics.segmentation.attacked import ATTACKED, CLEAN, WORST_CASES
 from fundusray.reports.attack_page import budget_text
 from fundusray.reports.evaluation_page import EvaluationPage, PageTable
 from fundusray.reports.number_text import DASH, estimate_text, number_text, people_text
-from fundusray.reports.segmentation_page import SegmentationFacts, segmentation_page
+from fundusray.reports.segmentation_page import (
+    SegmentationFacts,
+    background_sentence,
+    segmentation_page,
+)
 
 NORM = "linf"
 FIGURES = {
@@ -23,8 +27,9 @@ FIGURES = {
 DEFINITIONS = (
     "Every attacked image was measured to be within the budget and in [0, 1]. Attacks see the true "
     "masks, and each is taken to its end: no image is done early.",
-    "Called background: the share of pixels that are. An attack towards the background leaves what "
-    "calling everything background reaches once it has wholly succeeded.",
+    "Called background: the share of pixels that are. An attack towards the background leaves the "
+    "pixel accuracy, mIoU and Dice of calling everything background once it has wholly succeeded; "
+    "the AUPR is of scores, which may still rank pixels.",
     "Worst by image: of an attack's losses the one that leaves each image the fewest right pixels. "
     "Worst by running mIoU: the one that makes the mIoU of all images lowest, image by image "
     "(Croce, Singh and Hein 2024). Both know the masks, and choose after the fact.",
@@ -43,9 +48,9 @@ def budget_table(figures: Sequence[dict[str, Any]]) -> PageTable:
     """The table by budget and case, of `attacked_segmentation_figures`."""
     first = figures[0]
     caption = (
-        f"{first['attack']}, {NORM}; {people_text(first, 'image')}. Everything background: pixel "
-        f"accuracy {number_text(first['background_accuracy'])}, mIoU "
-        f"{number_text(first['background_miou'])}, Dice 0. 95 % intervals, patients as units."
+        f"{first['attack']}, {NORM}; {people_text(first, 'image')}. Everything background: "
+        f"{background_sentence(first)}. 95 % intervals, patients as units. Queries: of an "
+        "image, for all losses of an attack together."
     )
     head = ["eps, case", *FIGURES.values(), "change of mIoU", "called background", "queries"]
     rows = [

@@ -41,6 +41,13 @@ POOLED = {
 }
 """Figures of all classes, with their heads in a table."""
 BACKGROUND = "everything background"
+REACHED_BY_BACKGROUND = {
+    "pixel_accuracy": "background_accuracy",
+    "miou": "background_miou",
+    "dice": "background_dice",
+    "maupr": "background_maupr",
+}
+"""Figure -> the key of a summary that holds what calling everything background reaches of it."""
 DEFINITIONS = (
     "Counts of pixels are summed over all images before anything is divided. mIoU: over the "
     "classes in the truth, the background too; Dice: over those without it; mAUPR: over lesions "
@@ -124,9 +131,7 @@ def pooled_table(
     """POOLED of several summaries by name, below what calling everything background reaches, and
     above published figures by name."""
     first = next(iter(summaries.values()))
-    base = {"pixel_accuracy": first["background_accuracy"], "miou": first["background_miou"]}
-    base |= {"dice": first["background_dice"], "maupr": first["background_maupr"]}
-    rows = [[BACKGROUND, *(number_text(base.get(name)) for name in POOLED)]]
+    rows = [[BACKGROUND, *background_texts(first).values()]]
     rows += [
         [name, *(estimate_text(summary, figure) for figure in POOLED)]
         for name, summary in summaries.items()
@@ -137,6 +142,18 @@ def pooled_table(
     ]
     caption = f"{people}; with 95 % intervals, patients as units."
     return PageTable(title, caption, ["", *POOLED.values()], rows)
+
+
+def background_texts(summary: Row) -> dict[str, str]:
+    """What calling everything background reaches of each figure of POOLED."""
+    keys = REACHED_BY_BACKGROUND
+    return {name: number_text(summary[keys[name]] if name in keys else None) for name in POOLED}
+
+
+def background_sentence(summary: Row) -> str:
+    """The same: `pixel accuracy 0.964, mIoU 0.161, Dice 0.000, mAUPR 0.004`."""
+    texts = background_texts(summary)
+    return ", ".join(f"{POOLED[name]} {texts[name]}" for name in REACHED_BY_BACKGROUND)
 
 
 def difference_table(

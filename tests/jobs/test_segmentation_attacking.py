@@ -47,7 +47,10 @@ def test_figures_are_written_and_said_beside_the_baselines(
     assert told["background_accuracy"] == pytest.approx(share)
     assert told["background_miou"] == pytest.approx(share / 3)
     said = capsys.readouterr().out
-    assert f"at last: pixel accuracy {share:.3f}" in said and "  1/100: pixel" in said
+    assert f"alike: pixel accuracy {share:.3f}" in said and "  1/100: pixel" in said
+    # Scores at random have each class's share of the pixels.
+    chance = [(own == k).double().mean().item() for k in (1, 2)]
+    assert f"Dice 0.000, mAUPR {np.mean(chance):.3f}" in said
     assert "a note" in said and Path(told["report"]).exists()
 
 
