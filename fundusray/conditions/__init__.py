@@ -29,7 +29,6 @@ from fundusray.conditions.text import (
     parse_attacks,
     parse_attacks_of_any_task,
     parse_condition,
-    parse_segmentation_attacks,
 )
 from fundusray.conditions.worst_case import WorstCase
 
@@ -47,7 +46,6 @@ __all__ = [
     "parse_attacks",
     "parse_attacks_of_any_task",
     "parse_condition",
-    "parse_segmentation_attacks",
     "require_attack_of_task",
     "require_condition_of_task",
     "with_condition",

@@ -20,8 +20,6 @@ from fundusray.registry import unknown_name
 
 EXAMPLE = "clean, pgd(eps=2/255, steps=20) or motion_blur(level=1-4)"
 CALL = re.compile(r"\s*([A-Za-z]\w*)\s*(?:\(([^()]*)\))?\s*", re.ASCII)
-
-
 EPS = re.compile(r"(\beps\s*=)([^,()]*)", re.ASCII)
 
 
@@ -36,20 +34,9 @@ def parse_attacks(text: str) -> list[AttackCondition]:
     return [one for one in found if isinstance(one, AttackCondition)]
 
 
-def parse_segmentation_attacks(text: str) -> list[SegmentationAttack]:
-    """The attack on segmentations that a text names at each of its budgets, e.g.
-    `segpgd(eps=1/255|2/255, steps=20)`.
-
-    Raises:
-        InputError: it is no such text, or names what is no attack on classes of pixels.
-    """
-    found = parse_attacks_of_any_task(text)
-    require_attack_of_task(found[0], segmentation=True)
-    return [one for one in found if isinstance(one, SegmentationAttack)]
-
-
 def parse_attacks_of_any_task(text: str) -> list[AttackCondition] | list[SegmentationAttack]:
-    """The same where it is not known yet what the network answers: attacks of one kind.
+    """The same where it is not known yet what the network answers, e.g. of
+    `segpgd(eps=1/255|2/255, steps=20)`: attacks of one kind.
 
     Raises:
         InputError: it is no such text, or names what is no attack.

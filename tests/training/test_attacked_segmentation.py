@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fundusray.conditions import SegmentationAttack, parse_segmentation_attacks
+from fundusray.conditions import SegmentationAttack, parse_attacks_of_any_task
 from fundusray.config import Recipe, override
 from fundusray.pipeline.loader import Batch
 from fundusray.tasks import Columns, Segmentation
@@ -40,7 +40,7 @@ def batches(cuts: list[int]) -> list[Batch]:
 def attacked(text: str, cuts: list[int]) -> Columns:
     model = Finder().train()
     columns = attacked_segmentation_columns(
-        parse_segmentation_attacks(text), model, batches(cuts), nullcontext(), TASK
+        parse_attacks_of_any_task(text), model, batches(cuts), nullcontext(), TASK
     )
     assert model.training
     return columns

@@ -44,25 +44,23 @@ def worst_by_running_miou(columns_of: Mapping[str, Columns]) -> np.ndarray:
     together low.
 
     The images are gone through in their order, and each takes what makes the mean IoU of those so
-    far lowest. Then, from that or from one attack for all where that is lower, each image changes
-    to another attack as long as the mean IoU of all of them falls; so no single attack is worse.
-    The order of the images can matter, and the lowest of all A^N choices is not promised.
+    far lowest. Then, from that, from one attack for all or from `worst_by_image`, whichever is
+    lowest, each image changes to another attack as long as the mean IoU of all of them falls; so
+    neither is worse. The order of the images can matter, and the lowest of all A^N choices is not
+    promised.
 
     Args, Raises: as `worst_by_image`.
     """
     hits, union, labelled = _counts(columns_of)
-    present = labelled.sum(axis=0) > 0
+    present, rows = labelled.sum(axis=0) > 0, np.arange(len(labelled))
     hits, union = hits[:, :, present], union[:, :, present]
-    images = hits.shape[1]
-    choice = np.zeros(images, np.int64)
-    hit, all_ = np.zeros(hits.shape[2]), np.zeros(hits.shape[2])
-    for n in range(images):
-        choice[n] = _miou(hit + hits[:, n], all_ + union[:, n]).argmin()
-        hit, all_ = hit + hits[choice[n], n], all_ + union[choice[n], n]
-    singles = _miou(hits.sum(axis=1), union.sum(axis=1))
-    if singles.min() < _miou(hit, all_):
-        choice[:] = singles.argmin()
-    return _descended(choice, hits, union)
+
+    def miou(choice: np.ndarray) -> float:
+        return float(_miou(hits[choice, rows].sum(axis=0), union[choice, rows].sum(axis=0)))
+
+    singles = [np.full(len(rows), attack) for attack in range(len(hits))]
+    starts = [_one_by_one(hits, union), *singles, worst_by_image(columns_of)]
+    return _descended(min(starts, key=miou), hits, union)
 
 
 def chosen_columns(columns_of: Mapping[str, Columns], choices: np.ndarray) -> dict[str, np.ndarray]:
@@ -71,12 +69,23 @@ def chosen_columns(columns_of: Mapping[str, Columns], choices: np.ndarray) -> di
     Args:
         choices: [N] numbers of attacks in the mapping's order.
     """
-    rows = np.arange(len(choices))
-    names = list(next(iter(columns_of.values())))
-    return {
-        name: np.stack([columns[name] for columns in columns_of.values()])[choices, rows]
-        for name in names
-    }
+    first, *others = columns_of.values()
+    chosen = {name: np.array(values) for name, values in first.items()}
+    for number, columns in enumerate(others, 1):
+        own = choices == number
+        for name, values in columns.items():
+            chosen[name][own] = values[own]
+    return chosen
+
+
+def _one_by_one(hits: np.ndarray, union: np.ndarray) -> np.ndarray:
+    """Of each image in turn the attack that makes the mean IoU of those so far lowest, [N]."""
+    choice = np.zeros(hits.shape[1], np.int64)
+    hit, all_ = np.zeros(hits.shape[2]), np.zeros(hits.shape[2])
+    for n in range(len(choice)):
+        choice[n] = _miou(hit + hits[:, n], all_ + union[:, n]).argmin()
+        hit, all_ = hit + hits[choice[n], n], all_ + union[choice[n], n]
+    return choice
 
 
 def _descended(choice: np.ndarray, hits: np.ndarray, union: np.ndarray) -> np.ndarray:
