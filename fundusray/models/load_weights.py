@@ -70,12 +70,10 @@ def weights_digest(location: str) -> str:
 def _tiles_of(location: str) -> dict[str, Any]:
     """How the network of a bundle's folder cuts pictures into tiles; nothing where it does not."""
     place = files.join(location, "recipe.json")
-    if not files.is_dir(location) or not files.exists(place):
-        return {}
     try:
         own = json.loads(files.read_bytes(place)).get("segmentation", {})
-    except (ValueError, AttributeError):
-        return {}  # whoever opens the bundle says what is wrong with it
+    except (FileNotFoundError, NotADirectoryError, ValueError, AttributeError):
+        return {}  # no bundle; or whoever opens it says what is wrong with it
     return {key: own[key] for key in ("tile", "overlap")} if own.get("tile") else {}
 
 
