@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import ray
 
+from fundusray import recipes
 from fundusray.cluster import prepare
 from fundusray.cluster.runtime import start
 from fundusray.cluster.train import train_recipe
@@ -45,6 +46,17 @@ def prepared(cluster: None, small: Recipe, storage: str) -> str:
 def unbroken(small: Recipe, prepared: str, tmp_path_factory: pytest.TempPathFactory) -> dict:
     """The result of a training that nobody disturbed."""
     return train_recipe(small, prepared, str(tmp_path_factory.mktemp("unbroken")))
+
+
+@pytest.fixture(scope="session")
+def segmented(cluster: None, storage: str) -> str:
+    """The bundle of a U-Net that learned the lesions of drawn photographs, for one epoch."""
+    changes = {"data.source": "synthetic", "data.num_images": 24, "data.size": 32}
+    changes |= {"data.fractions": (0.5, 0.2, 0.3), "model.name": "unet", "model.weights": ""}
+    changes |= {"train.epochs": 1, "train.precision": "fp32", "train.layout": "contiguous"}
+    changes |= {"cluster.cpus": 1}
+    recipe = override(recipes.find_recipe("avramidis.table1.original"), changes)
+    return train_recipe(recipe, prepare.prepare_set(recipe, storage), storage)["bundle"]
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ end."""
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -240,35 +241,25 @@ def test_figures_of_passes_by_hand() -> None:
 
 
 @pytest.mark.ray
-def test_derived_end_to_end(run, photographs: Path) -> None:
-    """A network is trained, its copies are derived, resumed and learned from, two sets at once."""
-    given = (
-        "data.source=folder", f"data.root={photographs}", "data.target=lesions",
-        f"data.size={SIZE}", "data.encoding=raw", "data.fractions=0.5,0.25,0.25",
-        "model.name=unet", "model.weights=", "train.epochs=1", "train.batch=2",
-        "cluster.cpus=1", "train.precision=fp32",
-    )  # fmt: skip
-    code, trained, text = run("train.py", "avramidis.table1.original", *given)
-    assert code == 0, text
+def test_derived_end_to_end(run: Callable, segmented: str) -> None:
+    """Copies are derived with a network, resumed, and of the rows that it learned from alone."""
     layered = "condition=layered(eps=1/100, steps=3)"
-    code, first, text = run("derive.py", trained["bundle"], layered)
-    assert code == 0 and first["rows"] == NUM, text
+    code, first, text = run("derive.py", segmented, layered)
+    num = first["rows"]
+    assert code == 0 and num == 24, text
     assert files.read_json(f"{first['prepared']}/set.json")["derived"]["from"]
     with open(first["receipts"], newline="") as file:
-        assert len(list(csv.DictReader(file))) == NUM
-    assert run("derive.py", trained["bundle"], layered)[1] == first
+        assert len(list(csv.DictReader(file))) == num
+    assert run("derive.py", segmented, layered)[1] == first
     code, second, text = run(
-        "derive.py", trained["bundle"], "condition=selective(eps=1/100, search=greedy)",
+        "derive.py", segmented, "condition=selective(eps=1/100, search=greedy)",
         "derive.rows=train",
     )  # fmt: skip
-    assert code == 0 and 0 < second["changed"] < NUM, text
-    both = f"data.mix={first['prepared']},{second['prepared']}"
-    code, combined, text = run("train.py", "avramidis.table1.combined", *given, both)
-    assert code == 0 and combined["bundle"] != trained["bundle"], text
+    assert code == 0 and 0 < second["changed"] < num, text
 
     code, _, text = run("derive.py", "condition=layered(eps=1/100)")
     assert code == 2 and "give its bundle" in text
-    code, _, text = run("derive.py", trained["bundle"], "condition=wu(level=2)")
+    code, _, text = run("derive.py", segmented, "condition=wu(level=2)")
     assert code == 2 and "damage knows no network" in text
-    code, _, text = run("derive.py", trained["bundle"], layered, "data.encoding=jpeg")
+    code, _, text = run("derive.py", segmented, layered, "data.encoding=jpeg")
     assert code == 2 and "data.encoding=raw" in text

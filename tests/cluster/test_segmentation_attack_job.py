@@ -13,17 +13,11 @@ from fundusray.tasks.column_tables import table_columns
 
 pytestmark = pytest.mark.ray
 
-TRAINED = ("demo", "data.target=lesions", "model.name=unet", "model.weights=", "data.augment=none",
-           "data.num_images=24", "data.size=32", "data.fractions=0.5,0.2,0.3", "train.epochs=1",
-           "train.batch=4", "train.precision=fp32", "train.layout=contiguous",
-           "cluster.cpus=1")  # fmt: skip
 
-
-def test_a_segmentation_is_attacked_at_budgets_and_by_an_ensemble(run: Callable) -> None:
-    code, trained, text = run("train.py", *TRAINED)
-    assert code == 0, text
-    bundle = trained["bundle"]
-
+def test_a_segmentation_is_attacked_at_budgets_and_by_an_ensemble(
+    run: Callable, segmented: str
+) -> None:
+    bundle = segmented
     how = ("attack.py", bundle, "attack=segpgd(eps=2/255|1/100, steps=2)", "attack.rows=4")
     code, result, text = run(*how)
     assert code == 0, text
