@@ -13,7 +13,7 @@ test: .venv/installed  ## formatting, lint and tests
 	.venv/bin/ruff format --check . && .venv/bin/ruff check . && $(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 bench: .venv/installed  ## every hot path against its best peer; prints the ratios
-	for path in tables driver prepare scan duplicates input_pipeline prepared ray_overhead training_step adversarial corruptions attacks decision_attacks attribution neurons tiles pool; do $(PY) benchmarks/$$path.py || exit 1; done
+	for path in tables driver prepare scan duplicates input_pipeline prepared ray_overhead training_step adversarial corruptions attacks decision_attacks attribution neurons selective tiles pool; do $(PY) benchmarks/$$path.py || exit 1; done
 
 lock:  ## pins every dependency with its hash
 	$(PYTHON) -m venv .venv/uv && .venv/uv/bin/pip install --quiet uv
