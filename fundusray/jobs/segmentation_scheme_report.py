@@ -1,6 +1,5 @@
 """What the four-model scheme leaves: Tables 1 and 2, the verdicts, curves, sheets and the page."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -73,7 +72,8 @@ def write_scheme(
         for key, own in _shown_cases(cases).items()
     }
     verdicts = _verdicts(differences)
-    files.write_bytes(files.join(folder, "verdicts.json"), json.dumps(verdicts, indent=1).encode())
+    places["verdicts"] = files.join(folder, "verdicts.csv")
+    files.write_csv(places["verdicts"], verdicts)
     notes = [*said[1:], *_notes(scheme, trained)]
     page = EvaluationPage(
         title="Robust segmentation: the four-model scheme",
@@ -96,7 +96,7 @@ def write_scheme(
         print(f"note: {note}")
     for name, place in places.items():
         print(f"{name}: {place}")
-    return places | {"n": next(iter(_summaries(clean).values()))["n"], "verdicts": verdicts}
+    return places | {"n": next(iter(_summaries(clean).values()))["n"]}
 
 
 def published_tables() -> dict[str, dict[str, dict[str, float]]]:

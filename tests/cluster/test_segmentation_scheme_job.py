@@ -31,7 +31,9 @@ def test_four_models_are_trained_attacked_and_told_apart(run: Callable) -> None:
     page = Path(result["report"]).read_text()
     for words in ("everything background", "0.675", "Validation loss", "worst by image", "paper"):
         assert words in page
-    assert {row["condition"] for row in result["verdicts"]} == {
+    with open(result["verdicts"], newline="") as file:
+        verdicts = list(csv.DictReader(file))
+    assert {row["condition"] for row in verdicts} == {
         "photographs as they are",
         "background_pgd(eps=1/100, steps=1)",
         "sea(eps=1/100, steps=1), worst by image",
