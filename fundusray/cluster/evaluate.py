@@ -23,7 +23,7 @@ from fundusray.metrics.table_summary import table_summary
 from fundusray.models.load_weights import weights_digest
 from fundusray.runs.joined_networks import open_network
 from fundusray.runs.provenance import UnseenRows
-from fundusray.tasks import Columns, task_of
+from fundusray.tasks import Columns, is_segmentation, task_of
 from fundusray.tasks.classification import logits_of
 from fundusray.tasks.column_tables import column_table, table_columns
 from fundusray.training.evaluator import Evaluator
@@ -77,7 +77,7 @@ def predictions_location(
     columns, measured = split_measured(columns)
     # The set may call its classes otherwise than the network does.
     task = task_of(opened.recipe, data.classes, data.ordered)
-    if "target" in columns:
+    if not is_segmentation(opened.recipe):
         columns["target"] = data.targets()[found]
     table = predictions_of(data, found, columns, task)
     files.write_table(location, with_condition(table, condition, measured))

@@ -28,7 +28,7 @@ def prepared(classes: tuple[str, ...], targets: list[int], ordered: bool = True)
 
 
 def network(*classes: str, **info) -> SimpleNamespace:
-    return SimpleNamespace(classes=classes, info=info)
+    return SimpleNamespace(classes=classes, info=info, recipe=Recipe())
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ SMALL = ("data.source=synthetic", "data.num_images=24", "data.size=32", "model.n
          "repeats=1", "steps=1", "sea.steps=1", "search=greedy")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_four_models_are_trained_attacked_and_told_apart(run: Callable) -> None:
     code, result, text = run("segmentation_scheme.py", *SMALL)
     assert code == 0, text
