@@ -49,15 +49,16 @@ SCALES = {
     "paper": SchemeScale({}, 100, 300, 3),
     "small": SchemeScale(
         {
-            "data.size": 128,
-            "data.num_images": 60,
-            "train.epochs": 12,
+            "data.size": 96,
+            "data.num_images": 48,
+            "train.epochs": 8,
             "train.precision": "fp32",
             "train.layout": "channels_last",
         },
-        20,
-        20,
+        10,
+        5,
         3,
+        "greedy",
     ),
 }
 EPS, SEA_EPS = "1/100", "1/100"
