@@ -52,6 +52,8 @@ SCALES = {
             "data.size": 96,
             "data.num_images": 48,
             "train.epochs": 8,
+            # At this size threads of one step wait for each other longer than they compute.
+            "cluster.cpus": 1,
             "train.precision": "fp32",
             "train.layout": "channels_last",
         },
