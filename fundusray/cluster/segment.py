@@ -128,7 +128,7 @@ def segmented_rows(
     _drop_without_files(folder, parts, units)
     gpu = cluster_resources()["GPU"] > 0
     threads = cpus or cpus_each(len(units), MOST_CPUS, float(gpu))
-    opened = partial(opened_network, bundle, weights, threads, gpu)
+    opened = partial(opened_network, bundle, weights, gpu)
     rows: dict[str, dict[str, Any]] = {}
 
     def died(unit: Unit, why: str) -> list[Unit]:
@@ -146,13 +146,12 @@ def segmented_rows(
     return [{"image": files.base_name(one.path)} | rows[one.sha256] for one in photographs]
 
 
-def opened_network(bundle: str, weights: str, threads: int, gpu: bool) -> OpenNetwork:
+def opened_network(bundle: str, weights: str, gpu: bool) -> OpenNetwork:
     """The bundle of these weights on its device.
 
     Raises:
         InputError: there is no bundle, or it has other weights.
     """
-    torch.set_num_threads(threads)
     opened = open_network(bundle)
     if weights_digest(bundle) != weights:
         raise InputError(

@@ -36,11 +36,7 @@ def table(asked: Command) -> dict[str, Any]:
         return list_tables()
     wishes = table_options(asked)
     names = table_rows.rows_of(wishes.table, wishes.rows)
-    if any(map(_of_scheme, names)):
-        raise InputError(
-            f"{wishes.table}: its models learn what the first one's gradients made, so one command "
-            "trains them in turn: python jobs/segmentation_scheme.py data.root=<folder>"
-        )
+    _refuse_scheme(wishes.table, names)
     submitted = cluster_start.in_submitted_job()
     places = (
         (lambda recipe: recipe)
@@ -185,6 +181,15 @@ def _told(
         panel=words.class_effects_of_rows(rows, splits, wishes.table),
         examples=training.examples_of(recipe, splits[base].prepared, folder),
     )
+
+
+def _refuse_scheme(table: str, names: list[str]) -> None:
+    """Refuses rows of the scheme that a job of its own runs."""
+    if any(map(_of_scheme, names)):
+        raise InputError(
+            f"{table}: its models learn what the first one's gradients made, so one command "
+            "trains them in turn: python jobs/segmentation_scheme.py data.root=<folder>"
+        )
 
 
 def _of_scheme(name: str) -> bool:

@@ -118,7 +118,7 @@ def test_tiles_that_are_asked_for_are_not_cut_once_more(tmp_path: Path) -> None:
     model = build_network(recipe.model, len(CLASSES), 0)
     place = str(tmp_path / "bundle")
     save_bundle(place, model.state_dict(), recipe, CLASSES, {})
-    network = opened_network(place, weights_digest(place), 1, False)
+    network = opened_network(place, weights_digest(place), False)
     image = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
         torch.testing.assert_close(network.predict(image), model.eval()(image))
